@@ -1,0 +1,62 @@
+"""The forward process and its inverse in one step: pure functions of z, noise and t.
+
+t is a timestep index [B] in 0..T-1; ``alphas`` is the table of cumulative products a_t [T].
+"""
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Prediction = Literal["epsilon", "v_prediction"]
+Weighting = Literal["none", "min_snr", "velocity"]
+
+
+def scaled_linear_alphas(beta_start: float = 0.00085, beta_end: float = 0.012, steps: int = 1000) -> Tensor:
+    """a_t of Stable Diffusion's schedule, float32 [T]: betas linear in their square root, product in float64."""
+    betas = np.linspace(beta_start ** 0.5, beta_end ** 0.5, steps, dtype=np.float64) ** 2
+    return torch.from_numpy(np.cumprod(1 - betas)).float()
+
+
+def at(alphas: Tensor, t: Tensor) -> Tensor:
+    """a_t [B, 1, 1, 1]."""
+    return alphas[t].reshape(-1, 1, 1, 1)
+
+
+def add_noise(alphas: Tensor, z0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """z_t = sqrt(a_t) z0 + sqrt(1 - a_t) eps (Algorithm 1, line 12)."""
+    a = at(alphas, t)
+    return a.sqrt() * z0 + (1 - a).sqrt() * noise
+
+
+def one_step_z0(alphas: Tensor, z_t: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """z0' = (z_t - sqrt(1 - a_t) eps) / sqrt(a_t), not clipped (Algorithm 1, line 22)."""
+    a = at(alphas, t)
+    return (z_t - (1 - a).sqrt() * noise) / a.sqrt()
+
+
+def to_noise(alphas: Tensor, output: Tensor, z_t: Tensor, t: Tensor, prediction: Prediction) -> Tensor:
+    """The noise eps that a network's output means; eps = sqrt(1 - a_t) z_t + sqrt(a_t) v for a velocity v
+    (Salimans and Ho 2022, arXiv:2202.00512, appendix D)."""
+    if prediction == "epsilon":
+        return output
+    a = at(alphas, t)
+    return (1 - a).sqrt() * z_t + a.sqrt() * output
+
+
+def loss_weight(alphas: Tensor, t: Tensor, weighting: Weighting, gamma: float = 5.0) -> Tensor:
+    """Weight [B] of a squared noise error.
+
+    none      1, the paper's.
+    min_snr   min(SNR, gamma) / SNR (Hang et al. 2023, arXiv:2303.09556).
+    velocity  1 / a_t: the squared error of the velocity.
+    """
+    a = alphas[t]
+    if weighting == "none":
+        return torch.ones_like(a)
+    if weighting == "velocity":
+        return 1 / a
+    snr = a / (1 - a)
+    return snr.clamp(max=gamma) / snr

@@ -1,0 +1,93 @@
+"""Latent spaces: what an autoencoder gives the diffusion model, the same for Stable Diffusion's and for ours.
+
+Ours is diffusers' AutoencoderDC (residual autoencoding, Chen et al. 2024, arXiv:2410.10733) at a small width, with the
+few things that a Stable Diffusion pipeline expects of its autoencoder.
+"""
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
+from diffusers.models.autoencoders.vae import DecoderOutput, EncoderOutput
+from torch import Tensor, nn
+
+
+class SmallAutoencoder(AutoencoderDC):
+    """AutoencoderDC of residual blocks, whose latents can be packed 2 x 2 into channels (as FLUX packs them).
+
+    Args:
+        widths: channels at each scale, the image's own first; each further entry halves the sides.
+        encoder_layers, decoder_layers: residual blocks at each scale.
+        latent_channels: channels of a latent before packing.
+        pack: side of the square of positions that becomes channels (1: none).
+        scaling_factor: multiplies latents to unit standard deviation.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        widths: tuple[int, ...] = (24, 48, 96, 128),
+        encoder_layers: tuple[int, ...] = (1, 1, 1, 2),
+        decoder_layers: tuple[int, ...] = (1, 1, 2, 3),
+        latent_channels: int = 4,
+        pack: int = 1,
+        scaling_factor: float = 1.0,
+        block_out_channels: tuple[int, ...] | None = None,
+        shift_factor: float | None = None,
+        force_upcast: bool = False,
+    ) -> None:
+        scales = len(widths)
+        super().__init__(
+            latent_channels=latent_channels, encoder_block_types="ResBlock", decoder_block_types="ResBlock",
+            encoder_block_out_channels=tuple(widths), decoder_block_out_channels=tuple(widths),
+            encoder_layers_per_block=tuple(encoder_layers), decoder_layers_per_block=tuple(decoder_layers),
+            encoder_qkv_multiscales=((),) * scales, decoder_qkv_multiscales=((),) * scales,
+            downsample_block_type="Conv", upsample_block_type="interpolate", scaling_factor=scaling_factor)
+        # Pipelines of diffusers read the downsampling from the number of entries here; packing is one halving more.
+        self.register_to_config(block_out_channels=tuple(widths) + (widths[-1],) * int(math.log2(pack)))
+
+    def encode(self, x: Tensor, return_dict: bool = True) -> EncoderOutput | tuple[Tensor]:
+        """Unscaled latents [B, pack^2 C, h, w] of images [B, 3, H, W] in -1..1."""
+        latent = F.pixel_unshuffle(self._encode(x), self.config.pack)
+        return EncoderOutput(latent=latent) if return_dict else (latent,)
+
+    def decode(self, z: Tensor, return_dict: bool = True, generator: torch.Generator | None = None) -> DecoderOutput | tuple[Tensor]:
+        """Images [B, 3, H, W] near -1..1 (not clipped) of unscaled latents. ``generator`` is what pipelines pass; unused."""
+        sample = self._decode(F.pixel_shuffle(z, self.config.pack))
+        return DecoderOutput(sample=sample) if return_dict else (sample,)
+
+
+def downsampling(vae: nn.Module) -> int:
+    """How many times the autoencoder makes an image's sides smaller (8 for Stable Diffusion)."""
+    return 2 ** (len(vae.config.block_out_channels) - 1)
+
+
+def latent_channels(vae: nn.Module) -> int:
+    """Channels of the latents that the denoiser sees."""
+    return vae.config.latent_channels * getattr(vae.config, "pack", 1) ** 2
+
+
+def encode_moments(vae: nn.Module, images: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Posterior mean and log-variance of the *scaled* latents, [B, C, h, w] each, of images [B, 3, H, W] in -1..1.
+
+    The log-variance is None for an autoencoder without a posterior: its latents are certain.
+    """
+    scale = vae.config.scaling_factor
+    encoded = vae.encode(images)
+    if hasattr(encoded, "latent_dist"):
+        posterior = encoded.latent_dist
+        return posterior.mean * scale, posterior.logvar + 2 * math.log(scale)
+    return encoded.latent * scale, None
+
+
+def sample_latents(mean: Tensor, logvar: Tensor | None, noise: Tensor) -> Tensor:
+    """z0 = mean + exp(logvar / 2) * noise, drawn anew at each step (ALGORITHM.md, Networks)."""
+    return mean if logvar is None else mean + torch.exp(0.5 * logvar) * noise
+
+
+def decode_latents(vae: nn.Module, latents: Tensor) -> Tensor:
+    """Images [B, 3, H, W] clipped to -1..1 of scaled latents [B, C, h, w]."""
+    return vae.decode(latents / vae.config.scaling_factor).sample.clamp(-1, 1)

@@ -1,0 +1,189 @@
+"""A model as a folder in diffusers' format: networks, scheduler, prompts' context and sampling defaults.
+
+    model_index.json   loads in diffusers as a StableDiffusionControlNetPipeline
+    vae/ unet/ controlnet/ scheduler/
+    context/           context.safetensors + prompts.json (trained from scratch), or
+    tokenizer/ text_encoder/   (Stable Diffusion)
+    siamese.json       image size, default steps and guidance
+"""
+from __future__ import annotations
+
+import importlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from huggingface_hub import snapshot_download
+from torch import Tensor, nn
+
+from siamese.diffusion import scaled_linear_alphas
+from siamese.models.autoencoder import SmallAutoencoder, downsampling, latent_channels
+from siamese.models.context import PromptTable, TextContext
+from siamese.models.controlnet import SiameseControlNet
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint folder is missing, incomplete or inconsistent; the message says which part and what to do."""
+
+
+@dataclass(frozen=True)
+class SamplingDefaults:
+    """What the checkpoint was chosen with."""
+
+    image_size: int = 384
+    """Side of images and hints in pixels."""
+    steps: int = 50
+    guidance: float = 9.0
+    scheduler: str = "ddim"
+
+
+@dataclass
+class Checkpoint:
+    """The networks of one model. ``controlnet`` is None before the Siamese stage."""
+
+    vae: nn.Module
+    unet: UNet2DConditionModel
+    controlnet: SiameseControlNet | None
+    context: PromptTable | TextContext
+    scheduler_config: dict[str, Any]
+    defaults: SamplingDefaults = field(default_factory=SamplingDefaults)
+    name: str = "model"
+
+    @property
+    def alphas(self) -> Tensor:
+        """a_t [T] of the noise schedule."""
+        c = self.scheduler_config
+        if c.get("beta_schedule") != "scaled_linear":
+            raise CheckpointError(f"noise schedule {c.get('beta_schedule')!r}: only scaled_linear (Stable Diffusion's) is supported.")
+        return scaled_linear_alphas(c["beta_start"], c["beta_end"], c["num_train_timesteps"])
+
+    @property
+    def prediction(self) -> str:
+        """``epsilon`` or ``v_prediction``."""
+        return self.scheduler_config.get("prediction_type", "epsilon")
+
+    def networks(self) -> list[nn.Module]:
+        """All modules with weights."""
+        return [m for m in (self.vae, self.unet, self.controlnet, self.context) if m is not None]
+
+    def to(self, *args: Any, **kwargs: Any) -> "Checkpoint":
+        """Move or cast all networks."""
+        for module in self.networks():
+            module.to(*args, **kwargs)
+        return self
+
+    def check(self) -> None:
+        """Raise CheckpointError where the parts do not fit each other."""
+        channels = latent_channels(self.vae)
+        if self.unet.config.in_channels != channels:
+            raise CheckpointError(f"the U-Net takes {self.unet.config.in_channels} latent channels, the autoencoder makes {channels}.")
+        factor, size = downsampling(self.vae), self.defaults.image_size
+        if size % (factor * 2 ** (len(self.unet.config.block_out_channels) - 1)):
+            raise CheckpointError(f"image size {size} is not a multiple of {factor * 2 ** (len(self.unet.config.block_out_channels) - 1)}.")
+        if self.controlnet is not None and 2 ** self.controlnet.config.hint_mergings != factor:
+            raise CheckpointError(f"the hint block halves {self.controlnet.config.hint_mergings} times, the autoencoder makes sides {factor} times smaller.")
+
+
+def save_checkpoint(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype | None = None) -> None:
+    """Write ``checkpoint`` to ``folder``; ``dtype`` (for example torch.float16) is that of the stored weights."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    index: dict[str, Any] = {"_class_name": "StableDiffusionControlNetPipeline", "_diffusers_version": diffusers.__version__}
+    for part in ("vae", "unet", "controlnet"):
+        module = getattr(checkpoint, part)
+        if module is None:
+            continue
+        _save_network(module, folder / part, dtype)
+        library = "diffusers" if type(module).__module__.startswith("diffusers") else type(module).__module__
+        index[part] = [library, type(module).__name__]
+    scheduler = _scheduler_class("DDIMScheduler").from_config(checkpoint.scheduler_config)
+    scheduler.save_pretrained(folder / "scheduler")
+    index["scheduler"] = ["diffusers", "DDIMScheduler"]
+    checkpoint.context.save(folder / "context")
+    text = isinstance(checkpoint.context, TextContext)
+    index["tokenizer"] = ["transformers", "CLIPTokenizer"] if text else [None, None]
+    index["text_encoder"] = ["transformers", "CLIPTextModel"] if text else [None, None]
+    index |= {"feature_extractor": [None, None], "safety_checker": [None, None], "image_encoder": [None, None], "requires_safety_checker": False}
+    (folder / "model_index.json").write_text(json.dumps(index, indent=1) + "\n")
+    (folder / "siamese.json").write_text(json.dumps(asdict(checkpoint.defaults), indent=1) + "\n")
+
+
+def _save_network(module: nn.Module, folder: Path, dtype: torch.dtype | None) -> None:
+    if dtype is None:
+        module.save_pretrained(folder)
+        return
+    original = {name: p.data for name, p in module.named_parameters()}
+    try:
+        for p in module.parameters():
+            p.data = p.data.to(dtype)
+        module.save_pretrained(folder)
+    finally:
+        for name, p in module.named_parameters():
+            p.data = original[name]
+
+
+def _scheduler_class(name: str) -> type:
+    # Only the submodule in use: importing all of diffusers takes seconds on a small machine.
+    modules = {"DDIMScheduler": "scheduling_ddim", "DPMSolverMultistepScheduler": "scheduling_dpmsolver_multistep"}
+    return getattr(importlib.import_module(f"diffusers.schedulers.{modules[name]}"), name)
+
+
+def load_checkpoint(source: str | Path) -> Checkpoint:
+    """Load a folder, or a model of that layout from the Hugging Face Hub, in float32 on the CPU.
+
+    Raises:
+        CheckpointError: it is not there, a part is missing, or the parts do not fit.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        folder = _download(str(source))
+    for part in ("vae", "unet", "scheduler"):
+        if not (folder / part).is_dir():
+            raise CheckpointError(f"{folder}: no {part}/ folder; a model needs vae/, unet/, scheduler/ and controlnet/ in diffusers' format.")
+    try:
+        index = json.loads((folder / "model_index.json").read_text()) if (folder / "model_index.json").is_file() else {}
+        vae = _vae_class(index).from_pretrained(folder / "vae", torch_dtype=torch.float32)
+        unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
+        controlnet = SiameseControlNet.from_pretrained(folder / "controlnet", torch_dtype=torch.float32) if (folder / "controlnet").is_dir() else None
+        scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+        context = _load_context(folder)
+        settings = folder / "siamese.json"
+        defaults = SamplingDefaults(**json.loads(settings.read_text())) if settings.is_file() else SamplingDefaults()
+    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{folder} cannot be loaded ({error}). Is the download complete?") from error
+    checkpoint = Checkpoint(vae.eval(), unet.eval(), controlnet.eval() if controlnet is not None else None, context.eval(),
+                            {k: v for k, v in scheduler.items() if not k.startswith("_")}, defaults, folder.name)
+    checkpoint.check()
+    return checkpoint
+
+
+def _download(name: str) -> Path:
+    if name.count("/") != 1 or name.startswith((".", "/")):
+        raise CheckpointError(f"{name}: no such folder.")
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.safetensors", "*.md", "LICENSE"]))
+    except Exception as error:  # hub, network and authorisation errors share no base class
+        raise CheckpointError(f"{name}: neither a local folder nor loadable from the Hugging Face Hub ({error}).") from error
+
+
+def _vae_class(index: dict[str, Any]) -> type:
+    library, name = index.get("vae", ("diffusers", "AutoencoderKL"))
+    if name == SmallAutoencoder.__name__:
+        return SmallAutoencoder
+    if name == "AutoencoderKL" and library == "diffusers":
+        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+        return AutoencoderKL
+    raise CheckpointError(f"autoencoder class {library}.{name} is not supported; use AutoencoderKL or {SmallAutoencoder.__name__}.")
+
+
+def _load_context(folder: Path) -> PromptTable | TextContext:
+    if (folder / "context" / "context.safetensors").is_file():
+        return PromptTable.load(folder / "context")
+    if (folder / "text_encoder").is_dir():
+        from transformers import CLIPTextModel, CLIPTokenizer
+        return TextContext(CLIPTokenizer.from_pretrained(folder / "tokenizer"), CLIPTextModel.from_pretrained(folder / "text_encoder"))
+    raise CheckpointError(f"{folder}: neither context/ nor text_encoder/ with tokenizer/.")

@@ -1,0 +1,84 @@
+"""Prompt embeddings: a learned table for models trained from scratch, a text encoder for Stable Diffusion."""
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+
+class UnknownPromptError(ValueError):
+    """The checkpoint has no embedding of this prompt; the message lists those it has."""
+
+
+class PromptTable(nn.Module):
+    """One learned embedding [tokens, D] for each of a few prompts.
+
+    Args:
+        prompts: the prompts, among them "" (the unconditional one).
+        dim: D, the U-Net's cross-attention width.
+        tokens: embeddings a prompt.
+    """
+
+    def __init__(self, prompts: Sequence[str], dim: int, tokens: int = 8) -> None:
+        super().__init__()
+        if "" not in prompts:
+            raise ValueError('the prompts must contain the empty prompt "", which guidance needs.')
+        self.prompts = tuple(prompts)
+        self.table = nn.Parameter(torch.randn(len(prompts), tokens, dim))
+
+    def index(self, prompt: str) -> int:
+        """Row of ``prompt``.
+
+        Raises:
+            UnknownPromptError: it is not in the table.
+        """
+        if prompt not in self.prompts:
+            raise UnknownPromptError(f"unknown prompt {prompt!r}; this model knows: {', '.join(map(repr, self.prompts))}.")
+        return self.prompts.index(prompt)
+
+    def forward(self, prompts: Sequence[str]) -> Tensor:
+        """Context [B, tokens, D] of ``prompts``."""
+        return self.table[[self.index(p) for p in prompts]]
+
+    def save(self, folder: Path) -> None:
+        """``context.safetensors`` with the table and ``prompts.json`` with the prompts, in ``folder``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({"context": self.table.detach().contiguous()}, folder / "context.safetensors")
+        (folder / "prompts.json").write_text(json.dumps(list(self.prompts), indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> "PromptTable":
+        """Read what ``save`` wrote, in float32."""
+        context = load_file(folder / "context.safetensors")["context"].float()
+        prompts = json.loads((folder / "prompts.json").read_text(encoding="utf-8"))
+        if len(prompts) != len(context):
+            raise ValueError(f"{folder}: {len(prompts)} prompts but {len(context)} embeddings.")
+        table = cls(prompts, context.shape[2], context.shape[1])
+        table.table.data.copy_(context)
+        return table
+
+
+class TextContext(nn.Module):
+    """Free text through a CLIP tokenizer and text encoder (Stable Diffusion): the last hidden state [B, 77, D]."""
+
+    prompts: tuple[str, ...] | None = None
+
+    def __init__(self, tokenizer: object, text_encoder: nn.Module) -> None:
+        super().__init__()
+        self.tokenizer, self.text_encoder = tokenizer, text_encoder
+
+    @torch.no_grad()
+    def forward(self, prompts: Sequence[str]) -> Tensor:
+        """Context [B, 77, D] of ``prompts``; longer texts are cut at 77 tokens as Stable Diffusion does."""
+        tokens = self.tokenizer(list(prompts), padding="max_length", max_length=self.tokenizer.model_max_length,
+                                truncation=True, return_tensors="pt")
+        return self.text_encoder(tokens.input_ids.to(self.text_encoder.device))[0]
+
+    def save(self, folder: Path) -> None:
+        """As diffusers does: ``tokenizer/`` and ``text_encoder/`` beside ``folder``."""
+        self.tokenizer.save_pretrained(folder.parent / "tokenizer")
+        self.text_encoder.save_pretrained(folder.parent / "text_encoder")

@@ -1,0 +1,160 @@
+"""The Siamese training loss (Algorithm 1 and sections 3 and 7 of the paper), without the released code's repetitions.
+
+Equal to the released step: same loss bit for bit in exact arithmetic, same gradients. What is saved is listed in
+``SiameseObjective.forward``. One module's forward holds the whole loss, so that any parallel wrapper sees it.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from siamese.diffusion import Prediction, Weighting, add_noise, loss_weight, one_step_z0, to_noise
+from siamese.models.controlnet import SiameseControlNet
+from siamese.models.unet import Control, Decoder, Encoding, encode, encoder_is_frozen, tied_decoder
+
+
+@dataclass(frozen=True)
+class SiameseConfig:
+    """Weights and gates of the four losses. Defaults are the paper's."""
+
+    w_m: float = 1.0
+    """Weight of the mask's residuals in c_mix."""
+    w_c: float = 1.0
+    """Weight of the Noise Consistency Loss."""
+    w_a: float = 1.0
+    """Weight of the augmented mask loss, where its gate is open."""
+    ramp: bool = True
+    """w_i = step / max_steps; without it w_i is 1."""
+    augment_t: int = 200
+    """Largest timestep, inclusive, of samples that are augmented."""
+    augment_after: float = 1 / 3
+    """Share of the steps after which (strictly) augmentation begins."""
+    weighting: Weighting = "none"
+    """Weighting of squared noise errors over t, the same for all four losses."""
+
+
+def image_weight(step: int, max_steps: int) -> float:
+    """w_i = step / max_steps: the image's share in c_mix grows linearly from 0."""
+    return step / max_steps
+
+
+def augments(step: int, max_steps: int, after: float) -> bool:
+    """The online augmentation's gate over steps: strictly later than ``after`` of them."""
+    return step > max_steps * after
+
+
+def squared_error(a: Tensor, b: Tensor) -> Tensor:
+    """Mean of (a - b)^2 over everything but the batch, [B], in float32."""
+    return (a.float() - b.float()).square().mean((1, 2, 3))
+
+
+class SiameseObjective(nn.Module):
+    """Mask- and Image-Diffusion of one U-Net and one ControlNet, and the sum of their losses.
+
+    Args:
+        unet: theta. Its encoder runs without gradient where it is frozen (the paper's setting).
+        controlnet: F.
+        alphas: a_t [T].
+        prediction: what the U-Net puts out; losses are on noise in any case.
+    """
+
+    def __init__(self, unet: nn.Module, controlnet: SiameseControlNet, alphas: Tensor,
+                 prediction: Prediction = "epsilon", config: SiameseConfig = SiameseConfig()) -> None:
+        super().__init__()
+        self.unet, self.controlnet = unet, controlnet
+        self.config, self.prediction = config, prediction
+        self.register_buffer("alphas", alphas, persistent=False)
+        self.build_tied_decoder()
+
+    def build_tied_decoder(self) -> None:
+        """(Re)make theta'. To be called after anything that moves parameters, accelerate's prepare among it."""
+        # In a list: theta' is no module of its own, neither to optimisers nor in checkpoints.
+        decoder = Decoder(self.unet)
+        self._decoders = [decoder, tied_decoder(decoder)]
+
+    def _noise(self, decoder: Decoder, encoding: Encoding, z: Tensor, t: Tensor, context: Tensor, control: Control) -> Tensor:
+        output = decoder(encoding, context, control)
+        return to_noise(self.alphas, output.float(), z, t, self.prediction)
+
+    def per_sample(self, z0: Tensor, context: Tensor, hint_mask: Tensor, hint_image: Tensor, t: Tensor, noise: Tensor,
+                   step: int, max_steps: int) -> dict[str, Tensor]:
+        """The four losses of each sample, [B] each.
+
+        Args:
+            z0: latents [B, C, h, w], scaled to unit standard deviation. noise: eps, the same shape.
+            context: prompt embeddings [B, tokens, D].
+            hint_mask, hint_image: [B, 3, H, W] in 0..1.
+            t: timesteps [B], integers in 0..T-1.
+            step, max_steps: optimiser updates done and planned.
+
+        Returns:
+            ``mask`` L_m, ``image`` L_i, ``consistency`` L_c and, where augmentation is on, ``augmented`` L_m'
+            (zero for samples whose gate is closed).
+        """
+        if not 0 <= step <= max_steps:
+            raise ValueError(f"step {step} is not within 0..{max_steps}.")
+        theta, theta_prime = self._decoders
+        w_i = image_weight(step, max_steps) if self.config.ramp else 1.0
+        weight = loss_weight(self.alphas, t, self.config.weighting)
+
+        z_t = add_noise(self.alphas, z0, noise, t)                                     # line 12
+        mask_features = self.controlnet.hint_features(hint_mask)                       # once: no function of z_t or t
+        image_features = self.controlnet.hint_features(hint_image)
+        c_m = self.controlnet.control(z_t, t, context, mask_features)                  # line 8
+        c_i = self.controlnet.control(z_t, t, context, image_features)
+        c_mix = c_i.mix(c_m.detach(), w_i, self.config.w_m)                            # line 10; sg[c_m] is c_m's value
+
+        encoding = self._encode(z_t, t, context)                                       # once for L_m and L_i
+        by_mask = self._noise(theta, encoding, z_t, t, context, c_m)
+        by_image = self._noise(theta_prime, encoding.detach(), z_t, t, context, c_mix)
+
+        losses = {
+            "mask": weight * squared_error(by_mask, noise),                            # line 14
+            "image": weight * squared_error(by_image, noise),                          # line 18
+            "consistency": self.config.w_c * weight * squared_error(by_mask, by_image.detach()),  # line 20
+        }
+        chosen = torch.nonzero(t <= self.config.augment_t).flatten()
+        if augments(step, max_steps, self.config.augment_after) and self.config.w_a and len(chosen):
+            t_a, noise_a, context_a = t[chosen], noise[chosen], context[chosen]
+            z0_a = one_step_z0(self.alphas, z_t[chosen], by_image.detach()[chosen], t_a)     # line 22
+            z_a = add_noise(self.alphas, z0_a, noise_a, t_a)                                 # line 24
+            c_a = self.controlnet.control(z_a, t_a, context_a, mask_features[chosen])
+            again = self._noise(theta, self._encode(z_a, t_a, context_a), z_a, t_a, context_a, c_a)
+            error = self.config.w_a * weight[chosen] * squared_error(again, noise_a)
+            losses["augmented"] = torch.zeros_like(losses["mask"]).index_add(0, chosen, error)  # line 26
+        return losses
+
+    def _encode(self, z: Tensor, t: Tensor, context: Tensor) -> Encoding:
+        # Without gradient only where nothing trainable feeds the encoder: neither its own weights nor its input.
+        needed = torch.is_grad_enabled() and not (encoder_is_frozen(self.unet) and not z.requires_grad and not context.requires_grad)
+        with torch.set_grad_enabled(needed):
+            return encode(self.unet, z, t, context)
+
+    def forward(self, z0: Tensor, context: Tensor, hint_mask: Tensor, hint_image: Tensor, t: Tensor, noise: Tensor,
+                step: int, max_steps: int) -> dict[str, Tensor]:
+        """Batch means of ``per_sample``'s losses and their sum ``total`` (line 28).
+
+        Against the released step: no deep copy of the networks, no third ControlNet run for sg[c_m], one encoder run
+        for L_m and L_i, the mask's hint features once, and L_m' on the samples with t <= ``augment_t`` only.
+        """
+        losses = self.per_sample(z0, context, hint_mask, hint_image, t, noise, step, max_steps)
+        means = {name: values.mean() for name, values in losses.items()}
+        return {"total": sum(means.values()), **means}
+
+
+class DenoisingObjective(nn.Module):
+    """The base model's loss: || eps_theta(z_t) - eps ||^2 without control."""
+
+    def __init__(self, unet: nn.Module, alphas: Tensor, prediction: Prediction = "epsilon", weighting: Weighting = "none") -> None:
+        super().__init__()
+        self.unet, self.prediction, self.weighting = unet, prediction, weighting
+        self.register_buffer("alphas", alphas, persistent=False)
+
+    def forward(self, z0: Tensor, context: Tensor, t: Tensor, noise: Tensor) -> dict[str, Tensor]:
+        """Loss ``total`` of latents [B, C, h, w] at timesteps t [B]."""
+        z_t = add_noise(self.alphas, z0, noise, t)
+        output = Decoder(self.unet)(encode(self.unet, z_t, t, context), context)
+        error = squared_error(to_noise(self.alphas, output.float(), z_t, t, self.prediction), noise)
+        return {"total": (loss_weight(self.alphas, t, self.weighting) * error).mean()}

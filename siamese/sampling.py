@@ -1,0 +1,212 @@
+"""Sampling images of a mask: DDIM and DPM-Solver++ with classifier-free guidance, previews and cancelling."""
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from siamese.diffusion import one_step_z0, to_noise
+from siamese.masks import binarise, image_hint, mask_hint, resize_image, resize_mask
+from siamese.models.autoencoder import decode_latents, downsampling
+from siamese.models.checkpoint import Checkpoint, load_checkpoint
+from siamese.models.unet import Control, Decoder, encode
+
+SchedulerName = Literal["dpm++", "ddim"]
+
+
+class SamplingCancelled(Exception):
+    """The callback asked to stop."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a callback sees after each step."""
+
+    step: int
+    """Steps done."""
+    steps: int
+    preview: Callable[[], np.ndarray]
+    """Decodes the present estimate of x0: images uint8 [B, S, S, 3]. Costs as much as decoding the result."""
+
+
+Callback = Callable[[Progress], "bool | None"]
+"""Called after each step; sampling stops with SamplingCancelled where it returns False."""
+
+
+def build_scheduler(name: SchedulerName, config: dict[str, Any], steps: int) -> Any:
+    """A diffusers scheduler set to ``steps``.
+
+    ``ddim``: the paper's, eta 0 (Song et al. 2020, arXiv:2010.02502). ``dpm++``: DPM-Solver++ of second order on
+    Karras' noise levels (Lu et al. 2022, arXiv:2211.01095; Karras et al. 2022, arXiv:2206.00364).
+
+    Raises:
+        ValueError: unknown name, or steps outside 1..T.
+    """
+    if name not in get_args(SchedulerName):
+        raise ValueError(f"unknown scheduler {name!r}; choose from {', '.join(get_args(SchedulerName))}.")
+    if not 1 <= steps <= config["num_train_timesteps"]:
+        raise ValueError(f"steps is {steps}; it must be between 1 and {config['num_train_timesteps']}.")
+    # Imported by module: all of diffusers' schedulers take seconds to import.
+    if name == "ddim":
+        module = importlib.import_module("diffusers.schedulers.scheduling_ddim")
+        scheduler = module.DDIMScheduler.from_config(config)
+    else:
+        module = importlib.import_module("diffusers.schedulers.scheduling_dpmsolver_multistep")
+        options = {k: v for k, v in config.items() if k not in ("clip_sample", "set_alpha_to_one")}
+        scheduler = module.DPMSolverMultistepScheduler.from_config(
+            options | {"algorithm_type": "dpmsolver++", "solver_order": 2, "use_karras_sigmas": False,
+                       "timestep_spacing": "trailing", "steps_offset": 0})
+    scheduler.set_timesteps(steps)
+    return scheduler
+
+
+def initial_noise(seeds: Sequence[int], shape: tuple[int, ...]) -> Tensor:
+    """z_T [B, *shape], each image from its own generator: a seed gives the same image in any batch."""
+    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(int(s))) for s in seeds])
+
+
+def denoise(checkpoint: Checkpoint, scheduler: Any, z: Tensor, context: Tensor, uncond: Tensor, guidance: float,
+            hints: Sequence[tuple[float, Tensor]] = (), callback: Callback | None = None) -> Tensor:
+    """z0 [B, C, h, w] from z_T by ``scheduler``.
+
+    Args:
+        context, uncond: embeddings [B, tokens, D] of the prompt and of the empty prompt.
+        guidance: s in eps = eps_uncond + s (eps_cond - eps_uncond), both with the same hints; at 1 only the
+            conditional half runs.
+        hints: weight and hint features of each control; their residuals are summed (c_mix for Image-Diffusion).
+    """
+    decoder = Decoder(checkpoint.unet)
+    halves = 1 if guidance == 1 else 2
+    embeddings = context if halves == 1 else torch.cat([uncond, context])
+    doubled = [(w, torch.cat([f] * halves)) for w, f in hints]
+    alphas = checkpoint.alphas.to(z.device)
+    timesteps = scheduler.timesteps
+    z = z * scheduler.init_noise_sigma
+    for i, t in enumerate(timesteps):
+        z_in = torch.cat([scheduler.scale_model_input(z, t)] * halves)
+        t_in = torch.full((len(z_in),), int(t), device=z.device, dtype=torch.long)
+        control: Control | None = None
+        for weight, features in doubled:
+            part = checkpoint.controlnet.control(z_in, t_in, embeddings, features)
+            control = part.mix(part, weight, 0.0) if control is None else control.mix(part, 1.0, weight)
+        output = decoder(encode(checkpoint.unet, z_in, t_in, embeddings), embeddings, control).float()
+        if halves == 2:
+            unconditional, conditional = output.chunk(2)
+            output = unconditional + guidance * (conditional - unconditional)
+        before, z = z, scheduler.step(output, t, z, return_dict=False)[0]
+        if callback is not None:
+            def preview(z_t: Tensor = before, out: Tensor = output, at: Tensor = t_in[:len(z)]) -> np.ndarray:
+                noise = to_noise(alphas, out, z_t, at, checkpoint.prediction)
+                return to_uint8(decode_latents(checkpoint.vae, one_step_z0(alphas, z_t, noise, at)))
+            if callback(Progress(i + 1, len(timesteps), preview)) is False:
+                raise SamplingCancelled(f"cancelled after {i + 1} of {len(timesteps)} steps.")
+    return z
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """uint8 [B, H, W, 3] of images [B, 3, H, W] in -1..1."""
+    return images.float().add(1).mul(127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+class MaskDiffusion:
+    """A trained model that draws images of masks (Mask-Diffusion), and of masks with a reference (Image-Diffusion)."""
+
+    def __init__(self, checkpoint: Checkpoint, device: str | torch.device = "cpu") -> None:
+        if checkpoint.controlnet is None:
+            raise ValueError(f"{checkpoint.name}: a base model without ControlNet cannot follow a mask; run the Siamese stage first.")
+        self.checkpoint = checkpoint.to(device)
+        self.device = torch.device(device)
+        self.size = checkpoint.defaults.image_size
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, device: str | torch.device | None = None) -> "MaskDiffusion":
+        """Load a model folder or hub id; on a GPU where there is one.
+
+        Raises:
+            CheckpointError: see ``load_checkpoint``.
+        """
+        return cls(load_checkpoint(source), device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+    @property
+    def prompts(self) -> tuple[str, ...] | None:
+        """The prompts that the model knows; None where it takes free text."""
+        return self.checkpoint.context.prompts
+
+    @torch.inference_mode()
+    def sample(self, masks: np.ndarray | Sequence[np.ndarray], prompt: str | Sequence[str], seeds: Sequence[int], *,
+               steps: int | None = None, guidance: float | None = None, scheduler: SchedulerName | None = None,
+               callback: Callback | None = None, reference: np.ndarray | None = None, reference_weight: float = 1.0) -> np.ndarray:
+        """Images uint8 [N, S, S, 3] of N = len(seeds) masks.
+
+        Args:
+            masks: one mask uint8 [H, W] for all seeds, or N of them ([N, H, W] or a list); lesion where > 127. Any size:
+                thresholded, then resized nearest to the model's.
+            prompt: one prompt, or N.
+            seeds: one integer an image. A seed gives the same image alone and in a batch.
+            steps, guidance, scheduler: the checkpoint's defaults where None.
+            callback: see ``Callback``.
+            reference: image uint8 [H, W, 3]; given, Image-Diffusion samples with c_mix = w_i c_i + c_m.
+            reference_weight: w_i, 0 or more.
+
+        Raises:
+            ValueError: inputs of the wrong shape, type or number.
+            UnknownPromptError: a prompt outside the model's table.
+            SamplingCancelled: the callback returned False.
+        """
+        defaults = self.checkpoint.defaults
+        guidance = defaults.guidance if guidance is None else float(guidance)
+        if not (np.isfinite(guidance) and guidance >= 1):
+            raise ValueError(f"guidance is {guidance}; it must be 1 (none) or more.")
+        seeds = list(seeds)
+        if not seeds:
+            raise ValueError("seeds is empty; give one integer for each image.")
+        hints = mask_hint(np.stack([self.fit_mask(m) for m in self._one_each(masks, len(seeds))])).to(self.device)
+        prompts = [prompt] * len(seeds) if isinstance(prompt, str) else list(prompt)
+        if len(prompts) != len(seeds):
+            raise ValueError(f"{len(prompts)} prompts for {len(seeds)} seeds; give one prompt, or one a seed.")
+        context = self.checkpoint.context(prompts)
+        uncond = self.checkpoint.context([""] * len(seeds))
+        network = self.checkpoint.controlnet
+        features = [(1.0, network.hint_features(hints))]
+        if reference is not None:
+            if reference.ndim != 3 or reference.shape[2] != 3 or reference.dtype != np.uint8:
+                raise ValueError(f"reference must be uint8 [H, W, 3], not {reference.dtype} {reference.shape}.")
+            if not (np.isfinite(reference_weight) and reference_weight >= 0):
+                raise ValueError(f"reference_weight is {reference_weight}; it must be 0 or more.")
+            image = image_hint(resize_image(reference, self.size)[None]).to(self.device)
+            features.append((float(reference_weight), network.hint_features(image).expand(len(seeds), -1, -1, -1)))
+        factor = downsampling(self.checkpoint.vae)
+        shape = (self.checkpoint.unet.config.in_channels, self.size // factor, self.size // factor)
+        solver = build_scheduler(scheduler or defaults.scheduler, self.checkpoint.scheduler_config, steps or defaults.steps)
+        z0 = denoise(self.checkpoint, solver, initial_noise(seeds, shape).to(self.device), context, uncond, guidance, features, callback)
+        return to_uint8(decode_latents(self.checkpoint.vae, z0))
+
+    def fit_mask(self, mask: np.ndarray) -> np.ndarray:
+        """The mask as the model sees it: thresholded at its own size, resized nearest, uint8 [S, S] of 0 / 255.
+
+        Raises:
+            ValueError: not uint8 [H, W], or empty.
+        """
+        if mask.ndim != 2 or mask.dtype != np.uint8:
+            raise ValueError(f"a mask must be uint8 [H, W], not {mask.dtype} {mask.shape}.")
+        fitted = resize_mask(binarise(mask), self.size)
+        if not fitted.any():
+            raise ValueError("the mask is empty at the model's size; draw a larger lesion.")
+        return fitted
+
+    @staticmethod
+    def _one_each(masks: np.ndarray | Sequence[np.ndarray], count: int) -> list[np.ndarray]:
+        if isinstance(masks, np.ndarray) and masks.ndim == 2:
+            return [masks] * count
+        masks = list(masks)
+        if len(masks) == 1:
+            return masks * count
+        if len(masks) != count:
+            raise ValueError(f"{len(masks)} masks for {count} seeds; give one mask, or one a seed.")
+        return masks

@@ -1,0 +1,128 @@
+"""Base model: a latent diffusion model of the images and their prompts, from scratch, without masks."""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from siamese.diffusion import Weighting
+from siamese.models.autoencoder import SmallAutoencoder, latent_channels
+from siamese.models.checkpoint import Checkpoint, SamplingDefaults, load_checkpoint, save_checkpoint
+from siamese.models.context import PromptTable
+from siamese.models.presets import PRESETS
+from siamese.objective import DenoisingObjective
+from siamese.prompts import EMPTY
+from train import loop
+from train.data import check_pairs, read_pairs
+from train.diffusion import keyed_draws, latent_batch, validation_draws
+from train.latents import load_examples
+from train.sheets import add_sheet
+
+
+@dataclass(frozen=True)
+class BaseConfig:
+    """Train a base model (Stable Diffusion's part) from scratch on images and prompts."""
+
+    data: tuple[Path, ...]
+    """Folders with images/, masks/ and split files, or JSON-lines files."""
+    vae: Path = Path("runs/vae/model/vae")
+    """Autoencoder folder."""
+    prompt: str | None = None
+    """Prompt of folders that are not a known data set."""
+    preset: Literal["tiny", "sd15"] = "tiny"
+    init: Path | None = None
+    """Model folder to start from instead of fresh weights."""
+    size: int = 256
+    """Side of the images in pixels."""
+    variants: int = 2
+    """Flips and turns of each image whose latents are cached, the image itself included."""
+    prompt_drop: float = 0.1
+    """Share of samples whose prompt is replaced by the empty one."""
+    weighting: Weighting = "velocity"
+    cache: Path = Path("runs/cache")
+    """Folder of cached latents."""
+    loop: loop.LoopConfig = field(default_factory=lambda: loop.LoopConfig(
+        out=Path("runs/base"), max_steps=20000, batch_size=16, learning_rate=4e-4, betas=(0.9, 0.99), warmup_steps=300,
+        clip_norm=1.0, ema_decay=0.999, mixed_precision="bf16", evaluate_every=1000, checkpoint_every=500))
+
+
+class BaseModule(nn.Module):
+    """U-Net and prompt table with the denoising loss."""
+
+    def __init__(self, checkpoint: Checkpoint, weighting: Weighting) -> None:
+        super().__init__()
+        self.objective = DenoisingObjective(checkpoint.unet, checkpoint.alphas, checkpoint.prediction, weighting)
+        self.context = checkpoint.context
+
+    def forward(self, batch: dict[str, Tensor], step: int, max_steps: int) -> dict[str, Tensor]:
+        """Loss of a batch; the base's loss does not depend on ``step``."""
+        return self.objective(batch["z0"], self.context.table[batch["prompt"]], batch["t"], batch["noise"])
+
+
+class BaseStage:
+    """What the loop needs to train a base model."""
+
+    def __init__(self, config: BaseConfig) -> None:
+        self.config = config
+        train, val = (read_pairs(config.data, split, config.prompt) for split in ("train", "val"))
+        check_pairs(train + val)
+        if config.init:
+            self.checkpoint = load_checkpoint(config.init)
+            self.checkpoint.controlnet = None
+        else:
+            vae = SmallAutoencoder.from_pretrained(config.vae).eval()
+            network = PRESETS[config.preset]
+            if network.latent_channels != latent_channels(vae):
+                raise ValueError(f"{config.vae} makes {latent_channels(vae)} latent channels, preset {config.preset} takes {network.latent_channels}.")
+            torch.manual_seed(config.loop.seed)
+            prompts = sorted({p.prompt for p in train} - {EMPTY}) + [EMPTY]
+            self.checkpoint = Checkpoint(vae, network.build_unet(), None, PromptTable(prompts, network.cross_attention_dim),
+                                         network.scheduler_config(), SamplingDefaults(config.size, 20, 2.0, "dpm++"))
+        vae = self.checkpoint.vae.requires_grad_(False).to(memory_format=torch.channels_last)
+        self.train = load_examples(train, vae, config.size, config.variants, config.cache)
+        self.val = load_examples(val, vae, config.size, 1, config.cache, augment=False)
+        self.prompt_rows = self._rows(self.train.prompts)
+        self.val_rows = self._rows(self.val.prompts)
+        self.size = len(self.train)
+        self.module = BaseModule(self.checkpoint, config.weighting)
+
+    def _rows(self, prompts: list[str]) -> Tensor:
+        return torch.tensor([self.checkpoint.context.index(p) for p in prompts])
+
+    def batch(self, indices: np.ndarray, keys: list[int], device: torch.device) -> dict[str, Tensor]:
+        """Latents, noise, timesteps and prompt rows, keyed."""
+        draws = keyed_draws(keys, self.train.mean.shape[2:], len(self.checkpoint.alphas), self.config.variants, self.config.prompt_drop)
+        rows = torch.where(draws["drop"], self.checkpoint.context.index(EMPTY), self.prompt_rows[indices])
+        return {"z0": latent_batch(self.train, indices, draws, device), "noise": draws["noise"].to(device),
+                "t": draws["t"].to(device), "prompt": rows.to(device)}
+
+    def prepared(self) -> None:
+        """Nothing to build after accelerate's prepare."""
+
+    @torch.no_grad()
+    def evaluate(self, step: int, writer: SummaryWriter) -> dict[str, float]:
+        """Loss on the validation split at fixed noise and timesteps, and a sheet of eight samples of fixed seeds."""
+        device = next(self.module.parameters()).device
+        total, count = 0.0, len(self.val)
+        draws = validation_draws(count, self.val.mean.shape[2:], len(self.checkpoint.alphas))
+        for part in np.array_split(np.arange(count), max(1, count // 32)):
+            some = {k: v[part] for k, v in draws.items()}
+            batch = {"z0": latent_batch(self.val, part, some, device), "noise": some["noise"].to(device),
+                     "t": some["t"].to(device), "prompt": self.val_rows[part].to(device)}
+            total += float(self.module(batch, step, self.config.loop.max_steps)["total"]) * len(part)
+        add_sheet(self.checkpoint, writer, step, None, [p for p in self.checkpoint.context.prompts if p])
+        return {"loss": total / count}
+
+    def export(self, folder: Path) -> None:
+        """Save the model folder (without ControlNet)."""
+        save_checkpoint(self.checkpoint, folder)
+
+
+def main(config: BaseConfig) -> None:
+    """Train and export."""
+    loop.run(BaseStage(config), config.loop, {"preset": config.preset, "weighting": config.weighting})

@@ -1,0 +1,194 @@
+"""Image-mask pairs on disk: reading the two supported layouts, checking every file, loading arrays.
+
+Layouts
+  folder      ``images/ID.(jpg|png|...)``, ``masks/ID.(png|...)`` and optional ``train.txt`` / ``val.txt`` / ``test.txt``
+              with one ID a line
+  JSON lines  one ``{"source": mask, "target": image, "prompt": text}`` a line, as the released code reads it
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from siamese.masks import binarise, resize_image, resize_mask
+from siamese.prompts import LESION, POLYP
+
+# Public data sets whose folder name tells the organ; every other folder needs an explicit prompt.
+PROMPT_OF_SET = {"kvasir-seg": POLYP, "cvc-clinicdb": POLYP, "isic2018": LESION}
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+
+class DataError(ValueError):
+    """The data cannot be trained on; the message names every fault and what to do."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One training example on disk. ``name`` is ``set/ID`` and unique within a data set."""
+
+    name: str
+    image: Path
+    mask: Path
+    prompt: str
+
+
+def read_pairs(sources: Sequence[Path], split: str = "train", prompt: str | None = None) -> list[Pair]:
+    """All pairs of ``sources`` (folders, or ``.json``/``.jsonl`` files) in ``split``, sorted by name.
+
+    Args:
+        sources: folders in the layout above, folders that contain such folders, or JSON-lines files.
+        split: ``train``, ``val`` or ``test``. A folder without split files is used whole for ``train``.
+        prompt: prompt of folders whose name is not a known data set, and of JSON lines without one.
+
+    Raises:
+        DataError: a source is missing, has neither layout, or has no known prompt.
+    """
+    pairs: list[Pair] = []
+    for source in map(Path, sources):
+        if source.is_file():
+            pairs += _read_json_lines(source, prompt)
+        elif (source / "images").is_dir():
+            pairs += _read_folder(source, split, prompt)
+        elif source.is_dir() and (inner := sorted(d for d in source.iterdir() if (d / "images").is_dir())):
+            for folder in inner:
+                pairs += _read_folder(folder, split, prompt)
+        else:
+            raise DataError(f"{source}: expected a folder with images/ and masks/, or a JSON-lines file with source, target, prompt.")
+    if not pairs:
+        raise DataError(f"no {split} pairs in {', '.join(map(str, sources))}.")
+    return sorted(pairs, key=lambda p: p.name)
+
+
+def _read_folder(folder: Path, split: str, prompt: str | None) -> list[Pair]:
+    prompt = PROMPT_OF_SET.get(folder.name, prompt)
+    if prompt is None:
+        raise DataError(f"{folder}: the prompt is not known for this folder; pass --prompt, for example --prompt '{POLYP}'.")
+    if not (folder / "masks").is_dir():
+        raise DataError(f"{folder}: no masks/ folder beside images/.")
+    images = _by_stem(folder / "images")
+    masks = _by_stem(folder / "masks")
+    split_file = folder / f"{split}.txt"
+    if split_file.is_file():
+        ids = split_file.read_text().split()
+    elif split == "train":
+        ids = sorted(images)
+    else:
+        return []
+    missing = Path("missing")  # check_pairs reports it with its name, together with all other faults
+    return [Pair(f"{folder.name}/{i}", images.get(i, folder / "images" / missing / i), masks.get(i, folder / "masks" / missing / i), prompt)
+            for i in ids]
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    return {p.stem: p for p in sorted(folder.iterdir()) if p.suffix.lower() in IMAGE_SUFFIXES}
+
+
+def _read_json_lines(file: Path, prompt: str | None) -> list[Pair]:
+    pairs, faults = [], []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            image, mask = file.parent / row["target"], file.parent / row["source"]
+            text = row.get("prompt") or prompt
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            faults.append(f"line {number}: {error!r}")
+            continue
+        if text is None:
+            faults.append(f"line {number}: no prompt")
+        else:
+            pairs.append(Pair(f"{file.stem}/{number:06d}-{image.stem}", image, mask, text))
+    if faults:
+        raise DataError(_listing(f"{file}: lines that are not {{source, target, prompt}}", faults))
+    return pairs
+
+
+def check_pairs(pairs: Sequence[Pair], known_prompts: Iterable[str] | None = None) -> None:
+    """Open every file and raise one DataError that lists every bad pair by name.
+
+    Faults: missing or unreadable image or mask, different sizes, a mask that is empty or not binary, a prompt
+    outside ``known_prompts`` (where the checkpoint has a fixed table of them), the same name twice.
+    """
+    known = None if known_prompts is None else set(known_prompts)
+    with ThreadPoolExecutor() as pool:
+        faults = [f"{pair.name}: {fault}" for pair, fault in zip(pairs, pool.map(_fault_of, pairs)) if fault]
+    names: set[str] = set()
+    for pair in pairs:
+        if known is not None and pair.prompt not in known:
+            faults.append(f"{pair.name}: unknown prompt {pair.prompt!r}; known: {sorted(known)}")
+        if pair.name in names:
+            faults.append(f"{pair.name}: listed twice")
+        names.add(pair.name)
+    if faults:
+        raise DataError(_listing(f"{len(faults)} of {len(pairs)} pairs cannot be used; mend or remove them", faults))
+
+
+def _fault_of(pair: Pair) -> str | None:
+    try:
+        with Image.open(pair.image) as image:
+            image.load()
+            image_size = image.size
+    except FileNotFoundError:
+        return "no image"
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        return f"unreadable image ({error})"
+    try:
+        mask = read_mask(pair.mask)
+    except FileNotFoundError:
+        return "no mask"
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        return f"unreadable mask ({error})"
+    if mask.shape != image_size[::-1]:
+        return f"mask is {mask.shape[1]}x{mask.shape[0]}, image is {image_size[0]}x{image_size[1]}"
+    # JPEG-compressed and antialiased masks have grey pixels near 0 and 255 on the contour; real grey levels do not pass.
+    grey = np.mean((mask > 64) & (mask < 192))
+    if grey > 0.02:
+        return f"mask is not binary ({100 * grey:.0f} % of its pixels are neither near 0 nor near 255; 0/1 masks must be stored as 0/255)"
+    if not (mask > 127).any():
+        return "mask is empty" + (" (its values are 0 and 1; store them as 0 and 255)" if mask.max() == 1 else "")
+    return None
+
+
+def _listing(title: str, faults: Sequence[str]) -> str:
+    return title + ":\n" + "\n".join(f"  {fault}" for fault in faults)
+
+
+def read_image(path: Path) -> np.ndarray:
+    """RGB image uint8 [H, W, 3] in 0..255."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """Grey mask uint8 [H, W] in 0..255, not thresholded."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("L"))
+
+
+def load_arrays(pairs: Sequence[Pair], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 [N, size, size, 3] (bilinear, antialiased) and masks uint8 [N, size, size] of 0 / 255.
+
+    The aspect is not kept (the paper's protocol). A mask is thresholded at > 127 at its own size, then resized nearest.
+    """
+    def load(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
+        return resize_image(read_image(pair.image), size), resize_mask(binarise(read_mask(pair.mask)), size)
+
+    with ThreadPoolExecutor() as pool:
+        images, masks = zip(*pool.map(load, pairs))
+    return np.stack(images), np.stack(masks)
+
+
+def fingerprint(pairs: Sequence[Pair]) -> str:
+    """Short digest of names, sizes and modification times: a cache made of other files is never reused."""
+    digest = hashlib.sha256()
+    for pair in pairs:
+        digest.update(f"{pair.name}|{pair.image.stat().st_size}|{pair.mask.stat().st_size}|{pair.prompt}\n".encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,145 @@
+"""Siamese stage: Mask- and Image-Diffusion together, from a base model (or Stable Diffusion), on image-mask pairs."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from siamese.models.autoencoder import downsampling
+from siamese.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from siamese.models.context import PromptTable
+from siamese.models.controlnet import SiameseControlNet
+from siamese.models.presets import PRESETS
+from siamese.models.unet import freeze_encoder
+from siamese.objective import SiameseConfig, SiameseObjective
+from siamese.prompts import EMPTY
+from train import loop
+from train.data import check_pairs, read_pairs
+from train.diffusion import keyed_draws, latent_batch, validation_draws
+from train.latents import load_examples
+from train.sheets import add_sheet
+
+
+@dataclass(frozen=True)
+class SiameseTrainConfig:
+    """Train Mask-Diffusion with the Siamese algorithm, or fine-tune one on your own pairs."""
+
+    data: tuple[Path, ...]
+    """Folders with images/, masks/ and optional split files, or JSON-lines files {source, target, prompt}."""
+    init: Path
+    """Model folder to start from: a base model, a trained Siamese model, or Stable Diffusion in diffusers' format."""
+    prompt: str | None = None
+    """Prompt of folders that are not a known data set, for example "a colonoscopy image of a polyp"."""
+    preset: Literal["tiny", "sd15"] = "tiny"
+    """Hint block of a new ControlNet (not used where --init has a ControlNet)."""
+    train_encoder: bool = False
+    """Train the U-Net's encoder as well (the paper freezes it)."""
+    variants: int = 2
+    """Flips and turns of each pair, itself included. 1 switches augmentation off."""
+    prompt_drop: float = 0.05
+    """Share of samples whose prompt is replaced by the empty one."""
+    objective: SiameseConfig = SiameseConfig()
+    cache: Path = Path("runs/cache")
+    """Folder of cached latents."""
+    loop: loop.LoopConfig = field(default_factory=lambda: loop.LoopConfig(
+        out=Path("runs/siamese"), max_steps=3000, batch_size=8, learning_rate=2e-4, betas=(0.9, 0.99), warmup_steps=100,
+        clip_norm=1.0, ema_decay=0.999, mixed_precision="bf16", evaluate_every=500, checkpoint_every=250))
+
+
+class SiameseModule(nn.Module):
+    """U-Net and ControlNet with the Siamese loss; the prompts' context is frozen in this stage."""
+
+    def __init__(self, checkpoint: Checkpoint, config: SiameseConfig) -> None:
+        super().__init__()
+        self.objective = SiameseObjective(checkpoint.unet, checkpoint.controlnet, checkpoint.alphas, checkpoint.prediction, config)
+        self.context = checkpoint.context.requires_grad_(False)
+
+    def embed(self, prompts: Sequence[str]) -> Tensor:
+        """Context [B, tokens, D], as a constant."""
+        with torch.no_grad():
+            return self.context(prompts)
+
+    def forward(self, batch: dict[str, Tensor], step: int, max_steps: int) -> dict[str, Tensor]:
+        """Losses of a batch at ``step`` of ``max_steps``."""
+        return self.objective(batch["z0"], batch["context"], batch["mask"], batch["image"], batch["t"], batch["noise"], step, max_steps)
+
+
+class SiameseStage:
+    """What the loop needs to train Mask-Diffusion."""
+
+    def __init__(self, config: SiameseTrainConfig) -> None:
+        self.config = config
+        self.checkpoint = load_checkpoint(config.init)
+        context = self.checkpoint.context
+        train, val = read_pairs(config.data, "train", config.prompt), _read_val(config)
+        check_pairs(train + val, context.prompts if isinstance(context, PromptTable) else None)
+        torch.manual_seed(config.loop.seed)
+        if self.checkpoint.controlnet is None:
+            widths = PRESETS[config.preset].hint_widths
+            mergings = int(np.log2(downsampling(self.checkpoint.vae)))
+            self.checkpoint.controlnet = SiameseControlNet.from_unet(self.checkpoint.unet, widths, mergings)
+        if config.train_encoder:
+            self.checkpoint.unet.requires_grad_(True)
+        else:
+            freeze_encoder(self.checkpoint.unet)
+        vae = self.checkpoint.vae.requires_grad_(False).to(memory_format=torch.channels_last)
+        size = self.checkpoint.defaults.image_size
+        self.train = load_examples(train, vae, size, config.variants, config.cache)
+        self.val = load_examples(val, vae, size, 1, config.cache, augment=False) if val else None
+        self.size = len(self.train)
+        self.module = SiameseModule(self.checkpoint, config.objective)
+
+    def batch(self, indices: np.ndarray, keys: list[int], device: torch.device) -> dict[str, Tensor]:
+        """Latents, hints, context, noise and timesteps, keyed."""
+        draws = keyed_draws(keys, self.train.mean.shape[2:], len(self.checkpoint.alphas), self.config.variants, self.config.prompt_drop)
+        mask, image = self.train.hints(indices, draws["variant"].numpy(), device)
+        prompts = [EMPTY if drop else self.train.prompts[i] for i, drop in zip(indices, draws["drop"])]
+        return {"z0": latent_batch(self.train, indices, draws, device), "noise": draws["noise"].to(device), "t": draws["t"].to(device),
+                "mask": mask, "image": image, "context": self.module.embed(prompts)}
+
+    def prepared(self) -> None:
+        """theta' aliases the parameters that accelerate has moved."""
+        self.module.objective.build_tied_decoder()
+        self.checkpoint.vae.to(next(self.module.parameters()).device)
+
+    @torch.no_grad()
+    def evaluate(self, step: int, writer: SummaryWriter) -> dict[str, float]:
+        """Losses on validation pairs at fixed noise and timesteps, and a sheet of eight validation masks."""
+        if self.val is None:
+            return {}
+        device = next(self.module.parameters()).device
+        chosen = np.linspace(0, len(self.val) - 1, min(len(self.val), 96)).astype(int)
+        draws = validation_draws(len(chosen), self.val.mean.shape[2:], len(self.checkpoint.alphas))
+        sums: dict[str, float] = {}
+        for part in np.array_split(np.arange(len(chosen)), max(1, len(chosen) // 16)):
+            index, some = chosen[part], {k: v[part] for k, v in draws.items()}
+            mask, image = self.val.hints(index, np.zeros(len(part), int), device)
+            losses = self.module({"z0": latent_batch(self.val, index, some, device), "noise": some["noise"].to(device), "t": some["t"].to(device),
+                                  "mask": mask, "image": image, "context": self.module.embed([self.val.prompts[i] for i in index])},
+                                 self.config.loop.max_steps, self.config.loop.max_steps)
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + float(value) * len(part) / len(chosen)
+        shown = chosen[np.linspace(0, len(chosen) - 1, 8).astype(int)]
+        mask, _ = self.val.hints(shown, np.zeros(8, int), device)
+        add_sheet(self.checkpoint, writer, step, mask, [self.val.prompts[i] for i in shown])
+        return sums
+
+    def export(self, folder: Path) -> None:
+        """Save the model folder."""
+        save_checkpoint(self.checkpoint, folder)
+
+
+def _read_val(config: SiameseTrainConfig) -> list:
+    sources = [s for s in config.data if Path(s).is_dir() and ((Path(s) / "val.txt").is_file() or not (Path(s) / "images").is_dir())]
+    return read_pairs(sources, "val", config.prompt) if sources else []
+
+
+def main(config: SiameseTrainConfig) -> None:
+    """Train and export."""
+    loop.run(SiameseStage(config), config.loop, {"init": config.init, "objective": config.objective, "train_encoder": config.train_encoder})

@@ -1,0 +1,149 @@
+"""Autoencoder: reconstruction of crops with L1 and LPIPS, then the scale that gives latents unit standard deviation."""
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from siamese.models.autoencoder import SmallAutoencoder
+from train import loop
+from train.data import check_pairs, load_arrays, read_pairs
+from train.perceptual import load_perceptual
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """Architecture of ``SmallAutoencoder``."""
+
+    widths: tuple[int, ...] = (24, 48, 96, 128)
+    encoder_layers: tuple[int, ...] = (1, 1, 1, 2)
+    decoder_layers: tuple[int, ...] = (1, 1, 2, 3)
+    latent_channels: int = 4
+    pack: int = 2
+
+
+@dataclass(frozen=True)
+class VaeConfig:
+    """Train an autoencoder on images (masks are not used)."""
+
+    data: tuple[Path, ...]
+    """Folders with images/, masks/ and split files."""
+    prompt: str | None = None
+    """Prompt of folders that are not a known data set."""
+    weights: Path = Path("../shared/weights")
+    """Folder of the perceptual weights (alexnet_lpips.safetensors)."""
+    init: Path | None = None
+    """Autoencoder folder to start from (diffusers format)."""
+    model: AutoencoderConfig = AutoencoderConfig()
+    size: int = 256
+    """Side to which images are resized, in pixels."""
+    crop: int = 128
+    """Side of the training crops, in pixels."""
+    lpips_weight: float = 0.2
+    latent_noise: float = 0.05
+    """Noise on the latents, in units of their standard deviation: the decoder learns to bear a sampler's errors."""
+    decoder_only: bool = False
+    """Keep the encoder, so that models trained on its latents stay valid."""
+    loop: loop.LoopConfig = field(default_factory=lambda: loop.LoopConfig(
+        out=Path("runs/vae"), max_steps=2000, batch_size=8, learning_rate=1.5e-3, betas=(0.9, 0.99), warmup_steps=200,
+        schedule="cosine", clip_norm=1.0, ema_decay=0.999, mixed_precision="bf16", evaluate_every=250))
+
+
+class ReconstructionLoss(nn.Module):
+    """L1 + w LPIPS between a crop and its reconstruction from noisy latents."""
+
+    def __init__(self, vae: SmallAutoencoder, perceptual: nn.Module | None, config: VaeConfig) -> None:
+        super().__init__()
+        self.vae, self.config = vae, config
+        self.perceptual = perceptual
+
+    def forward(self, batch: dict[str, Tensor], step: int, max_steps: int) -> dict[str, Tensor]:
+        """Losses of ``images`` [B, 3, H, W] in -1..1 and ``noise`` [B, C, h, w]."""
+        images = batch["images"]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.decoder_only):
+            latents = self.vae.encode(images).latent
+        latents = latents + self.config.latent_noise * latents.detach().std() * batch["noise"]
+        reconstruction = self.vae.decode(latents).sample
+        losses = {"l1": F.l1_loss(reconstruction.float(), images)}
+        losses["total"] = losses["l1"]
+        if self.perceptual is not None:
+            losses["lpips"] = self.perceptual(reconstruction, images).float().mean()
+            losses["total"] = losses["total"] + self.config.lpips_weight * losses["lpips"]
+        return losses
+
+
+class VaeStage:
+    """What the loop needs to train an autoencoder."""
+
+    def __init__(self, config: VaeConfig) -> None:
+        self.config = config
+        train, val = (read_pairs(config.data, split, config.prompt) for split in ("train", "val"))
+        check_pairs(train + val)
+        self.images, _ = load_arrays(train, config.size)
+        self.val, _ = load_arrays(val, config.size)
+        self.size = len(self.images)
+        vae = SmallAutoencoder.from_pretrained(config.init) if config.init else SmallAutoencoder(**dataclasses.asdict(config.model))
+        vae = vae.to(memory_format=torch.channels_last)
+        if config.decoder_only:
+            vae.encoder.requires_grad_(False)
+        perceptual = load_perceptual("alexnet", config.weights) if config.lpips_weight else None
+        self.module = ReconstructionLoss(vae, perceptual, config)
+        self.factor = 2 ** (len(vae.config.block_out_channels) - 1)
+
+    def batch(self, indices: np.ndarray, keys: list[int], device: torch.device) -> dict[str, Tensor]:
+        """Random crops, flipped and turned, in -1..1."""
+        crops, noises, side = [], [], self.config.crop
+        channels = self.module.vae.config.latent_channels * self.module.vae.config.pack ** 2
+        for index, seed in zip(indices, keys):
+            rng = np.random.default_rng(seed)
+            top, left = rng.integers(0, self.config.size - side + 1, 2)
+            crop = np.rot90(self.images[index, top:top + side, left:left + side], rng.integers(4))
+            crops.append(crop[:, ::-1] if rng.random() < 0.5 else crop)
+            noises.append(rng.standard_normal((channels, side // self.factor, side // self.factor), dtype=np.float32))
+        images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+        return {"images": images.contiguous(memory_format=torch.channels_last).to(device), "noise": torch.from_numpy(np.stack(noises)).to(device)}
+
+    def prepared(self) -> None:
+        """Nothing to build after accelerate's prepare."""
+
+    @torch.no_grad()
+    def evaluate(self, step: int, writer: SummaryWriter) -> dict[str, float]:
+        """PSNR on every fourth validation image, in dB, and a sheet of the first eight."""
+        vae = self.module.vae
+        device = next(vae.parameters()).device
+        scores = []
+        for start in range(0, len(self.val[::4]), 8):
+            x = torch.from_numpy(self.val[::4][start:start + 8]).permute(0, 3, 1, 2).float().div(127.5).sub(1).to(device)
+            y = vae(x).sample.clamp(-1, 1)
+            scores.append(psnr(x, y))
+            if start == 0:
+                writer.add_images("val/reconstruction", torch.cat([x, y]).add(1).div(2), step)
+        return {"psnr": float(torch.cat(scores).mean())}
+
+    @torch.no_grad()
+    def export(self, folder: Path) -> None:
+        """Save the autoencoder with the scaling factor that its latents of training images ask for."""
+        vae = self.module.vae
+        if not self.config.decoder_only:
+            device = next(vae.parameters()).device
+            some = self.images[np.linspace(0, self.size - 1, min(self.size, 256)).astype(int)]
+            stds = [vae.encode(torch.from_numpy(some[i:i + 8]).permute(0, 3, 1, 2).float().div(127.5).sub(1).to(device)).latent
+                    for i in range(0, len(some), 8)]
+            vae.register_to_config(scaling_factor=float(1 / torch.cat(stds).std()))
+        vae.save_pretrained(folder / "vae")
+
+
+def psnr(a: Tensor, b: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio [B] in dB of images [B, 3, H, W] in -1..1."""
+    return -10 * torch.log10(((a - b) / 2).square().mean((1, 2, 3)).clamp_min(1e-12))
+
+
+def main(config: VaeConfig) -> None:
+    """Train and export."""
+    loop.run(VaeStage(config), config.loop)
