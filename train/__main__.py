@@ -1,9 +1,45 @@
 """Command line: ``python -m train STAGE --help``."""
 from __future__ import annotations
 
+import importlib
+import sys
+
 import tyro
 
-from train import base, siamese, vae
+from siamese.models.checkpoint import CheckpointError
+from siamese.models.context import UnknownPromptError
+from train.data import DataError
+from train.loop import ResumeError
+
+# Stage: (configuration, what it does). Imported when named, so that --help is quick.
+STAGES = {
+    "vae": ("VaeConfig", "autoencoder of the images"),
+    "base": ("BaseConfig", "latent diffusion model of images and prompts, without masks"),
+    "siamese": ("SiameseTrainConfig", "Mask-Diffusion by the Siamese algorithm; also fine-tunes on your own pairs"),
+    "segment": ("SegmentConfig", "segmentation network"),
+    "sample": ("SampleConfig", "synthesise a data set of image-mask pairs"),
+    "evaluate": ("EvaluateConfig", "figures of a model: distances, diversity, mask agreement"),
+    "memorisation": ("MemorisationConfig", "nearest training images of samples"),
+    "bench": ("BenchConfig", "cost of a step beside the released algorithm's, and of sampling"),
+}
+
+
+def run(arguments: list[str]) -> None:
+    """Parse ``STAGE [options]`` and run it; errors of the user's end with their message and status 1."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: python -m train STAGE [options]    (python -m train STAGE --help lists them)\n")
+        print("\n".join(f"  {name:14}{what}" for name, (_, what) in STAGES.items()))
+        return
+    name = arguments[0]
+    if name not in STAGES:
+        sys.exit(f"unknown stage {name!r}; choose from {', '.join(STAGES)}.")
+    module = importlib.import_module(f"train.{name}")
+    config = tyro.cli(getattr(module, STAGES[name][0]), args=arguments[1:], prog=f"python -m train {name}")
+    try:
+        module.main(config)
+    except (DataError, ResumeError, CheckpointError, UnknownPromptError, FileNotFoundError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")  # the user's to mend: no traceback
+
 
 if __name__ == "__main__":
-    tyro.extras.subcommand_cli_from_dict({"vae": vae.main, "base": base.main, "siamese": siamese.main}, prog="python -m train")
+    run(sys.argv[1:])
