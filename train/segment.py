@@ -1,0 +1,168 @@
+"""Segmentation stage: the small shipped segmenter, or the independent VGG16 U-Net that measures agreement."""
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from siamese.masks import outline
+from siamese.prompts import EMPTY, LESION, POLYP
+from siamese.segmentation import CompactUNet, LesionSegmenter, dice
+from train import loop
+from train.data import Pair, check_pairs, load_arrays, read_pairs
+from train.latents import dihedral
+from train.perceptual import load_perceptual
+from train.vgg_unet import VggSegmenter, VggUNet
+
+ORGANS = {POLYP: "polyp", LESION: "lesion"}
+
+
+@dataclass(frozen=True)
+class SegmentConfig:
+    """Train a segmentation network on image-mask pairs of all organs together."""
+
+    data: tuple[Path, ...]
+    """Folders with images/, masks/ and split files. Only the train split is learnt from."""
+    prompt: str | None = None
+    """Prompt of folders that are not a known data set."""
+    architecture: Literal["small", "vgg16"] = "small"
+    """small: the shipped network, from scratch. vgg16: U-Net on ImageNet's VGG16, for measurements only."""
+    synthetic: tuple[Path, ...] = ()
+    """Further pairs to learn from, made by ``python -m train sample`` (real + synthetic experiment)."""
+    weights: Path = Path("../shared/weights")
+    """Folder of the perceptual weights (vgg16_lpips.safetensors); for vgg16 only."""
+    trained_convs: int = 6
+    """How many of VGG16's last convolutions learn (0..13); the others are frozen."""
+    size: int = 128
+    """Side in pixels that the network sees."""
+    val_count: int = 60
+    """Validation pairs of each organ; the same ones each time."""
+    loop: loop.LoopConfig = field(default_factory=lambda: loop.LoopConfig(
+        out=Path("runs/segment"), max_steps=1200, batch_size=16, learning_rate=1e-3, betas=(0.9, 0.99), warmup_steps=20,
+        schedule="cosine", clip_norm=1.0, ema_decay=0.99, mixed_precision="bf16", evaluate_every=200, checkpoint_every=100))
+    """The architecture's name is appended to ``out``. vgg16 learns from fewer updates: 360 are enough."""
+
+
+class SegmentationLoss(nn.Module):
+    """Binary cross-entropy + soft Dice (Milletari et al. 2016, arXiv:1606.04797) of a network's logits."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch: dict[str, Tensor], step: int, max_steps: int) -> dict[str, Tensor]:
+        """Losses of ``images`` [B, 3, S, S] in -1..1 and ``masks`` [B, 1, S, S] in {0, 1}."""
+        logits = self.network(batch["images"]).float()
+        losses = {"bce": F.binary_cross_entropy_with_logits(logits, batch["masks"]), "dice": soft_dice_loss(logits, batch["masks"])}
+        return losses | {"total": losses["bce"] + losses["dice"]}
+
+
+def soft_dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """1 - Dice of the probabilities, a scalar: the mean over images of logits and masks [B, 1, S, S].
+
+    One pixel is added to both sides of the fraction: it stays defined where a crop has lost the lesion.
+    """
+    probability = logits.sigmoid()
+    overlap, total = (probability * masks).sum((1, 2, 3)), (probability + masks).sum((1, 2, 3))
+    return (1 - (2 * overlap + 1) / (total + 1)).mean()
+
+
+def augment(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Flip, quarter turn, scale by 0.8 to 1.25 with a shift, brightness, contrast and tint of one pair.
+
+    Args:
+        image, mask: uint8 [S, S, 3] and [S, S] of 0 / 255.
+
+    Returns:
+        Image float32 [S, S, 3] in 0..255 and mask uint8 [S, S] of 0 / 255.
+    """
+    code, side = int(rng.integers(8)), image.shape[0]
+    image, mask = (np.ascontiguousarray(dihedral(x, code)) for x in (image, mask))
+    scale = 1.25 ** rng.uniform(-1, 1)
+    shift = rng.uniform(-0.08, 0.08, 2) * side + (1 - scale) * (side - 1) / 2  # about the centre
+    affine = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+    image = cv2.warpAffine(image, affine, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    mask = cv2.warpAffine(mask, affine, (side, side), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT_101)
+    contrast, brightness = rng.uniform(0.8, 1.2), rng.uniform(-20, 20)
+    tint = rng.uniform(0.94, 1.06, 3)
+    coloured = ((image - 127.5) * contrast + 127.5 + brightness) * tint
+    return coloured.clip(0, 255).astype(np.float32), mask
+
+
+class SegmentStage:
+    """What the loop needs to train a segmenter."""
+
+    def __init__(self, config: SegmentConfig) -> None:
+        self.config = config
+        train, val = read_pairs(config.data, "train", config.prompt), read_pairs(config.data, "val", config.prompt, required=False)
+        if config.synthetic:
+            train = train + read_pairs(config.synthetic, "train", EMPTY)  # the prompt plays no part in learning
+        val = fixed_subset(val, config.val_count)
+        check_pairs(train + val)
+        self.images, self.masks = load_arrays(train, config.size)
+        self.val_images, self.val_masks = load_arrays(val, config.size) if val else (None, None)
+        self.val_organs = [ORGANS.get(p.prompt, p.prompt) for p in val]
+        self.size = len(train)
+        torch.manual_seed(config.loop.seed)
+        if config.architecture == "small":
+            self.segmenter = LesionSegmenter(CompactUNet(), config.size)
+        else:
+            encoder = load_perceptual("vgg16", config.weights)
+            self.segmenter = VggSegmenter(VggUNet.from_perceptual(encoder, trained_convs=config.trained_convs), config.size)
+        self.module = SegmentationLoss(self.segmenter.network.to(memory_format=torch.channels_last))
+
+    def batch(self, indices: np.ndarray, keys: list[int], device: torch.device) -> dict[str, Tensor]:
+        """Augmented pairs."""
+        pairs = [augment(self.images[i], self.masks[i], np.random.default_rng(k)) for i, k in zip(indices, keys)]
+        images, masks = (torch.from_numpy(np.stack(x)) for x in zip(*pairs))
+        images = images.permute(0, 3, 1, 2).div(127.5).sub(1)  # a permuted [B, H, W, 3] is channels-last already
+        return {"images": images.to(device), "masks": masks[:, None].to(device).div(255)}
+
+    def prepared(self) -> None:
+        """Nothing to build after accelerate's prepare."""
+
+    @torch.no_grad()
+    def evaluate(self, step: int, writer: SummaryWriter) -> dict[str, float]:
+        """Mean Dice of each organ's validation pairs, and a sheet of eight predictions as outlines."""
+        if self.val_images is None:
+            return {}
+        found = np.concatenate([self.segmenter.predict(self.val_images[i:i + 16]) for i in range(0, len(self.val_images), 16)])
+        scores = defaultdict(list)
+        for organ, score in zip(self.val_organs, dice(found, self.val_masks)):
+            scores[organ].append(score)
+        shown = np.linspace(0, len(found) - 1, min(8, len(found))).astype(int)
+        sheet = [outline(outline(self.val_images[i], self.val_masks[i]), found[i], (255, 200, 0)) for i in shown]
+        writer.add_images("val/found", np.stack(sheet), step, dataformats="NHWC")
+        return {f"dice_{organ}": float(np.mean(s)) for organ, s in scores.items()}
+
+    def export(self, folder: Path) -> None:
+        """Save the segmenter."""
+        self.segmenter.save_pretrained(folder)
+
+
+def fixed_subset(pairs: Sequence[Pair], count: int) -> list[Pair]:
+    """``count`` pairs of each prompt, evenly spread over the sorted names (all of them where there are fewer)."""
+    by_prompt = defaultdict(list)
+    for pair in pairs:
+        by_prompt[pair.prompt].append(pair)
+    return [group[i] for group in by_prompt.values()
+            for i in np.linspace(0, len(group) - 1, min(count, len(group))).astype(int)]
+
+
+def main(config: SegmentConfig) -> None:
+    """Train and export."""
+    # Both are usually trained, one after the other, and the measurements expect them in folders of their own.
+    settings = dataclasses.replace(config.loop, out=config.loop.out / config.architecture)
+    config = dataclasses.replace(config, loop=settings)
+    loop.run(SegmentStage(config), settings, {
+        "data": [*config.data, *config.synthetic], "architecture": config.architecture, "size": config.size, "trained_convs": config.trained_convs})
