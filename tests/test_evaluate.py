@@ -1,0 +1,192 @@
+"""Measurements end to end on a tiny untrained model, phantoms and random perceptual weights."""
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from siamese.masks import resize_mask
+from siamese.models.checkpoint import load_checkpoint
+from siamese.sampling import MaskDiffusion
+from tests.stand_ins import phantom, write_model, write_perceptual, write_set
+from train import evaluate, memorisation, sample, synthesis
+from train.data import DataError, read_pairs
+from train.features import Features
+from train.perceptual import load_perceptual
+from train.synthesis import SamplingConfig, contact_sheet, seed_of, untrained, weights_hash
+from train.vgg_unet import VggSegmenter, VggUNet
+
+FIGURES = {"fd_vgg16", "fd_vgg16_floor", "fd_vgg16_ceiling", "kd_vgg16", "mask_agreement", "mask_agreement_real", "diversity_lpips"}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    """Data, weights, model and segmenter."""
+    folder = tmp_path_factory.mktemp("world")
+    write_set(folder / "kvasir-seg", {"train": 7, "val": 4, "test": 3})
+    write_set(folder / "isic2018", {"train": 6, "val": 5, "test": 4}, 50)
+    write_perceptual(folder / "weights")
+    write_model(folder / "model")
+    unet = VggUNet.from_perceptual(load_perceptual("vgg16", folder / "weights"), decoder=(8, 8, 8, 8, 8))
+    VggSegmenter(unet, 32).save_pretrained(folder / "segmenter")
+    return folder
+
+
+def config_for(world: Path, out: Path, **changes) -> evaluate.EvaluateConfig:
+    config = evaluate.EvaluateConfig(
+        data=(world / "kvasir-seg", world / "isic2018"), model=world / "model", segmenter=world / "segmenter", weights=world / "weights",
+        out=out / "metrics.json", size=64, draws=3, diversity_masks=2, diversity_images=3, sampling=SamplingConfig(batch_size=3, bf16=False),
+        cache=out / "cache")
+    return dataclasses.replace(config, **changes)
+
+
+def test_shape_of_the_figures_and_continuing(world, tmp_path, monkeypatch):
+    config = config_for(world, tmp_path)
+    metrics = evaluate.evaluate(config)
+    assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
+    assert list(metrics) == ["autoencoder", "polyp", "lesion"]
+    assert set(metrics["autoencoder"]) == {"psnr", "lpips"}
+    for organ in ("polyp", "lesion"):
+        assert set(metrics[organ]) == FIGURES
+        assert all(np.isfinite(v) for v in metrics[organ].values())
+        assert 0 <= metrics[organ]["mask_agreement"] <= 1 and 0 <= metrics[organ]["mask_agreement_real"] <= 1
+        # Real images are nearer to real images than those of a model that has learnt nothing.
+        assert metrics[organ]["fd_vgg16_floor"] < metrics[organ]["fd_vgg16_ceiling"]
+        assert metrics[organ]["diversity_lpips"] > 0
+    settings = json.loads((tmp_path / "metrics-settings.json").read_text())
+    assert settings["n"] == 4 and settings["split"] == "val" and settings["model_weights"] == weights_hash(world / "model")
+    assert not (world / "model" / "test_measurements.jsonl").exists()
+
+    def never(*_, **__):
+        raise AssertionError("a finished batch was made again")
+
+    monkeypatch.setattr(MaskDiffusion, "sample", never)
+    assert evaluate.evaluate(config) == metrics
+
+
+def test_test_split_is_guarded_and_counted(world, tmp_path):
+    with pytest.raises(DataError, match="--final"):
+        evaluate.evaluate(config_for(world, tmp_path, split="test"))
+    record = world / "model" / "test_measurements.jsonl"
+    assert not record.exists()
+    before = weights_hash(world / "model")
+    evaluate.evaluate(config_for(world, tmp_path, split="test", final=True, diversity_masks=1, diversity_images=2))
+    lines = [json.loads(line) for line in record.read_text().splitlines()]
+    assert len(lines) == 1 and set(lines[0]) == {"date", "weights", "command"}
+    assert lines[0]["weights"] == before == weights_hash(world / "model")
+    record.unlink()
+
+
+def test_organ_without_training_images_is_refused(world, tmp_path):
+    lonely = write_set(tmp_path / "isic2018", {"train": 1, "val": 3}, 50)
+    with pytest.raises(DataError, match="lesion: 1 training pairs"):
+        evaluate.evaluate(config_for(world, tmp_path, data=(world / "kvasir-seg", lonely)))
+
+
+def test_agreement_is_the_mean_dice():
+    images, masks = (np.stack(x) for x in zip(*(phantom(i) for i in range(3))))
+
+    class Threshold:
+        def predict(self, some):
+            return np.where(some.mean(3) < 125, 255, 0).astype(np.uint8)
+
+    assert evaluate.agreement(Threshold(), images, masks, batch=2) > 0.95
+    assert evaluate.agreement(Threshold(), images, np.roll(masks, 24, 1), batch=2) < 0.6
+
+
+def test_untrained_model_shares_only_autoencoder_and_prompts(world):
+    trained = load_checkpoint(world / "model")
+    fresh = untrained(trained, 7)
+    fresh.check()
+    assert fresh.vae is trained.vae and fresh.context is trained.context
+    for part in ("unet", "controlnet"):
+        old, new = (dict(getattr(c, part).named_parameters()) for c in (trained, fresh))
+        assert old.keys() == new.keys() and any(not old[k].equal(new[k]) for k in old)
+    assert all(a.equal(b) for a, b in zip(fresh.unet.parameters(), untrained(trained, 7).unet.parameters()))
+
+
+def test_pairwise_lpips_is_the_mean_over_pairs(world, tmp_path):
+    features = Features(world / "weights", 64, tmp_path, MaskDiffusion.from_pretrained(world / "model", "cpu").device)
+    images = np.stack([phantom(i, 64)[0] for i in range(3)])
+    by_hand = [features.lpips(images[[i]], images[[j]])[0] for i, j in ((0, 1), (0, 2), (1, 2))]
+    assert features.pairwise_lpips(images) == pytest.approx(float(np.mean(by_hand)), rel=1e-4)
+    assert features.pairwise_lpips(images[[0, 0]]) == pytest.approx(0, abs=1e-7)
+
+
+def test_seeds_differ():
+    seeds = {seed_of(0, i, v) for i in range(155) for v in range(9)}
+    assert len(seeds) == 155 * 9 and seed_of(0, 3, 1) == seed_of(0, 3, 1) != seed_of(1, 3, 1)
+
+
+def test_memorised_images_are_found(world, tmp_path, monkeypatch):
+    config = memorisation.MemorisationConfig(
+        data=(world / "kvasir-seg", world / "isic2018"), model=world / "model", weights=world / "weights", count=6, nearest=2, shown=3, size=48,
+        sampling=SamplingConfig(batch_size=4, bf16=False), out=tmp_path / "out", cache=tmp_path / "cache")
+    result = memorisation.compare(config)
+    assert result["count"] == 6 and json.loads((tmp_path / "out" / "nearest.json").read_text()) == result
+    assert list(result["real"]["lpips"]) == [f"{q:g}" for q in memorisation.LEVELS]
+    with Image.open(tmp_path / "out" / "nearest.png") as sheet:
+        assert sheet.size == (3 * 32 + 8, 3 * 32 + 8)
+
+    train = read_pairs(config.data, "train")
+    features = Features(world / "weights", 48, tmp_path / "cache2", MaskDiffusion.from_pretrained(world / "model", "cpu").device)
+    known = features.pooled_of_pairs(train, "training", chunk=5)
+    copies = np.stack([np.asarray(Image.open(train[i].image)) for i in (2, 9)])
+    found = memorisation.find_nearest(copies, known, train, features, 3)
+    assert found.index.tolist() == [2, 9]
+    np.testing.assert_allclose(found.lpips, 0, atol=1e-6)
+    np.testing.assert_allclose(found.feature_distance, 0, atol=1e-4)
+    assert result["real"]["lpips"]["0"] > 1e-4  # held-out images are no copies
+
+
+def test_sample_writes_a_data_set_and_continues(world, tmp_path, monkeypatch):
+    config = sample.SampleConfig(str(world / "model"), tmp_path / "made", data=(world / "kvasir-seg",), split="val", variants=2, sheet=2,
+                                 sampling=SamplingConfig(batch_size=3, bf16=False))
+    jobs = sample.sample(config)
+    pairs = read_pairs([tmp_path / "made" / "prompt.json"])
+    assert len(jobs) == len(pairs) == 8 and len({j.seed for j in jobs}) == 8
+    for pair, job in zip(sorted(pairs, key=lambda p: p.image.name), sorted(jobs, key=lambda j: j.name)):
+        with Image.open(pair.image) as image, Image.open(pair.mask) as mask, Image.open(job.mask) as drawn:
+            assert image.size == mask.size == (32, 32) and image.mode == "RGB"
+            np.testing.assert_array_equal(np.asarray(mask), resize_mask(np.asarray(drawn), 32))
+    with Image.open(tmp_path / "made" / "sheet.png") as sheet:
+        assert sheet.size == (3 * 32 + 8, 2 * 32 + 4)
+
+    lost = tmp_path / "made" / "images" / f"{jobs[3].name}.png"
+    content = lost.read_bytes()
+    lost.unlink()
+    drawn = []
+    draw = synthesis.Synthesiser.draw
+    monkeypatch.setattr(synthesis.Synthesiser, "draw", lambda self, masks, *rest: drawn.append(len(masks)) or draw(self, masks, *rest))
+    sample.sample(config)
+    assert drawn == [1] and lost.read_bytes() == content
+    with pytest.raises(DataError, match="other settings"):
+        sample.sample(dataclasses.replace(config, seed=5))
+
+
+def test_sample_names_unusable_masks(world, tmp_path):
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    config = sample.SampleConfig(str(world / "model"), tmp_path / "made", masks, sampling=SamplingConfig(bf16=False))
+    with pytest.raises(DataError, match="--prompt"):
+        sample.plan(config)
+    config = dataclasses.replace(config, prompt="a colonoscopy image of a polyp")
+    with pytest.raises(DataError, match="no mask files"):
+        sample.plan(config)
+    Image.fromarray(np.zeros((40, 40), np.uint8)).save(masks / "nothing.png")
+    with pytest.raises(DataError, match="nothing.png"):
+        sample.sample(config)
+    with pytest.raises(DataError, match="either"):
+        sample.plan(dataclasses.replace(config, data=(world / "kvasir-seg",)))
+
+
+def test_contact_sheet():
+    red, mask = np.full((5, 5, 3), (255, 0, 0), np.uint8), np.zeros((5, 5), np.uint8)
+    sheet = contact_sheet([[red, mask], [red]], gap=1)
+    assert sheet.shape == (11, 11, 3)
+    assert (sheet[:5, :5] == red).all() and (sheet[:5, 6:] == 0).all() and (sheet[6:, :5] == red).all()
+    assert (sheet[6:, 6:] == 255).all() and (sheet[5] == 255).all()
