@@ -20,6 +20,7 @@ STAGES = {
     "sample": ("SampleConfig", "synthesise a data set of image-mask pairs"),
     "evaluate": ("EvaluateConfig", "figures of a model: distances, diversity, mask agreement"),
     "memorisation": ("MemorisationConfig", "nearest training images of samples"),
+    "publish": ("PublishConfig", "model folder for distribution: half precision, licence, sampling defaults"),
     "bench": ("BenchConfig", "cost of a step beside the released algorithm's, and of sampling"),
 }
 

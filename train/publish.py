@@ -1,0 +1,55 @@
+"""Publish: a trained model and its figures as a folder for ``assets/``, in half precision, with card and licence."""
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from siamese.models.checkpoint import load_checkpoint, save_checkpoint
+from siamese.sampling import SchedulerName
+
+LICENCE = """Weights of {name}: research and education only, non-commercial. Not for diagnosis.
+
+The weights were trained on public research data and follow its terms:
+
+  Kvasir-SEG (research and education only). Jha et al., "Kvasir-SEG: A Segmented Polyp Dataset", MMM 2020, arXiv:1911.07069.
+  CVC-ClinicDB (research and education only). Bernal et al., "WM-DOVA maps for accurate polyp highlighting in colonoscopy",
+      Computerized Medical Imaging and Graphics 43, 2015.
+  ISIC 2018, task 1 (CC BY-NC 4.0). Codella et al. 2019, arXiv:1902.03368; Tschandl et al. 2018, "The HAM10000 dataset".
+
+No image of these data sets is in this folder. The code of this repository is licensed apart from this, under Apache-2.0.
+"""
+
+
+@dataclass(frozen=True)
+class PublishConfig:
+    """Write a model folder for distribution."""
+
+    model: Path
+    """Trained model folder."""
+    out: Path = Path("assets/siamese-tiny")
+    segmenter: Path | None = None
+    """Folder of the small segmentation network, copied beside the model."""
+    steps: int | None = None
+    """Default steps of sampling, as chosen on val; none: keep."""
+    guidance: float | None = None
+    """Default guidance, as chosen on val; none: keep."""
+    scheduler: SchedulerName | None = None
+
+
+def main(config: PublishConfig) -> None:
+    """Save in float16 and print the size; figures and card are written by ``evaluate`` and by hand."""
+    checkpoint = load_checkpoint(config.model)
+    changes = {k: v for k in ("steps", "guidance", "scheduler") if (v := getattr(config, k)) is not None}
+    checkpoint.defaults = replace(checkpoint.defaults, **changes)
+    for part in ("vae", "unet", "controlnet", "context", "scheduler"):
+        shutil.rmtree(config.out / part, ignore_errors=True)
+    save_checkpoint(checkpoint, config.out, torch.float16)
+    if config.segmenter:
+        shutil.copytree(config.segmenter, config.out / "segmenter", dirs_exist_ok=True)
+    (config.out / "LICENSE").write_text(LICENCE.format(name=config.out.name))
+    size = sum(f.stat().st_size for f in config.out.rglob("*") if f.is_file())
+    print(json.dumps({"folder": str(config.out), "megabytes": round(size / 1e6, 2), **changes}))
