@@ -22,13 +22,13 @@ def binarise(mask: np.ndarray) -> np.ndarray:
 def resize_mask(mask: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
     """Nearest-neighbour resize to ``size`` (a side, or height and width); the aspect is not kept."""
     height, width = (size, size) if isinstance(size, int) else size
-    return np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
+    return np.array(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
 
 
 def resize_image(image: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
     """Bilinear antialiased resize of uint8 [H, W, 3] to ``size``; the aspect is not kept."""
     height, width = (size, size) if isinstance(size, int) else size
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def mask_hint(masks: np.ndarray) -> torch.Tensor:

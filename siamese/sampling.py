@@ -42,8 +42,8 @@ Callback = Callable[[Progress], "bool | None"]
 def build_scheduler(name: SchedulerName, config: dict[str, Any], steps: int) -> Any:
     """A diffusers scheduler set to ``steps``.
 
-    ``ddim``: the paper's, eta 0 (Song et al. 2020, arXiv:2010.02502). ``dpm++``: DPM-Solver++ of second order on
-    Karras' noise levels (Lu et al. 2022, arXiv:2211.01095; Karras et al. 2022, arXiv:2206.00364).
+    ``ddim``: the paper's, eta 0 (Song et al. 2020, arXiv:2010.02502). ``dpm++``: DPM-Solver++ of second order, timesteps
+    spaced from the last (Lu et al. 2022, arXiv:2211.01095; "trailing" in Lin et al. 2023, arXiv:2305.08891).
 
     Raises:
         ValueError: unknown name, or steps outside 1..T.
@@ -55,7 +55,7 @@ def build_scheduler(name: SchedulerName, config: dict[str, Any], steps: int) -> 
     # Imported by module: all of diffusers' schedulers take seconds to import.
     if name == "ddim":
         module = importlib.import_module("diffusers.schedulers.scheduling_ddim")
-        scheduler = module.DDIMScheduler.from_config(config)
+        scheduler = module.DDIMScheduler.from_config(config | {"clip_sample": False})  # latents are not in -1..1
     else:
         module = importlib.import_module("diffusers.schedulers.scheduling_dpmsolver_multistep")
         options = {k: v for k, v in config.items() if k not in ("clip_sample", "set_alpha_to_one")}
@@ -102,8 +102,9 @@ def denoise(checkpoint: Checkpoint, scheduler: Any, z: Tensor, context: Tensor, 
         before, z = z, scheduler.step(output, t, z, return_dict=False)[0]
         if callback is not None:
             def preview(z_t: Tensor = before, out: Tensor = output, at: Tensor = t_in[:len(z)]) -> np.ndarray:
-                noise = to_noise(alphas, out, z_t, at, checkpoint.prediction)
-                return to_uint8(decode_latents(checkpoint.vae, one_step_z0(alphas, z_t, noise, at)))
+                with torch.inference_mode():  # it may be called later, from another thread
+                    noise = to_noise(alphas, out, z_t, at, checkpoint.prediction)
+                    return to_uint8(decode_latents(checkpoint.vae, one_step_z0(alphas, z_t, noise, at)))
             if callback(Progress(i + 1, len(timesteps), preview)) is False:
                 raise SamplingCancelled(f"cancelled after {i + 1} of {len(timesteps)} steps.")
     return z
@@ -163,6 +164,8 @@ class MaskDiffusion:
         guidance = defaults.guidance if guidance is None else float(guidance)
         if not (np.isfinite(guidance) and guidance >= 1):
             raise ValueError(f"guidance is {guidance}; it must be 1 (none) or more.")
+        if not isinstance(seeds, Sequence | np.ndarray) or not all(isinstance(s, int | np.integer) for s in seeds):
+            raise ValueError(f"seeds is {seeds!r}; give a list of one integer for each image.")
         seeds = list(seeds)
         if not seeds:
             raise ValueError("seeds is empty; give one integer for each image.")
@@ -175,15 +178,16 @@ class MaskDiffusion:
         network = self.checkpoint.controlnet
         features = [(1.0, network.hint_features(hints))]
         if reference is not None:
-            if reference.ndim != 3 or reference.shape[2] != 3 or reference.dtype != np.uint8:
-                raise ValueError(f"reference must be uint8 [H, W, 3], not {reference.dtype} {reference.shape}.")
+            if not isinstance(reference, np.ndarray) or reference.ndim != 3 or reference.shape[2] != 3 or reference.dtype != np.uint8:
+                raise ValueError(f"reference must be uint8 [H, W, 3], not {_kind(reference)}.")
             if not (np.isfinite(reference_weight) and reference_weight >= 0):
                 raise ValueError(f"reference_weight is {reference_weight}; it must be 0 or more.")
             image = image_hint(resize_image(reference, self.size)[None]).to(self.device)
             features.append((float(reference_weight), network.hint_features(image).expand(len(seeds), -1, -1, -1)))
         factor = downsampling(self.checkpoint.vae)
         shape = (self.checkpoint.unet.config.in_channels, self.size // factor, self.size // factor)
-        solver = build_scheduler(scheduler or defaults.scheduler, self.checkpoint.scheduler_config, steps or defaults.steps)
+        solver = build_scheduler(defaults.scheduler if scheduler is None else scheduler, self.checkpoint.scheduler_config,
+                                 defaults.steps if steps is None else steps)
         z0 = denoise(self.checkpoint, solver, initial_noise(seeds, shape).to(self.device), context, uncond, guidance, features, callback)
         return to_uint8(decode_latents(self.checkpoint.vae, z0))
 
@@ -193,8 +197,8 @@ class MaskDiffusion:
         Raises:
             ValueError: not uint8 [H, W], or empty.
         """
-        if mask.ndim != 2 or mask.dtype != np.uint8:
-            raise ValueError(f"a mask must be uint8 [H, W], not {mask.dtype} {mask.shape}.")
+        if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.dtype != np.uint8:
+            raise ValueError(f"a mask must be uint8 [H, W], not {_kind(mask)}.")
         fitted = resize_mask(binarise(mask), self.size)
         if not fitted.any():
             raise ValueError("the mask is empty at the model's size; draw a larger lesion.")
@@ -210,3 +214,7 @@ class MaskDiffusion:
         if len(masks) != count:
             raise ValueError(f"{len(masks)} masks for {count} seeds; give one mask, or one a seed.")
         return masks
+
+
+def _kind(value: Any) -> str:
+    return f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__

@@ -1,6 +1,7 @@
 """Base model: a latent diffusion model of the images and their prompts, from scratch, without masks."""
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from siamese.diffusion import Weighting
-from siamese.models.autoencoder import SmallAutoencoder, latent_channels
+from siamese.models.autoencoder import SmallAutoencoder, downsampling, latent_channels
 from siamese.models.checkpoint import Checkpoint, SamplingDefaults, load_checkpoint, save_checkpoint
 from siamese.models.context import PromptTable
 from siamese.models.presets import PRESETS
@@ -69,11 +70,14 @@ class BaseStage:
 
     def __init__(self, config: BaseConfig) -> None:
         self.config = config
-        train, val = (read_pairs(config.data, split, config.prompt) for split in ("train", "val"))
-        check_pairs(train + val)
+        train, val = read_pairs(config.data, "train", config.prompt), read_pairs(config.data, "val", config.prompt, required=False)
         if config.init:
             self.checkpoint = load_checkpoint(config.init)
             self.checkpoint.controlnet = None
+            if not isinstance(self.checkpoint.context, PromptTable):
+                raise ValueError(f"{config.init} reads its prompts with a text encoder; the base stage trains a table of prompts. "
+                                 "Fine-tune it with the Siamese stage.")
+            self.checkpoint.defaults = dataclasses.replace(self.checkpoint.defaults, image_size=config.size)
         else:
             vae = SmallAutoencoder.from_pretrained(config.vae).eval()
             network = PRESETS[config.preset]
@@ -81,15 +85,18 @@ class BaseStage:
                 raise ValueError(f"{config.vae} makes {latent_channels(vae)} latent channels, preset {config.preset} takes {network.latent_channels}.")
             torch.manual_seed(config.loop.seed)
             prompts = sorted({p.prompt for p in train} - {EMPTY}) + [EMPTY]
+            network = dataclasses.replace(network, latent_size=config.size // downsampling(vae))
             self.checkpoint = Checkpoint(vae, network.build_unet(), None, PromptTable(prompts, network.cross_attention_dim),
                                          network.scheduler_config(), SamplingDefaults(config.size, 20, 2.0, "dpm++"))
+        self.checkpoint.check()
+        check_pairs(train + val, self.checkpoint.context.prompts)
         vae = self.checkpoint.vae.requires_grad_(False).to(memory_format=torch.channels_last)
         self.train = load_examples(train, vae, config.size, config.variants, config.cache)
-        self.val = load_examples(val, vae, config.size, 1, config.cache, augment=False)
+        self.val = load_examples(val, vae, config.size, 1, config.cache, augment=False) if val else None
         self.prompt_rows = self._rows(self.train.prompts)
-        self.val_rows = self._rows(self.val.prompts)
+        self.val_rows = self._rows(self.val.prompts) if self.val else None
         self.size = len(self.train)
-        self.module = BaseModule(self.checkpoint, config.weighting)
+        self.module = BaseModule(self.checkpoint, config.weighting).to(memory_format=torch.channels_last)
 
     def _rows(self, prompts: list[str]) -> Tensor:
         return torch.tensor([self.checkpoint.context.index(p) for p in prompts])
@@ -102,12 +109,16 @@ class BaseStage:
                 "t": draws["t"].to(device), "prompt": rows.to(device)}
 
     def prepared(self) -> None:
-        """Nothing to build after accelerate's prepare."""
+        """The autoencoder, which sheets need, is no part of the module that accelerate has moved."""
+        self.checkpoint.vae.to(next(self.module.parameters()).device)
 
     @torch.no_grad()
     def evaluate(self, step: int, writer: SummaryWriter) -> dict[str, float]:
         """Loss on the validation split at fixed noise and timesteps, and a sheet of eight samples of fixed seeds."""
         device = next(self.module.parameters()).device
+        add_sheet(self.checkpoint, writer, step, None, [p for p in self.checkpoint.context.prompts if p] or [EMPTY])
+        if self.val is None:
+            return {}
         total, count = 0.0, len(self.val)
         draws = validation_draws(count, self.val.mean.shape[2:], len(self.checkpoint.alphas))
         for part in np.array_split(np.arange(count), max(1, count // 32)):
@@ -115,7 +126,6 @@ class BaseStage:
             batch = {"z0": latent_batch(self.val, part, some, device), "noise": some["noise"].to(device),
                      "t": some["t"].to(device), "prompt": self.val_rows[part].to(device)}
             total += float(self.module(batch, step, self.config.loop.max_steps)["total"]) * len(part)
-        add_sheet(self.checkpoint, writer, step, None, [p for p in self.checkpoint.context.prompts if p])
         return {"loss": total / count}
 
     def export(self, folder: Path) -> None:
@@ -125,4 +135,6 @@ class BaseStage:
 
 def main(config: BaseConfig) -> None:
     """Train and export."""
-    loop.run(BaseStage(config), config.loop, {"preset": config.preset, "weighting": config.weighting})
+    loop.run(BaseStage(config), config.loop, {
+        "data": config.data, "init": config.init, "preset": config.preset, "weighting": config.weighting, "size": config.size,
+        "variants": config.variants, "prompt_drop": config.prompt_drop})

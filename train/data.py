@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from siamese.masks import binarise, resize_image, resize_mask
 from siamese.prompts import LESION, POLYP
@@ -23,6 +23,8 @@ from siamese.prompts import LESION, POLYP
 # Public data sets whose folder name tells the organ; every other folder needs an explicit prompt.
 PROMPT_OF_SET = {"kvasir-seg": POLYP, "cvc-clinicdb": POLYP, "isic2018": LESION}
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+# Pillow's decoders raise more than OSError on damaged files: SyntaxError on broken PNG chunks, ValueError on bomb-like ones.
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 
 class DataError(ValueError):
@@ -39,13 +41,15 @@ class Pair:
     prompt: str
 
 
-def read_pairs(sources: Sequence[Path], split: str = "train", prompt: str | None = None) -> list[Pair]:
+def read_pairs(sources: Sequence[Path], split: str = "train", prompt: str | None = None, required: bool = True) -> list[Pair]:
     """All pairs of ``sources`` (folders, or ``.json``/``.jsonl`` files) in ``split``, sorted by name.
 
     Args:
         sources: folders in the layout above, folders that contain such folders, or JSON-lines files.
-        split: ``train``, ``val`` or ``test``. A folder without split files is used whole for ``train``.
+        split: ``train``, ``val`` or ``test``. A JSON-lines file, and a folder without split files, is used whole for
+            ``train``; without ``train.txt`` only, ``train`` is what the other split files leave.
         prompt: prompt of folders whose name is not a known data set, and of JSON lines without one.
+        required: whether it is an error that ``split`` has no pairs.
 
     Raises:
         DataError: a source is missing, has neither layout, or has no known prompt.
@@ -53,7 +57,7 @@ def read_pairs(sources: Sequence[Path], split: str = "train", prompt: str | None
     pairs: list[Pair] = []
     for source in map(Path, sources):
         if source.is_file():
-            pairs += _read_json_lines(source, prompt)
+            pairs += _read_json_lines(source, prompt) if split == "train" else []
         elif (source / "images").is_dir():
             pairs += _read_folder(source, split, prompt)
         elif source.is_dir() and (inner := sorted(d for d in source.iterdir() if (d / "images").is_dir())):
@@ -61,7 +65,7 @@ def read_pairs(sources: Sequence[Path], split: str = "train", prompt: str | None
                 pairs += _read_folder(folder, split, prompt)
         else:
             raise DataError(f"{source}: expected a folder with images/ and masks/, or a JSON-lines file with source, target, prompt.")
-    if not pairs:
+    if required and not pairs:
         raise DataError(f"no {split} pairs in {', '.join(map(str, sources))}.")
     return sorted(pairs, key=lambda p: p.name)
 
@@ -72,33 +76,45 @@ def _read_folder(folder: Path, split: str, prompt: str | None) -> list[Pair]:
         raise DataError(f"{folder}: the prompt is not known for this folder; pass --prompt, for example --prompt '{POLYP}'.")
     if not (folder / "masks").is_dir():
         raise DataError(f"{folder}: no masks/ folder beside images/.")
-    images = _by_stem(folder / "images")
-    masks = _by_stem(folder / "masks")
-    split_file = folder / f"{split}.txt"
-    if split_file.is_file():
-        ids = split_file.read_text().split()
+    images, masks = _by_stem(folder / "images"), _by_stem(folder / "masks")
+    if (folder / f"{split}.txt").is_file():
+        ids = _ids(folder / f"{split}.txt")
     elif split == "train":
-        ids = sorted(images)
+        others = {i for other in ("val", "test") if (folder / f"{other}.txt").is_file() for i in _ids(folder / f"{other}.txt")}
+        ids = sorted(set(images) - others)
     else:
         return []
     missing = Path("missing")  # check_pairs reports it with its name, together with all other faults
-    return [Pair(f"{folder.name}/{i}", images.get(i, folder / "images" / missing / i), masks.get(i, folder / "masks" / missing / i), prompt)
-            for i in ids]
+    # Two files of one name become two pairs of one name, which check_pairs reports as well.
+    return [Pair(f"{folder.name}/{i}", image, mask, prompt) for i in ids
+            for image in images.get(i, [folder / "images" / missing / i]) for mask in masks.get(i, [folder / "masks" / missing / i])]
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
-    return {p.stem: p for p in sorted(folder.iterdir()) if p.suffix.lower() in IMAGE_SUFFIXES}
+def _ids(file: Path) -> list[str]:
+    return [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+
+
+def _by_stem(folder: Path) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            found.setdefault(path.stem, []).append(path)
+    return found
 
 
 def _read_json_lines(file: Path, prompt: str | None) -> list[Pair]:
     pairs, faults = [], []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is not a text file of JSON lines ({error}).") from error
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
             image, mask = file.parent / row["target"], file.parent / row["source"]
-            text = row.get("prompt") or prompt
+            text = prompt if row.get("prompt") is None else str(row["prompt"])
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             faults.append(f"line {number}: {error!r}")
             continue
@@ -115,18 +131,22 @@ def check_pairs(pairs: Sequence[Pair], known_prompts: Iterable[str] | None = Non
     """Open every file and raise one DataError that lists every bad pair by name.
 
     Faults: missing or unreadable image or mask, different sizes, a mask that is empty or not binary, a prompt
-    outside ``known_prompts`` (where the checkpoint has a fixed table of them), the same name twice.
+    outside ``known_prompts`` (where the checkpoint has a fixed table of them), the same name or the same files twice.
     """
     known = None if known_prompts is None else set(known_prompts)
     with ThreadPoolExecutor() as pool:
         faults = [f"{pair.name}: {fault}" for pair, fault in zip(pairs, pool.map(_fault_of, pairs)) if fault]
     names: set[str] = set()
+    first: dict[tuple[Path, Path], str] = {}
     for pair in pairs:
         if known is not None and pair.prompt not in known:
             faults.append(f"{pair.name}: unknown prompt {pair.prompt!r}; known: {sorted(known)}")
         if pair.name in names:
-            faults.append(f"{pair.name}: listed twice")
+            faults.append(f"{pair.name}: listed twice, or two files of this name")
+        elif (files := (pair.image, pair.mask)) in first:
+            faults.append(f"{pair.name}: the same files as {first[files]}")
         names.add(pair.name)
+        first.setdefault((pair.image, pair.mask), pair.name)
     if faults:
         raise DataError(_listing(f"{len(faults)} of {len(pairs)} pairs cannot be used; mend or remove them", faults))
 
@@ -138,13 +158,13 @@ def _fault_of(pair: Pair) -> str | None:
             image_size = image.size
     except FileNotFoundError:
         return "no image"
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except _UNREADABLE as error:
         return f"unreadable image ({error})"
     try:
         mask = read_mask(pair.mask)
     except FileNotFoundError:
         return "no mask"
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except _UNREADABLE as error:
         return f"unreadable mask ({error})"
     if mask.shape != image_size[::-1]:
         return f"mask is {mask.shape[1]}x{mask.shape[0]}, image is {image_size[0]}x{image_size[1]}"
@@ -187,8 +207,10 @@ def load_arrays(pairs: Sequence[Pair], size: int) -> tuple[np.ndarray, np.ndarra
 
 
 def fingerprint(pairs: Sequence[Pair]) -> str:
-    """Short digest of names, sizes and modification times: a cache made of other files is never reused."""
-    digest = hashlib.sha256()
-    for pair in pairs:
-        digest.update(f"{pair.name}|{pair.image.stat().st_size}|{pair.mask.stat().st_size}|{pair.prompt}\n".encode())
-    return digest.hexdigest()[:16]
+    """Short digest of names, prompts and the files' bytes: a cache made of other files is never reused, wherever they lie."""
+    def of(pair: Pair) -> bytes:
+        parts = (pair.name.encode(), pair.prompt.encode(), pair.image.read_bytes(), pair.mask.read_bytes())
+        return b"".join(hashlib.sha256(part).digest() for part in parts)
+
+    with ThreadPoolExecutor() as pool:
+        return hashlib.sha256(b"".join(pool.map(of, pairs))).hexdigest()[:16]

@@ -5,6 +5,7 @@ Latents are encoded once and cached on disk; what is cached is mean and log-vari
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,16 +73,17 @@ def load_examples(pairs: Sequence[Pair], vae: nn.Module, size: int, variants: in
     """Read ``pairs`` and encode them with ``vae`` (or read the cache of an earlier run on the same files and weights)."""
     images, masks = load_arrays(pairs, size)
     codes = np.stack([variant_codes(pairs, v, augment) for v in range(variants)])
-    weights = hashlib.sha256()
+    weights = hashlib.sha256(str(vae.config.scaling_factor).encode())  # what is cached is scaled
     for name, tensor in vae.state_dict().items():
         weights.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
+    files = fingerprint(pairs)
     means, logvars = [], []
     for v in range(variants):
-        file = cache / f"{fingerprint(pairs)}-{weights.hexdigest()[:16]}-{size}-{v}{'' if augment else '-plain'}.npz"
+        file = cache / f"{files}-{weights.hexdigest()[:16]}-{size}-{v}{'' if augment else '-plain'}.npz"
         if not file.is_file():
             mean, logvar = _encode([dihedral(x, c) for x, c in zip(images, codes[v])], vae, f"latents {v + 1}/{variants}")
             cache.mkdir(parents=True, exist_ok=True)
-            part = file.with_suffix(".part.npz")
+            part = file.with_suffix(f".{os.getpid()}.part.npz")  # several processes may fill one cache
             np.savez(part, mean=mean, **({} if logvar is None else {"logvar": logvar}))
             part.replace(file)
         with np.load(file) as stored:
@@ -91,9 +93,11 @@ def load_examples(pairs: Sequence[Pair], vae: nn.Module, size: int, variants: in
     return Examples(np.stack(means), np.stack(logvars) if logvars else None, images, masks, codes, [p.prompt for p in pairs])
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _encode(images: Sequence[np.ndarray], vae: nn.Module, title: str, batch: int = 16) -> tuple[np.ndarray, np.ndarray | None]:
-    device = next(vae.parameters()).device
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    home = next(vae.parameters()).device
+    vae.to(device)
     means, logvars = [], []
     for start in tqdm(range(0, len(images), batch), desc=title, unit_scale=batch, unit="image"):
         x = image_hint(np.stack(images[start:start + batch])).mul(2).sub(1)
@@ -101,4 +105,5 @@ def _encode(images: Sequence[np.ndarray], vae: nn.Module, title: str, batch: int
         means.append(mean.float().cpu().numpy())
         if logvar is not None:
             logvars.append(logvar.float().cpu().numpy())
+    vae.to(home)
     return np.concatenate(means), np.concatenate(logvars) if logvars else None

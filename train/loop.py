@@ -7,6 +7,7 @@ process layout, of the accumulation or of how often the run was resumed.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -97,10 +98,27 @@ def learning_rate(config: LoopConfig, step: int) -> float:
 
 # What may change between a run and its continuation; anything else would make it another run.
 _FREE = {"out", "checkpoint_every", "keep_checkpoints", "log_every", "evaluate_every", "minutes", "accumulation"}
+# Facts for people only: folders move.
+_FREE_FACTS = {"init", "data"}
 
 
 def _identity(config: LoopConfig) -> dict[str, Any]:
-    return {k: v for k, v in json.loads(json.dumps(dataclasses.asdict(config), default=str)).items() if k not in _FREE}
+    return {k: v for k, v in _plain(dataclasses.asdict(config)).items() if k not in _FREE}
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """As JSON gives it back, so that what is saved and what is asked for compare equal."""
+    plain = {k: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for k, v in values.items()}
+    return json.loads(json.dumps(plain, default=str))
+
+
+def _frozen_digest(module: nn.Module) -> str:
+    """Digest of the weights that are not trained: checkpoints lack them, so a continuation has to bring the same."""
+    digest = hashlib.sha256()
+    for name, p in module.named_parameters():
+        if not p.requires_grad:
+            digest.update(name.encode() + p.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
@@ -124,19 +142,21 @@ def _checkpoints(folder: Path) -> list[Path]:
     return sorted(p for p in folder.glob("step-*") if p.suffix != ".part" and (p / "state.pt").is_file())
 
 
-def load_checkpoint(folder: Path, config: LoopConfig) -> dict[str, Any] | None:
-    """Newest complete checkpoint, or None.
+def load_checkpoint(folder: Path, config: LoopConfig, facts: dict[str, Any] | None = None) -> dict[str, Any] | None:
+    """Newest complete checkpoint, or None. Facts that the checkpoint does not know are not compared.
 
     Raises:
         ResumeError: it was made with other settings (``max_steps`` among them: ramp and gate depend on it).
     """
     for leftover in folder.glob("*.part"):  # a save that was killed; the checkpoint before it is whole
-        shutil.rmtree(leftover)
+        shutil.rmtree(leftover, ignore_errors=True)  # another process may be doing the same
     found = _checkpoints(folder)
     if not found:
         return None
     state = torch.load(found[-1] / "state.pt", map_location="cpu", weights_only=True)
     other = {k: (state["config"].get(k), v) for k, v in _identity(config).items() if state["config"].get(k) != v}
+    known = state.get("facts", {})
+    other |= {k: (known[k], v) for k, v in (facts or {}).items() if k in known and k not in _FREE_FACTS and known[k] != v}
     if other:
         changes = ", ".join(f"{k} was {old}, now {new}" for k, (old, new) in other.items())
         raise ResumeError(f"{found[-1]} belongs to a run with other settings ({changes}). Use the same settings, or another --loop.out.")
@@ -165,7 +185,7 @@ def run(stage: Stage, config: LoopConfig, facts: dict[str, Any] | None = None) -
     """Train ``stage`` until ``max_steps``, ``minutes`` or Ctrl-C; returns the updates done so far.
 
     Args:
-        facts: anything worth keeping with the run (written to ``run.json``).
+        facts: settings of the stage, written to ``run.json``; a continuation has to have the same.
 
     Raises:
         ResumeError: ``config.out`` holds another run.
@@ -178,9 +198,14 @@ def run(stage: Stage, config: LoopConfig, facts: dict[str, Any] | None = None) -
         raise ValueError(f"batch_size {config.batch_size} is not a multiple of processes x accumulation = {world} x {config.accumulation}.")
     parameters = [p for p in stage.module.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay)
-    state = load_checkpoint(config.out / "checkpoints", config)
+    trained = {name for name, p in stage.module.named_parameters() if p.requires_grad}
+    facts = _plain(facts or {}) | {"samples": stage.size, "frozen_weights": _frozen_digest(stage.module)}
+    state = load_checkpoint(config.out / "checkpoints", config, facts)
     if state:
-        stage.module.load_state_dict(state["module"], strict=False)
+        if odd := sorted(trained ^ set(state["module"])):
+            raise ResumeError(f"{config.out}: the checkpoint trains other weights than this run ({', '.join(odd[:3])}, {len(odd)} in all). "
+                              "Use the same settings, or another --loop.out.")
+        stage.module.load_state_dict(state["module"], strict=False)  # the frozen weights are not in it
     module, optimiser = accelerator.prepare(stage.module, optimiser)
     stage.prepared()
     ema = EMAModel(parameters, decay=config.ema_decay, use_ema_warmup=True, power=0.75) if config.ema_decay else None
@@ -190,22 +215,25 @@ def run(stage: Stage, config: LoopConfig, facts: dict[str, Any] | None = None) -
         optimiser.load_state_dict(state["optimiser"])
         if ema:
             ema.load_state_dict(state["ema"])
+        if accelerator.scaler is not None and "scaler" in state:
+            accelerator.scaler.load_state_dict(state["scaler"])
     if ema:
         ema.to(accelerator.device)
-    trained = {name for name, p in stage.module.named_parameters() if p.requires_grad}
 
     config.out.mkdir(parents=True, exist_ok=True)
     if accelerator.is_main_process:
-        (config.out / "run.json").write_text(json.dumps(_identity(config) | (facts or {}), indent=1, default=str))
-    writer = SummaryWriter(config.out / "tensorboard")
+        (config.out / "run.json").write_text(json.dumps(_identity(config) | facts, indent=1))
+    # Figures after the checkpoint are of updates that a kill has undone.
+    writer = SummaryWriter(config.out / "tensorboard", purge_step=step + 1 if state else None)
 
     def save() -> None:
         if not accelerator.is_main_process:
             return
         weights = {name: tensor.detach() for name, tensor in stage.module.state_dict().items() if name in trained}
         save_checkpoint(config.out / "checkpoints", step, {
-            "step": step, "config": _identity(config), "module": weights, "optimiser": optimiser.state_dict(),
-            **({"ema": ema.state_dict()} if ema else {})}, config.keep_checkpoints)
+            "step": step, "config": _identity(config), "facts": facts, "module": weights, "optimiser": optimiser.state_dict(),
+            **({"ema": ema.state_dict()} if ema else {}),
+            **({"scaler": accelerator.scaler.state_dict()} if accelerator.scaler is not None else {})}, config.keep_checkpoints)
 
     def with_average(action, *args):
         """Run ``action`` on the averaged weights, where there are any."""
@@ -244,6 +272,10 @@ def run(stage: Stage, config: LoopConfig, facts: dict[str, Any] | None = None) -
                                          f"The checkpoint of step {last_saved} is whole.")
             if config.clip_norm is not None:
                 sums["gradient_norm"] = float(accelerator.clip_grad_norm_(parameters, config.clip_norm))
+                # fp16's scaler skips such an update by itself; elsewhere it would spoil every weight.
+                if config.mixed_precision != "fp16" and not math.isfinite(sums["gradient_norm"]):
+                    raise FloatingPointError(f"the gradient is {sums['gradient_norm']} at step {step}; lower --loop.learning-rate. "
+                                             f"The checkpoint of step {last_saved} is whole.")
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
             if ema:
@@ -265,6 +297,8 @@ def run(stage: Stage, config: LoopConfig, facts: dict[str, Any] | None = None) -
             if step % config.checkpoint_every == 0 or step == config.max_steps or interrupt.asked:
                 save()
                 last_saved = step
+        if step != last_saved:  # asked to stop between the line above and the loop's condition
+            save()
     if accelerator.is_main_process:
         with_average(stage.export, config.out / "model")
     writer.close()

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from siamese.models.autoencoder import SmallAutoencoder
+from siamese.models.autoencoder import SmallAutoencoder, downsampling, latent_channels
 from train import loop
 from train.data import check_pairs, load_arrays, read_pairs
 from train.perceptual import load_perceptual
@@ -83,23 +83,27 @@ class VaeStage:
 
     def __init__(self, config: VaeConfig) -> None:
         self.config = config
-        train, val = (read_pairs(config.data, split, config.prompt) for split in ("train", "val"))
+        train, val = read_pairs(config.data, "train", config.prompt), read_pairs(config.data, "val", config.prompt, required=False)
         check_pairs(train + val)
         self.images, _ = load_arrays(train, config.size)
-        self.val, _ = load_arrays(val, config.size)
+        self.val = load_arrays(val, config.size)[0] if val else None
         self.size = len(self.images)
+        torch.manual_seed(config.loop.seed)
         vae = SmallAutoencoder.from_pretrained(config.init) if config.init else SmallAutoencoder(**dataclasses.asdict(config.model))
         vae = vae.to(memory_format=torch.channels_last)
         if config.decoder_only:
             vae.encoder.requires_grad_(False)
         perceptual = load_perceptual("alexnet", config.weights) if config.lpips_weight else None
         self.module = ReconstructionLoss(vae, perceptual, config)
-        self.factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        self.factor = downsampling(vae)
+        for name, side in (("size", config.size), ("crop", config.crop)):
+            if side % self.factor or config.crop > config.size:
+                raise ValueError(f"{name} is {side}; it must be a multiple of {self.factor}, and crop at most size.")
 
     def batch(self, indices: np.ndarray, keys: list[int], device: torch.device) -> dict[str, Tensor]:
         """Random crops, flipped and turned, in -1..1."""
         crops, noises, side = [], [], self.config.crop
-        channels = self.module.vae.config.latent_channels * self.module.vae.config.pack ** 2
+        channels = latent_channels(self.module.vae)
         for index, seed in zip(indices, keys):
             rng = np.random.default_rng(seed)
             top, left = rng.integers(0, self.config.size - side + 1, 2)
@@ -115,6 +119,8 @@ class VaeStage:
     @torch.no_grad()
     def evaluate(self, step: int, writer: SummaryWriter) -> dict[str, float]:
         """PSNR on every fourth validation image, in dB, and a sheet of the first eight."""
+        if self.val is None:
+            return {}
         vae = self.module.vae
         device = next(vae.parameters()).device
         scores = []
@@ -146,4 +152,6 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
 
 def main(config: VaeConfig) -> None:
     """Train and export."""
-    loop.run(VaeStage(config), config.loop)
+    loop.run(VaeStage(config), config.loop, {
+        "data": config.data, "init": config.init, "model": config.model, "size": config.size, "crop": config.crop,
+        "lpips_weight": config.lpips_weight, "latent_noise": config.latent_noise, "decoder_only": config.decoder_only})

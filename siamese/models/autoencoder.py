@@ -9,7 +9,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import FrozenDict, register_to_config
 from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
 from diffusers.models.autoencoders.vae import DecoderOutput, EncoderOutput
 from torch import Tensor, nn
@@ -39,6 +39,8 @@ class SmallAutoencoder(AutoencoderDC):
         shift_factor: float | None = None,
         force_upcast: bool = False,
     ) -> None:
+        if pack < 1 or pack & (pack - 1):
+            raise ValueError(f"pack is {pack}; it must be a power of two.")
         scales = len(widths)
         super().__init__(
             latent_channels=latent_channels, encoder_block_types="ResBlock", decoder_block_types="ResBlock",
@@ -46,6 +48,9 @@ class SmallAutoencoder(AutoencoderDC):
             encoder_layers_per_block=tuple(encoder_layers), decoder_layers_per_block=tuple(decoder_layers),
             encoder_qkv_multiscales=((),) * scales, decoder_qkv_multiscales=((),) * scales,
             downsample_block_type="Conv", upsample_block_type="interpolate", scaling_factor=scaling_factor)
+        # Without what the parent has registered of its own: it follows from ours, and loading would warn of it.
+        own = self._get_init_keys(type(self))
+        self._internal_dict = FrozenDict({k: v for k, v in self.config.items() if k in own or k.startswith("_")})
         # Pipelines of diffusers read the downsampling from the number of entries here; packing is one halving more.
         self.register_to_config(block_out_channels=tuple(widths) + (widths[-1],) * int(math.log2(pack)))
 

@@ -18,6 +18,7 @@ import diffusers
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from huggingface_hub import snapshot_download
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from siamese.diffusion import scaled_linear_alphas
@@ -98,7 +99,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype | N
         if module is None:
             continue
         _save_network(module, folder / part, dtype)
-        library = "diffusers" if type(module).__module__.startswith("diffusers") else type(module).__module__
+        library = "diffusers" if type(module).__module__.startswith("diffusers") else "siamese.models"
         index[part] = [library, type(module).__name__]
     scheduler = _scheduler_class("DDIMScheduler").from_config(checkpoint.scheduler_config)
     scheduler.save_pretrained(folder / "scheduler")
@@ -141,11 +142,12 @@ def load_checkpoint(source: str | Path) -> Checkpoint:
     folder = Path(source)
     if not folder.is_dir():
         folder = _download(str(source))
-    for part in ("vae", "unet", "scheduler"):
-        if not (folder / part).is_dir():
-            raise CheckpointError(f"{folder}: no {part}/ folder; a model needs vae/, unet/, scheduler/ and controlnet/ in diffusers' format.")
     try:
         index = json.loads((folder / "model_index.json").read_text()) if (folder / "model_index.json").is_file() else {}
+        # A base model has no ControlNet; a model whose index lists one was not copied whole without it.
+        for part in ("vae", "unet", "scheduler", *(["controlnet"] if "controlnet" in index else [])):
+            if not (folder / part).is_dir():
+                raise CheckpointError(f"{folder}: no {part}/ folder; a model needs vae/, unet/, scheduler/ and controlnet/ in diffusers' format.")
         vae = _vae_class(index).from_pretrained(folder / "vae", torch_dtype=torch.float32)
         unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
         controlnet = SiameseControlNet.from_pretrained(folder / "controlnet", torch_dtype=torch.float32) if (folder / "controlnet").is_dir() else None
@@ -153,7 +155,9 @@ def load_checkpoint(source: str | Path) -> Checkpoint:
         context = _load_context(folder)
         settings = folder / "siamese.json"
         defaults = SamplingDefaults(**json.loads(settings.read_text())) if settings.is_file() else SamplingDefaults()
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+    except CheckpointError:
+        raise
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{folder} cannot be loaded ({error}). Is the download complete?") from error
     checkpoint = Checkpoint(vae.eval(), unet.eval(), controlnet.eval() if controlnet is not None else None, context.eval(),
                             {k: v for k, v in scheduler.items() if not k.startswith("_")}, defaults, folder.name)
@@ -161,11 +165,17 @@ def load_checkpoint(source: str | Path) -> Checkpoint:
     return checkpoint
 
 
+_PARTS = [f"{part}/*.{kind}" for part in ("vae", "unet", "controlnet", "scheduler", "context", "tokenizer", "text_encoder")
+          for kind in ("json", "txt", "safetensors")]
+
+
 def _download(name: str) -> Path:
     if name.count("/") != 1 or name.startswith((".", "/")):
         raise CheckpointError(f"{name}: no such folder.")
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.safetensors", "*.md", "LICENSE"]))
+        # Stable Diffusion's repositories hold the weights several times over; only the parts' float32 files are read.
+        return Path(snapshot_download(name, allow_patterns=["model_index.json", "siamese.json", "*.md", "LICENSE*", *_PARTS],
+                                      ignore_patterns=["*.fp16.*", "*.non_ema.*"]))
     except Exception as error:  # hub, network and authorisation errors share no base class
         raise CheckpointError(f"{name}: neither a local folder nor loadable from the Hugging Face Hub ({error}).") from error
 
@@ -183,7 +193,11 @@ def _vae_class(index: dict[str, Any]) -> type:
 def _load_context(folder: Path) -> PromptTable | TextContext:
     if (folder / "context" / "context.safetensors").is_file():
         return PromptTable.load(folder / "context")
+    if (folder / "context").is_dir() and not (folder / "text_encoder").is_dir():
+        raise CheckpointError(f"{folder}: context/ has no context.safetensors.")
     if (folder / "text_encoder").is_dir():
+        if not (folder / "tokenizer").is_dir():
+            raise CheckpointError(f"{folder}: no tokenizer/ beside text_encoder/.")
         from transformers import CLIPTextModel, CLIPTokenizer
         return TextContext(CLIPTokenizer.from_pretrained(folder / "tokenizer"), CLIPTextModel.from_pretrained(folder / "text_encoder"))
-    raise CheckpointError(f"{folder}: neither context/ nor text_encoder/ with tokenizer/.")
+    raise CheckpointError(f"{folder}: neither context/ (a table of prompts) nor text_encoder/ with tokenizer/.")

@@ -1,0 +1,44 @@
+"""Fixtures: phantom data sets and small model folders, made once a session."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from siamese.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from tests.models import build
+from tests.phantoms import phantom, write_folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Networks this small are slower on several threads."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def polyps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of twelve pairs with split files, named as a known data set."""
+    return write_folder(tmp_path_factory.mktemp("data") / "kvasir-seg", 12, {"train": range(8), "val": range(8, 10), "test": range(10, 12)})
+
+
+@pytest.fixture(scope="session", params=["small", "sd"])
+def model_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Model folders of both kinds, each in its turn. Not to be written to."""
+    folder = tmp_path_factory.mktemp("models") / request.param
+    save_checkpoint(build(request.param), folder)
+    return folder
+
+
+@pytest.fixture
+def model(model_folder: Path) -> Checkpoint:
+    """The model of ``model_folder``, loaded afresh."""
+    return load_checkpoint(model_folder)
+
+
+@pytest.fixture
+def mask() -> np.ndarray:
+    """A mask of no particular size."""
+    return phantom(3)[1]
