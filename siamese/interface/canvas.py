@@ -1,0 +1,73 @@
+"""The drawing canvas and the mask it holds, read to the pixel."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from siamese.interface.output import servable
+
+SIDE = 512
+"""Side of the drawing in pixels."""
+LESION_COLOUR = "#5eead4"
+"""What the brush paints; only its opacity means anything."""
+BACKGROUND_COLOUR = "#0f172a"
+BRUSH_SIZE = 28
+
+
+class EmptyMaskError(ValueError):
+    """Nothing is drawn."""
+
+
+def lesion_canvas(mask: np.ndarray) -> gr.ImageEditor:
+    """A one-layer editor showing ``mask`` uint8 [SIDE, SIDE] of 0 / 255.
+
+    PNG and a canvas that is never resampled: the editor's default WebP is lossy, and ``fixed_canvas=True`` or the
+    crop and resize transforms interpolate what was drawn.
+    """
+    return gr.ImageEditor(
+        value=editor_value(mask), label="Lesion mask", show_label=False, elem_id="canvas",
+        type="numpy", image_mode="RGBA", format="png", canvas_size=(SIDE, SIDE), fixed_canvas=False, transforms=(),
+        sources=(), layers=gr.LayerOptions(allow_additional_layers=False, layers=["Lesion"], disabled=True),
+        brush=gr.Brush(default_size=BRUSH_SIZE, colors=[LESION_COLOUR], default_color=LESION_COLOUR, color_mode="fixed"),
+        eraser=gr.Eraser(default_size=BRUSH_SIZE), buttons=[])
+
+
+def editor_value(mask: np.ndarray) -> dict[str, Any]:
+    """The editor's value with ``mask`` uint8 [H, W] of 0 / 255 as the drawn layer."""
+    if mask.ndim != 2 or mask.dtype != np.uint8:
+        raise ValueError(f"a mask must be uint8 [H, W], not {mask.dtype} {mask.shape}.")
+    background = np.full((*mask.shape, 4), _rgba(BACKGROUND_COLOUR), np.uint8)
+    layer = np.zeros_like(background)
+    layer[mask > 0] = _rgba(LESION_COLOUR)
+    composite = np.where(layer[:, :, 3:] > 0, layer, background)
+    return {"background": servable(background), "layers": [servable(layer)], "composite": servable(composite)}
+
+
+def read_mask(value: Mapping[str, Any] | None) -> np.ndarray:
+    """Mask uint8 [H, W] of 0 / 255 from the editor's value: lesion where the drawn layer is more than half opaque.
+
+    The layer is read, not the composite: there the background would count, and half transparent edges are blended.
+
+    Raises:
+        EmptyMaskError: nothing is drawn.
+    """
+    layers = [np.asarray(layer) for layer in (value or {}).get("layers") or []]
+    if not layers:
+        raise EmptyMaskError("Draw a lesion first: the canvas is empty.")
+    for layer in layers:
+        if layer.ndim != 3 or layer.shape[2] != 4 or layer.dtype != np.uint8:
+            raise ValueError(f"a drawn layer must be uint8 [H, W, 4], not {layer.dtype} {layer.shape}.")
+    opacity = np.max([layer[:, :, 3] for layer in layers], axis=0)
+    # As siamese.masks.binarise, which cannot be imported before torch.
+    mask = np.where(opacity > 127, 255, 0).astype(np.uint8)
+    if not mask.any():
+        raise EmptyMaskError("Draw a lesion first: the canvas is empty.")
+    return mask
+
+
+def _rgba(colour: str) -> list[int]:
+    """Opaque ``#rrggbb``."""
+    return [*bytes.fromhex(colour[1:]), 255]
