@@ -8,6 +8,7 @@ import tyro
 
 from siamese.models.checkpoint import CheckpointError
 from siamese.models.context import UnknownPromptError
+from siamese.segmentation import SegmenterError
 from train.data import DataError
 from train.loop import ResumeError
 
@@ -38,7 +39,7 @@ def run(arguments: list[str]) -> None:
     config = tyro.cli(getattr(module, STAGES[name][0]), args=arguments[1:], prog=f"python -m train {name}")
     try:
         module.main(config)
-    except (DataError, ResumeError, CheckpointError, UnknownPromptError, FileNotFoundError) as error:
+    except (DataError, ResumeError, CheckpointError, UnknownPromptError, SegmenterError, FileNotFoundError) as error:
         sys.exit(f"{type(error).__name__}: {error}")  # the user's to mend: no traceback
 
 

@@ -1,0 +1,176 @@
+"""Stages on data and models of the user's: no validation split, JSON lines, settings that do not fit."""
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from siamese.models.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from siamese.models.context import TextContext
+from siamese.models.presets import PRESETS
+from siamese.models.unet import encoder_is_frozen
+from siamese.prompts import POLYP
+from tests.models import SMALL, build, small_autoencoder
+from tests.phantoms import write_folder, write_json_lines
+from tests.stages import LOOP, real_stage
+from train import __main__ as command
+from train import loop
+from train.base import BaseConfig, BaseStage
+from train.data import DataError
+from train.loop import LoopConfig
+from train.siamese import SiameseStage, SiameseTrainConfig
+from train.vae import AutoencoderConfig, VaeConfig, VaeStage, psnr
+
+TINY_VAE = AutoencoderConfig(widths=(8, 8, 16, 16), encoder_layers=(1, 1, 1, 1), decoder_layers=(1, 1, 1, 1))
+
+
+@pytest.fixture(scope="module")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "small"
+    save_checkpoint(build("small"), folder)
+    return folder
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A folder of the user's without split files."""
+    return write_folder(tmp_path / "ward", 4)
+
+
+def _loop(out: Path, **changes: object) -> LoopConfig:
+    return LoopConfig(**(LOOP | {"out": out, "max_steps": 1, "batch_size": 2} | changes))
+
+
+@pytest.mark.parametrize("layout", ["folder", "json lines"])
+def test_own_data_without_splits_trains_every_stage(layout: str, own: Path, small_model: Path, tmp_path: Path,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    data, cache = (own if layout == "folder" else write_json_lines(tmp_path / "own.json", own, None),), tmp_path / "cache"
+    monkeypatch.setitem(PRESETS, "tiny", SMALL)
+    stages = [VaeStage(VaeConfig(data, prompt=POLYP, size=64, crop=32, lpips_weight=0, model=TINY_VAE, loop=_loop(tmp_path / "vae"))),
+              BaseStage(BaseConfig(data, vae=small_model / "vae", prompt=POLYP, size=64, cache=cache, loop=_loop(tmp_path / "base"))),
+              SiameseStage(SiameseTrainConfig(data, small_model, prompt=POLYP, cache=cache, loop=_loop(tmp_path / "siamese")))]
+    for stage in stages:
+        assert stage.size == 4 and stage.val is None
+        assert loop.run(stage, stage.config.loop) == 1
+    assert load_checkpoint(tmp_path / "base" / "model").context.prompts == (POLYP, "")
+    assert load_checkpoint(tmp_path / "siamese" / "model").controlnet is not None
+
+
+def test_images_without_any_words(own: Path, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRESETS, "tiny", SMALL)
+    stage = BaseStage(BaseConfig((own,), vae=small_model / "vae", prompt="", size=64, cache=tmp_path / "cache", loop=_loop(tmp_path / "base")))
+    assert loop.run(stage, stage.config.loop) == 1
+    assert load_checkpoint(tmp_path / "base" / "model").context.prompts == ("",)
+
+
+def test_prompt_that_the_model_does_not_know_is_found_before_training(own: Path, small_model: Path, tmp_path: Path) -> None:
+    for make in (lambda: SiameseStage(SiameseTrainConfig((own,), small_model, prompt="a cat", cache=tmp_path)),
+                 lambda: BaseStage(BaseConfig((own,), init=small_model, prompt="a cat", size=64, cache=tmp_path))):
+        with pytest.raises(DataError, match="4 of 4 pairs(.|\n)*case 03: unknown prompt 'a cat'"):
+            make()
+
+
+def test_base_settings_that_do_not_fit(own: Path, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CheckpointError, match="image size 80 is not a multiple of 32"):
+        BaseStage(BaseConfig((own,), init=small_model, prompt=POLYP, size=80, cache=tmp_path))
+    with pytest.raises(ValueError, match="makes 16 latent channels, preset sd15 takes 4"):
+        BaseStage(BaseConfig((own,), vae=small_model / "vae", preset="sd15", prompt=POLYP, size=64, cache=tmp_path))
+    checkpoint = build("small")
+    checkpoint.context = TextContext(None, torch.nn.Identity())
+    monkeypatch.setattr("train.base.load_checkpoint", lambda folder: checkpoint)
+    with pytest.raises(ValueError, match="text encoder; the base stage trains a table"):
+        BaseStage(BaseConfig((own,), init=small_model, prompt=POLYP, size=64, cache=tmp_path))
+
+
+def test_autoencoder_settings_that_do_not_fit(own: Path) -> None:
+    for change, message in (({"size": 60}, "size is 60; it must be a multiple of 16"), ({"crop": 40}, "crop is 40"),
+                            ({"crop": 128}, "crop at most size")):
+        with pytest.raises(ValueError, match=message):
+            VaeStage(VaeConfig(**({"data": (own,), "prompt": POLYP, "size": 64, "crop": 32, "lpips_weight": 0, "model": TINY_VAE} | change)))
+    with pytest.raises(FileNotFoundError, match="alexnet_lpips.safetensors: no perceptual weights"):
+        VaeStage(VaeConfig((own,), prompt=POLYP, size=64, crop=32, weights=own, model=TINY_VAE))
+
+
+def test_fresh_weights_are_of_the_seed(own: Path, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRESETS, "tiny", SMALL)
+    base_model = tmp_path / "model"
+    save_checkpoint(replace(load_checkpoint(small_model), controlnet=None), base_model)
+
+    def weights(stage: str, seed: int) -> torch.Tensor:
+        settings = {"prompt": POLYP, "loop": LoopConfig(seed=seed)}
+        if stage == "vae":
+            return VaeStage(VaeConfig((own,), size=64, crop=32, lpips_weight=0, model=TINY_VAE, **settings)).module.vae.encoder.conv_in.weight
+        if stage == "base":
+            made = BaseStage(BaseConfig((own,), vae=small_model / "vae", size=64, cache=tmp_path, **settings))
+            return torch.cat([made.checkpoint.unet.conv_in.weight.flatten(), made.checkpoint.context.table.flatten()])
+        made = SiameseStage(SiameseTrainConfig((own,), base_model, cache=tmp_path, **settings))
+        return made.checkpoint.controlnet.controlnet_cond_embedding.convs[0].weight
+
+    for stage in ("vae", "base", "siamese"):
+        torch.manual_seed(1)
+        first = weights(stage, 0)
+        torch.manual_seed(2)
+        assert torch.equal(first, weights(stage, 0)) and not torch.equal(first, weights(stage, 1)), stage
+
+
+def test_decoder_alone_keeps_the_latents(own: Path, tmp_path: Path) -> None:
+    small_autoencoder().save_pretrained(tmp_path / "vae")
+    stage = VaeStage(VaeConfig((own,), prompt=POLYP, size=64, crop=32, lpips_weight=0, init=tmp_path / "vae", decoder_only=True,
+                               loop=_loop(tmp_path / "run", max_steps=2)))
+    before = {k: v.clone() for k, v in stage.module.vae.state_dict().items()}
+    loop.run(stage, stage.config.loop)
+    after = type(stage.module.vae).from_pretrained(tmp_path / "run" / "model" / "vae")
+    for name, weight in after.state_dict().items():
+        assert torch.equal(weight, before[name]) == name.startswith("encoder."), name
+    assert after.config.scaling_factor == 0.7
+
+
+def test_training_the_encoder_too(polyps: Path, small_model: Path, tmp_path: Path) -> None:
+    config = SiameseTrainConfig((polyps,), small_model, train_encoder=True, variants=1, cache=tmp_path, loop=_loop(tmp_path / "run", warmup_steps=0))
+    stage = SiameseStage(config)
+    assert not encoder_is_frozen(stage.checkpoint.unet) and not stage.checkpoint.context.table.requires_grad
+    before = stage.checkpoint.unet.conv_in.weight.detach().clone()
+    loop.run(stage, config.loop)
+    assert not torch.equal(before, load_checkpoint(tmp_path / "run" / "model").unet.conv_in.weight)
+    assert encoder_is_frozen(SiameseStage(replace(config, train_encoder=False)).checkpoint.unet)
+
+
+def test_validation_figures_do_not_depend_on_the_step(polyps: Path, small_model: Path, tmp_path: Path) -> None:
+    for kind in ("base", "siamese"):
+        stage, _ = real_stage(kind, polyps, small_model, tmp_path / kind)
+        with SummaryWriter(str(tmp_path / kind)) as writer:
+            assert stage.evaluate(1, writer) == stage.evaluate(5, writer)
+
+
+def test_signal_to_noise() -> None:
+    a = torch.zeros(2, 3, 4, 4)
+    b = a + torch.tensor([0.2, 2.0]).reshape(2, 1, 1, 1)
+    torch.testing.assert_close(psnr(a, b), torch.tensor([20.0, 0.0]))
+
+
+@pytest.mark.parametrize("stage", command.STAGES)
+def test_help_of_each_stage(stage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.run([stage, "--help"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert f"usage: python -m train {stage} " in said and "options" in said
+
+
+def test_command_line_as_a_user_starts_it(capfd: pytest.CaptureFixture[str]) -> None:
+    root = Path(__file__).parents[1]
+    assert subprocess.run([sys.executable, "-m", "train", "--help"], cwd=root).returncode == 0
+    said = capfd.readouterr().out
+    assert all(f"  {stage} " in said for stage in command.STAGES)
+
+
+def test_users_errors_end_without_traceback(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="unknown stage 'bass'; choose from vae, base"):
+        command.run(["bass"])
+    with pytest.raises(SystemExit, match="DataError: .*nowhere: expected a folder"):
+        command.run(["vae", "--data", str(tmp_path / "nowhere"), "--lpips-weight", "0"])
