@@ -6,12 +6,6 @@ import sys
 
 import tyro
 
-from siamese.models.checkpoint import CheckpointError
-from siamese.models.context import UnknownPromptError
-from siamese.segmentation import SegmenterError
-from train.data import DataError
-from train.loop import ResumeError
-
 # Stage: (configuration, what it does). Imported when named, so that --help is quick.
 STAGES = {
     "vae": ("VaeConfig", "autoencoder of the images"),
@@ -35,11 +29,15 @@ def run(arguments: list[str]) -> None:
     name = arguments[0]
     if name not in STAGES:
         sys.exit(f"unknown stage {name!r}; choose from {', '.join(STAGES)}.")
+    # Only now: these import torch.
+    from siamese.models.checkpoint import CheckpointError
+    from siamese.segmentation import SegmenterError
+    from train.loop import ResumeError
     module = importlib.import_module(f"train.{name}")
     config = tyro.cli(getattr(module, STAGES[name][0]), args=arguments[1:], prog=f"python -m train {name}")
     try:
         module.main(config)
-    except (DataError, ResumeError, CheckpointError, UnknownPromptError, SegmenterError, FileNotFoundError) as error:
+    except (ValueError, FloatingPointError, ResumeError, CheckpointError, SegmenterError, FileNotFoundError) as error:
         sys.exit(f"{type(error).__name__}: {error}")  # the user's to mend: no traceback
 
 

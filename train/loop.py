@@ -197,7 +197,7 @@ def run(stage: Stage, config: LoopConfig, facts: dict[str, Any] | None = None) -
     if config.batch_size % (world * config.accumulation):
         raise ValueError(f"batch_size {config.batch_size} is not a multiple of processes x accumulation = {world} x {config.accumulation}.")
     parameters = [p for p in stage.module.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay)
+    optimiser = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay, fused=True)
     trained = {name for name, p in stage.module.named_parameters() if p.requires_grad}
     facts = _plain(facts or {}) | {"samples": stage.size, "frozen_weights": _frozen_digest(stage.module)}
     state = load_checkpoint(config.out / "checkpoints", config, facts)

@@ -1,7 +1,7 @@
 """ControlNet with the Dense Hint Input: F in ALGORITHM.md."""
 from __future__ import annotations
 
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import FrozenDict, register_to_config
 from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
@@ -59,6 +59,9 @@ class SiameseControlNet(ControlNetModel):
             transformer_layers_per_block=transformer_layers_per_block, attention_head_dim=attention_head_dim,
             num_attention_heads=num_attention_heads, use_linear_projection=use_linear_projection,
             upcast_attention=upcast_attention, resnet_time_scale_shift=resnet_time_scale_shift)
+        # Without what the parent has registered of its own: its sparse hint block is gone, and loading would warn of it.
+        own = self._get_init_keys(type(self))
+        self._internal_dict = FrozenDict({k: v for k, v in self.config.items() if k in own or k.startswith("_")})
         self.controlnet_cond_embedding = DenseHintInput(block_out_channels[0], conditioning_channels, tuple(hint_widths), hint_mergings)
 
     @classmethod
