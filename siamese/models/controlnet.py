@@ -47,6 +47,8 @@ class SiameseControlNet(ControlNetModel):
         resnet_time_scale_shift: str = "default",
         hint_widths: tuple[int, ...] = WIDTHS,
         hint_mergings: int = 3,
+        addition_embed_type: str | None = None,
+        controlnet_conditioning_channel_order: str = "rgb",
         global_pool_conditions: bool = False,
     ) -> None:
         super().__init__(
@@ -58,7 +60,8 @@ class SiameseControlNet(ControlNetModel):
             norm_eps=norm_eps, cross_attention_dim=cross_attention_dim,
             transformer_layers_per_block=transformer_layers_per_block, attention_head_dim=attention_head_dim,
             num_attention_heads=num_attention_heads, use_linear_projection=use_linear_projection,
-            upcast_attention=upcast_attention, resnet_time_scale_shift=resnet_time_scale_shift)
+            upcast_attention=upcast_attention, resnet_time_scale_shift=resnet_time_scale_shift,
+            addition_embed_type=addition_embed_type, controlnet_conditioning_channel_order=controlnet_conditioning_channel_order)
         # Without what the parent has registered of its own: its sparse hint block is gone, and loading would warn of it.
         own = self._get_init_keys(type(self))
         self._internal_dict = FrozenDict({k: v for k, v in self.config.items() if k in own or k.startswith("_")})
