@@ -1,4 +1,4 @@
-"""Lesion masks as arrays: thresholding, resizing, hints, outlines.
+"""Lesion masks as arrays: thresholding, resizing, outlines. Free of torch, so that the page comes up fast.
 
 A mask is uint8 [H, W] of 0 (background) and 255 (lesion) everywhere in this project.
 """
@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-import torch
 from PIL import Image
 
 THRESHOLD = 127
@@ -29,17 +28,6 @@ def resize_image(image: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
     """Bilinear antialiased resize of uint8 [H, W, 3] to ``size``; the aspect is not kept."""
     height, width = (size, size) if isinstance(size, int) else size
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
-
-
-def mask_hint(masks: np.ndarray) -> torch.Tensor:
-    """Hint float32 [B, 3, H, W] in {0, 1} from masks uint8 [B, H, W] of 0 / 255."""
-    hint = torch.from_numpy(np.ascontiguousarray(masks)).float().div(255)
-    return hint[:, None].expand(-1, 3, -1, -1).contiguous()
-
-
-def image_hint(images: np.ndarray) -> torch.Tensor:
-    """Hint float32 [B, 3, H, W] in 0..1 (not -1..1) from images uint8 [B, H, W, 3]."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().div(255).contiguous()
 
 
 def outline(image: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int] = (57, 255, 120)) -> np.ndarray:

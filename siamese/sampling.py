@@ -12,12 +12,17 @@ import torch
 from torch import Tensor
 
 from siamese.diffusion import one_step_z0, to_noise
-from siamese.masks import binarise, image_hint, mask_hint, resize_image, resize_mask
+from siamese.hints import image_hint, mask_hint
+from siamese.masks import binarise, resize_image, resize_mask
 from siamese.models.autoencoder import decode_latents, downsampling
 from siamese.models.checkpoint import Checkpoint, load_checkpoint
 from siamese.models.unet import Control, Decoder, encode
 
 SchedulerName = Literal["dpm++", "ddim"]
+GuideName = Literal["prompt", "mask"]
+"""What classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598) strengthens. ``prompt``: the paper's, whose weak half has
+the empty prompt and the same hints. ``mask``: the weak half has the same prompt and no hint, so the image follows its mask more;
+no part of the paper. It costs less, as one ControlNet and one encoder run serve both halves."""
 
 
 class SamplingCancelled(Exception):
@@ -72,33 +77,41 @@ def initial_noise(seeds: Sequence[int], shape: tuple[int, ...]) -> Tensor:
 
 
 def denoise(checkpoint: Checkpoint, scheduler: Any, z: Tensor, context: Tensor, uncond: Tensor, guidance: float,
-            hints: Sequence[tuple[float, Tensor]] = (), callback: Callback | None = None) -> Tensor:
+            hints: Sequence[tuple[float, Tensor]] = (), callback: Callback | None = None, guide: GuideName = "prompt") -> Tensor:
     """z0 [B, C, h, w] from z_T by ``scheduler``.
 
     Args:
         context, uncond: embeddings [B, tokens, D] of the prompt and of the empty prompt.
-        guidance: s in eps = eps_uncond + s (eps_cond - eps_uncond), both with the same hints; at 1 only the
-            conditional half runs.
+        guidance: s in eps = eps_weak + s (eps_full - eps_weak); at 1 only eps_full is computed.
         hints: weight and hint features of each control; their residuals are summed (c_mix for Image-Diffusion).
+        guide: what eps_weak lacks, see ``GuideName``. Without hints it is the prompt.
     """
+    if guide not in get_args(GuideName):
+        raise ValueError(f"unknown guide {guide!r}; choose from {', '.join(get_args(GuideName))}.")
     decoder = Decoder(checkpoint.unet)
-    halves = 1 if guidance == 1 else 2
-    embeddings = context if halves == 1 else torch.cat([uncond, context])
-    doubled = [(w, torch.cat([f] * halves)) for w, f in hints]
+    guided = guidance != 1
+    by_mask = guided and guide == "mask" and len(hints) > 0
+    copies = 2 if guided and not by_mask else 1  # of z and the hints; by mask the two halves share prompt and encoder
+    embeddings = torch.cat([uncond, context]) if copies == 2 else context
+    repeated = [(w, torch.cat([f] * copies)) for w, f in hints]
     alphas = checkpoint.alphas.to(z.device)
     timesteps = scheduler.timesteps
     z = z * scheduler.init_noise_sigma
     for i, t in enumerate(timesteps):
-        z_in = torch.cat([scheduler.scale_model_input(z, t)] * halves)
+        z_in = torch.cat([scheduler.scale_model_input(z, t)] * copies)
         t_in = torch.full((len(z_in),), int(t), device=z.device, dtype=torch.long)
         control: Control | None = None
-        for weight, features in doubled:
+        for weight, features in repeated:
             part = checkpoint.controlnet.control(z_in, t_in, embeddings, features)
             control = part.mix(part, weight, 0.0) if control is None else control.mix(part, 1.0, weight)
-        output = decoder(encode(checkpoint.unet, z_in, t_in, embeddings), embeddings, control).float()
-        if halves == 2:
-            unconditional, conditional = output.chunk(2)
-            output = unconditional + guidance * (conditional - unconditional)
+        encoding = encode(checkpoint.unet, z_in, t_in, embeddings)
+        if by_mask:
+            output = decoder(encoding.twice(), torch.cat([embeddings] * 2), control.after_nothing()).float()
+        else:
+            output = decoder(encoding, embeddings, control).float()
+        if guided:
+            weak, full = output.chunk(2)
+            output = weak + guidance * (full - weak)
         before, z = z, scheduler.step(output, t, z, return_dict=False)[0]
         if callback is not None:
             def preview(z_t: Tensor = before, out: Tensor = output, at: Tensor = t_in[:len(z)]) -> np.ndarray:
@@ -141,7 +154,7 @@ class MaskDiffusion:
 
     @torch.inference_mode()
     def sample(self, masks: np.ndarray | Sequence[np.ndarray], prompt: str | Sequence[str], seeds: Sequence[int], *,
-               steps: int | None = None, guidance: float | None = None, scheduler: SchedulerName | None = None,
+               steps: int | None = None, guidance: float | None = None, scheduler: SchedulerName | None = None, guide: GuideName | None = None,
                callback: Callback | None = None, reference: np.ndarray | None = None, reference_weight: float = 1.0) -> np.ndarray:
         """Images uint8 [N, S, S, 3] of N = len(seeds) masks.
 
@@ -150,7 +163,7 @@ class MaskDiffusion:
                 thresholded, then resized nearest to the model's.
             prompt: one prompt, or N.
             seeds: one integer an image. A seed gives the same image alone and in a batch.
-            steps, guidance, scheduler: the checkpoint's defaults where None.
+            steps, guidance, scheduler, guide: the checkpoint's defaults where None.
             callback: see ``Callback``.
             reference: image uint8 [H, W, 3]; given, Image-Diffusion samples with c_mix = w_i c_i + c_m.
             reference_weight: w_i, 0 or more.
@@ -169,14 +182,14 @@ class MaskDiffusion:
         seeds = list(seeds)
         if not seeds:
             raise ValueError("seeds is empty; give one integer for each image.")
-        hints = mask_hint(np.stack([self.fit_mask(m) for m in self._one_each(masks, len(seeds))])).to(self.device)
+        hints = mask_hint(np.stack([self.fit_mask(m) for m in self._given(masks, len(seeds))])).to(self.device)
         prompts = [prompt] * len(seeds) if isinstance(prompt, str) else list(prompt)
         if len(prompts) != len(seeds):
             raise ValueError(f"{len(prompts)} prompts for {len(seeds)} seeds; give one prompt, or one a seed.")
         context = self.checkpoint.context(prompts)
         uncond = self.checkpoint.context([""] * len(seeds))
         network = self.checkpoint.controlnet
-        features = [(1.0, network.hint_features(hints))]
+        features = [(1.0, network.hint_features(hints).expand(len(seeds), -1, -1, -1))]  # one mask of many variants: once
         if reference is not None:
             if not isinstance(reference, np.ndarray) or reference.ndim != 3 or reference.shape[2] != 3 or reference.dtype != np.uint8:
                 raise ValueError(f"reference must be uint8 [H, W, 3], not {_kind(reference)}.")
@@ -188,7 +201,8 @@ class MaskDiffusion:
         shape = (self.checkpoint.unet.config.in_channels, self.size // factor, self.size // factor)
         solver = build_scheduler(defaults.scheduler if scheduler is None else scheduler, self.checkpoint.scheduler_config,
                                  defaults.steps if steps is None else steps)
-        z0 = denoise(self.checkpoint, solver, initial_noise(seeds, shape).to(self.device), context, uncond, guidance, features, callback)
+        z0 = denoise(self.checkpoint, solver, initial_noise(seeds, shape).to(self.device), context, uncond, guidance, features, callback,
+                     defaults.guide if guide is None else guide)
         return to_uint8(decode_latents(self.checkpoint.vae, z0))
 
     def fit_mask(self, mask: np.ndarray) -> np.ndarray:
@@ -205,13 +219,9 @@ class MaskDiffusion:
         return fitted
 
     @staticmethod
-    def _one_each(masks: np.ndarray | Sequence[np.ndarray], count: int) -> list[np.ndarray]:
-        if isinstance(masks, np.ndarray) and masks.ndim == 2:
-            return [masks] * count
-        masks = list(masks)
-        if len(masks) == 1:
-            return masks * count
-        if len(masks) != count:
+    def _given(masks: np.ndarray | Sequence[np.ndarray], count: int) -> list[np.ndarray]:
+        masks = [masks] if isinstance(masks, np.ndarray) and masks.ndim == 2 else list(masks)
+        if len(masks) not in (1, count):
             raise ValueError(f"{len(masks)} masks for {count} seeds; give one mask, or one a seed.")
         return masks
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from siamese.masks import image_hint
+from siamese.hints import image_hint
 from siamese.models.autoencoder import encode_moments
 from siamese.prompts import LESION, POLYP
 from tests.models import kl_autoencoder, small_autoencoder

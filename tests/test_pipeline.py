@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionControlNetPipeline
 
-from siamese.masks import mask_hint
+from siamese.hints import mask_hint
 from siamese.models.checkpoint import load_checkpoint
 from siamese.models.controlnet import SiameseControlNet
 from siamese.prompts import POLYP

@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from siamese.models.checkpoint import save_checkpoint
+from siamese.prompts import LESION, POLYP
+from siamese.provenance import read_png
 from siamese.sampling import MaskDiffusion
 from tests.models import build
 from train.publish import PublishConfig, main
@@ -29,6 +31,11 @@ def test_published_model_is_half_precision_and_samples(tmp_path: Path, capsys: p
     assert "Not for diagnosis" in (tmp_path / "assets" / "LICENSE").read_text()
     model = MaskDiffusion.from_pretrained(tmp_path / "assets", "cpu")
     assert (model.checkpoint.defaults.steps, model.checkpoint.defaults.guidance) == (3, 1.5)
+    examples = [read_png(p.read_bytes()) for p in sorted((tmp_path / "assets" / "examples").glob("*.png"))]
+    assert [e.recipe.prompt for e in examples] == [p for p in (POLYP, LESION) if p in model.prompts]
+    for pair in examples:
+        again = model.sample(pair.drawn, pair.recipe.prompt, [pair.recipe.seed])[0]
+        assert np.abs(again.astype(int) - pair.image).max() <= 1, "the recipe makes the image again"
     mask = np.zeros((64, 64), np.uint8)
     mask[20:40, 20:40] = 255
     assert model.sample(mask, model.prompts[0], [1]).shape == (1, 64, 64, 3)

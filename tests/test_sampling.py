@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 
@@ -11,7 +12,8 @@ import pytest
 import torch
 
 from siamese.diffusion import add_noise, one_step_z0, scaled_linear_alphas, to_noise
-from siamese.masks import binarise, image_hint, mask_hint, outline, resize_mask
+from siamese.hints import image_hint, mask_hint
+from siamese.masks import binarise, outline, resize_mask
 from siamese.models.checkpoint import Checkpoint
 from siamese.models.context import UnknownPromptError
 from siamese.models.unet import predict
@@ -67,20 +69,24 @@ def test_mask_prompt_guidance_and_scheduler_have_an_effect(ours: MaskDiffusion, 
 def test_one_mask_for_all_seeds(ours: MaskDiffusion, mask: np.ndarray) -> None:
     one = ours.sample(mask, POLYP, [1, 2])
     assert np.array_equal(one, ours.sample([mask], POLYP, [1, 2]))
-    assert np.array_equal(one, ours.sample(np.stack([mask, mask]), [POLYP] * 2, np.array([1, 2])))
+    # Hint features of a batch of two masks differ from those of one in the last bits.
+    assert np.abs(one.astype(int) - ours.sample(np.stack([mask, mask]), [POLYP] * 2, np.array([1, 2]))).max() <= 1
 
 
 def test_guidance_of_one_leaves_out_the_unconditional_half(ours: MaskDiffusion, mask: np.ndarray, calls: Counter) -> None:
     ours.sample(mask, POLYP, [1, 2], steps=3, guidance=1)
-    assert calls == {"unet": 2 * 3, "controlnet": 2 * 3, "hint": 2}
+    assert calls == {"unet": 2 * 3, "controlnet": 2 * 3, "hint": 1}
     calls.clear()
     ours.sample(mask, POLYP, [1, 2], steps=3, guidance=2)
-    assert calls == {"unet": 4 * 3, "controlnet": 4 * 3, "hint": 2}  # hint features once an image
+    assert calls == {"unet": 4 * 3, "controlnet": 4 * 3, "hint": 1}  # hint features once a mask
+    calls.clear()
+    ours.sample([mask, phantom(8)[1]], POLYP, [1, 2], steps=3, guidance=2, guide="mask")
+    assert calls == {"unet": 2 * 3, "controlnet": 2 * 3, "hint": 2}  # both halves share encoder and prompt
 
 
 def test_reference_is_encoded_once_and_adds_one_control(ours: MaskDiffusion, mask: np.ndarray, calls: Counter) -> None:
     ours.sample(mask, POLYP, [1, 2], steps=3, guidance=2, reference=phantom(4)[0])
-    assert calls == {"unet": 4 * 3, "controlnet": 2 * 4 * 3, "hint": 2 + 1}
+    assert calls == {"unet": 4 * 3, "controlnet": 2 * 4 * 3, "hint": 1 + 1}
 
 
 def test_reference_of_weight_nought_changes_nothing(ours: MaskDiffusion, mask: np.ndarray) -> None:
@@ -108,6 +114,37 @@ def test_guidance_is_the_formula(ours: MaskDiffusion, mask: np.ndarray) -> None:
     ours.sample(mask, POLYP, [4], steps=1, guidance=s, scheduler="ddim", callback=lambda p: previews.append(p.preview()))
     expected = image.add(1).mul(127.5)[0].permute(1, 2, 0).numpy()
     assert np.abs(previews[0][0] - expected).max() <= 1
+
+
+def test_guidance_by_mask_is_the_formula(ours: MaskDiffusion, mask: np.ndarray) -> None:
+    """One DDIM step by hand: eps without control + s (eps with it - eps without), the same prompt in both, then z0."""
+    network, s = ours.checkpoint, 3.0
+    z = initial_noise([4], (network.unet.config.in_channels, 4, 4))
+    scheduler = build_scheduler("ddim", network.scheduler_config, 1)
+    t, context = scheduler.timesteps.expand(1), network.context([POLYP])
+    with torch.no_grad():
+        features = network.controlnet.hint_features(mask_hint(ours.fit_mask(mask)[None]))
+        weak = predict(network.unet, z, t, context)
+        full = predict(network.unet, z, t, context, network.controlnet.control(z, t, context, features))
+        noise = to_noise(network.alphas, weak + s * (full - weak), z, t, network.prediction)
+        image = network.vae.decode(one_step_z0(network.alphas, z, noise, t) / network.vae.config.scaling_factor).sample.clamp(-1, 1)
+    previews = []
+    ours.sample(mask, POLYP, [4], steps=1, guidance=s, scheduler="ddim", guide="mask", callback=lambda p: previews.append(p.preview()))
+    expected = image.add(1).mul(127.5)[0].permute(1, 2, 0).numpy()
+    assert np.abs(previews[0][0] - expected).max() <= 1
+
+
+def test_guide_is_the_checkpoints_where_none_is_given(ours: MaskDiffusion, mask: np.ndarray) -> None:
+    by_prompt = ours.sample(mask, POLYP, [1], guidance=3)
+    by_mask = ours.sample(mask, POLYP, [1], guidance=3, guide="mask")
+    assert (by_mask != by_prompt).any()
+    assert np.array_equal(ours.sample(mask, POLYP, [1], guidance=1), ours.sample(mask, POLYP, [1], guidance=1, guide="mask"))
+    old = ours.checkpoint.defaults
+    ours.checkpoint.defaults = replace(old, guide="mask")
+    try:
+        assert np.array_equal(ours.sample(mask, POLYP, [1], guidance=3), by_mask)
+    finally:
+        ours.checkpoint.defaults = old
 
 
 @pytest.mark.parametrize("scheduler", ["ddim", "dpm++"])
@@ -153,7 +190,7 @@ def test_callback_cancels_within_a_step(ours: MaskDiffusion, mask: np.ndarray, c
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"guidance": 0.5}, "guidance is 0.5"), ({"guidance": float("nan")}, "guidance is nan"),
+    ({"guide": "image"}, "unknown guide"), ({"guidance": 0.5}, "guidance is 0.5"), ({"guidance": float("nan")}, "guidance is nan"),
     ({"steps": 0}, "steps is 0"), ({"steps": 1001}, "between 1 and 1000"), ({"scheduler": "euler"}, "unknown scheduler 'euler'; choose from dpm"),
     ({"scheduler": ""}, "unknown scheduler ''"), ({"seeds": []}, "seeds is empty"), ({"seeds": 3}, "list of one integer"),
     ({"seeds": [1.5]}, "list of one integer"), ({"prompt": [POLYP] * 3}, "3 prompts for 2 seeds"),

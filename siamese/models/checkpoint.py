@@ -40,6 +40,8 @@ class SamplingDefaults:
     steps: int = 50
     guidance: float = 9.0
     scheduler: str = "ddim"
+    guide: str = "prompt"
+    """What guidance strengthens: ``prompt`` (the paper's) or ``mask``, see ``siamese.sampling.GuideName``."""
 
 
 @dataclass

@@ -61,6 +61,18 @@ class DenseHintInput(nn.Module):
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)
 
+    def keep_variance(self) -> "DenseHintInput":
+        """He's initialisation (2015, equation 10) with zero biases, for a network that is trained from scratch.
+
+        PyTorch's default halves a difference between two masks at each convolution while the biases stay, and large
+        learning rates then let the features die; here it leaves the five stages as strong as it entered.
+        """
+        for module in (*self.convs.modules(), *self.blocks.modules()):
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                nn.init.zeros_(module.bias)
+        return self
+
     def forward(self, hint: Tensor) -> Tensor:
         x = hint
         for conv, block, merge in zip(self.convs, self.blocks, self.merges):

@@ -27,6 +27,8 @@ class NetworkConfig:
     prediction: Prediction = "epsilon"
     hint_widths: tuple[int, ...] = WIDTHS
     hint_mergings: int = 3
+    hint_keeps_variance: bool = False
+    """He's initialisation of the hint block (``DenseHintInput.keep_variance``) instead of the released code's."""
 
     def build_unet(self) -> UNet2DConditionModel:
         """A U-Net with fresh weights."""
@@ -55,6 +57,6 @@ SD15 = NetworkConfig()
 TINY = NetworkConfig(
     block_out_channels=(128, 192), attention=(False, True), cross_attention_dim=128, attention_heads=4,
     time_scale_shift=True, latent_channels=16, latent_size=16, prediction="v_prediction",
-    hint_widths=(8, 16, 32, 64, 128), hint_mergings=4)
+    hint_widths=(8, 16, 32, 64, 128), hint_mergings=4, hint_keeps_variance=True)
 
 PRESETS = {"tiny": TINY, "sd15": SD15}

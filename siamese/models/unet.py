@@ -25,6 +25,10 @@ class Encoding:
         """The same values as constants."""
         return Encoding(self.time.detach(), tuple(s.detach() for s in self.skips), self.middle.detach())
 
+    def twice(self) -> "Encoding":
+        """The batch two times, one after the other."""
+        return Encoding(torch.cat([self.time] * 2), tuple(torch.cat([s] * 2) for s in self.skips), torch.cat([self.middle] * 2))
+
 
 @dataclass(frozen=True)
 class Control:
@@ -36,6 +40,10 @@ class Control:
     def detach(self) -> "Control":
         """The same values as constants: sg[c]."""
         return Control(tuple(s.detach() for s in self.skips), self.middle.detach())
+
+    def after_nothing(self) -> "Control":
+        """Twice the batch: no control for the first half, this one for the second."""
+        return Control(tuple(torch.cat([torch.zeros_like(s), s]) for s in self.skips), torch.cat([torch.zeros_like(self.middle), self.middle]))
 
     def mix(self, other: "Control", mine: float, others: float) -> "Control":
         """mine * self + others * other, map by map."""
