@@ -12,6 +12,7 @@ STAGES = {
     "base": ("BaseConfig", "latent diffusion model of images and prompts, without masks"),
     "siamese": ("SiameseTrainConfig", "Mask-Diffusion by the Siamese algorithm; also fine-tunes on your own pairs"),
     "segment": ("SegmentConfig", "segmentation network"),
+    "shapes": ("ShapesConfig", "statistics of lesion shapes, for random lesions"),
     "sample": ("SampleConfig", "synthesise a data set of image-mask pairs"),
     "evaluate": ("EvaluateConfig", "figures of a model: distances, diversity, mask agreement"),
     "memorisation": ("MemorisationConfig", "nearest training images of samples"),

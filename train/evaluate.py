@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from siamese.masks import image_hint
+from siamese.hints import image_hint
 from siamese.models.autoencoder import decode_latents, encode_moments
 from siamese.sampling import MaskDiffusion
 from siamese.segmentation import LesionSegmenter, dice

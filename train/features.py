@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from siamese.masks import image_hint, resize_image
+from siamese.hints import image_hint
+from siamese.masks import resize_image
 from train.data import Pair, fingerprint, load_arrays
 from train.perceptual import Backbone, PerceptualNetwork, load_perceptual
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from siamese.masks import image_hint, mask_hint
+from siamese.hints import image_hint, mask_hint
 from siamese.models.autoencoder import encode_moments
 from siamese.prompts import LESION
 from train.data import Pair, fingerprint, load_arrays

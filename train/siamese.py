@@ -81,9 +81,11 @@ class SiameseStage:
         check_pairs(train + val, context.prompts if isinstance(context, PromptTable) else None)
         torch.manual_seed(config.loop.seed)
         if self.checkpoint.controlnet is None:
-            widths = PRESETS[config.preset].hint_widths
+            network = PRESETS[config.preset]
             mergings = int(np.log2(downsampling(self.checkpoint.vae)))
-            self.checkpoint.controlnet = SiameseControlNet.from_unet(self.checkpoint.unet, widths, mergings)
+            self.checkpoint.controlnet = SiameseControlNet.from_unet(self.checkpoint.unet, network.hint_widths, mergings)
+            if network.hint_keeps_variance:
+                self.checkpoint.controlnet.controlnet_cond_embedding.keep_variance()
         if config.train_encoder:
             self.checkpoint.unet.requires_grad_(True)
         else:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from siamese.models.checkpoint import Checkpoint
 from siamese.models.controlnet import SiameseControlNet
-from siamese.sampling import MaskDiffusion, SchedulerName
+from siamese.sampling import GuideName, MaskDiffusion, SchedulerName
 from train.features import cached_array, digest_of
 
 
@@ -23,6 +23,8 @@ class SamplingConfig:
     steps: int | None = None
     guidance: float | None = None
     scheduler: SchedulerName | None = None
+    guide: GuideName | None = None
+    """What guidance strengthens: ``prompt`` (the paper's) or ``mask``."""
     batch_size: int = 16
     bf16: bool = True
     """Sample under bfloat16 autocast: faster on processors that have it."""
@@ -69,14 +71,15 @@ class Synthesiser:
         self.model, self.config = model, config
         defaults = model.checkpoint.defaults
         self.settings = {"steps": config.steps or defaults.steps, "scheduler": config.scheduler or defaults.scheduler,
-                         "guidance": defaults.guidance if config.guidance is None else config.guidance, "bf16": config.bf16}
+                         "guidance": defaults.guidance if config.guidance is None else config.guidance, "guide": config.guide or defaults.guide,
+                         "bf16": config.bf16}
         self.folder = None if cache is None else cache / digest_of(identity, defaults.image_size, sorted(self.settings.items()))
 
     def draw(self, masks: np.ndarray, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
         """Images uint8 [B, S, S, 3] of one batch of masks uint8 [B, H, W]."""
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.config.bf16):
             return self.model.sample(masks, prompts, seeds, steps=self.settings["steps"], guidance=self.settings["guidance"],
-                                     scheduler=self.settings["scheduler"])
+                                     scheduler=self.settings["scheduler"], guide=self.settings["guide"])
 
     def images(self, title: str, masks: np.ndarray, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
         """Images uint8 [N, S, S, 3] of masks uint8 [N, H, W], batch by batch; each finished batch is cached."""
