@@ -1,0 +1,139 @@
+"""Edits of a lesion mask: flip, shift, scale, rotate, grow, shrink, smooth, fill holes. Free of torch: the page imports it.
+
+Every function takes a mask uint8 [H, W] of 0 / 255 and returns a new one of the same shape and values; the input is never
+changed. What leaves the frame is lost. Every function raises EditError where there is nothing to edit or nothing would be
+left, and ValueError where the array is no mask or a number has no meaning.
+"""
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+from scipy import ndimage
+
+Axis = Literal["horizontal", "vertical"]
+
+
+class EditError(ValueError):
+    """There is no lesion to edit, or nothing would be left of it; the message says what to do."""
+
+
+def flip(mask: np.ndarray, axis: Axis) -> np.ndarray:
+    """Mirror image: "horizontal" exchanges left and right, "vertical" top and bottom."""
+    lesion = _lesion(mask)
+    if axis not in ("horizontal", "vertical"):
+        raise ValueError(f'the axis is "horizontal" or "vertical", not {axis!r}.')
+    return _mask(lesion[:, ::-1] if axis == "horizontal" else lesion[::-1])
+
+
+def shift(mask: np.ndarray, dx: float, dy: float) -> np.ndarray:
+    """Move by whole pixels: ``dx`` is a fraction of the width to the right, ``dy`` one of the height downwards, both rounded to a pixel."""
+    lesion = _lesion(mask)
+    _finite(dx=dx, dy=dy)
+    moved = np.zeros_like(lesion)
+    (height, width) = lesion.shape
+    # Beyond a whole side nothing is left, however far it is.
+    down, right = (max(-side, min(side, round(fraction * side))) for fraction, side in ((dy, height), (dx, width)))
+    source = lesion[max(0, -down):height - max(0, down), max(0, -right):width - max(0, right)]
+    moved[max(0, down):max(0, down) + source.shape[0], max(0, right):max(0, right) + source.shape[1]] = source
+    return _mask(moved, "it would lie outside the image; move it less far")
+
+
+def scale(mask: np.ndarray, factor: float) -> np.ndarray:
+    """Enlarge (``factor`` > 1) or reduce (0 < ``factor`` < 1) both sides about the lesion's centroid; the area changes by factor^2."""
+    lesion = _lesion(mask)
+    _finite(factor=factor)
+    if factor <= 0:
+        raise ValueError(f"the factor must be greater than 0, not {factor}.")
+    return _mask(_about_centroid(lesion, np.eye(2) / factor), "at this size it would vanish or leave the image; change its size less")
+
+
+def rotate(mask: np.ndarray, degrees: float) -> np.ndarray:
+    """Turn clockwise on the screen about the lesion's centroid; a whole turn changes nothing."""
+    lesion = _lesion(mask)
+    _finite(degrees=degrees)
+    angle = math.radians(degrees % 360)
+    # Rows run downwards: this is the inverse of a clockwise turn, from (row, column) of the result to the source.
+    inverse = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    return _mask(_about_centroid(lesion, inverse), "it would lie outside the image; turn it by another angle")
+
+
+def grow(mask: np.ndarray, pixels: int) -> np.ndarray:
+    """Dilation by a disc of radius ``pixels``: everything at most that far from the lesion joins it."""
+    lesion = _lesion(mask)
+    _whole(pixels=pixels)
+    return _mask(ndimage.distance_transform_edt(~lesion) <= pixels)
+
+
+def shrink(mask: np.ndarray, pixels: int) -> np.ndarray:
+    """Erosion by a disc of radius ``pixels``: everything at most that far from the background leaves the lesion.
+
+    Outside the frame counts as lesion: where the image cuts a lesion off, there is no margin to move.
+    """
+    lesion = _lesion(mask)
+    _whole(pixels=pixels)
+    if lesion.all():
+        return _mask(lesion)  # no background: the distance to it is not defined
+    return _mask(ndimage.distance_transform_edt(lesion) > pixels, "shrink it by fewer pixels")
+
+
+def smooth(mask: np.ndarray, radius: float) -> np.ndarray:
+    """Round off a ragged margin: Gaussian blur of standard deviation ``radius`` pixels, cut at the level that keeps the area.
+
+    The area stays the same up to pixels of exactly the same level. Details finer than the radius vanish, holes and
+    separate small parts among them. The image is mirrored at the frame, so that a lesion cut off there stays cut off.
+    """
+    lesion = _lesion(mask)
+    _finite(radius=radius)
+    if radius < 0:
+        raise ValueError(f"the radius must be 0 or greater, not {radius}.")
+    if radius == 0:
+        return _mask(lesion)
+    level = ndimage.gaussian_filter(lesion.astype(np.float64), radius, mode="reflect", truncate=3)
+    count = int(lesion.sum())
+    return _mask(level >= np.partition(level.ravel(), -count)[-count])
+
+
+def fill_holes(mask: np.ndarray) -> np.ndarray:
+    """Background that the lesion encloses joins it; a gap of one pixel, a diagonal one too, does not enclose."""
+    return _mask(ndimage.binary_fill_holes(_lesion(mask), np.ones((3, 3), bool)))
+
+
+def _lesion(mask: np.ndarray) -> np.ndarray:
+    """bool [H, W] of a mask that has a lesion."""
+    if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.dtype != np.uint8:
+        raise ValueError(f"a mask must be uint8 [H, W], not {getattr(mask, 'dtype', type(mask).__name__)} {np.shape(mask)}.")
+    lesion = mask == 255
+    if (mask[~lesion] != 0).any():
+        raise ValueError("a mask holds 0 and 255 only; pass it through binarise first.")
+    if not lesion.any():
+        raise EditError("There is no lesion to edit: draw one first.")
+    return lesion
+
+
+def _mask(lesion: np.ndarray, advice: str = "do less of it") -> np.ndarray:
+    """uint8 [H, W] of 0 / 255 from bool; ``advice`` ends the message where nothing is left."""
+    if not lesion.any():
+        raise EditError(f"Nothing would be left of the lesion: {advice}.")
+    return np.where(lesion, 255, 0).astype(np.uint8)
+
+
+def _about_centroid(lesion: np.ndarray, inverse: np.ndarray) -> np.ndarray:
+    """Nearest-neighbour warp; ``inverse`` [2, 2] maps (row, column) of the result about the centroid to the source's."""
+    rows, columns = np.nonzero(lesion)
+    centroid = np.array([rows.mean(), columns.mean()])
+    # "grid-constant": the outermost pixels are whole pixels, not half ones.
+    return ndimage.affine_transform(lesion.astype(np.uint8), inverse, centroid - inverse @ centroid, order=0, mode="grid-constant") > 0
+
+
+def _finite(**values: float) -> None:
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise ValueError(f"{name} must be a finite number, not {value}.")
+
+
+def _whole(**values: int) -> None:
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
+            raise ValueError(f"{name} must be a whole number of pixels, 0 or more, not {value!r}.")
