@@ -1,0 +1,256 @@
+"""``python -m siamese.study``: make studies, invite raters, serve them, report results, export and import answers. Free of torch."""
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+import uvicorn
+
+from siamese.study.config import DEFAULT_CONSENT, REAL, SYNTHETIC, ConfigError, Method, StudyConfig
+from siamese.study.create import count_groups, create_study
+from siamese.study.database import StorageError
+from siamese.study.export import answers_csv, answers_json, read_answers
+from siamese.study.load import import_study
+from siamese.study.places import PlaceError, data_directory
+from siamese.study.results import read_results
+from siamese.study.store import StudyError, StudyStore
+from siamese.study.web.app import open_store, study_app
+from siamese.study.web.pages import report_html
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where studies are kept."""
+
+    data: Path | None = None
+    """Data directory; SIAMESE_STUDY_DATA or the platform's place for data where not given. Not in the working directory."""
+    database: str | None = None
+    """PostgreSQL URL; SIAMESE_STUDY_DATABASE, or SQLite in the data directory, where not given."""
+
+    def store(self) -> StudyStore:
+        """The studies there."""
+        return open_store(data_directory(self.data), self.database)
+
+
+@dataclass(frozen=True)
+class Create:
+    """Make a study from a folder that holds one folder of images per method; files of one name (without suffix) share a mask."""
+
+    images: tyro.conf.Positional[Path]
+    """Folder of the methods' folders; their names become the methods' names."""
+    id: str
+    """Short name: lower-case letters, digits, hyphens."""
+    title: str
+    """Raters see it."""
+    protocol: Literal["real_synthetic", "ranking", "pairwise"] = "real_synthetic"
+    """real_synthetic: one image, Real or Synthetic with a confidence. ranking: a group side by side. pairwise: which of two is real."""
+    organ: str = "polyp"
+    """What the images show."""
+    real: tuple[str, ...] = ("real",)
+    """Names of the folders of real images."""
+    groups: int | None = None
+    """Mask groups to rate; all that every method has where not given."""
+    training: int = 0
+    """Items with feedback before the first."""
+    repeats: int = 0
+    """Items shown twice."""
+    share_known: bool = False
+    """Tell raters the share of real images."""
+    comments: bool = True
+    """Let raters comment."""
+    instructions: Path | None = None
+    """Text file; the protocol's own text where not given."""
+    consent: Path | None = None
+    """Text file; a short text where not given."""
+    display_side: int = 512
+    """Longer side of the images in pixels."""
+    seed: int = 0
+    """Chooses the groups."""
+    draft: bool = False
+    """Do not open the study to raters yet."""
+    place: Annotated[Place, tyro.conf.arg(name="")] = field(default_factory=Place)
+
+    def run(self) -> None:
+        """Make it and say what was made."""
+        if not self.images.is_dir():
+            raise ConfigError([f"{self.images}: there is no such folder."])
+        folders = {f.name: f for f in sorted(self.images.iterdir()) if f.is_dir() and not f.name.startswith(".")}
+        missing = [f"--real {name}: {self.images} has no folder of that name." for name in self.real if name not in folders]
+        if missing:
+            raise ConfigError(missing)
+        config = StudyConfig(
+            self.id, self.title, self.protocol, self.organ, tuple(Method(n, REAL if n in self.real else SYNTHETIC) for n in folders),
+            self.groups or 1, self.training, 0 if self.groups is None else self.repeats, self.share_known, self.comments,
+            self.instructions.read_text(encoding="utf-8") if self.instructions else "",
+            self.consent.read_text(encoding="utf-8") if self.consent else DEFAULT_CONSENT, self.display_side, self.seed)
+        if self.groups is None:
+            values = count_groups(config, folders).to_dict() | {"repeats": self.repeats, "methods": config.methods}
+            config = StudyConfig(**values)
+        store = self.place.store()
+        study = create_study(store, config, folders)
+        if not self.draft:
+            store.open(config.id)
+        print(f"{config.id}: {config.groups} groups of {len(config.methods)} methods, {config.rated} items a rater"
+              f"{f' after {config.training} for practice' if config.training else ''}. Configuration {study.config_hash[:12]}.\n"
+              f"Next: python -m siamese.study invite {config.id} \"Dr A\" \"Dr B\"")
+
+
+@dataclass(frozen=True)
+class Invite:
+    """Make a personal link for each rater. A link is shown once: only its hash is stored."""
+
+    study: tyro.conf.Positional[str]
+    """The study's id."""
+    labels: tyro.conf.Positional[tuple[str, ...]]
+    """Whom each link is for; only administrators see it."""
+    address: str = "http://127.0.0.1:8600"
+    """Where raters reach the server."""
+    place: Annotated[Place, tyro.conf.arg(name="")] = field(default_factory=Place)
+
+    def run(self) -> None:
+        """Print a line for each: label, tab, link."""
+        for made in self.place.store().invite(self.study, self.labels):
+            print(f"{made.label}\t{self.address.rstrip('/')}{made.path}")
+
+
+@dataclass(frozen=True)
+class Serve:
+    """Serve the studies alone, without the studio."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 for all networks."""
+    port: int = 8600
+    """Port to listen on."""
+    place: Annotated[Place, tyro.conf.arg(name="")] = field(default_factory=Place)
+
+    def run(self) -> None:
+        """Serve until interrupted."""
+        app = study_app(self.place.data, self.place.database)
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((self.host, self.port))
+        except OSError as error:
+            raise PlaceError(f"port {self.port} on {self.host} cannot be used ({error.strerror}); choose another with --port.") from error
+        listener.listen(512)
+        host, port = listener.getsockname()[:2]
+        print(f"Rating studies are at http://{f'[{host}]' if ':' in host else host}:{port}/study/admin", flush=True)
+        # Requests are not logged: their addresses hold the raters' links.
+        uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)).run(sockets=[listener])
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a study's raw answers."""
+
+    study: tyro.conf.Positional[str]
+    """The study's id."""
+    out: tyro.conf.Positional[Path]
+    """File to write: .csv or .json."""
+    pseudonyms: bool = False
+    """Include the raters' pseudonyms; else raters are numbered."""
+    place: Annotated[Place, tyro.conf.arg(name="")] = field(default_factory=Place)
+
+    def run(self) -> None:
+        """Write the file and say how many answers it holds."""
+        if self.out.suffix not in (".csv", ".json"):
+            raise PlaceError(f"{self.out}: name a file that ends in .csv or .json.")
+        store = self.place.store()
+        given = read_answers(store, self.study)
+        text = answers_csv(given, self.pseudonyms) if self.out.suffix == ".csv" else answers_json(store, given, self.pseudonyms)
+        self.out.write_text(text, encoding="utf-8-sig" if self.out.suffix == ".csv" else "utf-8", newline="")
+        print(f"{self.out}: {len(given.answers)} answers")
+
+
+@dataclass(frozen=True)
+class Import:
+    """Read a study's JSON export into a database that does not have it, for its results. Images are not in exports."""
+
+    file: tyro.conf.Positional[Path]
+    """What export wrote: .json."""
+    place: Annotated[Place, tyro.conf.arg(name="")] = field(default_factory=Place)
+
+    def run(self) -> None:
+        """Store it and say what was stored."""
+        try:
+            text = self.file.read_bytes()
+        except OSError as error:
+            raise PlaceError(f"{self.file} cannot be read ({error.strerror}).") from error
+        store = self.place.store()
+        study = import_study(store, text).config.id
+        print(f"{study}: {len(read_answers(store, study).answers)} answers\nNext: python -m siamese.study report --study {study} --out {study}.html")
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write a study's results with plots to one HTML file, without names."""
+
+    study: str
+    """The study's id."""
+    out: Path
+    """File to write."""
+    place: Annotated[Place, tyro.conf.arg(name="")] = field(default_factory=Place)
+
+    def run(self) -> None:
+        """Write the file."""
+        html = report_html(read_results(self.place.store(), self.study))
+        try:
+            self.out.write_text(html, encoding="utf-8")
+        except OSError as error:
+            raise PlaceError(f"{self.out} cannot be written ({error.strerror}).") from error
+        print(f"{self.out}: {len(html.encode('utf-8')) // 1024} KiB")
+
+
+@dataclass(frozen=True)
+class Open:
+    """Let raters begin, or go on after close."""
+
+    study: tyro.conf.Positional[str]
+    """The study's id."""
+    place: Annotated[Place, tyro.conf.arg(name="")] = field(default_factory=Place)
+
+    def run(self) -> None:
+        """Open it."""
+        self.place.store().open(self.study)
+        print(f"{self.study}: open")
+
+
+@dataclass(frozen=True)
+class Close:
+    """Take no more answers. Links keep working for withdrawal."""
+
+    study: tyro.conf.Positional[str]
+    """The study's id."""
+    place: Annotated[Place, tyro.conf.arg(name="")] = field(default_factory=Place)
+
+    def run(self) -> None:
+        """Close it."""
+        self.place.store().close(self.study)
+        print(f"{self.study}: closed")
+
+
+Commands = (Annotated[Create, tyro.conf.subcommand("create")] | Annotated[Invite, tyro.conf.subcommand("invite")]
+            | Annotated[Serve, tyro.conf.subcommand("serve")] | Annotated[Export, tyro.conf.subcommand("export")]
+            | Annotated[Import, tyro.conf.subcommand("import")] | Annotated[Report, tyro.conf.subcommand("report")]
+            | Annotated[Open, tyro.conf.subcommand("open")] | Annotated[Close, tyro.conf.subcommand("close")])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command; an error that the user can mend is a message and exit status 1."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    command = tyro.cli(Commands, args=arguments, description=__doc__, config=(tyro.conf.OmitArgPrefixes,))
+    try:
+        command.run()
+    except (ConfigError, PlaceError, StorageError, StudyError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+"""A study's configuration: what is shown to whom and how it is judged, as typed values with one canonical form and its hash.
+
+The paper's two protocols (supplement, section 9.1) and a paired one: ``real_synthetic`` shows one image at a time, judged Real or
+Synthetic with a confidence; ``ranking`` shows a group's images side by side; ``pairwise`` asks which of two is real.
+"""
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+REAL_SYNTHETIC, RANKING, PAIRWISE = "real_synthetic", "ranking", "pairwise"
+PROTOCOLS = (REAL_SYNTHETIC, RANKING, PAIRWISE)
+REAL, SYNTHETIC = "real", "synthetic"
+KINDS = (REAL, SYNTHETIC)
+CONFIDENCE = (1, 10)
+"""Least and greatest confidence, whole numbers; the paper's scale."""
+MOST_RANKED = 9
+"""More images than digit keys cannot be ranked by keyboard, nor told apart side by side."""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}")
+IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9-]{0,47}")
+LIMITS = {"groups": (1, 5000), "training": (0, 200), "repeats": (0, 1000), "display_side": (128, 2048), "seed": (0, 2**63 - 1)}
+LONGEST_TEXT = 20_000
+
+DEFAULT_INSTRUCTIONS = {
+    REAL_SYNTHETIC: "You will see one image at a time. Decide whether it is a real photograph of a patient or was made by a computer "
+                    "(synthetic), then say how sure you are, from 1 (guessing) to 10 (certain). All images were prepared alike; "
+                    "their sharpness and size say nothing.",
+    RANKING: "You will see several images of the same outline side by side. Rank them by how realistic they are: the highest number is "
+             "the best. No two images share a rank. All images were prepared alike; their sharpness and size say nothing.",
+    PAIRWISE: "You will see two images side by side. One is a real photograph of a patient, the other was made by a computer. Choose the "
+              "real one, then say how sure you are, from 1 (guessing) to 10 (certain).",
+}
+DEFAULT_CONSENT = ("I take part of my own will. My answers, their times, my pseudonym and my role are stored and may be published without my "
+                   "name. I can stop at any time, and have my data deleted with the button Withdraw.")
+
+
+class ConfigError(ValueError):
+    """The configuration cannot be used; ``problems`` lists everything that is wrong, one sentence each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("this study cannot be made:\n" + "\n".join(f"- {p}" for p in problems))
+
+
+@dataclass(frozen=True)
+class Method:
+    """Where a study's images come from."""
+
+    name: str
+    """Shown to administrators only."""
+    kind: str
+    """``real`` or ``synthetic``."""
+    source: str = ""
+    """How the images were made, for the record: a checkpoint with its settings, or empty for a given folder."""
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """What a study shows and asks.
+
+    Raises:
+        ConfigError: on construction, with every value that cannot be used.
+    """
+
+    id: str
+    """Lower-case letters, digits and hyphens; part of addresses that only administrators see."""
+    title: str
+    """Raters see it: it must not name a method."""
+    protocol: str
+    """``real_synthetic``, ``ranking`` or ``pairwise``."""
+    organ: str
+    """What the images show, for the record: polyp, lesion, ..."""
+    methods: tuple[Method, ...]
+    groups: int
+    """Mask groups that are rated; each has one image per method (paper: 50)."""
+    training: int = 0
+    """Items with feedback before the first rated one, from groups of their own. Never analysed with the others: feedback changes accuracy."""
+    repeats: int = 0
+    """Items shown a second time at the end, for within-rater agreement; the first answer counts."""
+    share_known: bool = False
+    """Whether raters are told the share of real images."""
+    comments: bool = True
+    """Whether a comment can be left with an answer."""
+    instructions: str = ""
+    """Plain text; the protocol's default where empty."""
+    consent: str = DEFAULT_CONSENT
+    """Plain text that a rater agrees to."""
+    display_side: int = 512
+    """Longer side in pixels of every image as it is sent."""
+    seed: int = 0
+    """Chooses the groups. Not the raters' orders: each has a secret seed."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "methods", tuple(self.methods))
+        if not self.instructions and self.protocol in DEFAULT_INSTRUCTIONS:
+            object.__setattr__(self, "instructions", DEFAULT_INSTRUCTIONS[self.protocol])
+        problems = find_problems(self)
+        if problems:
+            raise ConfigError(problems)
+
+    @property
+    def real(self) -> tuple[Method, ...]:
+        """Methods of real images, in the configuration's order."""
+        return tuple(m for m in self.methods if m.kind == REAL)
+
+    @property
+    def synthetic(self) -> tuple[Method, ...]:
+        """Methods of synthetic images, in the configuration's order."""
+        return tuple(m for m in self.methods if m.kind == SYNTHETIC)
+
+    @property
+    def per_group(self) -> int:
+        """Items (screens) that one group yields."""
+        return {REAL_SYNTHETIC: len(self.methods), RANKING: 1, PAIRWISE: len(self.synthetic)}[self.protocol]
+
+    @property
+    def training_groups(self) -> int:
+        """Groups that the training items need."""
+        return -(-self.training // self.per_group)
+
+    @property
+    def rated(self) -> int:
+        """Items that each rater answers, repeats included, training not."""
+        return self.groups * self.per_group + self.repeats
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self) | {"methods": [dataclasses.asdict(m) for m in self.methods]}
+
+    def canonical(self) -> str:
+        """The one JSON text of this configuration: sorted keys, no spaces, ASCII."""
+        return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+    def hash(self) -> str:
+        """SHA-256 of the canonical JSON, in hexadecimal."""
+        return hashlib.sha256(self.canonical().encode("ascii")).hexdigest()
+
+    @classmethod
+    def from_json(cls, text: str) -> "StudyConfig":
+        """A configuration from untrusted JSON.
+
+        Raises:
+            ConfigError: no JSON object, unknown or missing fields, or values that cannot be used.
+        """
+        try:
+            values = json.loads(text)
+        except ValueError as error:  # also too many digits
+            raise ConfigError([f"it is not JSON ({error})."]) from error
+        except RecursionError as error:
+            raise ConfigError(["it is not JSON that a study could be (nested too deeply)."]) from error
+        if not isinstance(values, dict):
+            raise ConfigError(["a JSON object is needed, such as export writes."])
+        fields = {f.name: f for f in dataclasses.fields(cls)}
+        problems = [f"unknown field {name!r}." for name in values if name not in fields]
+        problems += [f"the field {name!r} is missing." for name, f in fields.items() if f.default is dataclasses.MISSING and name not in values]
+        methods = values.get("methods", [])
+        names = {f.name for f in dataclasses.fields(Method)}
+        if not isinstance(methods, list) or not all(isinstance(m, dict) and {"name", "kind"} <= set(m) <= names for m in methods):
+            problems.append('methods must be a list of {"name": ..., "kind": "real" or "synthetic", "source": ...}.')
+        if problems:
+            raise ConfigError(problems)
+        return cls(**(values | {"methods": tuple(Method(**m) for m in methods)}))
+
+
+def find_problems(config: StudyConfig) -> list[str]:
+    """Everything that is wrong with ``config``, one sentence each; empty where it can be used."""
+    problems = []
+    texts = {"title": (1, 200), "organ": (1, 100), "instructions": (0, LONGEST_TEXT), "consent": (1, LONGEST_TEXT)}
+    for name, (least, most) in texts.items():
+        value = getattr(config, name)
+        if not isinstance(value, str) or not least <= len(value.strip()) <= most:
+            problems.append(f"{name} must be text of {least} to {most} characters.")
+    if not isinstance(config.id, str) or not IDENTIFIER.fullmatch(config.id):
+        problems.append(f"id {config.id!r}: use 1 to 48 lower-case letters, digits and hyphens, not beginning with a hyphen.")
+    for name, (least, most) in LIMITS.items():
+        value = getattr(config, name)
+        if type(value) is not int or not least <= value <= most:
+            problems.append(f"{name} must be a whole number from {least} to {most}, not {value!r}.")
+    for name in ("share_known", "comments"):
+        if type(getattr(config, name)) is not bool:
+            problems.append(f"{name} must be true or false.")
+    if config.protocol not in PROTOCOLS:
+        problems.append(f"protocol {config.protocol!r}: use one of {', '.join(PROTOCOLS)}.")
+    problems += method_problems(config)
+    if not problems and config.repeats > config.groups * config.per_group:
+        problems.append(f"repeats ({config.repeats}) cannot be more than the {config.groups * config.per_group} items that are rated.")
+    return problems
+
+
+def method_problems(config: StudyConfig) -> list[str]:
+    """What is wrong with ``config.methods``, one sentence each."""
+    if not all(isinstance(m, Method) for m in config.methods):
+        return ["methods must be Method values."]
+    problems = []
+    for method in config.methods:
+        if not isinstance(method.name, str) or not NAME.fullmatch(method.name):
+            problems.append(f"method {method.name!r}: use 1 to 64 letters, digits, spaces and . _ + -, beginning with a letter or digit.")
+        if method.kind not in KINDS:
+            problems.append(f"method {method.name!r} has the kind {method.kind!r}: use real or synthetic.")
+        if not isinstance(method.source, str) or len(method.source) > LONGEST_TEXT:
+            problems.append(f"method {method.name!r}: source must be text.")
+    names = [str(m.name).casefold() for m in config.methods]
+    problems += [f"two methods are named {name!r} (case does not tell them apart)." for name in sorted({n for n in names if names.count(n) > 1})]
+    real, synthetic = (sum(m.kind == kind for m in config.methods) for kind in KINDS)
+    if config.protocol in (REAL_SYNTHETIC, PAIRWISE) and not (real == 1 and synthetic):
+        problems.append(f"{config.protocol} needs exactly one real and at least one synthetic method, not {real} and {synthetic}.")
+    if config.protocol == RANKING and not 2 <= len(config.methods) <= MOST_RANKED:
+        problems.append(f"ranking needs 2 to {MOST_RANKED} methods, not {len(config.methods)}.")
+    return problems

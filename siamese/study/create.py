@@ -1,0 +1,97 @@
+"""Making a study from folders of images, one folder a method, matched by mask id."""
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from siamese.study.config import ConfigError, StudyConfig
+from siamese.study.images import UnusableImageError, blind, common_size, list_images, native_size, read_image
+from siamese.study.store import NewItem, Study, StudyStore
+
+MOST_LISTED = 50
+
+
+def choose_groups(found: Mapping[str, Mapping[str, Path]], config: StudyConfig) -> tuple[list[str], list[str]]:
+    """Mask ids that are rated and mask ids for training, from those that every method has; ``config.seed`` chooses.
+
+    Raises:
+        ConfigError: too few masks; names those that only some methods have.
+    """
+    common = sorted(set.intersection(*(set(files) for files in found.values())))
+    wanted = config.groups + config.training_groups
+    if len(common) < wanted:
+        every = set().union(*found.values())
+        missing = [f"method {name!r} has no image of mask {mask!r}." for name, files in found.items() for mask in sorted(every - set(files))]
+        raise ConfigError([f"{len(common)} masks have an image of every method; {wanted} are needed ({config.groups} rated, "
+                           f"{config.training_groups} for training). Files are matched by name without suffix.", *shortened(missing)])
+    chosen = random.Random(config.seed).sample(common, wanted)
+    return sorted(chosen[:config.groups]), sorted(chosen[config.groups:])
+
+
+def shortened(problems: list[str]) -> list[str]:
+    """At most 50 of ``problems``, and how many more there are."""
+    return problems[:MOST_LISTED] + ([f"... and {len(problems) - MOST_LISTED} more."] if len(problems) > MOST_LISTED else [])
+
+
+def prepare(config: StudyConfig, folders: Mapping[str, Path], report: Callable[[int, int], None] = lambda done, total: None) -> list[NewItem]:
+    """A study's blinded images (see ``siamese.study.images``).
+
+    Args:
+        folders: a folder by method name. Files of one stem belong to one mask.
+        report: is told how many images of how many are done.
+
+    Raises:
+        ConfigError: every folder and file that cannot be used, by name.
+    """
+    problems = [f"method {m.name!r} has no folder." for m in config.methods if m.name not in folders]
+    names = {m.name for m in config.methods}
+    problems += [f"there is a folder for {name!r}, which is no method of this study." for name in folders if name not in names]
+    if problems:
+        raise ConfigError(problems)
+    found = {}
+    for method in config.methods:
+        found[method.name], wrong = list_images(Path(folders[method.name]))
+        problems += [f"method {method.name!r}: {w}" for w in wrong]
+    if problems:
+        raise ConfigError(shortened(problems))
+    rated, training = choose_groups(found, config)
+    files = [(mask, m.name, mask in set(training), found[m.name][mask]) for mask in rated + training for m in config.methods]
+    sizes = []
+    for _, method, _, file in files:
+        try:
+            sizes.append(native_size(file))
+        except UnusableImageError as error:
+            problems.append(f"{method}/{file.name}: {error}")
+    if problems:
+        raise ConfigError(shortened(problems))
+    common, made = common_size(sizes), []
+    for mask, method, is_training, file in files:
+        try:
+            made.append(NewItem(mask, method, is_training, blind(read_image(file), common, config.display_side)))
+        except UnusableImageError as error:
+            problems.append(f"{method}/{file.name}: {error}")
+        report(len(made), len(files))
+    if problems:
+        raise ConfigError(shortened(problems))
+    return made
+
+
+def create_study(store: StudyStore, config: StudyConfig, folders: Mapping[str, Path],
+                 report: Callable[[int, int], None] = lambda done, total: None) -> Study:
+    """Make and store a study as a draft; see ``prepare`` and ``StudyStore.add`` for arguments and errors."""
+    return store.add(config, prepare(config, folders, report))
+
+
+def count_groups(config: StudyConfig, folders: Mapping[str, Path]) -> StudyConfig:
+    """``config`` with as many rated groups as the folders' common masks allow after training.
+
+    Raises:
+        ConfigError: no mask is left.
+    """
+    names = [set(list_images(Path(folder))[0]) for folder in folders.values()]
+    left = len(set.intersection(*names)) - config.training_groups if names else 0
+    if left < 1:
+        raise ConfigError(["no mask has an image of every method. Files are matched by name without suffix."])
+    return dataclasses.replace(config, groups=left)

@@ -1,0 +1,1 @@
+"""Versions of the study database (Alembic); applied when the server starts."""

@@ -1,0 +1,191 @@
+"""How many mask groups and raters an interval of a wanted width needs.
+
+Model: an answer y of rater r to group g is m + a_r + b_g + e_rg, with variances s_r^2 between raters, s_g^2 between mask groups and s_e^2
+of the rest (the two-way random model; for answers of 0 or 1 these are the parts of their variance p (1 - p)). With R raters and G groups
+
+    half width = t(0.975, f) * sqrt(s_r^2 / R + s_g^2 / G + s_e^2 / (R G)),
+
+where f is Satterthwaite's number of degrees of freedom (see ``bootstrap``). Conditional on the raters, s_r^2 / R drops out and s_e^2 stays in,
+with f = G - 1. For a difference of two methods, y is the difference of the two answers of a rater to a group.
+
+The half width is the expected one: about half of all studies come out narrower.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import stdtrit
+
+from siamese.study.statistics.bootstrap import FEWEST_GROUPS, FEWEST_RATERS, LEVEL
+from siamese.study.statistics.protocols import Ratings
+from siamese.study.statistics.table import StatisticsError, codes
+
+MOST_GROUPS = 100_000
+MOST_RATERS = 1000
+
+
+@dataclass(frozen=True)
+class Components:
+    """Variances of one answer, or of one difference of two answers."""
+
+    raters: float
+    groups: float
+    rest: float
+
+    def __post_init__(self) -> None:
+        values = (self.raters, self.groups, self.rest)
+        if not all(math.isfinite(v) and v >= 0 for v in values) or sum(values) == 0:
+            raise StatisticsError("variances are 0 or more and not all 0.")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A number of raters with the number of mask groups that it needs."""
+
+    raters: int
+    groups: int | None
+    """None: no number of groups is enough."""
+    half_width: float | None
+    """Expected half width with these numbers."""
+    conditional: bool
+    """The interval speaks for these raters only."""
+    reason: str | None = None
+
+
+def mos_components(mos: float, rater_share: float = 0.1, group_share: float = 0.05) -> Components:
+    """Components of a MOS from an expected value.
+
+    Args:
+        mos: expected share judged real, above 0 and below 1; 0.5 is the most demanding.
+        rater_share: share of the variance that lies between raters (their leaning to "real").
+        group_share: share that lies between mask groups.
+
+    Raises:
+        StatisticsError: a value is out of its range.
+    """
+    check_shares(rater_share, group_share)
+    if not 0 < mos < 1:
+        raise StatisticsError("an expected MOS lies between 0 and 1; use 0.5 if nothing is known.")
+    return split(mos * (1 - mos), rater_share, group_share)
+
+
+def difference_components(real: float, method: float, rater_share: float = 0.1, group_share: float = 0.05) -> Components:
+    """Components of real minus method from the two expected MOS, answers within a group being otherwise independent.
+
+    Raises:
+        StatisticsError: a value is out of its range.
+    """
+    check_shares(rater_share, group_share)
+    if not (0 < real < 1 and 0 < method < 1):
+        raise StatisticsError("an expected MOS lies between 0 and 1; use 0.5 if nothing is known.")
+    return split(real * (1 - real) + method * (1 - method), rater_share, group_share)
+
+
+def check_shares(rater_share: float, group_share: float) -> None:
+    """Refuse shares that are no shares."""
+    if not (rater_share >= 0 and group_share >= 0 and rater_share + group_share <= 1):
+        raise StatisticsError("the shares of raters and groups are 0 or more and together at most 1.")
+
+
+def split(variance: float, rater_share: float, group_share: float) -> Components:
+    """A variance in its parts."""
+    return Components(variance * rater_share, variance * group_share, variance * (1 - rater_share - group_share))
+
+
+def pilot_components(ratings: Ratings, method: str, minus: str | None = None) -> Components:
+    """Components of a method's MOS, or with ``minus`` of the difference of two methods, from a pilot study by analysis of variance.
+
+    Negative estimates of the parts of raters and groups are set to 0.
+
+    Raises:
+        StatisticsError: fewer than two raters, or than two groups that all of them have answered, or no variation.
+    """
+    table = ratings.counted()
+    raters, groups = table.raters, table.groups
+    values = np.full((2, len(raters), len(groups)), np.nan)
+    for n, name in enumerate((method, minus)):
+        rows = table.method == name if name is not None else np.zeros(len(table), bool)
+        values[n, codes(table.rater[rows], raters), codes(table.group[rows], groups)] = table.real[rows]
+    answers = values[0] if minus is None else values[0] - values[1]
+    answers = answers[:, ~np.isnan(answers).any(0)]
+    if answers.shape[0] < 2 or answers.shape[1] < 2:
+        raise StatisticsError("a pilot needs two or more raters and two or more mask groups that all of them have answered for "
+                              + (method if minus is None else f"{method} and {minus}") + ".")
+    count_r, count_g = answers.shape
+    by_rater, by_group, mean = answers.mean(1), answers.mean(0), answers.mean()
+    rest = float(((answers - by_rater[:, None] - by_group + mean) ** 2).sum() / ((count_r - 1) * (count_g - 1)))
+    if rest == 0 and np.ptp(answers) == 0:
+        raise StatisticsError("the pilot's answers are all alike: give expected values instead.")
+    return Components(max(0.0, float(by_rater.var(ddof=1)) - rest / count_g), max(0.0, float(by_group.var(ddof=1)) - rest / count_r), rest)
+
+
+def half_width(components: Components, groups: int, raters: int, level: float = LEVEL, conditional: bool | None = None) -> float:
+    """Expected half width of the interval.
+
+    Args:
+        groups: mask groups, 2 or more.
+        raters: raters, 1 or more.
+        conditional: the interval speaks for these raters only; None: with fewer than six of them.
+
+    Raises:
+        StatisticsError: too few groups or raters, or a level that is none.
+    """
+    if conditional is None:
+        conditional = raters < FEWEST_RATERS
+    if groups < 2 or raters < (1 if conditional else 2) or not 0 < level < 1:
+        raise StatisticsError("a width needs two or more groups, one or more raters (two or more for other raters) and a level between 0 and 1.")
+    rest = components.rest / (raters * groups)
+    from_groups = components.groups / groups + rest
+    if conditional:
+        return float(stdtrit(groups - 1, (1 + level) / 2)) * math.sqrt(from_groups)
+    from_raters = components.raters / raters + rest
+    variance = from_raters + from_groups - rest
+    freedom = variance ** 2 / (from_raters ** 2 / (raters - 1) + from_groups ** 2 / (groups - 1) + rest ** 2 / ((raters - 1) * (groups - 1)))
+    return float(stdtrit(freedom, (1 + level) / 2)) * math.sqrt(variance)
+
+
+def groups_needed(components: Components, wanted: float, raters: int, level: float = LEVEL, conditional: bool | None = None) -> Plan:
+    """Least number of mask groups with which ``raters`` raters reach an expected half width of ``wanted``.
+
+    Raises:
+        StatisticsError: ``wanted`` is not above 0, or a number is out of its range.
+    """
+    if not wanted > 0:
+        raise StatisticsError("the wanted half width is above 0, such as 0.05.")
+    if conditional is None:
+        conditional = raters < FEWEST_RATERS
+
+    def reached(groups: int) -> bool:
+        return half_width(components, groups, raters, level, conditional) <= wanted
+
+    if not reached(MOST_GROUPS):
+        reason = f"{raters} raters do not reach a half width of {wanted:g} with any number of mask groups: "
+        return Plan(raters, None, None, conditional, reason + ("the images differ too much." if conditional else "invite more raters."))
+    low, high = FEWEST_GROUPS - 1, MOST_GROUPS  # reached at high; below FEWEST_GROUPS there is no interval
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if reached(middle) else (middle, high)
+    return Plan(raters, high, half_width(components, high, raters, level, conditional), conditional)
+
+
+def plans(components: Components, wanted: float, raters: Sequence[int] = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 30),
+          level: float = LEVEL) -> tuple[Plan, ...]:
+    """The mask groups that each number of ``raters`` needs, for a study leader to choose from."""
+    return tuple(groups_needed(components, wanted, r, level) for r in raters)
+
+
+def least_raters(components: Components, wanted: float, groups: int, level: float = LEVEL) -> int:
+    """Least number of raters, six or more, for an interval that speaks for other raters too, with ``groups`` mask groups.
+
+    Raises:
+        StatisticsError: no number of raters is enough with so few groups.
+    """
+    if not wanted > 0:
+        raise StatisticsError("the wanted half width is above 0, such as 0.05.")
+    for raters in range(FEWEST_RATERS, MOST_RATERS + 1):
+        if half_width(components, groups, raters, level, conditional=False) <= wanted:
+            return raters
+    raise StatisticsError(f"{groups} mask groups do not reach a half width of {wanted:g} with up to {MOST_RATERS} raters: show more groups.")

@@ -1,0 +1,1 @@
+"""The study's pages and JSON over FastAPI, beside the Gradio page or alone."""

@@ -1,0 +1,181 @@
+"""The administrator's pages. Every route but the log-in asks for the session first; every change for the form's token as well."""
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, File, Form, Request, Response, UploadFile
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from siamese.study.config import DEFAULT_CONSENT, REAL, SYNTHETIC, ConfigError, Method, StudyConfig
+from siamese.study.create import count_groups, create_study
+from siamese.study.export import answers_csv, answers_json, read_answers
+from siamese.study.load import import_study
+from siamese.study.results import read_results
+from siamese.study.store import StudyError, StudyStore
+from siamese.study.web.archive import unpack
+from siamese.study.web.auth import COOKIE, SESSION_SECONDS, Administrator, ForgedRequestError, NotLoggedInError, TooManyAttemptsError
+from siamese.study.web.gate import HOME, LARGEST_UPLOAD, Gate
+from siamese.study.web.pages import report_html, results_values, templates
+from siamese.study.web.security import install_errors, refusal
+
+Text = Annotated[str, Form(max_length=20_000)]
+
+
+def install_admin(app: FastAPI, store: StudyStore, folder: Path) -> None:
+    """Put the administrator's pages on ``app``; ``folder`` keeps the password's hash."""
+    administrator, pages = Administrator(folder), templates()
+
+    def page(name: str, title: str, status: int = 200, csrf: str | None = None, message: str | None = None, **values: Any) -> HTMLResponse:
+        return HTMLResponse(pages.get_template(name).render(title=title, csrf=csrf, message=message, **values), status)
+
+    async def login_again(request: Request, error: Exception) -> Response:
+        status = 429 if isinstance(error, TooManyAttemptsError) else 403 if isinstance(error, ForgedRequestError) else 401
+        return page("login.html", "Log in", status, message=str(error))
+
+    def told(request: Request, error: Exception, status: int) -> Response:
+        return page("message.html", "This was not done", status, message=getattr(error, "detail", None) or str(error))
+
+    def at_the_gate(request: Request, error: Exception) -> Response:
+        return page("login.html", "Log in", 401, message=str(error)) if isinstance(error, NotLoggedInError) else refusal(request, error, told)
+
+    for kind in (NotLoggedInError, ForgedRequestError, TooManyAttemptsError):
+        app.add_exception_handler(kind, login_again)
+    install_errors(app, told)
+    app.add_middleware(Gate, administrator=administrator, refuse=at_the_gate)
+
+    def logged_in(request: Request) -> None:
+        request.state.session = administrator.session(request.cookies.get(COOKIE))
+
+    def allowed(request: Request, csrf: Annotated[str, Form(max_length=200)] = "") -> None:
+        logged_in(request)
+        administrator.check_csrf(request.state.session, csrf)
+
+    public = APIRouter(prefix=HOME, include_in_schema=False)
+    read = APIRouter(prefix=HOME, include_in_schema=False, dependencies=[Depends(logged_in)])
+    change = APIRouter(prefix=HOME, include_in_schema=False, dependencies=[Depends(allowed)])
+
+    @public.get("/login")
+    def login_page() -> Response:
+        return page("login.html", "Log in")
+
+    @public.post("/login")
+    def login(request: Request, password: Annotated[str, Form(max_length=2000)]) -> Response:
+        cookie = administrator.log_in(password, request.client.host if request.client else "")
+        response = RedirectResponse(HOME, 303)
+        response.set_cookie(COOKIE, cookie, max_age=SESSION_SECONDS, httponly=True, samesite="strict", path="/study",
+                            secure=request.url.scheme == "https")
+        return response
+
+    @change.post("/logout")
+    def logout() -> Response:
+        response = RedirectResponse(f"{HOME}/login", 303)
+        response.delete_cookie(COOKIE, path="/study")
+        return response
+
+    def csrf_of(request: Request) -> str:
+        return administrator.csrf(request.state.session)
+
+    def list_page(request: Request, message: str | None = None, status: int = 200) -> Response:
+        return page("studies.html", "Studies", status, csrf_of(request), message, studies=store.studies(), consent=DEFAULT_CONSENT,
+                    most=LARGEST_UPLOAD // 2**20)
+
+    def study_page(request: Request, study: str, links: list = ()) -> Response:
+        found = store.study(study)
+        return page("study.html", found.config.title, 200, csrf_of(request), study=found, raters=store.progress(study), links=links,
+                    withdrawals=store.withdrawals(study), origin=f"{request.url.scheme}://{request.url.netloc}")
+
+    @read.get("")
+    def studies(request: Request) -> Response:
+        return list_page(request)
+
+    @read.get("/studies/{study}")
+    def one(request: Request, study: str) -> Response:
+        return study_page(request, study)
+
+    @read.get("/studies/{study}/results")
+    def results(request: Request, study: str) -> Response:
+        found = read_results(store, study)
+        return page("results.html", f"Results: {found.study.config.title}", 200, csrf_of(request), **results_values(found))
+
+    @read.get("/studies/{study}/report.html")
+    def report(study: str) -> Response:
+        return download(report_html(read_results(store, study)).encode("utf-8"), "text/html; charset=utf-8", f"{study}.html")
+
+    @read.get("/studies/{study}/answers.csv")
+    def as_csv(study: str) -> Response:
+        return download(answers_csv(read_answers(store, study)).encode("utf-8-sig"), "text/csv; charset=utf-8", f"{study}.csv")
+
+    @read.get("/studies/{study}/answers.json")
+    def as_json(study: str) -> Response:
+        return download(answers_json(store, read_answers(store, study)).encode("utf-8"), "application/json", f"{study}.json")
+
+    @change.post("/create")
+    def create(request: Request, id: Text, title: Text, protocol: Text, organ: Text, groups: Annotated[int, Form()],
+               real: Text = "", training: Annotated[int, Form()] = 0, repeats: Annotated[int, Form()] = 0, seed: Annotated[int, Form()] = 0,
+               share_known: Text = "", comments: Text = "", instructions: Text = "", consent: Text = DEFAULT_CONSENT, folder: Text = "",
+               archive: Annotated[UploadFile | None, File()] = None) -> Response:
+        try:
+            with tempfile.TemporaryDirectory(prefix="study-") as space:
+                folders = source(archive, folder, Path(space))
+                reals = {name.strip() for name in real.split(",") if name.strip()}
+                config = StudyConfig(id, title, protocol, organ, tuple(Method(n, REAL if n in reals else SYNTHETIC) for n in folders), groups or 1,
+                                     training, repeats if groups else 0, bool(share_known), bool(comments), instructions, consent, seed=seed)
+                if not groups:
+                    config = dataclasses.replace(count_groups(config, folders), repeats=repeats)
+                create_study(store, config, folders)
+        except (ConfigError, StudyError) as error:
+            return list_page(request, str(error), 422)
+        return RedirectResponse(f"{HOME}/studies/{id}", 303)
+
+    @change.post("/import")
+    def import_file(request: Request, export: Annotated[UploadFile, File()]) -> Response:
+        try:
+            study = import_study(store, export.file.read())
+        except (ConfigError, StudyError) as error:
+            return list_page(request, str(error), 422)
+        return RedirectResponse(f"{HOME}/studies/{study.config.id}/results", 303)
+
+    @change.post("/studies/{study}/open")
+    def open_study(study: str) -> Response:
+        store.open(study)
+        return RedirectResponse(f"{HOME}/studies/{study}", 303)
+
+    @change.post("/studies/{study}/close")
+    def close_study(study: str) -> Response:
+        store.close(study)
+        return RedirectResponse(f"{HOME}/studies/{study}", 303)
+
+    @change.post("/studies/{study}/invite")
+    def invite(request: Request, study: str, labels: Text) -> Response:
+        return study_page(request, study, store.invite(study, [x.strip() for x in labels.splitlines() if x.strip()]))
+
+    @change.post("/raters/{rater}/{action}")
+    def rater(rater: str, action: str, study: Text, reason: Text = "", sure: Text = "") -> Response:
+        if action == "withdraw" and not sure:
+            raise StudyError("nothing was deleted: it was not confirmed.")
+        actions = {"revoke": lambda: store.revoke(rater), "exclude": lambda: store.exclude(rater, reason),
+                   "include": lambda: store.exclude(rater, None), "withdraw": lambda: store.withdraw(rater)}
+        if action not in actions:
+            raise StudyError(f"there is no action {action!r}.")
+        actions[action]()
+        return RedirectResponse(f"{HOME}/studies/{store.study(study).config.id}", 303)
+
+    for router in (public, read, change):
+        app.include_router(router)
+
+
+def source(archive: UploadFile | None, folder: str, space: Path) -> dict[str, Path]:
+    """Methods' folders from an upload, unpacked to ``space``, or from a folder on the server."""
+    if archive is not None and archive.filename:
+        return unpack(archive.file, space)
+    if not folder.strip() or not Path(folder.strip()).is_dir():
+        raise ConfigError(["choose a ZIP file, or name a folder on the server that exists."])
+    return {f.name: f for f in sorted(Path(folder.strip()).iterdir()) if f.is_dir() and not f.name.startswith(".")}
+
+
+def download(data: bytes, kind: str, name: str) -> Response:
+    """A file to save; study ids are safe in a header."""
+    return Response(data, media_type=kind, headers={"Content-Disposition": f'attachment; filename="{name}"'})

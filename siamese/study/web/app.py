@@ -1,0 +1,42 @@
+"""The study's routes on a FastAPI application: alone, or beside the Gradio page."""
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from siamese.study.database import Database
+from siamese.study.places import data_directory, database_url
+from siamese.study.session import RaterSessions
+from siamese.study.store import StudyStore
+from siamese.study.web.admin import install_admin
+from siamese.study.web.api import rater_router
+from siamese.study.web.security import StudyHeaders
+
+
+def open_store(folder: Path, url: str | None = None) -> StudyStore:
+    """Studies in ``folder``, or at ``url``; see ``siamese.study.places``.
+
+    Raises:
+        PlaceError, StorageError: it cannot be opened.
+    """
+    return StudyStore(Database(database_url(folder, url)))
+
+
+def add_study_routes(app: FastAPI, store: StudyStore, folder: Path) -> None:
+    """Put the study's routes on ``app``; before a page that is mounted at the root. ``folder`` is the data directory."""
+    app.include_router(rater_router(RaterSessions(store)))
+    install_admin(app, store, folder)
+    app.add_middleware(StudyHeaders)  # last, so that it stands before the gate: refusals have the headers too
+
+
+def study_app(data: str | Path | None = None, url: str | None = None) -> FastAPI:
+    """The stand-alone application: studies and nothing else, no documentation pages.
+
+    Raises:
+        PlaceError, StorageError: the data directory or database cannot be used.
+    """
+    folder = data_directory(data)
+    app = FastAPI(title="Rating studies", docs_url=None, redoc_url=None, openapi_url=None)
+    add_study_routes(app, open_store(folder, url), folder)
+    return app

@@ -1,0 +1,46 @@
+"""Images from an uploaded ZIP file: a folder a method. Nothing in it is trusted."""
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from siamese.study.config import NAME, ConfigError
+from siamese.study.images import SUFFIXES
+
+LARGEST, MOST_FILES, LARGEST_FILE = 4 * 2**30, 20_000, 64 * 2**20
+"""Bytes after unpacking, files, and bytes of one file, which is held in memory."""
+
+
+def unpack(stream: BinaryIO, folder: Path) -> dict[str, Path]:
+    """Write the images of a ZIP file to ``folder/METHOD/`` and return the folders by method; one folder around all is taken off.
+
+    Raises:
+        ConfigError: no ZIP file, too large, or without a folder for each method.
+    """
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            entries = [e for e in archive.infolist() if not e.is_dir() and Path(e.filename).suffix.lower() in SUFFIXES
+                       and not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(e.filename).parts)]
+            if len(entries) > MOST_FILES or sum(e.file_size for e in entries) > LARGEST:
+                raise ConfigError([f"the ZIP file unpacks to more than {MOST_FILES} images or {LARGEST // 2**30} GiB; use a folder on the server."])
+            depths = {len(PurePosixPath(e.filename).parts) for e in entries}
+            if depths not in ({2}, {3}) or (depths == {3} and len({PurePosixPath(e.filename).parts[0] for e in entries}) > 1):
+                raise ConfigError(["the ZIP file must hold one folder a method, with the images directly in it."])
+            found: dict[str, Path] = {}
+            for entry in entries:
+                method, name = PurePosixPath(entry.filename).parts[-2:]
+                if not NAME.fullmatch(method) or "\\" in name or len(name) > 250:
+                    raise ConfigError([f"{entry.filename[:100]!r} in the ZIP file: folders need letters, digits, spaces and . _ + - only."])
+                found[method] = folder / method
+                found[method].mkdir(exist_ok=True)
+                if entry.file_size > LARGEST_FILE:
+                    raise ConfigError([f"{entry.filename[:100]!r} in the ZIP file is larger than {LARGEST_FILE // 2**20} MiB."])
+                # The header's size is a claim: no more than it is read.
+                with archive.open(entry) as source:
+                    (found[method] / name).write_bytes(source.read(entry.file_size))
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError([f"the ZIP file cannot be read ({error})."]) from error
+    return found

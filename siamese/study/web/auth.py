@@ -1,0 +1,123 @@
+"""The administrator's password, session cookie and protection against forged requests and guessing."""
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from itsdangerous import BadSignature, URLSafeTimedSerializer
+
+PASSWORD_VARIABLE = "SIAMESE_ADMIN_PASSWORD"
+COOKIE = "siamese_study_admin"
+SESSION_SECONDS = 12 * 3600
+SCRYPT = dict(n=2**15, r=8, p=1, maxmem=64 * 2**20, dklen=32)
+"""32 MiB and about a tenth of a second a guess."""
+WINDOW_SECONDS, MOST_BY_ONE, MOST_BY_ALL = 900, 5, 50
+"""Failed log-ins allowed within a window, from one address and from all together."""
+
+
+class NotLoggedInError(RuntimeError):
+    """The request has no valid session."""
+
+
+class ForgedRequestError(RuntimeError):
+    """The form was not one of this session's pages."""
+
+
+class TooManyAttemptsError(RuntimeError):
+    """Too many wrong passwords; wait."""
+
+
+def hash_password(password: str) -> str:
+    """``salt$hash`` by scrypt, in base64."""
+    salt = secrets.token_bytes(16)
+    return "$".join(base64.b64encode(x).decode("ascii") for x in (salt, hashlib.scrypt(password.encode("utf-8"), salt=salt, **SCRYPT)))
+
+
+def matches(password: str, stored: str) -> bool:
+    """Whether ``password`` is the one that was hashed; takes the same time either way."""
+    salt, wanted = (base64.b64decode(x) for x in stored.split("$"))
+    return hmac.compare_digest(hashlib.scrypt(password.encode("utf-8"), salt=salt, **SCRYPT), wanted)
+
+
+def private_file(file: Path, make: Callable[[], str]) -> tuple[str, bool]:
+    """The text of ``file``, readable by its owner only, made where it is missing; and whether it was made now."""
+    try:
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return file.read_text(encoding="ascii"), False
+    with os.fdopen(handle, "w", encoding="ascii") as stream:
+        text = make()
+        stream.write(text)
+    return text, True
+
+
+class Administrator:
+    """Log-in with one password.
+
+    Args:
+        folder: data directory; holds the password's hash and the cookies' key. The environment variable
+            ``SIAMESE_ADMIN_PASSWORD`` goes before the stored password.
+        announce: is told a password that was made here, once.
+    """
+
+    def __init__(self, folder: Path, announce: Callable[[str], None] = print) -> None:
+        given = os.environ.get(PASSWORD_VARIABLE)
+        if given:
+            self._hash = hash_password(given)
+        else:
+            made = secrets.token_urlsafe(15)
+            self._hash, new = private_file(folder / "admin-password", lambda: hash_password(made))
+            if new:
+                announce(f"Password of the rating studies' administrator: {made}\n(shown once; delete {folder / 'admin-password'} for a new one)")
+        key, _ = private_file(folder / "cookie-key", lambda: secrets.token_hex(32))
+        # The password is part of the key: a new one ends all sessions.
+        self._key = hashlib.sha256(f"{key} {given or self._hash}".encode("utf-8")).digest()
+        self._sign = URLSafeTimedSerializer(self._key, salt="siamese-study-admin")
+        self._failed: list[tuple[float, str]] = []
+        self._lock = threading.Lock()
+
+    def log_in(self, password: str, address: str) -> str:
+        """A session for the cookie.
+
+        Raises:
+            TooManyAttemptsError: the password was not looked at.
+            NotLoggedInError: it is wrong.
+        """
+        now = time.monotonic()
+        with self._lock:
+            self._failed = [f for f in self._failed if now - f[0] < WINDOW_SECONDS]
+            if len(self._failed) >= MOST_BY_ALL or sum(a == address for _, a in self._failed) >= MOST_BY_ONE:
+                raise TooManyAttemptsError(f"too many wrong passwords; wait {WINDOW_SECONDS // 60} minutes.")
+            self._failed.append((now, address))  # counted before the slow hash: many at once are no way round
+        if len(password) > 1000 or not matches(password, self._hash):
+            raise NotLoggedInError("the password is wrong.")
+        with self._lock:
+            self._failed = [f for f in self._failed if f[1] != address]
+        return self._sign.dumps(secrets.token_hex(16))
+
+    def session(self, cookie: str | None) -> str:
+        """The session of a cookie.
+
+        Raises:
+            NotLoggedInError: none, forged, or older than twelve hours.
+        """
+        try:
+            return self._sign.loads(cookie or "", max_age=SESSION_SECONDS)
+        except BadSignature as error:
+            raise NotLoggedInError("log in first.") from error
+
+    def csrf(self, session: str) -> str:
+        """What the session's forms carry."""
+        return hmac.new(self._key, f"csrf {session}".encode("utf-8"), hashlib.sha256).hexdigest()
+
+    def check_csrf(self, session: str, token: str) -> None:
+        """Raise a ForgedRequestError where ``token`` is not the session's."""
+        if not hmac.compare_digest(self.csrf(session).encode(), token.encode("utf-8", "replace")):
+            raise ForgedRequestError("this form is not from your session; load the page again.")

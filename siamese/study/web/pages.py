@@ -1,0 +1,30 @@
+"""Templates, and the report: a study's results in one HTML file that needs nothing else."""
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+from importlib import resources
+
+import jinja2
+
+from siamese.study.export import iso
+from siamese.study.results import SEED, Results
+from siamese.study.sections import sections_of
+
+
+@lru_cache(maxsize=1)
+def templates() -> jinja2.Environment:
+    """Templates that escape whatever they are given."""
+    folder = str(resources.files("siamese.study.web") / "templates")
+    return jinja2.Environment(loader=jinja2.FileSystemLoader(folder), autoescape=True, undefined=jinja2.StrictUndefined)
+
+
+def results_values(results: Results) -> dict[str, object]:
+    """What the results' templates show."""
+    return {"study": results.study, "sections": sections_of(results), "now": iso(time.time())[:19].replace("T", " "), "seed": SEED}
+
+
+def report_html(results: Results) -> str:
+    """The report as a file: style within, no script, no name of a rater."""
+    style = (resources.files("siamese.study.web") / "static" / "admin.css").read_text(encoding="utf-8")
+    return templates().get_template("report.html").render(title=results.study.config.title, style=style, **results_values(results))

@@ -1,0 +1,83 @@
+"""Headers that every study response has, and what its errors say."""
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from siamese.study.config import ConfigError
+from siamese.study.database import StorageError, StorageFullError
+from siamese.study.session import SessionError
+from siamese.study.store import NoSuchStudyError, StudyError
+from siamese.study.web.gate import HOME, TooLargeError
+
+HEADERS = {
+    "Cache-Control": "no-store",
+    # The page is its own files and pictures that its script fetched. A Space shows it in a frame of huggingface.co.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+                               "form-action 'self'; base-uri 'none'; frame-ancestors 'self' https://huggingface.co",
+    "Referrer-Policy": "same-origin",  # the link is a secret: other sites do not get it
+    "X-Content-Type-Options": "nosniff",
+    "X-Robots-Tag": "noindex, nofollow",
+}
+FULL = 507
+ERRORS = (SessionError, StorageError, StudyError, ConfigError, TooLargeError)
+PATHS = ("/rate/", "/study-static/", "/study/")
+
+
+def status_of(error: Exception) -> int:
+    """HTTP status of an error that is the study's own."""
+    if isinstance(error, StorageFullError):
+        return FULL
+    if isinstance(error, StorageError):
+        return 503
+    if isinstance(error, NoSuchStudyError):
+        return 404
+    return error.status if isinstance(error, SessionError) else error.status_code if isinstance(error, HTTPException) else 422
+
+
+def install_errors(app: FastAPI, page: Callable[[Request, Exception, int], Response]) -> None:
+    """Make ``app`` answer the study's errors: raters' requests with JSON, an administrator's with ``page`` (request, error, status)."""
+
+    async def handle(request: Request, error: Exception) -> Response:
+        return refusal(request, error, page)
+
+    for kind in ERRORS:
+        app.add_exception_handler(kind, handle)
+
+
+def refusal(request: Request, error: Exception, page: Callable[[Request, Exception, int], Response]) -> Response:
+    """What a request gets instead of what it asked for."""
+    status = status_of(error)
+    if request.url.path.startswith(HOME):
+        return page(request, error, status)
+    return JSONResponse({"error": str(error.detail if isinstance(error, HTTPException) else error)}, status)
+
+
+class StudyHeaders:
+    """Adds ``HEADERS`` to responses under ``PATHS``. Plain ASGI: Starlette's own base class would copy every image's bytes."""
+
+    def __init__(self, app: Callable) -> None:
+        self.app = app
+
+    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+        """ASGI."""
+        if scope["type"] != "http" or not scope["path"].startswith(PATHS):
+            await self.app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: dict) -> None:
+            if message["type"] == "http.response.start":
+                names = {name.lower() for name, _ in message["headers"]}
+                extra = [(k.lower().encode(), v.encode()) for k, v in HEADERS.items() if k.lower().encode() not in names]
+                message = message | {"headers": [*message["headers"], *extra]}
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)
+
+
+def static_file(data: bytes, media_type: str) -> Response:
+    """A file of the page itself."""
+    return Response(data, media_type=media_type, headers={"Cache-Control": "no-cache"})

@@ -1,0 +1,336 @@
+// The rater's page. All text is set as text, never as HTML. The link's own address is the only thing that says who rates.
+const base = location.pathname.replace(/\/+$/, "");
+const at = (id) => document.getElementById(id);
+const blobs = new Map();        // item id -> promise of an object URL
+let study, step, task, answer, correcting = false, sending = false, shownAt = 0, key = "", waiting = null, retry = null;
+
+function text(id, value) { at(id).textContent = value; }
+function show(...ids) { for (const id of ["welcome", "rating", "done"]) at(id).hidden = !ids.includes(id); }
+function notice(message) { text("notice", message ?? ""); at("notice").hidden = !message; if (!message) { at("again").hidden = true; } }
+function element(name, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
+class Refused extends Error { constructor(status, message) { super(message); this.status = status; } }
+
+async function ask(path, body) {
+  let response;
+  try {
+    response = await fetch(base + path, body === undefined ? { cache: "no-store" } : {
+      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), cache: "no-store" });
+  } catch { throw new Refused(0, "The server cannot be reached. Your answer is not stored yet."); }
+  let value = null;
+  try { value = await response.json(); } catch { /* an error page of a proxy in between */ }
+  if (!response.ok || value === null) {
+    throw new Refused(response.status, value?.error ?? `The server could not do this (${response.status}). Try again.`);
+  }
+  return value;
+}
+
+// Repeats a request with the same key until the server has acknowledged it or has refused it for good.
+async function insist(path, body) {
+  for (let pause = 300; ; pause = Math.min(2 * pause, 5000)) {
+    try {
+      const value = await ask(path, body);
+      notice(null);
+      return value;
+    } catch (error) {
+      if (![0, 502, 503, 504, 507].includes(error.status)) throw error;
+      notice(error.message + " Trying again…");
+      await new Promise((resolve) => setTimeout(resolve, pause));
+    }
+  }
+}
+
+function picture(item) {
+  if (!blobs.has(item)) {
+    const loading = fetch(`${base}/image/${item}`, { cache: "no-store" }).then(async (response) => {
+      if (!response.ok) throw new Refused(response.status, "An image could not be loaded.");
+      return URL.createObjectURL(await response.blob());
+    });
+    loading.catch(() => blobs.delete(item));
+    blobs.set(item, loading);
+  }
+  return blobs.get(item);
+}
+
+function forget(keep) {
+  for (const [item, loading] of blobs) {
+    if (!keep.includes(item)) { blobs.delete(item); loading.then(URL.revokeObjectURL, () => {}); }
+  }
+}
+
+function fail(error, again) {
+  notice(error.message);
+  retry = again ?? null;
+  at("again").hidden = !again;
+  at("again").focus();
+  at("notice").scrollIntoView({ block: "nearest" });
+}
+
+async function start() {
+  notice(null);
+  try { study = await insist("/api/state"); } catch (error) { show(); text("progress", ""); return fail(error); }
+  document.title = study.title;
+  text("title", study.title);
+  text("instructions", study.instructions);
+  text("menu-instructions", study.instructions);
+  text("consent-text", study.consent);
+  if (study.share !== null) { text("share", `${study.share} % of the images are real.`); at("share").hidden = false; }
+  text("keys", { real_synthetic: "Keys: R real, S synthetic, 1 to 9 and 0 (for 10) how sure, Enter confirms, Z enlarges.",
+    pairwise: "Keys: A left, B right, 1 to 9 and 0 (for 10) how sure, Enter confirms.",
+    ranking: `Keys: 1 to ${study.images} give ranks from the left image to the right, Backspace takes the last one back, Enter confirms.` }[study.protocol]);
+  at("menu-open").hidden = false;
+  if (study.registered) { step = study.step; await next(); } else show("welcome");
+}
+
+async function next() {
+  correcting = false;
+  waiting = null;
+  at("feedback").hidden = true;
+  if (!step.task) {
+    show("done");
+    at("bar").hidden = true;
+    text("progress", `${study.total} of ${study.total}`);
+    at("back-done").hidden = !step.can_go_back;
+    return;
+  }
+  await present(step.task, {});
+  for (const item of step.upcoming) picture(item).catch(() => {});
+}
+
+async function present(shown, given) {
+  task = shown;
+  answer = { response: given.response ?? null, confidence: given.confidence ?? null };
+  key = crypto.randomUUID?.() ?? Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
+  show("rating");
+  text("progress", `${task.training ? "Practice " : ""}${task.number} of ${task.total}`);
+  at("bar").hidden = false;
+  at("bar").value = (task.number - 1) / task.total;
+  at("comment").value = given.comment ?? "";
+  at("comment-box").hidden = !study.comments;
+  at("back").hidden = !correcting && !step.can_go_back;
+  text("back", correcting ? "Leave it as it was" : "Correct last answer");
+  // The buttons below stay where they are while the next image comes.
+  at("stage").style.minHeight = `${at("stage").offsetHeight}px`;
+  at("stage").replaceChildren();
+  controls();
+  let figures;
+  try {
+    figures = await Promise.all((await Promise.all(shown.items.map(picture))).map((address, i) => figure(address, i, shown.items.length)));
+  } catch (error) {
+    if (task === shown) fail(error, () => present(shown, given));
+    return;
+  }
+  if (task !== shown) return;
+  forget([...shown.items, ...step.upcoming, ...(step.task?.items ?? [])]);
+  at("stage").classList.toggle("many", figures.length > 1);
+  at("stage").replaceChildren(...figures);
+  at("stage").style.minHeight = "";
+  update();
+  shownAt = performance.now();
+  requestAnimationFrame(() => { if (task === shown) shownAt = performance.now(); });
+}
+
+async function figure(address, index, count) {
+  const label = count > 1 ? `Image ${name(index)}` : "Image";
+  const image = element("img", { src: address, alt: label, draggable: false });
+  try { await image.decode(); } catch { throw new Refused(0, "An image could not be shown."); }
+  // A fixed size in pixels of the page, the same for every image of the study.
+  const side = count > 1 ? Math.min(image.naturalWidth, 420) : Math.min(image.naturalWidth, 720);
+  const button = element("button", { type: "button", title: "Enlarge", ariaLabel: `Enlarge ${label.toLowerCase()}` }, image);
+  button.addEventListener("click", (event) => {
+    // After a click with the pointer Enter confirms again; somebody who came with the Tab key stays where they were.
+    if (event.detail) button.blur();
+    enlarge(image);
+  });
+  const made = element("figure", { className: "shown" }, button);
+  made.style.setProperty("--side", `${side}px`);
+  made.style.setProperty("--shape", `${image.naturalWidth} / ${image.naturalHeight}`);
+  if (count > 1) made.append(element("figcaption", { textContent: name(index) }));
+  return made;
+}
+
+const name = (index) => String.fromCharCode(65 + index);
+
+function choice(label, hint, pressed, act) {
+  const button = element("button", { type: "button", ariaPressed: String(pressed) }, label, ...(hint ? [" ", element("kbd", { textContent: hint })] : []));
+  button.addEventListener("click", act);
+  return button;
+}
+
+function controls() {
+  text("question", correcting ? "Correct your last answer" : { real_synthetic: "Real or synthetic?", pairwise: "Which image is real?",
+    ranking: `Rank the images: ${study.images} is the best` }[study.protocol]);
+  at("choices").className = study.protocol === "ranking" ? "ranks" : "";
+  at("confidence").hidden = study.protocol === "ranking";
+  update();
+}
+
+function update() {
+  const focused = document.activeElement?.dataset?.name;
+  const { response } = answer;
+  let buttons;
+  if (study.protocol === "real_synthetic") {
+    buttons = [choice("Real", "R", response?.real === true, () => respond({ real: true })),
+      choice("Synthetic", "S", response?.real === false, () => respond({ real: false }))];
+  } else if (study.protocol === "pairwise") {
+    buttons = task.items.map((item, i) => choice(`Image ${name(i)}`, name(i), response?.chosen === item, () => respond({ chosen: item })));
+  } else {
+    buttons = task.items.map((item, i) => element("div", { className: "rank", role: "group", ariaLabel: `Rank of image ${name(i)}` },
+      element("span", { textContent: `Image ${name(i)}` }),
+      ...task.items.map((_, r) => choice(String(r + 1), "", response?.ranks?.[item] === r + 1, () => rank(item, r + 1)))));
+  }
+  at("choices").replaceChildren(...buttons);
+  at("levels").replaceChildren(...Array.from({ length: 10 }, (_, i) => {
+    const made = choice(String(i + 1), "", answer.confidence === i + 1, () => confide(i + 1));
+    made.ariaLabel = `Confidence ${i + 1} of 10`;
+    return made;
+  }));
+  [...at("choices").querySelectorAll("button"), ...at("levels").querySelectorAll("button")].forEach((b, i) => { b.dataset.name = `c${i}`; });
+  if (focused) document.querySelector(`[data-name="${focused}"]`)?.focus();
+  document.querySelectorAll(".shown").forEach((f, i) => f.classList.toggle("chosen", response?.chosen === task.items[i]));
+  at("submit").disabled = !complete() || sending;
+  at("submit").firstChild.textContent = waiting ? "Continue " : correcting ? "Store correction " : "Confirm ";
+}
+
+function complete() {
+  if (waiting) return true;
+  if (!answer.response || !at("stage").children.length) return false;
+  if (study.protocol === "ranking") return Object.keys(answer.response.ranks).length === task.items.length;
+  return answer.confidence !== null;
+}
+
+const ready = () => !waiting && !sending && at("stage").children.length > 0;
+function respond(response) { if (ready()) { answer.response = response; update(); } }
+function confide(level) { if (ready()) { answer.confidence = level; update(); } }
+function rank(item, value) {
+  if (!ready()) return;
+  // No ties: another image with this rank loses it.
+  const ranks = Object.fromEntries(Object.entries(answer.response?.ranks ?? {}).filter(([i, r]) => i !== item && r !== value));
+  ranks[item] = value;
+  answer.response = { ranks };
+  update();
+}
+
+async function submit() {
+  if (waiting) { const go = waiting; waiting = null; return go(); }
+  if (!complete() || sending) return;
+  sending = true;
+  update();
+  const body = { task: task.id, key, ...answer, confidence: study.protocol === "ranking" ? null : answer.confidence,
+    comment: study.comments ? at("comment").value : "", client_ms: Math.min(Math.round(performance.now() - shownAt), 2 ** 31 - 1), correction: correcting };
+  try {
+    const done = await insist("/api/answer", body);
+    step = done.step;
+    sending = false;
+    if (done.feedback) feedback(done.feedback); else await next();
+  } catch (error) {
+    sending = false;
+    update();
+    // After an answer in another window: what the server knows counts.
+    if (error.status === 409) { await start(); notice(error.message); } else fail(error);
+  }
+}
+
+function feedback(given) {
+  const names = task.items.map((item, i) => given.real.includes(item) ? name(i) : null).filter(Boolean);
+  const truth = study.protocol === "real_synthetic" ? `The image is ${given.real.length ? "real" : "synthetic"}.`
+    : names.length ? `Real: image ${names.join(", ")}.` : "No image is real.";
+  const over = step.task && !step.task.training ? " The practice is over: from now on your answers count, without feedback." : "";
+  text("feedback", `${given.correct ? "Right." : "Not right."} ${truth}${over}`);
+  at("feedback").className = given.correct ? "right" : "wrong";
+  at("feedback").hidden = false;
+  waiting = next;
+  update();
+  at("submit").focus();
+}
+
+async function back() {
+  if (sending) return;
+  // Away from this button: Enter is to confirm what comes, not to press it again.
+  if (correcting) { await next(); at("question").focus(); return; }
+  try {
+    const given = await ask("/api/previous");
+    correcting = true;
+    at("feedback").hidden = true;
+    notice(null);
+    await present(given.task, given);
+    at("question").focus();
+  } catch (error) { fail(error); }
+}
+
+let scale = 2;
+function enlarge(image) {
+  const large = element("img", { src: image.src, alt: image.alt });
+  at("zoom-view").replaceChildren(large);
+  const apply = () => { large.style.width = `${image.naturalWidth * scale}px`; text("zoom-level", `${Math.round(scale * 100)} %`); };
+  at("zoom-in").onclick = () => { scale = Math.min(scale * 1.5, 8); apply(); };
+  at("zoom-out").onclick = () => { scale = Math.max(scale / 1.5, 0.5); apply(); };
+  apply();
+  at("zoom").showModal();
+}
+
+function keyboard(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]") || at("rating").hidden) return;
+  if (event.target.matches?.("input, textarea")) {
+    if (event.key !== "Escape") return;
+    event.target.blur();
+  }
+  const pressed = event.key?.toLowerCase() ?? "", digit = /^[0-9]$/.test(pressed) ? Number(pressed) || 10 : null;
+  if (pressed === "enter") {
+    // Enter always confirms; a focused choice is taken with the space bar.
+    if (event.target.matches?.("#back, #again, #menu-open, .shown button, summary")) return;
+    event.preventDefault();
+    if (!event.repeat) submit();
+  } else if (study.protocol === "ranking") {
+    const ranks = answer.response?.ranks ?? {};
+    if (digit && digit <= task.items.length && !Object.values(ranks).includes(digit)) {
+      const free = task.items.find((item) => !(item in ranks));
+      if (free) rank(free, digit);
+    } else if (pressed === "backspace" && ready()) {
+      const kept = task.items.filter((item) => item in ranks).slice(0, -1);
+      answer.response = { ranks: Object.fromEntries(kept.map((item) => [item, ranks[item]])) };
+      update();
+    }
+  } else if (digit) { confide(digit);
+  } else if (study.protocol === "real_synthetic" && ["r", "s"].includes(pressed)) { respond({ real: pressed === "r" });
+  } else if (study.protocol === "pairwise" && ["a", "b"].includes(pressed)) { respond({ chosen: task.items["ab".indexOf(pressed)] });
+  } else if (pressed === "z") { document.querySelector(".shown button")?.click(); }
+}
+
+at("register").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  try {
+    step = (await ask("/api/register", { pseudonym: at("pseudonym").value, role: at("role").value, consent: at("consent").checked })).step;
+    study.registered = true;
+    notice(null);
+    await next();
+  } catch (error) { fail(error); }
+});
+at("answer").addEventListener("submit", (event) => { event.preventDefault(); submit(); });
+at("back").addEventListener("click", back);
+at("back-done").addEventListener("click", back);
+at("again").addEventListener("click", () => { const act = retry; notice(null); act?.(); });
+at("menu-open").addEventListener("click", (event) => {
+  if (event.detail) at("menu-open").blur();
+  at("menu").showModal();
+});
+at("menu-close").addEventListener("click", () => at("menu").close());
+at("zoom-close").addEventListener("click", () => at("zoom").close());
+at("withdraw-sure").addEventListener("change", () => { at("withdraw").disabled = !at("withdraw-sure").checked; });
+at("withdraw").addEventListener("click", async () => {
+  at("withdraw").disabled = true;
+  try {
+    const { deleted } = await ask("/api/withdraw", { confirm: true });
+    at("menu").close();
+    at("menu-open").hidden = at("bar").hidden = at("back-done").hidden = true;
+    text("progress", "");
+    show("done");
+    text("done-text", `Your data is deleted (${deleted} answers). This link no longer works.`);
+  } catch (error) { at("menu").close(); fail(error); }
+});
+document.addEventListener("keydown", keyboard);
+start();

@@ -1,0 +1,127 @@
+"""Does an acknowledged answer survive ``kill -9``? ``python -m tests.study.kill --kills 200``
+
+Eight simulated raters answer over HTTP, correct and double-click now and then, while the server is killed at random moments and
+started again. Afterwards the database is held against what was acknowledged.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import select
+
+from siamese.study.database import Database
+from siamese.study.images import blind
+from siamese.study.schema import answers
+from siamese.study.store import NewItem, Study, StudyStore
+from tests.phantoms import phantom
+from tests.study.http_raters import Rater, Server
+from tests.study.phantom_study import config
+
+RATERS = 8
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the kills did."""
+
+    kills: int
+    acknowledged: int
+    stored: int
+    lost: int
+    """Acknowledged answers that are not in the database, or not as they were acknowledged."""
+    duplicated: int
+    """Answers that are stored twice: keys that occur twice, or screens with two answers that correct none."""
+    retries: int
+    """Requests that a kill cut off, and that were repeated."""
+    integrity: str
+    """SQLite's own check of the file."""
+    seconds: float
+
+
+def long_study(folder: Path, groups: int) -> tuple[StudyStore, Study]:
+    """An open study of the same picture throughout, long enough that no rater is done before the last kill."""
+    store, png = StudyStore(Database(f"sqlite:///{folder / 'studies.sqlite3'}")), blind(phantom(0)[0], (64, 48), 64)
+    wanted = config(groups=groups)
+    study = store.add(wanted, [NewItem(f"mask {g}", m.name, False, png) for g in range(groups) for m in wanted.methods])
+    store.open(wanted.id)
+    return store, study
+
+
+def kill_often(folder: Path, kills: int, seed: int) -> Outcome:
+    """Run the experiment in ``folder``, which must be empty."""
+    rng, begun = random.Random(seed), time.monotonic()
+    store, study = long_study(folder, groups=60 + 8 * kills)
+    paths = [one.path for one in store.invite(study.config.id, [f"rater {i}" for i in range(RATERS)])]
+    store.database.close()
+    server, stop = Server(folder), threading.Event()
+    server.start()
+    raters = [Rater(path, i, pause=0.05) for i, path in enumerate(paths)]
+    failed: list[BaseException] = []
+
+    def run(rater: Rater) -> None:
+        try:
+            rater.run(server, stop)
+        except BaseException as error:  # reported below: a thread's exception is otherwise only printed
+            failed.append(error)
+
+    threads = [threading.Thread(target=run, args=(rater,)) for rater in raters]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(kills):
+            before, end = sum(len(r.acknowledged) for r in raters), time.monotonic() + 60
+            # At least one answer in each life, so that every kill can cost something; then any moment.
+            while sum(len(r.acknowledged) for r in raters) == before and time.monotonic() < end and not failed:
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0, 0.6))
+            server.kill()
+            server.start()
+        time.sleep(1)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        server.kill()
+    if failed:
+        raise failed[0]
+    return verify(folder, raters, kills, time.monotonic() - begun)
+
+
+def verify(folder: Path, raters: list[Rater], kills: int, seconds: float) -> Outcome:
+    """Hold the database against what raters were told."""
+    store = StudyStore(Database(f"sqlite:///{folder / 'studies.sqlite3'}"))
+    with store.database.read() as connection:
+        rows = connection.execute(select(answers)).all()
+        integrity = connection.exec_driver_sql("PRAGMA integrity_check").scalar()
+    store.database.close()
+    stored: dict[str, list] = {}
+    for row in rows:
+        stored.setdefault(row.idempotency_key, []).append((row.presentation_id, json.loads(row.response)["real"], row.confidence))
+    told = {key: value for rater in raters for key, value in rater.acknowledged.items()}
+    lost = sum(stored.get(key, [None])[0] != value for key, value in told.items())
+    first = [row.presentation_id for row in rows if row.supersedes is None]
+    duplicated = sum(len(found) - 1 for found in stored.values()) + len(first) - len(set(first))
+    return Outcome(kills, len(told), len(rows), lost, duplicated, sum(r.retries for r in raters), integrity, seconds)
+
+
+def main() -> None:
+    """Print the outcome; exit status 1 where an answer was lost or duplicated."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        outcome = kill_often(Path(folder), arguments.kills, arguments.seed)
+    print(outcome)
+    raise SystemExit(bool(outcome.lost or outcome.duplicated or outcome.integrity != "ok"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""The administrator's pages: nothing without log-in, nothing by forged forms, hostile text escaped."""
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from siamese.study.web import auth
+from siamese.study.web.app import study_app
+from siamese.study.web.auth import Administrator, hash_password, matches
+from tests.study.phantom_study import make_study, write_folders
+
+HOSTILE = "<script>alert('x')</script>\""
+PASSWORD = "correct horse"
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    monkeypatch.setenv("SIAMESE_ADMIN_PASSWORD", PASSWORD)
+    store, _ = make_study(tmp_path)
+    app = study_app(tmp_path)
+    with TestClient(app, follow_redirects=False) as client:
+        yield store, app, client
+    store.database.close()
+
+
+def log_in(client) -> str:
+    assert client.post("/study/admin/login", data={"password": PASSWORD}).status_code == 303
+    return re.search(r'name="csrf" value="(\w+)"', client.get("/study/admin").text)[1]
+
+
+def admin_routes(app: FastAPI) -> list[tuple[str, str]]:
+    """Every method and path under the administrator's prefix, whatever the version nests."""
+    found, waiting = [], list(app.router.routes)
+    while waiting:
+        route = waiting.pop()
+        waiting += getattr(getattr(route, "original_router", None), "routes", [])
+        if getattr(route, "path", "").startswith("/study/admin"):
+            found += [(m, route.path) for m in route.methods]
+    return found
+
+
+def test_nothing_works_without_log_in(served):
+    store, app, client = served
+    rater = store.invite("phantoms", ["A"])[0].rater
+    checked = 0
+    for method, path in admin_routes(app):
+        if path.endswith("/login"):
+            continue
+        address = path.replace("{study}", "phantoms").replace("{rater}", rater)
+        for action in ("revoke", "exclude", "withdraw") if "{action}" in path else ("",):
+            for cookie in ({}, {"siamese_study_admin": "forged.cookie.x"}):
+                headers = {"Cookie": "; ".join(f"{k}={v}" for k, v in cookie.items())} if cookie else {}
+                values = {"study": "phantoms", "sure": "yes", "reason": "x", "labels": "B"} if method == "POST" else None
+                reply = client.request(method, address.replace("{action}", action), data=values, headers=headers)
+                assert reply.status_code == 401, (method, address)
+                assert "Phantoms" not in reply.text
+                checked += 1
+    assert checked >= 24
+    assert [p.revoked_at for p in store.progress("phantoms")] == [None] and store.study("phantoms").state == "open"
+
+
+def test_forged_forms_are_refused(served):
+    store, app, client = served
+    log_in(client)
+    for token in ("", "0" * 64, "é"):
+        assert client.post("/study/admin/studies/phantoms/close", data={"csrf": token}).status_code == 403
+    assert store.study("phantoms").state == "open"
+
+
+def test_invite_progress_revoke_exclude_withdraw(served):
+    store, app, client = served
+    csrf = log_in(client)
+    page = client.post("/study/admin/studies/phantoms/invite", data={"csrf": csrf, "labels": f"Dr A\n{HOSTILE}\n"}).text
+    links = re.findall(r"http://testserver(/rate/[\w-]+)", page)
+    assert len(links) == 2 and HOSTILE not in page and "&lt;script&gt;" in page
+    assert client.post(f"{links[0]}/api/register", json={"pseudonym": HOSTILE, "role": HOSTILE, "consent": True}).status_code == 200
+    page = client.get("/study/admin/studies/phantoms").text
+    assert "0 of 12" in page and HOSTILE not in page and links[0] not in page
+    first, second = (p.rater for p in store.progress("phantoms"))
+
+    def act(rater: str, action: str, **values) -> int:
+        return client.post(f"/study/admin/raters/{rater}/{action}", data={"csrf": csrf, "study": "phantoms"} | values).status_code
+
+    assert act(second, "revoke") == 303 and client.get(f"{links[1]}/api/state").status_code == 403
+    assert act(first, "exclude", reason=HOSTILE) == 303 and HOSTILE not in client.get("/study/admin/studies/phantoms").text
+    assert act(first, "exclude", reason=" ") == 422 and act(first, "include") == 303 and act(first, "none") == 422
+    assert act(first, "withdraw") == 422 and act(first, "withdraw", sure="yes") == 303
+    assert client.get(f"{links[0]}/api/state").status_code == 410
+    assert "data was deleted" in client.get("/study/admin/studies/phantoms").text
+    assert act(first, "revoke") == 404
+
+
+def test_exports_results_and_logout(served):
+    store, app, client = served
+    csrf = log_in(client)
+    reply = client.get("/study/admin/studies/phantoms/answers.csv")
+    assert reply.status_code == 200 and 'filename="phantoms.csv"' in reply.headers["content-disposition"]
+    assert client.get("/study/admin/studies/phantoms/answers.json").json()["config"]["id"] == "phantoms"
+    assert client.get("/study/admin/studies/phantoms/results").status_code == 200
+    assert client.get("/study/admin/studies/none").status_code == 404
+    assert client.post("/study/admin/logout", data={"csrf": csrf}).status_code == 303
+    assert client.get("/study/admin").status_code == 401
+
+
+def test_cookie_is_http_only_and_strict(served):
+    client = served[2]
+    cookie = client.post("/study/admin/login", data={"password": PASSWORD}).headers["set-cookie"].lower()
+    assert "httponly" in cookie and "samesite=strict" in cookie and "path=/study" in cookie
+
+
+def zipped(folder, prefix: str = "") -> io.BytesIO:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for file in folder.rglob("*.png"):
+            archive.write(file, prefix + str(file.relative_to(folder)))
+    buffer.seek(0)
+    return buffer
+
+
+def test_create_from_zip_and_folder(served, tmp_path):
+    store, app, client = served
+    csrf = log_in(client)
+    write_folders(tmp_path / "new", 3)
+    values = {"csrf": csrf, "title": HOSTILE, "protocol": "ranking", "organ": "polyp", "real": "real", "groups": "0"}
+    reply = client.post("/study/admin/create", data=values | {"id": "zipped"}, files={"archive": ("x.zip", zipped(tmp_path / "new", "top/"), "application/zip")})
+    assert reply.status_code == 303 and store.study("zipped").config.groups == 3 and store.study("zipped").state == "draft"
+    assert client.post("/study/admin/create", data=values | {"id": "folder", "folder": str(tmp_path / "new")}).status_code == 303
+    assert HOSTILE not in client.get("/study/admin").text and HOSTILE not in client.get("/study/admin/studies/zipped").text
+    assert client.post("/study/admin/studies/zipped/open", data={"csrf": csrf}).status_code == 303 and store.study("zipped").state == "open"
+
+
+@pytest.mark.parametrize("content, message", [(b"no zip", "cannot be read"), (None, "one folder a method"), ("traversal", "one folder a method")])
+def test_bad_archives_are_refused(served, content, message):
+    store, app, client = served
+    csrf, buffer = log_in(client), io.BytesIO(content if isinstance(content, bytes) else b"")
+    if not isinstance(content, bytes):
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr("../../../etc/a.png" if content else "a.png", b"x")
+        buffer.seek(0)
+    values = {"csrf": csrf, "id": "bad", "title": "x", "protocol": "ranking", "organ": "x", "groups": "1"}
+    reply = client.post("/study/admin/create", data=values, files={"archive": ("x.zip", buffer, "application/zip")})
+    assert reply.status_code == 422 and message in reply.text and len(store.studies()) == 1
+
+
+def test_guessing_is_limited(tmp_path, monkeypatch):
+    monkeypatch.setenv("SIAMESE_ADMIN_PASSWORD", PASSWORD)
+    clock = [0.0]
+    monkeypatch.setattr(auth.time, "monotonic", lambda: clock[0])
+    administrator = Administrator(tmp_path)
+    for _ in range(5):
+        with pytest.raises(auth.NotLoggedInError):
+            administrator.log_in("wrong", "1.2.3.4")
+    with pytest.raises(auth.TooManyAttemptsError):
+        administrator.log_in(PASSWORD, "1.2.3.4")
+    assert administrator.log_in(PASSWORD, "5.6.7.8")
+    clock[0] += 901
+    assert administrator.log_in(PASSWORD, "1.2.3.4")
+
+
+def test_password_is_made_once_and_only_its_hash_kept(tmp_path, monkeypatch):
+    monkeypatch.delenv("SIAMESE_ADMIN_PASSWORD", raising=False)
+    said = []
+    first = Administrator(tmp_path, said.append)
+    password = said[0].split(": ")[1].split("\n")[0]
+    session = first.session(first.log_in(password, ""))
+    again = Administrator(tmp_path, said.append)
+    assert len(said) == 1 and again.session(first.log_in(password, "")) and again.csrf(session) == first.csrf(session)
+    for file in ("admin-password", "cookie-key"):
+        assert (tmp_path / file).stat().st_mode & 0o777 == 0o600 and password not in (tmp_path / file).read_text()
+    monkeypatch.setenv("SIAMESE_ADMIN_PASSWORD", "other")
+    with pytest.raises(auth.NotLoggedInError):  # another password ends the sessions
+        Administrator(tmp_path).session(first.log_in(password, ""))
+    assert matches("a", hash_password("a")) and not matches("b", hash_password("a")) and hash_password("a") != hash_password("a")

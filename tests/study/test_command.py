@@ -1,0 +1,82 @@
+"""The command line, the stand-alone server and the exports."""
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from siamese.study.__main__ import main
+from siamese.study.export import answers_csv, answers_json, read_answers, safe_cell
+from siamese.study.session import RaterSessions
+from siamese.study.web.app import open_store
+from tests.study.phantom_study import answer_all, judge, make_study, write_folders
+
+
+def test_create_invite_answer_export(tmp_path, capsys):
+    write_folders(tmp_path / "images", 4)
+    place = ["--data", str(tmp_path / "data")]
+    main(["create", str(tmp_path / "images"), "--id", "one", "--title", "One", "--training", "1", "--repeats", "2", "--display-side", "128", *place])
+    assert "one: 3 groups of 3 methods, 11 items a rater after 1 for practice" in capsys.readouterr().out
+    main(["invite", "one", "Dr A", "Dr B", "--address", "https://studio.example/", *place])
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [x for x, _ in lines] == ["Dr A", "Dr B"] and lines[0][1].startswith("https://studio.example/rate/") and lines[0][1] != lines[1][1]
+    store = open_store(tmp_path / "data")
+    sessions, token = RaterSessions(store), lines[0][1].rpartition("/")[2]
+    sessions.register(token, "owl", "x", True)
+    answer_all(sessions, token, store.study("one").config)
+    main(["export", "one", str(tmp_path / "a.csv"), *place])
+    main(["export", "one", str(tmp_path / "a.json"), "--pseudonyms", *place])
+    assert len(list(csv.DictReader((tmp_path / "a.csv").open(encoding="utf-8-sig", newline="")))) == 12
+    assert {a["pseudonym"] for a in json.loads((tmp_path / "a.json").read_text())["answers"]} == {"owl"}
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["create", "nowhere", "--id", "a", "--title", "A"], "no such folder"), (["invite", "none", "A"], "no study 'none'"),
+    (["export", "none", "x.csv"], "no study 'none'"), (["export", "none", "x.txt"], "ends in .csv or .json"), (["serve", "--port", "1", "--host", "240.0.0.1"], "cannot be used")])
+def test_errors_are_messages(tmp_path, capsys, arguments, message):
+    with pytest.raises(SystemExit, match="1"):
+        main([*arguments, "--data", str(tmp_path / "data")])
+    assert message in capsys.readouterr().err
+
+
+def test_data_in_the_working_directory_is_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="1"):
+        main(["invite", "x", "A", "--data", "data"])
+    assert "might serve" in capsys.readouterr().err and not (tmp_path / "data").exists()
+
+
+def test_server_and_command_line_do_not_import_torch(tmp_path):
+    code = ("import sys, siamese.study.__main__, siamese.study.export\n"
+            "from siamese.study.web.app import study_app\n"
+            f"study_app({str(tmp_path)!r})\n"
+            "heavy = {'torch', 'diffusers', 'transformers', 'gradio'} & set(sys.modules)\nassert not heavy, heavy\n")
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": os.getcwd()})
+
+
+@pytest.mark.parametrize("text, safe", [("=1+1", "'=1+1"), ("+1", "'+1"), ("-1", "'-1"), ("@SUM(A1)", "'@SUM(A1)"), ("\t=1", "'\t=1"), (" =1", "' =1"),
+                                        ("a=1", "a=1"), ("", ""), ("\r=1", "'\r=1")])
+def test_spreadsheet_formulas_are_disarmed(text, safe):
+    assert safe_cell(text) == safe
+
+
+def test_exports_hold_hostile_text_and_no_names(tmp_path):
+    store, study = make_study(tmp_path)
+    made = store.invite("phantoms", ["Dr Secret"])[0]
+    sessions, hostile = RaterSessions(store), '=HYPERLINK("http://x","y")\n"quoted",<b>'
+    sessions.register(made.token, "owl", "@role", True)
+    task = sessions.overview(made.token).step.task
+    sessions.answer(made.token, task.id, "k", judge(study.config, task, hostile))
+    given = read_answers(store, "phantoms")
+    text, whole = answers_csv(given), answers_json(store, given)
+    row, = csv.DictReader(io.StringIO(text, newline=""))
+    assert row["comment"] == "'" + hostile and row["role"] == "'@role" and row["current"] == "1" and row["config_sha256"] == study.config_hash
+    assert json.loads(whole)["answers"][0]["comment"] == hostile
+    for secret in ("Dr Secret", "owl", made.token):
+        assert secret not in text + whole
+    assert "owl" in answers_csv(given, pseudonyms=True)

@@ -1,0 +1,21 @@
+"""Acknowledged answers survive kill -9, and a few raters at once are served."""
+from __future__ import annotations
+
+import os
+
+from tests.study.kill import kill_often
+from tests.study.load import measure
+
+KILLS = int(os.environ.get("SIAMESE_KILLS", "5"))
+"""Continuous integration asks for 20, the figure in the README for 200 (``python -m tests.study.kill --kills 200``)."""
+
+
+def test_no_acknowledged_answer_is_lost_or_doubled(tmp_path):
+    outcome = kill_often(tmp_path, KILLS, seed=1)
+    assert outcome.lost == 0 and outcome.duplicated == 0 and outcome.integrity == "ok"
+    assert outcome.kills == KILLS and outcome.acknowledged >= KILLS and outcome.retries > 0  # the kills did hit raters
+
+
+def test_some_raters_at_once(tmp_path):
+    load = measure(tmp_path, 4, 2, 0.3, 128)
+    assert load.answers > 5 and load.p95 < 5000  # the real figure is load.py's, on an idle machine

@@ -1,0 +1,86 @@
+"""Sample sizes: the intervals that simulated studies of the planned size get are as wide as planned."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from siamese.study.statistics import Rating, Ratings, StatisticsError
+from siamese.study.statistics.bootstrap import bootstrap
+from siamese.study.statistics.figures import Quantity
+from siamese.study.statistics.sample_size import (Components, difference_components, groups_needed, half_width, least_raters, mos_components,
+                                                  pilot_components, plans)
+
+
+def share(totals, weights):
+    total = (totals * weights[..., None]).sum(-2)
+    return total[..., :1] / total[..., 1:]
+
+
+def answers_of(components, mos, raters, groups, generator):
+    """Answers [R, G] of 0 and 1 with exactly these variances: the chance of 1 is mos, moved up or down by rater and by group."""
+    up = np.sqrt(components.raters) * generator.choice([-1, 1], (raters, 1)) + np.sqrt(components.groups) * generator.choice([-1, 1], groups)
+    return (generator.random((raters, groups)) < mos + up).astype(np.float64)
+
+
+@pytest.mark.parametrize(("raters", "wanted"), [(3, 0.08), (12, 0.11)])
+def test_planned_width_is_reached(raters, wanted):
+    components, generator = mos_components(0.6, rater_share=0.08, group_share=0.1), np.random.default_rng(raters)
+    plan = groups_needed(components, wanted, raters)
+    widths = []
+    for _ in range(120):
+        answers = answers_of(components, 0.6, raters, plan.groups, generator)
+        figure, = bootstrap(np.stack([answers, np.ones_like(answers)], -1), share, [Quantity("MOS", "", 0, 1, average=True)], resamples=300)
+        widths.append((figure.high - figure.low) / 2)
+    assert plan.conditional == (raters < 6) and plan.half_width <= wanted
+    assert np.sqrt(np.mean(np.square(widths))) == pytest.approx(wanted, rel=0.08)
+    assert half_width(components, plan.groups - 1, raters) > wanted
+
+
+def test_formula_by_hand():
+    """One rater: t(0.975, 49) = 2.00958 times sqrt(0.25 / 50)."""
+    assert half_width(mos_components(0.5, 0, 0), 50, 1) == pytest.approx(2.00958 * np.sqrt(0.25 / 50), abs=1e-5)
+    components = difference_components(0.9, 0.6, 0.1, 0.05)
+    assert components.raters + components.groups + components.rest == pytest.approx(0.9 * 0.1 + 0.6 * 0.4)
+
+
+def test_raters_not_groups_limit_what_holds_for_others():
+    components = mos_components(0.5, rater_share=0.2)
+    plan = groups_needed(components, 0.05, 6)
+    assert plan.groups is None and "invite more raters" in plan.reason
+    raters = least_raters(components, 0.1, 100)
+    assert half_width(components, 100, raters) <= 0.1 < half_width(components, 100, raters - 1)
+    with pytest.raises(StatisticsError, match="show more groups"):
+        least_raters(mos_components(0.5, group_share=0.5), 0.01, 10)
+
+
+def test_plans_list_what_each_number_of_raters_needs():
+    table = plans(mos_components(0.5), 0.15, (1, 3, 8, 20))
+    assert [p.conditional for p in table] == [True, True, False, False]
+    assert table[0].groups > table[1].groups and table[2].groups > table[3].groups
+    assert groups_needed(mos_components(0.5), 0.9, 3).groups == 5  # below, there is no interval
+
+
+def test_pilot_gives_the_variances_back():
+    components, generator = Components(0.02, 0.02, 0.2), np.random.default_rng(0)
+    answers = {m: answers_of(components, 0.6, 60, 60, generator) for m in ("real", "ours")}
+    rows = [Rating(f"r{r}", f"g{g}", m, int(a[r, g]), 5) for m, a in answers.items() for r in range(60) for g in range(60)]
+    table = Ratings.from_rows(rows)
+    found = pilot_components(table, "ours")
+    assert (found.raters, found.groups, found.rest) == pytest.approx((0.02, 0.02, 0.2), abs=0.005)
+    difference = pilot_components(table, "real", "ours")
+    assert (difference.raters, difference.groups, difference.rest) == pytest.approx((0.04, 0.04, 0.4), abs=0.02)
+    with pytest.raises(StatisticsError, match="two or more raters"):
+        pilot_components(table, "other")
+    with pytest.raises(StatisticsError, match="all alike"):
+        pilot_components(Ratings.from_rows([Rating(r, g, "ours", 1, 5) for r in "ab" for g in "cd"]), "ours")
+
+
+def test_values_out_of_range_are_refused():
+    components = mos_components(0.5)
+    for call, message in [(lambda: mos_components(0), "between 0 and 1"), (lambda: mos_components(0.5, 0.8, 0.4), "together at most 1"),
+                          (lambda: difference_components(1, 0.5), "between 0 and 1"), (lambda: Components(0, 0, 0), "not all 0"),
+                          (lambda: Components(0, -1, 1), "0 or more"), (lambda: half_width(components, 1, 3), "two or more groups"),
+                          (lambda: half_width(components, 9, 1, conditional=False), "other raters"),
+                          (lambda: groups_needed(components, 0, 3), "above 0"), (lambda: least_raters(components, -1, 3), "above 0")]:
+        with pytest.raises(StatisticsError, match=message):
+            call()
