@@ -8,6 +8,8 @@ from pathlib import Path
 import tyro
 
 from siamese.interface.server import serve
+from siamese.study.database import StorageError
+from siamese.study.places import PlaceError
 
 EMBEDDED_MODEL = Path(__file__).resolve().parent / "assets" / "siamese-tiny"
 
@@ -18,19 +20,24 @@ class Options:
 
     model: str = str(EMBEDDED_MODEL)
     """Model folder, or a model of the same layout on the Hugging Face Hub (owner/name)."""
+    models: Path | None = None
+    """Folder of further model folders that visitors can choose."""
+    data: Path | None = None
+    """Folder of what visitors keep; none: the user's data folder of this platform. Never inside the working directory."""
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 for all networks."""
     port: int = 7860
     """Port to listen on."""
-    share: bool = False
-    """Also open a public address through Gradio's servers."""
 
 
 def main() -> None:
     """Serve until interrupted."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     options = tyro.cli(Options)
-    serve(options.model, options.host, options.port, options.share)
+    try:
+        serve(options.model, options.models, options.data, options.host, options.port)
+    except (OSError, ValueError, PlaceError, StorageError) as error:  # a taken port, an unusable folder: no traceback is needed
+        raise SystemExit(f"The studio cannot start: {error}") from error
 
 
 if __name__ == "__main__":

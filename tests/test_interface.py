@@ -1,9 +1,10 @@
 """The interface without a browser: mask reading, the handler's events and errors, files, imports."""
 from __future__ import annotations
 
-import shutil
+import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -13,33 +14,18 @@ import tyro
 from PIL import Image
 
 from app import EMBEDDED_MODEL, Options
-from siamese.interface import VERSION, status
-from siamese.interface.canvas import SIDE, EmptyMaskError, editor_value, lesion_canvas, read_mask
-from siamese.interface.example import FIRST_VISIT, example_mask
-from siamese.interface.generate import MAX_STEPS, Failed, Finished, Started, generate
-from siamese.interface.output import NOTICE, provenance, servable, write_png
-from siamese.interface.page import picture
-from siamese.interface.worker import ModelUnavailableError, ModelWorker, Request, Step
-from siamese.prompts import LESION, POLYP
-from tests.studio_model import model_folder
+from siamese.interface import status
+from siamese.interface.canvas import LARGEST, SIDE, EmptyMaskError, editor_value, fit_photo, lesion_canvas, read_mask
+from siamese.interface.draw import Photo, write_annotation
+from siamese.interface.example import example_mask
+from siamese.interface.output import agreement_words, image_caption, mask_view, picture, servable
+from siamese.interface.results import Shown, write_png
+from siamese.interface.server import clean, data_folder
+from siamese.prompts import POLYP
+from siamese.provenance import NOTICE, read_png
+from tests.test_provenance import make_pair as example_pair
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(scope="module")
-def worker(tmp_path_factory):
-    worker = ModelWorker(str(model_folder(tmp_path_factory.mktemp("model"))))
-    worker.info()
-    yield worker
-    worker.close()
-
-
-def drawn(seed: int = 3, side: int = 64) -> dict:
-    return editor_value(example_mask(seed, side))
-
-
-def last(events):
-    return list(events)[-1]
 
 
 class TestMask:
@@ -84,148 +70,118 @@ class TestMask:
             assert not mask[[0, -1]].any() and not mask[:, [0, -1]].any()
 
 
-class TestGenerate:
-    def test_events_and_image(self, worker):
-        started, *steps, finished = generate(worker, drawn(), LESION, 11, False, 3, 1.5)
-        assert started == Started(11)
-        assert steps == [Step(i, 3) for i in range(4)]
-        result = finished.generated
-        size = result.image.shape[0]
-        assert result.image.shape == (size, size, 3) and result.image.dtype == np.uint8
-        assert result.mask.shape == (size, size) and set(np.unique(result.mask)) == {0, 255}
-        assert (result.prompt, result.seed, result.steps, result.guidance) == (LESION, 11, 3, 1.5)
+    def test_a_photo_is_the_ground_and_does_not_count(self):
+        photo = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+        mask = np.zeros((30, 40), np.uint8)
+        mask[4:9, 5:20] = 255
+        value = editor_value(mask, photo)
+        np.testing.assert_array_equal(read_mask(value), mask)
+        np.testing.assert_array_equal(np.asarray(value["background"])[:, :, :3], photo)
+        with pytest.raises(ValueError, match="differ in size"):
+            editor_value(mask, photo[1:])
 
-    def test_seed_decides_the_image(self, worker):
-        first, again, other = (last(generate(worker, drawn(), POLYP, s, False, 2, None)).generated.image for s in (5, 5, 6))
-        np.testing.assert_array_equal(first, again)
-        assert (first != other).any()
-
-    def test_random_seeds_differ_and_are_reported(self, worker):
-        seeds = set()
-        for _ in range(2):
-            started, *_, finished = generate(worker, drawn(), POLYP, None, True, 1, None)
-            assert started.seed == finished.generated.seed
-            seeds.add(started.seed)
-        assert len(seeds) == 2
-
-    def test_empty_fields_mean_the_models_defaults(self, worker):
-        info = worker.info()
-        result = last(generate(worker, drawn(), POLYP, 0, False, None, None)).generated
-        assert (result.steps, result.guidance) == (info.steps, info.guidance)
-
-    @pytest.mark.parametrize("changed, message", [
-        (dict(canvas=None), "Draw a lesion first"),
-        (dict(seed=None), "seed must be a whole number"),
-        (dict(seed=-1), "seed must be a whole number"),
-        (dict(seed=2**32), "seed must be a whole number"),
-        (dict(seed=float("nan")), "seed must be a whole number"),
-        (dict(steps=float("inf")), "Steps must be"),
-        (dict(steps=0), "Steps must be"),
-        (dict(steps=MAX_STEPS + 1), "Steps must be"),
-        (dict(guidance=0.5), "Guidance must be"),
-        (dict(guidance=float("nan")), "Guidance must be"),
-        (dict(prompt="a photo of a cat"), "Unknown prompt"),
-    ])
-    def test_bad_input_is_one_clear_message_and_the_next_request_works(self, worker, changed, message):
-        inputs = dict(canvas=drawn(), prompt=POLYP, seed=0, random_seed=False, steps=1, guidance=1)
-        failed = last(generate(worker, **(inputs | changed)))
-        assert isinstance(failed, Failed) and message in failed.message
-        assert isinstance(last(generate(worker, **inputs)), Finished)
-
-    def test_lesion_that_vanishes_at_the_models_size(self, worker):
-        mask = np.zeros((4096, 4096), np.uint8)
-        mask[0, 0] = 255
-        assert "draw a larger lesion" in last(generate(worker, editor_value(mask), POLYP, 0, False, 1, 1)).message
-
-    def test_unexpected_errors_are_logged_not_shown(self, caplog):
-        class Broken:
-            def sample(self, request):
-                raise KeyError("secret detail")
-        failed = last(generate(Broken(), drawn(), POLYP, 0, False, 1, 1))
-        assert isinstance(failed, Failed) and "secret" not in failed.message
-        assert "secret detail" in caplog.text
-
-    def test_closing_the_iterator_stops_sampling(self, worker):
-        forwards = []
-        hook = worker._model.checkpoint.unet.conv_out.register_forward_hook(lambda *_: forwards.append(1))
-        try:
-            events = worker.sample(Request(example_mask(0, 64), POLYP, 0, steps=100, guidance=1))
-            assert next(events) == Step(0, 100) and next(events) == Step(1, 100)
-            events.close()
-            list(worker.sample(Request(example_mask(0, 64), POLYP, 0, steps=1, guidance=1)))  # after the stopped one, in the same thread
-        finally:
-            hook.remove()
-        assert len(forwards) < 20
-
-
-class TestModelFolder:
-    def test_missing_model_says_what_to_do_and_a_repaired_one_works(self, worker, tmp_path):
-        folder = tmp_path / "model"
-        late = ModelWorker(str(folder))
-        try:
-            with pytest.raises(ModelUnavailableError, match="--model"):
-                late.info()
-            failed = last(generate(late, drawn(), POLYP, 0, False, 1, 1))
-            assert "no such folder" in failed.message and "--model" in failed.message
-            folder.symlink_to(worker.source)
-            assert isinstance(last(generate(late, drawn(), POLYP, 0, False, 1, 1)), Finished)
-        finally:
-            late.close()
-
-    def test_damaged_weights(self, worker, tmp_path):
-        folder = shutil.copytree(worker.source, tmp_path / "model")
-        weights = next((folder / "unet").glob("*.safetensors"))
-        weights.write_bytes(weights.read_bytes()[:1000])
-        damaged = ModelWorker(str(folder))
-        try:
-            assert "could not be loaded" in last(generate(damaged, drawn(), POLYP, 0, False, 1, 1)).message
-        finally:
-            damaged.close()
+    @pytest.mark.parametrize("shape, fitted", [((100, 60), (100, 60)), ((2048, 1024), (LARGEST, LARGEST // 2)), ((3, 4096), (1, LARGEST))])
+    def test_photos_are_traced_at_a_size_that_a_browser_can_hold(self, shape, fitted):
+        assert fit_photo(np.zeros((*shape, 3), np.uint8)).shape == (*fitted, 3)
 
 
 class TestOutput:
-    @pytest.fixture(scope="class")
-    def generated(self, worker):
-        return last(generate(worker, drawn(), POLYP, 42, False, 1, 1)).generated
-
-    def test_png_says_that_it_is_synthetic_and_how_it_was_made(self, generated, tmp_path):
-        path = write_png(generated, tmp_path)
+    def test_download_carries_its_recipe(self, tmp_path):
+        pair = example_pair()
+        path = write_png(Shown((pair,), (0.5,)), tmp_path)
+        assert str(pair.recipe.seed) in path.name and "synthetic" in path.name
+        again = read_png(path.read_bytes())
+        np.testing.assert_array_equal(again.image, pair.image)
+        np.testing.assert_array_equal(again.drawn, pair.drawn)
+        assert again.recipe == pair.recipe
         with Image.open(path) as image:
-            text = image.text
-            np.testing.assert_array_equal(np.asarray(image), generated.image)
-        assert text["Synthetic"] == "true" and text["Disclaimer"] == NOTICE
-        assert (text["Prompt"], text["Seed"], text["Model"], text["Version"]) == (POLYP, "42", generated.model, VERSION)
-        assert "42" in path.name and "synthetic" in path.name
+            assert image.text["Disclaimer"] == NOTICE
 
-    def test_shown_image_carries_the_same(self, generated):
-        assert picture(generated, True).info.items() >= provenance(generated).items()
+    def test_nothing_to_download(self, tmp_path):
+        with pytest.raises(ValueError, match="Generate an image first"):
+            write_png(Shown(), tmp_path)
+
+    def test_shown_image_carries_the_same(self):
+        pair = example_pair()
+        assert picture(pair, True).info.items() >= pair.fields().items()
 
     def test_the_same_pixels_are_never_served_from_one_file(self):
         editor, value = lesion_canvas(example_mask(1, SIDE)), np.zeros((4, 4, 4), np.uint8)
         paths = [editor.postprocess({"background": None, "layers": [servable(value)], "composite": None}).layers[0].path for _ in range(2)]
         assert paths[0] != paths[1]
 
-    def test_outline_is_only_on_the_contour(self, generated):
-        changed = (np.asarray(picture(generated, True)) != generated.image).any(axis=2)
-        assert changed.any() and not changed[0, 0]
-        np.testing.assert_array_equal(np.asarray(picture(generated, False)), generated.image)
-        assert picture(None, True) is None
+    def test_outline_is_only_on_the_contour(self):
+        pair = example_pair()
+        changed = (np.asarray(picture(pair, True)) != pair.image).any(axis=2)
+        assert changed.any() and not changed.all()
+        np.testing.assert_array_equal(np.asarray(picture(pair, False)), pair.image)
+
+    def test_agreement_in_words_and_number(self):
+        pair = example_pair()
+        assert [agreement_words(d) for d in (0.9, 0.7, 0.2)] == ["follows the mask closely", "follows the mask roughly", "does not follow the mask"]
+        assert "(0.70)" in image_caption(pair, 0.7) and "mask" not in image_caption(pair, None)
+        assert "Dice 0.70" in status.caption(pair, 0.7) and str(pair.recipe.seed) in status.caption(pair, 0.7)
+
+    def test_view_of_the_mask_is_the_models(self):
+        mask = np.zeros((100, 50), np.uint8)
+        mask[:50] = 255
+        assert "lesion 50 %" in mask_view(mask, 16) and "16 × 16" in mask_view(mask, 16)
+        assert "less than 1 %" in mask_view(np.eye(300, dtype=np.uint8) * 255, 256)
+        assert "img" not in mask_view(None, 256)
 
     def test_status_escapes(self):
-        assert "<b>" not in status.status("error", "<b>") and "<b>" not in status.model_line(None, "<b>")
+        texts = status.status("error", "<b>"), status.model_line(None, "<b>"), status.note("error", "<b>")
+        assert not any("<b>" in text for text in texts)
+
+    @pytest.mark.parametrize("seconds, words", [(None, ""), (0.2, ", about 1 s left"), (45, ", about 45 s left"), (300, ", about 5 min left")])
+    def test_time_left(self, seconds, words):
+        assert status.time_left(seconds) == words
 
 
-def test_serving_the_page_imports_neither_torch_nor_diffusers():
-    code = "import sys, app; from siamese.interface.page import build_page; from siamese.interface.worker import ModelWorker;" \
-           "build_page(ModelWorker('nowhere')); print({'torch', 'diffusers', 'cv2'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+class TestAnnotation:
+    def test_photo_at_its_own_size_with_the_drawn_mask(self, tmp_path):
+        photo = np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), np.uint8)
+        small = fit_photo(photo)
+        mask = np.zeros(small.shape[:2], np.uint8)
+        mask[100:200, 300:500] = 255
+        path = write_annotation(editor_value(mask, small), Photo(photo, "visit/../7"), POLYP, tmp_path)
+        with zipfile.ZipFile(path) as archive:
+            name = next(n for n in archive.namelist() if n.startswith("masks/"))
+            with archive.open(name) as file, Image.open(file) as saved:
+                assert saved.size == (2000, 1500)
+
+    def test_without_photo(self, tmp_path):
+        with pytest.raises(EmptyMaskError, match="Open a photo"):
+            write_annotation(editor_value(example_mask(0, 64)), None, POLYP, tmp_path)
+
+
+class TestServer:
+    def test_data_folder_is_never_inside_the_working_directory(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(ValueError, match="choose a --data folder elsewhere"):
+            data_folder(tmp_path / "kept")
+        monkeypatch.chdir(ROOT)
+        assert data_folder(tmp_path / "kept").is_dir()
+
+    def test_batches_nobody_uses_are_deleted(self, tmp_path):
+        for name, age in (("old", 8 * 86400), ("new", 3600)):
+            folder = tmp_path / "batches" / name
+            folder.mkdir(parents=True)
+            (folder / "job.json").write_text("{}")
+            for path in (folder / "job.json", folder):
+                os.utime(path, (path.stat().st_atime, path.stat().st_mtime - age))
+        clean(tmp_path, once=True)
+        assert [p.name for p in (tmp_path / "batches").iterdir()] == ["new"]
+
+
+def test_serving_the_page_imports_neither_torch_nor_diffusers(tmp_path):
+    code = "import sys, pathlib, app; from siamese.interface.page import build_page; from siamese.interface.worker import ModelWorker;" \
+           "from siamese.library import find_models; build_page(ModelWorker(find_models('nowhere', None)), pathlib.Path(sys.argv[1]));" \
+           "print({'torch', 'diffusers'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, "set()\n"), done.stderr
 
 
 def test_options():
-    assert tyro.cli(Options, args=[]) == Options(model=str(EMBEDDED_MODEL), host="127.0.0.1", port=7860, share=False)
-    assert tyro.cli(Options, args=["--model", "x", "--port", "1"]).model == "x"
-
-
-def test_first_visit_shows_an_example():
-    assert lesion_canvas(example_mask(FIRST_VISIT, SIDE)).value is not None
+    assert tyro.cli(Options, args=[]) == Options(str(EMBEDDED_MODEL), None, None, "127.0.0.1", 7860)
+    assert tyro.cli(Options, args=["--model", "x", "--port", "1", "--data", "y"]).data == Path("y")

@@ -2,5 +2,3 @@
 
 Nothing here imports torch or diffusers before the page is served: ``worker`` does, in its own thread.
 """
-VERSION = "0.1.0"
-"""Version of the studio, written into every image file."""

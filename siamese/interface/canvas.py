@@ -8,9 +8,12 @@ import gradio as gr
 import numpy as np
 
 from siamese.interface.output import servable
+from siamese.masks import binarise, resize_image
 
 SIDE = 512
-"""Side of the drawing in pixels."""
+"""Side of the drawing in pixels, where no photo is traced."""
+LARGEST = 1024
+"""Longest side of the drawing over a photo."""
 LESION_COLOUR = "#5eead4"
 """What the brush paints; only its opacity means anything."""
 BACKGROUND_COLOUR = "#0f172a"
@@ -22,7 +25,7 @@ class EmptyMaskError(ValueError):
 
 
 def lesion_canvas(mask: np.ndarray) -> gr.ImageEditor:
-    """A one-layer editor showing ``mask`` uint8 [SIDE, SIDE] of 0 / 255.
+    """A one-layer editor showing ``mask`` uint8 [SIDE, SIDE] of 0 / 255. With a photo it takes the photo's size.
 
     PNG and a canvas that is never resampled: the editor's default WebP is lossy, and ``fixed_canvas=True`` or the
     crop and resize transforms interpolate what was drawn.
@@ -35,15 +38,32 @@ def lesion_canvas(mask: np.ndarray) -> gr.ImageEditor:
         eraser=gr.Eraser(default_size=BRUSH_SIZE), buttons=[])
 
 
-def editor_value(mask: np.ndarray) -> dict[str, Any]:
-    """The editor's value with ``mask`` uint8 [H, W] of 0 / 255 as the drawn layer."""
+def editor_value(mask: np.ndarray, background: np.ndarray | None = None) -> dict[str, Any]:
+    """The editor's value with ``mask`` uint8 [H, W] of 0 / 255 as the drawn layer.
+
+    Args:
+        background: a photo uint8 [H, W, 3] to trace; a plain dark ground where None.
+    """
     if mask.ndim != 2 or mask.dtype != np.uint8:
         raise ValueError(f"a mask must be uint8 [H, W], not {mask.dtype} {mask.shape}.")
-    background = np.full((*mask.shape, 4), _rgba(BACKGROUND_COLOUR), np.uint8)
-    layer = np.zeros_like(background)
+    ground = np.full((*mask.shape, 4), _rgba(BACKGROUND_COLOUR), np.uint8)
+    if background is not None:
+        if background.shape != (*mask.shape, 3):
+            raise ValueError(f"mask {mask.shape} and background {background.shape} differ in size.")
+        ground[:, :, :3] = background
+    layer = np.zeros_like(ground)
     layer[mask > 0] = _rgba(LESION_COLOUR)
-    composite = np.where(layer[:, :, 3:] > 0, layer, background)
-    return {"background": servable(background), "layers": [servable(layer)], "composite": servable(composite)}
+    composite = np.where(layer[:, :, 3:] > 0, layer, ground)
+    return {"background": servable(ground), "layers": [servable(layer)], "composite": servable(composite)}
+
+
+def fit_photo(photo: np.ndarray) -> np.ndarray:
+    """``photo`` uint8 [H, W, 3], reduced so that its longer side is at most ``LARGEST`` pixels: the size it is traced at."""
+    height, width = photo.shape[:2]
+    factor = LARGEST / max(height, width)
+    if factor >= 1:
+        return photo
+    return resize_image(photo, (max(1, round(height * factor)), max(1, round(width * factor))))
 
 
 def read_mask(value: Mapping[str, Any] | None) -> np.ndarray:
@@ -61,8 +81,7 @@ def read_mask(value: Mapping[str, Any] | None) -> np.ndarray:
         if layer.ndim != 3 or layer.shape[2] != 4 or layer.dtype != np.uint8:
             raise ValueError(f"a drawn layer must be uint8 [H, W, 4], not {layer.dtype} {layer.shape}.")
     opacity = np.max([layer[:, :, 3] for layer in layers], axis=0)
-    # As siamese.masks.binarise, which cannot be imported before torch.
-    mask = np.where(opacity > 127, 255, 0).astype(np.uint8)
+    mask = binarise(opacity)
     if not mask.any():
         raise EmptyMaskError("Draw a lesion first: the canvas is empty.")
     return mask

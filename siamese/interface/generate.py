@@ -4,20 +4,26 @@ from __future__ import annotations
 import logging
 import math
 import secrets
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from siamese.interface.canvas import EmptyMaskError, read_mask
-from siamese.interface.worker import Generated, ModelUnavailableError, ModelWorker, Request, Step
+from siamese.interface.jobs import Cancelled, Generated, ModelUnavailableError, OutOfMemoryError, Request, Update
+from siamese.interface.worker import ModelWorker
 
 log = logging.getLogger(__name__)
 
 SEEDS = 2**32
+MAX_VARIANTS = 8
 MAX_STEPS = 100
 """More does not change an image, and would keep other visitors waiting."""
 MAX_GUIDANCE = 20
+MAX_WEIGHT = 2.0
 
 
 class InputError(ValueError):
@@ -25,15 +31,50 @@ class InputError(ValueError):
 
 
 @dataclass(frozen=True)
+class Form:
+    """What is entered on the page, unchecked."""
+
+    canvas: Mapping[str, Any] | None
+    """The editor's value."""
+    prompt: str
+    variants: float | None = 1
+    seed: float | None = None
+    """Of the first variant; the next has the next. Random where None."""
+    steps: float | None = None
+    """The model's default where None, as ``guidance`` and ``scheduler``."""
+    guidance: float | None = None
+    scheduler: str | None = None
+    reference: np.ndarray | None = None
+    """uint8 [H, W, 3]."""
+    weight: float | None = 1.0
+    model: str | None = None
+
+    def request(self) -> Request:
+        """The checked request.
+
+        Raises:
+            EmptyMaskError: nothing is drawn.
+            InputError: a number is outside its range.
+        """
+        mask = read_mask(self.canvas)
+        variants = check_whole(self.variants, "The number of variants", 1, MAX_VARIANTS)
+        first = secrets.randbelow(SEEDS - MAX_VARIANTS) if self.seed is None else check_seed(self.seed)
+        seeds = tuple((first + i) % SEEDS for i in range(variants))
+        weight = 1.0 if self.reference is None else check_number(self.weight, "The reference's weight", 0, MAX_WEIGHT)
+        return Request((mask,), self.prompt, seeds, check_steps(self.steps), check_guidance(self.guidance), self.scheduler,
+                       self.reference, weight, self.model)
+
+
+@dataclass(frozen=True)
 class Started:
-    """Inputs are fine; this seed will be used."""
+    """Inputs are fine; this is the first seed."""
 
     seed: int
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The image, and how long the visitor waited."""
+    """The images, and how long the visitor waited."""
 
     generated: Generated
     seconds: float
@@ -44,29 +85,53 @@ class Failed:
     """What went wrong, in words for the visitor."""
 
     message: str
+    cancelled: bool = False
 
 
-def generate(worker: ModelWorker, canvas: Mapping[str, Any] | None, prompt: str, seed: float | None, random_seed: bool,
-             steps: float | None, guidance: float | None) -> Iterator[Started | Step | Finished | Failed]:
-    """Sample an image of the drawn mask.
+class Presses:
+    """Running presses of Generate by an unguessable id, so that Cancel reaches the right one."""
 
-    Args:
-        canvas: the editor's value.
-        prompt: one that the model knows.
-        seed: integer 0..2^32 - 1, ignored where ``random_seed``.
-        steps, guidance: the model's defaults where None.
+    def __init__(self) -> None:
+        self._events: dict[str, threading.Event] = {}
+        self._lock = threading.Lock()
+
+    def begin(self) -> str:
+        """Register a press and return its id."""
+        name = secrets.token_urlsafe(16)
+        with self._lock:
+            self._events[name] = threading.Event()
+        return name
+
+    def event(self, name: str | None) -> threading.Event:
+        """The press's event, set once it is cancelled; a fresh one where the press is unknown."""
+        with self._lock:
+            return self._events.get(name or "") or threading.Event()
+
+    def cancel(self, name: str | None) -> None:
+        """Stop a press within one step; nothing where it has ended."""
+        self.event(name).set()
+
+    def end(self, name: str | None) -> None:
+        """Forget a press."""
+        with self._lock:
+            self._events.pop(name or "", None)
+
+
+def generate(worker: ModelWorker, form: Form, cancelled: threading.Event | None = None) -> Iterator[Started | Update | Finished | Failed]:
+    """Sample images of the drawn mask.
 
     Yields:
-        Started, Steps, Finished; or Failed as the last, never an exception: the page lives on.
+        Started, updates, Finished; or Failed as the last, never an exception: the page lives on.
     """
     began = time.monotonic()
     try:
-        request = Request(read_mask(canvas), prompt, secrets.randbelow(SEEDS) if random_seed else check_seed(seed),
-                          check_steps(steps), check_guidance(guidance))
-        yield Started(request.seed)
-        for update in worker.sample(request):
-            yield update if isinstance(update, Step) else Finished(update, time.monotonic() - began)
-    except (EmptyMaskError, InputError, ModelUnavailableError) as error:
+        request = form.request()
+        yield Started(request.seeds[0])
+        for update in worker.sample(request, cancelled):
+            yield Finished(update, time.monotonic() - began) if isinstance(update, Generated) else update
+    except Cancelled:
+        yield Failed("Cancelled.", cancelled=True)
+    except (EmptyMaskError, InputError, ModelUnavailableError, OutOfMemoryError) as error:
         yield Failed(str(error))
     except ValueError as error:
         # The model's own checks: their messages name the input and the remedy.
@@ -81,26 +146,30 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def check_number(value: float | None, name: str, least: float, most: float, hint: str = "") -> float:
+    """``value`` in least..most, or InputError."""
+    if value is None or not math.isfinite(value) or not least <= value <= most:
+        raise InputError(f"{name} must be from {least:g} to {most:g}.{hint}")
+    return float(value)
+
+
+def check_whole(value: float | None, name: str, least: int, most: int, hint: str = "") -> int:
+    """``value`` as an integer in least..most, or InputError."""
+    if value is None or not math.isfinite(value) or not least <= value <= most or value != int(value):
+        raise InputError(f"{name} must be a whole number from {least} to {most}.{hint}")
+    return int(value)
+
+
 def check_seed(seed: float | None) -> int:
     """``seed`` as an integer 0..2^32 - 1, or InputError."""
-    if seed is None or not 0 <= seed < SEEDS or seed != int(seed):
-        raise InputError(f"The seed must be a whole number from 0 to {SEEDS - 1}. Or tick Random seed.")
-    return int(seed)
+    return check_whole(seed, "The seed", 0, SEEDS - 1, " Or tick Random seed.")
 
 
 def check_steps(steps: float | None) -> int | None:
     """``steps`` as an integer 1..MAX_STEPS, None where empty, or InputError."""
-    if steps is None:
-        return None
-    if not 1 <= steps <= MAX_STEPS or steps != int(steps):
-        raise InputError(f"Steps must be a whole number from 1 to {MAX_STEPS}. Or tick Use the model's defaults.")
-    return int(steps)
+    return None if steps is None else check_whole(steps, "Steps", 1, MAX_STEPS, " Or tick Use the model's defaults.")
 
 
 def check_guidance(guidance: float | None) -> float | None:
     """``guidance`` in 1..MAX_GUIDANCE, None where empty, or InputError."""
-    if guidance is None:
-        return None
-    if not math.isfinite(guidance) or not 1 <= guidance <= MAX_GUIDANCE:
-        raise InputError(f"Guidance must be from 1 to {MAX_GUIDANCE}. Or tick Use the model's defaults.")
-    return float(guidance)
+    return None if guidance is None else check_number(guidance, "Guidance", 1, MAX_GUIDANCE, " Or tick Use the model's defaults.")

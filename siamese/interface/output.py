@@ -1,34 +1,14 @@
-"""Image files that say what they are: PNG with the provenance of a synthetic image."""
+"""Images and files on their way to the browser."""
 from __future__ import annotations
 
+import base64
 import uuid
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
-from siamese.interface import VERSION
-from siamese.interface.worker import Generated
-
-NOTICE = "Research use. Images are synthetic. Not for diagnosis."
-
-
-def provenance(generated: Generated) -> dict[str, str]:
-    """PNG text fields by keyword; the first three are the PNG specification's own."""
-    return {
-        "Software": f"Siamese-Diffusion Studio {VERSION}",
-        "Description": f"Synthetic image: {generated.prompt}",
-        "Disclaimer": NOTICE,
-        "Synthetic": "true",
-        "Prompt": generated.prompt,
-        "Seed": str(generated.seed),
-        "Steps": str(generated.steps),
-        "Guidance": f"{generated.guidance:g}",
-        "Scheduler": generated.scheduler,
-        "Model": generated.model,
-        "Version": VERSION,
-    }
+from siamese.masks import outline, resize_mask
+from siamese.provenance import SyntheticPair, mask_png
 
 
 def servable(pixels: np.ndarray, text: dict[str, str] | None = None) -> Image.Image:
@@ -42,11 +22,29 @@ def servable(pixels: np.ndarray, text: dict[str, str] | None = None) -> Image.Im
     return image
 
 
-def write_png(generated: Generated, folder: Path) -> Path:
-    """Write the image, without outline, to ``folder`` under a name with its seed, and return the path."""
-    text = PngInfo()
-    for keyword, value in provenance(generated).items():
-        text.add_itxt(keyword, value)
-    path = folder / f"synthetic-seed-{generated.seed}.png"
-    Image.fromarray(generated.image).save(path, pnginfo=text)
-    return path
+def picture(pair: SyntheticPair, outlined: bool) -> Image.Image:
+    """The pair's image to show, with or without the mask's outline, with its provenance."""
+    return servable(outline(pair.image, pair.mask) if outlined else pair.image, pair.fields())
+
+
+def mask_view(mask: np.ndarray | None, size: int) -> str:
+    """HTML of the mask [H, W] as the model sees it: nearest-resized to ``size``, the aspect not kept."""
+    if mask is None:
+        return '<div class="view"><div class="blank"></div><p>The model’s view of the mask appears here.</p></div>'
+    fitted = resize_mask(mask, size)
+    data = base64.b64encode(mask_png(fitted)).decode("ascii")
+    share = 100 * float((fitted > 0).mean())
+    words = f"{share:.0f} %" if share >= 1 else "less than 1 %"
+    return (f'<div class="view"><img alt="The mask as the model sees it" src="data:image/png;base64,{data}">'
+            f"<p>The model’s view: {size} × {size}, lesion {words} of it.</p></div>")
+
+
+def agreement_words(agreement: float) -> str:
+    """What a Dice coefficient of 0..1 means, in words."""
+    return "follows the mask closely" if agreement >= 0.8 else "follows the mask roughly" if agreement >= 0.6 else "does not follow the mask"
+
+
+def image_caption(pair: SyntheticPair, agreement: float | None) -> str:
+    """A line for one image: seed and mask agreement."""
+    seed = f"Seed {pair.recipe.seed}"
+    return seed if agreement is None else f"{seed} · {agreement_words(agreement)} ({agreement:.2f})"

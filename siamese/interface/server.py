@@ -1,39 +1,128 @@
 """Launching: the page first, then the model."""
 from __future__ import annotations
 
+import errno
+import shutil
+import socket
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+
 import gradio as gr
+import uvicorn
+from fastapi import FastAPI
+from platformdirs import user_data_path
 
+from siamese.collection import Collections
 from siamese.interface.page import build_page
-from siamese.interface.style import CSS, FAVICON, theme
+from siamese.interface.style import CSS, FAVICON, HEAD, theme
 from siamese.interface.worker import ModelWorker
+from siamese.library import find_models
+from siamese.study.places import data_directory
+from siamese.study.web.app import add_study_routes, open_store
+
+FIRST_PORT = 7860
+
+LIFETIME = timedelta(days=7)
+"""How long what a visitor keeps stays without a visit."""
+LARGEST_UPLOAD = "25mb"
+"""A little above the studio's own limit, whose message is friendlier."""
 
 
-def launch(worker: ModelWorker, host: str, port: int | None = None, share: bool = False) -> tuple[gr.Blocks, str]:
-    """Serve the page, start to load the model, return page and address at once.
+def data_folder(chosen: Path | None) -> Path:
+    """Where collections and batches live: ``chosen``, or the user's data folder of this platform.
+
+    Raises:
+        ValueError: it is inside the working directory, whose files Gradio may serve to anyone.
+    """
+    folder = (chosen or user_data_path("siamese-studio", appauthor=False)).expanduser().resolve()
+    if folder.is_relative_to(Path.cwd().resolve()):
+        raise ValueError(f"{folder} is inside the working directory, which the server can serve; choose a --data folder elsewhere.")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def clean(data: Path, once: bool = False) -> None:
+    """Delete collections and batches that nobody has used for ``LIFETIME``, now and every hour."""
+    while True:
+        Collections(data / "collections", LIFETIME).purge()
+        for batch in (data / "batches").glob("*"):
+            newest = max((f.stat().st_mtime for f in (batch, *batch.glob("*"))), default=0)
+            if time.time() - newest > LIFETIME.total_seconds():
+                shutil.rmtree(batch, ignore_errors=True)  # a visitor may be deleting it at the same moment
+        if once:
+            return
+        time.sleep(3600)
+
+
+class Studio:
+    """A running studio: the page at /, rating studies at /rate and /study. Serves from a thread of its own until ``close``.
 
     Args:
+        data: folder of what visitors keep, and of the studies.
         port: a free one from 7860 on where None.
-        share: also open a public address through Gradio's servers.
 
     Raises:
         OSError: the port is taken.
+        PlaceError, StorageError: the studies' database cannot be used.
     """
-    page = build_page(worker)
-    _, address, _ = page.queue().launch(
-        server_name=host, server_port=port, share=share, prevent_thread_lock=True, quiet=True, footer_links=[],
-        ssr_mode=False, show_error=True, theme=theme(), css=CSS, favicon_path=FAVICON)
-    # Only now: importing torch holds the interpreter for seconds, in which the page would not come up.
-    worker.start()
-    return page, address
+
+    def __init__(self, worker: ModelWorker, data: Path, host: str, port: int | None = None) -> None:
+        self.worker = worker
+        self._socket = _listen(host, port)
+        self.address = f"http://{'localhost' if host in ('0.0.0.0', '::') else host}:{self._socket.getsockname()[1]}"
+        page = build_page(worker, data)
+        page.queue()
+        app = FastAPI(title="Siamese-Diffusion Studio", docs_url=None, redoc_url=None, openapi_url=None)
+        studies = data_directory(data / "studies")
+        add_study_routes(app, open_store(studies), studies)  # before the page, which takes every other path
+        gr.mount_gradio_app(app, page, "/", footer_links=[], ssr_mode=False, show_error=True, theme=theme(), css=CSS, head=HEAD,
+                            favicon_path=str(FAVICON), max_file_size=LARGEST_UPLOAD)
+        # Behind a proxy, as on a Space, the address that visitors see is the proxy's.
+        self._server = uvicorn.Server(uvicorn.Config(app, log_level="warning", proxy_headers=True, forwarded_allow_ips="127.0.0.1",
+                                                     timeout_graceful_shutdown=1))
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, name="server", daemon=True)
+        self._thread.start()
+        while not self._server.started:
+            if not self._thread.is_alive():
+                raise OSError("the server stopped while it started; its message is above.")
+            time.sleep(0.02)
+        threading.Thread(target=clean, args=(data,), name="cleaning", daemon=True).start()
+        # Only now: importing torch holds the interpreter for seconds, in which the page would not come up.
+        worker.start()
+
+    def wait(self) -> None:
+        """Until the server stops."""
+        while self._thread.is_alive():
+            self._thread.join(1)
+
+    def close(self) -> None:
+        """Stop serving and sampling."""
+        self._server.should_exit = True
+        self._thread.join()
+        self._socket.close()
+        self.worker.close()
 
 
-def serve(model: str, host: str, port: int, share: bool = False) -> None:
-    """Serve until interrupted."""
-    worker = ModelWorker(model)
-    page, address = launch(worker, host, port, share)
-    print(f"Siamese-Diffusion Studio is at {address}", flush=True)
+def _listen(host: str, port: int | None) -> socket.socket:
+    """A listening socket; the first free port from 7860 on where none is given."""
+    for candidate in [port] if port is not None else range(FIRST_PORT, FIRST_PORT + 100):
+        try:
+            return socket.create_server((host, candidate), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+    raise OSError(errno.EADDRINUSE, f"port {port} is taken; choose another one with --port" if port is not None else "no port is free")
+
+
+def serve(model: str, models: Path | None, data: Path | None, host: str, port: int) -> None:
+    """Serve until interrupted. See app.py for the arguments."""
+    studio = Studio(ModelWorker(find_models(model, models)), data_folder(data), host, port)
+    print(f"Siamese-Diffusion Studio is at {studio.address}", flush=True)
     try:
-        page.block_thread()
+        studio.wait()
+    except KeyboardInterrupt:
+        print("Stopping.", flush=True)
     finally:
-        page.close()
-        worker.close()
+        studio.close()

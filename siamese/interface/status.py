@@ -4,14 +4,16 @@ from __future__ import annotations
 from html import escape
 from typing import Literal
 
-from siamese.interface.output import NOTICE
-from siamese.interface.worker import Generated, ModelInfo
+from siamese.interface.jobs import ModelInfo
+from siamese.interface.output import agreement_words
+from siamese.provenance import NOTICE, SyntheticPair
 
 Kind = Literal["idle", "busy", "done", "error"]
 
 HEADER = f"""<header class="masthead">
 <div><h1>Siamese-Diffusion Studio</h1>
 <p>Draw a lesion and sample a synthetic image of it.</p></div>
+<nav aria-label="Rating studies"><a href="/study/admin">Rating studies</a></nav>
 <p class="notice" role="note">{NOTICE}</p>
 </header>"""
 
@@ -32,11 +34,32 @@ def status(kind: Kind, text: str, fraction: float | None = None) -> str:
     return f'<div class="status {kind}" role="{role}"><p>{escape(text)}</p>{bar}</div>'
 
 
-def caption(generated: Generated | None) -> str:
-    """What is below the image: its seed and settings."""
-    if generated is None:
-        return '<p class="caption">The image will appear above.</p>'
-    return f'<p class="caption">Seed {generated.seed} · {generated.steps} steps · guidance {generated.guidance:g}</p>'
+def note(kind: Kind, text: str) -> str:
+    """A line below a group of controls; empty where there is nothing to say."""
+    return f'<p class="note {kind}" role="{"alert" if kind == "error" else "status"}">{escape(text)}</p>' if text else ""
+
+
+def time_left(seconds: float | None) -> str:
+    """About how long it will take, in words; empty where that is unknown."""
+    if seconds is None:
+        return ""
+    return f", about {max(1, round(seconds))} s left" if seconds < 90 else f", about {round(seconds / 60)} min left"
+
+
+def caption(pair: SyntheticPair | None, agreement: float | None, index: int = 0, count: int = 1, example: bool = False) -> str:
+    """What is below the images: the selected one's seed, settings and mask agreement."""
+    if pair is None:
+        return '<p class="caption">The images will appear above.</p>'
+    recipe = pair.recipe
+    which = "Example · " if example else f"Image {index + 1} of {count} · " if count > 1 else ""
+    settings = f"{which}Seed {recipe.seed} · {recipe.steps} steps · guidance {recipe.guidance:g}"
+    if recipe.reference_weight is not None:
+        settings += f" · reference weight {recipe.reference_weight:g}"
+    if agreement is None:
+        return f'<p class="caption">{escape(settings)}</p>'
+    level = "good" if agreement >= 0.8 else "fair" if agreement >= 0.6 else "poor"
+    return (f'<p class="caption">{escape(settings)}<br><span class="agreement {level}">{escape(agreement_words(agreement).capitalize())}</span> '
+            f"(mask agreement, Dice {agreement:.2f})</p>")
 
 
 def model_line(info: ModelInfo | None, error: str | None = None) -> str:

@@ -27,6 +27,21 @@ def theme() -> gr.themes.Base:
     )
 
 
+HEAD = """<meta name="viewport" content="width=device-width, initial-scale=1">
+<script>
+// A file dropped anywhere on the page goes to the drop zone of the drawing panel.
+for (const kind of ['dragover', 'drop']) addEventListener(kind, (event) => {
+  if (!event.dataTransfer || !Array.from(event.dataTransfer.types).includes('Files')) return;
+  if (event.target.closest && event.target.closest('#file, #batch-file')) return;
+  event.preventDefault(); event.stopPropagation();
+  if (kind !== 'drop') return;
+  const input = document.querySelector('#file input[type=file]');
+  if (!input || !event.dataTransfer.files.length) return;
+  const one = new DataTransfer(); one.items.add(event.dataTransfer.files[0]);
+  input.files = one.files; input.dispatchEvent(new Event('change', {bubbles: true}));
+}, true);
+</script>"""
+
 CSS = """
 .gradio-container { width: 100%; max-width: none !important; }
 .gradio-container > .main { width: 100%; max-width: 1360px !important; margin: 0 auto; }
@@ -35,6 +50,7 @@ CSS = """
 .masthead div { flex: 1 1 380px; }
 .masthead h1 { font-size: 1.5rem; font-weight: 650; letter-spacing: -0.01em; margin: 0; line-height: 1.25; }
 .masthead p { margin: 2px 0 0; color: var(--body-text-color-subdued); }
+.masthead nav a { color: var(--body-text-color); text-decoration: underline; text-underline-offset: 3px; font-size: 0.9375rem; }
 .masthead .notice { margin: 4px 0 0; padding: 5px 12px; border-radius: 6px; font-size: 0.875rem;
   color: #713f12; background: #fef3c7; border: 1px solid #fcd34d; }
 .dark .masthead .notice { color: #fde68a; background: #2b2410; border-color: #6b5414; }
@@ -58,6 +74,8 @@ h2.step span { display: inline-grid; place-items: center; width: 24px; height: 2
 
 /* Squares from the first paint on: the editor fits its drawing to its box once, and nothing below may move. */
 #canvas, #image { aspect-ratio: 1; height: auto !important; min-height: 0 !important; }
+#image .grid-wrap { height: 100% !important; max-height: none !important; min-height: 0 !important; padding: 0; overflow: hidden; }
+#image .grid-container { height: 100%; gap: 4px; }
 #image img { width: 100%; height: 100%; object-fit: contain; }
 #canvas [aria-label="Color"], #canvas [aria-label="Clear canvas"] { display: none !important; }
 #canvas .toolbar-wrap { width: 38px; } #canvas .toolbar-wrap .half-container { width: 100%; }
@@ -72,5 +90,20 @@ h2.step span { display: inline-grid; place-items: center; width: 24px; height: 2
 .status.done p { color: var(--body-text-color); }
 .bar { height: 6px; margin-top: 8px; border-radius: 3px; overflow: hidden; background: var(--border-color-primary); }
 .bar div { height: 100%; background: #0d9488; transition: width 0.15s linear; }
-.caption { min-height: 1.45em; font-variant-numeric: tabular-nums; }
+.caption { min-height: 2.9em; font-variant-numeric: tabular-nums; }
+@media (max-width: 699px) { .caption { min-height: 5.8em; } .status { min-height: 64px; } }
+.buttons { flex-wrap: wrap; gap: 8px !important; } .buttons > button { flex: 1 1 auto; min-width: 96px !important; }
+.tools { display: grid !important; grid-template-columns: repeat(auto-fill, minmax(84px, 1fr)); gap: 6px !important; }
+.tools > button { min-width: 0 !important; min-height: 36px; white-space: nowrap; }
+.hint, .note { margin: 0; font-size: 0.875rem; line-height: 1.45; color: var(--body-text-color-subdued); }
+#photo .hint { padding: 0 4px 4px; }
+.note.error { color: #b91c1c; } .dark .note.error { color: #fca5a5; }
+.view { display: flex; align-items: center; gap: 12px; } .view p { margin: 0; font-size: 0.875rem; color: var(--body-text-color-subdued); }
+.view img, .view .blank { width: 64px; height: 64px; flex: none; border-radius: 4px; border: 1px solid var(--border-color-primary);
+  image-rendering: pixelated; background: #000; }
+.agreement { font-weight: 600; color: var(--body-text-color); } .agreement.good { color: #0f766e; } .dark .agreement.good { color: #5eead4; }
+.agreement.poor { color: #b45309; } .dark .agreement.poor { color: #fcd34d; }
+#actions { flex-wrap: nowrap; } #cancel { min-width: 88px; }
+#collection .grid-wrap { max-height: none; min-height: 260px; }
+#file { min-height: 116px; }
 """

@@ -1,0 +1,192 @@
+"""The batch tab: many masks at once, from a ZIP or at random, as a ZIP of pairs."""
+from __future__ import annotations
+
+import hashlib
+import secrets
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from siamese.batch import MOST_MASKS, BatchError, BatchJob, NamedMask, read_mask_zip
+from siamese.collection import new_token
+from siamese.interface import status
+from siamese.interface.canvas import SIDE
+from siamese.interface.download import on_demand
+from siamese.interface.generate import InputError, Presses, check_seed, check_whole
+from siamese.interface.jobs import Cancelled, Generated, ModelUnavailableError, OutOfMemoryError, Request
+from siamese.interface.settings import ORGANS
+from siamese.interface.worker import ModelWorker
+from siamese.prompts import POLYP
+from siamese.provenance import SyntheticPair
+from siamese.shapes import load_statistics, random_lesion
+
+CHUNK = 4
+"""Masks a request: other visitors come in between."""
+HIDDEN = dict(show_progress="hidden", api_visibility="private")
+QUICK = HIDDEN | dict(queue=False)
+
+
+@dataclass
+class BatchTab:
+    """The tab's components."""
+
+    source: gr.Radio
+    file: gr.File
+    count: gr.Number
+    prompt: gr.Radio
+    seed: gr.Number
+    random_seed: gr.Checkbox
+    start: gr.Button
+    resume: gr.Button
+    cancel: gr.Button
+    download: gr.Button
+    message: gr.HTML
+
+
+FROM_ZIP, AT_RANDOM = "Masks in a ZIP", "Random lesions"
+
+
+def build_batch() -> BatchTab:
+    """The tab."""
+    gr.HTML(f'<p class="hint">Up to {MOST_MASKS} masks at a time. Each pair is stored as soon as it is made, so a batch that was cancelled, '
+            "or cut off by a closed page or a restart, can be resumed. A new batch replaces the one before; batches are deleted after 7 days.</p>")
+    with gr.Row(elem_id="batch"):
+        with gr.Column():
+            source = gr.Radio([FROM_ZIP, AT_RANDOM], value=AT_RANDOM, label="Masks")
+            file = gr.File(label="ZIP of mask images", file_types=[".zip"], visible=False, height=120, elem_id="batch-file")
+            count = gr.Number(value=8, precision=0, label="Number of random lesions", elem_id="batch-count")
+        with gr.Column():
+            prompt = gr.Radio([(name, text) for text, name in ORGANS.items()], value=POLYP, label="Kind of image")
+            with gr.Group():
+                seed = gr.Number(value=0, precision=0, label="First seed")
+                random_seed = gr.Checkbox(value=True, label="Random first seed")
+    with gr.Row(elem_classes="buttons"):
+        start = gr.Button("Start batch", variant="primary", size="md", elem_id="batch-start")
+        resume = gr.Button("Resume", size="md", interactive=False, elem_id="batch-resume")
+        cancel = gr.Button("Cancel", size="md", interactive=False, elem_id="batch-cancel")
+        download = gr.Button("Download pairs (ZIP)", size="md", interactive=False, elem_id="batch-download")
+    message = gr.HTML(status.status("idle", "No batch yet."), elem_id="batch-message")
+    return BatchTab(source, file, count, prompt, seed, random_seed, start, resume, cancel, download, message)
+
+
+def wire_batch(tab: BatchTab, worker: ModelWorker, folder: Path, token: gr.BrowserState, model: gr.State, entering: gr.Tab) -> None:
+    """Connect the tab. Each visitor has one batch at a time, in a folder of ``folder`` keyed like their collection."""
+    presses, press = Presses(), gr.State(None)
+    statistics = load_statistics()
+    lock, running = threading.Lock(), set()
+
+    def place(name: str) -> Path:
+        # As collections do: a listing of the disk gives nobody a token.
+        return folder / hashlib.sha256(name.encode()).hexdigest()
+
+    def job_of(name: str | None) -> BatchJob | None:
+        return BatchJob.open(place(name)) if name and (place(name) / "job.json").is_file() else None
+
+    def idle(name: str | None, text: str = "", kind: status.Kind = "idle") -> dict[Any, Any]:
+        job = job_of(name)
+        if job is None:
+            return {tab.message: status.status(kind, text or "No batch yet."), tab.start: gr.update(interactive=True),
+                    tab.resume: gr.update(interactive=False), tab.cancel: gr.update(interactive=False), tab.download: gr.update(interactive=False)}
+        there = text or (f"{job.done} of {job.total} pairs are made." if job.done < job.total else f"All {job.total} pairs are made.")
+        busy = str(place(name)) in running
+        return {tab.message: status.status("busy" if busy else kind, there, job.done / job.total), tab.start: gr.update(interactive=not busy),
+                tab.resume: gr.update(interactive=job.done < job.total and not busy), tab.cancel: gr.update(interactive=busy),
+                tab.download: gr.update(interactive=job.done > 0)}
+
+    def begin(name: str | None) -> list[Any]:
+        return [name or new_token(), presses.begin(), gr.update(interactive=False), gr.update(interactive=False), gr.update(interactive=True),
+                status.status("busy", "Reading the masks…", 0)]
+
+    def masks(kind: str, path: str | None, count: float | None, prompt: str, first: int) -> list[NamedMask]:
+        if kind == FROM_ZIP:
+            if path is None:
+                raise InputError("Choose a ZIP of mask images first.")
+            return read_mask_zip(Path(path))
+        total = check_whole(count, "The number of lesions", 1, MOST_MASKS)
+        return [NamedMask(f"random-{i + 1:03d}", random_lesion(statistics[prompt], (first + i) % 2**32, SIDE)) for i in range(total)]
+
+    def start(name: str, running_press: str, kind: str, path: str | None, count: float | None, prompt: str, seed: float | None, is_random: bool,
+              chosen: str) -> Iterator[dict[Any, Any]]:
+        try:
+            first = secrets.randbelow(2**31) if is_random else check_seed(seed)
+            found = masks(kind, path, count, prompt, first)
+            with lock:
+                if str(place(name)) in running:
+                    raise InputError("Your batch is still running in another window. Cancel it there first.")
+                info = worker.info(chosen)
+                shutil.rmtree(place(name), ignore_errors=True)  # the batch before; the page says that a new one replaces it
+                job = BatchJob.create(place(name), found, prompt, first, info.steps, info.guidance, info.scheduler, chosen, info.size)
+        except OSError as error:
+            yield {**idle(name), tab.message: status.status("error", f"The server could not store the masks ({error.strerror}). Try again later.")}
+            return
+        except (BatchError, InputError, ModelUnavailableError) as error:
+            yield {**idle(name), tab.message: status.status("error", str(error))}
+            return
+        yield from advance(name, job, running_press)
+
+    def resume(name: str | None, running_press: str) -> Iterator[dict[Any, Any]]:
+        job = job_of(name)
+        if job is None:
+            yield {**idle(name), tab.message: status.status("error", "There is no batch to resume; it has expired. Start a new one.")}
+            return
+        yield from advance(name, job, running_press)
+
+    def advance(name: str, job: BatchJob, running_press: str) -> Iterator[dict[Any, Any]]:
+        stop, where = presses.event(running_press), str(place(name))
+        with lock:
+            if where in running:
+                yield {tab.message: status.status("error", "Your batch is still running in another window. Cancel it there first.")}
+                return
+            running.add(where)
+
+        latest: list[float | None] = []
+
+        def sample(some: list[np.ndarray], seeds: list[int]) -> list[SyntheticPair]:
+            want = job.settings
+            request = Request(tuple(some), want.prompt, tuple(seeds), want.steps, want.guidance, want.scheduler, model=want.model, previews=False)
+            for update in worker.sample(request, stop):
+                if isinstance(update, Generated):
+                    latest[:] = update.agreements
+                    return list(update.pairs)
+            raise Cancelled
+
+        try:
+            yield {tab.message: status.status("busy", f"{job.done} of {job.total} pairs", job.done / job.total)}
+            for progress in job.run(sample, CHUNK, stop.is_set, lambda _: latest):
+                text = f"{progress.done} of {progress.total} pairs{status.time_left(progress.seconds_left)}"
+                yield {tab.message: status.status("busy", text, progress.done / progress.total)}
+        except Cancelled:
+            pass  # what is made is stored; the line below says how much that is
+        except (ModelUnavailableError, OutOfMemoryError, OSError, ValueError) as error:
+            running.discard(where)
+            yield idle(name, f"{error} {job.done} of {job.total} pairs are made; press Resume to go on.", "error")
+            return
+        finally:
+            running.discard(where)
+        rest = f"All {job.total} pairs are made." if job.done == job.total else f"Stopped after {job.done} of {job.total} pairs. Press Resume to go on."
+        yield idle(name, rest, "done" if job.done == job.total else "idle")
+
+    def export(name: str | None, target: Path) -> Path:
+        job = job_of(name)
+        if job is None:
+            raise ValueError("The batch has expired. Start a new one.")
+        path = target / "synthetic-batch.zip"
+        job.export(path)
+        return path
+
+    parts = [tab.message, tab.start, tab.resume, tab.cancel, tab.download]
+    started = [token, press, tab.start, tab.resume, tab.cancel, tab.message]
+    tab.source.change(lambda kind: [gr.update(visible=kind == FROM_ZIP), gr.update(visible=kind == AT_RANDOM)], tab.source, [tab.file, tab.count], **QUICK)
+    entering.select(idle, token, parts, **QUICK)
+    tab.start.click(begin, token, started, **QUICK).then(
+        start, [token, press, tab.source, tab.file, tab.count, tab.prompt, tab.seed, tab.random_seed, model], parts,
+        concurrency_limit=8, concurrency_id="batch", **HIDDEN)
+    tab.resume.click(begin, token, started, **QUICK).then(resume, [token, press], parts, concurrency_limit=8, concurrency_id="batch", **HIDDEN)
+    tab.cancel.click(presses.cancel, press, None, **QUICK)
+    on_demand(tab.download, export, [token], tab.message)

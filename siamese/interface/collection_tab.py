@@ -1,0 +1,128 @@
+"""The collection tab: the pairs that a visitor kept, on the server until they expire or are deleted."""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from siamese.collection import CollectionError, Collections, Entries, new_token
+from siamese.interface import status
+from siamese.interface.download import on_demand
+from siamese.interface.output import image_caption, picture
+from siamese.interface.results import Shown
+
+HIDDEN = dict(show_progress="hidden", api_visibility="private")
+QUICK = HIDDEN | dict(queue=False)
+
+
+@dataclass
+class CollectionTab:
+    """The tab's components."""
+
+    summary: gr.HTML
+    gallery: gr.Gallery
+    download: gr.Button
+    remove: gr.Button
+    delete: gr.Button
+    sure: gr.Group
+    confirm: gr.Button
+    back: gr.Button
+    note: gr.HTML
+    ids: gr.State = field(repr=False)
+    selected: gr.State = field(repr=False)
+
+    @property
+    def parts(self) -> list[Any]:
+        """What ``refresh`` updates, in its order."""
+        return [self.summary, self.gallery, self.ids, self.selected, self.download, self.remove, self.delete, self.sure, self.note]
+
+
+def build_collection() -> CollectionTab:
+    """The tab, empty."""
+    summary = gr.HTML("", elem_id="collection-summary")
+    with gr.Row(elem_classes="buttons"):
+        download = gr.Button("Download all (ZIP)", variant="primary", size="md", interactive=False)
+        remove = gr.Button("Remove selected", size="md", interactive=False)
+        delete = gr.Button("Delete everything", size="md", interactive=False)
+    with gr.Group(visible=False, elem_id="sure") as sure, gr.Row(elem_classes="buttons"):
+        gr.HTML('<p class="hint">This deletes every kept pair from the server, for good.</p>')
+        confirm = gr.Button("Yes, delete everything", variant="stop", size="md")
+        back = gr.Button("Keep them", size="md")
+    note = gr.HTML("", elem_id="collection-note")
+    gallery = gr.Gallery(label="Kept pairs", show_label=False, columns=5, object_fit="contain", format="png", interactive=False, buttons=[],
+                         allow_preview=False, elem_id="collection", visible=False)
+    return CollectionTab(summary, gallery, download, remove, delete, sure, confirm, back, note, gr.State([]), gr.State(None))
+
+
+def wire_collection(tab: CollectionTab, collections: Collections, token: gr.BrowserState, keep: gr.Button, shown: gr.State,
+                    keep_note: gr.HTML, entering: gr.Tab) -> None:
+    """Connect the tab, and the studio's Keep button."""
+
+    def refresh(name: str | None, text: str = "", kind: status.Kind = "idle") -> list[Any]:
+        images, ids, damaged = [], [], 0
+        for entry in collections.entries(name) if name else Entries([]):
+            try:
+                pair = collections.load(name, entry.id)
+            except CollectionError:
+                damaged += 1
+                continue
+            images.append((picture(pair, True), image_caption(pair, entry.agreement)))
+            ids.append(entry.id)
+        if damaged and not text:
+            text, kind = f"{damaged} kept pairs cannot be read: their files are damaged. The others are whole.", "error"
+        there = gr.update(interactive=bool(ids))
+        return [_summary(collections, name, len(ids)), gr.update(value=images, selected_index=None, visible=bool(images)), ids, None,
+                there, gr.update(interactive=False), there, gr.update(visible=False), status.note(kind, text)]
+
+    def keep_one(name: str | None, images: Shown) -> tuple[str, str]:
+        name = name or new_token()
+        if images.pair is None:
+            return name, status.note("error", "Generate an image first.")
+        try:
+            collections.add(name, images.pair, images.agreement)
+        except CollectionError as error:
+            return name, status.note("error", str(error))
+        count = len(collections.entries(name))
+        return name, status.note("done", f"Kept. Your collection holds {count} {'pair' if count == 1 else 'pairs'}.")
+
+    def remove(name: str | None, ids: list[str], selected: int | None) -> list[Any]:
+        try:
+            if name and selected is not None and selected < len(ids):
+                collections.remove(name, ids[selected])
+        except CollectionError as error:
+            return refresh(name, str(error), "error")
+        return refresh(name, "Removed.")
+
+    def delete(name: str | None) -> list[Any]:
+        if name:
+            collections.delete(name)
+        return refresh(name, "Everything is deleted.")
+
+    def export(name: str | None, folder: Path) -> Path:
+        path = folder / "synthetic-pairs.zip"
+        collections.export(name or new_token(), path)
+        return path
+
+    def pick(event: gr.SelectData) -> list[Any]:
+        return [event.index, gr.update(interactive=True)]
+
+    keep.click(keep_one, [token, shown], [token, keep_note], **QUICK)
+    entering.select(refresh, token, tab.parts, **QUICK)
+    tab.gallery.select(pick, None, [tab.selected, tab.remove], **QUICK)
+    tab.remove.click(remove, [token, tab.ids, tab.selected], tab.parts, **QUICK)
+    tab.delete.click(lambda: gr.update(visible=True), None, tab.sure, **QUICK)
+    tab.back.click(lambda: gr.update(visible=False), None, tab.sure, **QUICK)
+    tab.confirm.click(delete, token, tab.parts, **QUICK)
+    on_demand(tab.download, export, [token], tab.note)
+
+
+def _summary(collections: Collections, token: str | None, count: int) -> str:
+    days = collections.lifetime.days
+    stay = f"Pairs stay on the server for {days} days after your last visit to them, for this browser only."
+    if not count:
+        return f'<p class="hint">Nothing is kept yet. Press Keep below an image in the studio. {stay}</p>'
+    until = collections.expires(token)
+    when = f" They expire on {until:%-d %B %Y}." if until else ""
+    return f'<p class="hint">{count} {"pair" if count == 1 else "pairs"} kept. {stay}{when}</p>'

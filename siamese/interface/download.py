@@ -1,0 +1,44 @@
+"""Files that are made when they are asked for."""
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from siamese.collection import CollectionError
+from siamese.interface import status
+
+_numbers = itertools.count()
+
+
+def on_demand(button: gr.Button, make: Callable[..., Path], inputs: list[Any], note: gr.HTML) -> None:
+    """Let ``button`` make a file and hand it to the browser.
+
+    A download button holds its file before it is pressed; this makes the file first and presses a hidden one.
+
+    Args:
+        make: called with the inputs' values and a temporary folder; returns the file in it. A ValueError or a CollectionError
+            is shown in ``note``.
+    """
+    hidden = dict(show_progress="hidden", api_visibility="private")
+    name = f"on-demand-{next(_numbers)}"
+    link = gr.DownloadButton("Download", visible="hidden", elem_id=name)
+
+    def prepare(*values: Any) -> Iterator[tuple[Any, Any]]:
+        # Gradio copies the file to its cache before the folder is gone.
+        folder = tempfile.TemporaryDirectory(prefix="siamese-")
+        with folder:
+            try:
+                path = make(*values, Path(folder.name))
+            except (ValueError, CollectionError) as error:
+                yield gr.update(value=None), status.note("error", str(error))
+            else:
+                yield gr.update(value=str(path)), status.note("idle", "")
+
+    # The hidden button takes its new file a moment after the event; without one it does nothing.
+    press = f"() => setTimeout(() => document.querySelector('#{name}').click(), 200)"
+    button.click(prepare, inputs, [link, note], concurrency_limit=4, **hidden).then(None, js=press)

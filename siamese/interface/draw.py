@@ -1,0 +1,223 @@
+"""The drawing panel: canvas, files to start from, mask tools."""
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from siamese import editing
+from siamese.annotation import annotation_zip
+from siamese.interface import status
+from siamese.interface.canvas import SIDE, EmptyMaskError, editor_value, fit_photo, lesion_canvas, read_mask
+from siamese.interface.download import on_demand
+from siamese.interface.jobs import ModelUnavailableError
+from siamese.interface.output import mask_view
+from siamese.interface.worker import ModelWorker
+from siamese.masks import resize_mask
+from siamese.prompts import LESION
+from siamese.provenance import Recipe
+from siamese.shapes import load_statistics, random_lesion
+from siamese.uploads import UploadError, read_upload
+
+UNDO_STEPS = 20
+HOUR = 3600
+"""A photo leaves the server's memory after so many seconds without use."""
+
+TOOLS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "Flip ↔": lambda m: editing.flip(m, "horizontal"),
+    "Flip ↕": lambda m: editing.flip(m, "vertical"),
+    "Turn ↺": lambda m: editing.rotate(m, -15),
+    "Turn ↻": lambda m: editing.rotate(m, 15),
+    "Move ←": lambda m: editing.shift(m, -0.05, 0),
+    "Move →": lambda m: editing.shift(m, 0.05, 0),
+    "Move ↑": lambda m: editing.shift(m, 0, -0.05),
+    "Move ↓": lambda m: editing.shift(m, 0, 0.05),
+    "Larger": lambda m: editing.scale(m, 1.15),
+    "Smaller": lambda m: editing.scale(m, 1 / 1.15),
+    "Grow": lambda m: editing.grow(m, max(1, max(m.shape) // 100)),
+    "Shrink": lambda m: editing.shrink(m, max(1, max(m.shape) // 100)),
+    "Smooth": lambda m: editing.smooth(m, max(2, max(m.shape) // 60)),
+    "Fill holes": editing.fill_holes,
+}
+NAMES = {"Flip ↔": "Flip left and right", "Flip ↕": "Flip up and down", "Turn ↺": "Turn left", "Turn ↻": "Turn right", "Move ←": "Move left",
+         "Move →": "Move right", "Move ↑": "Move up", "Move ↓": "Move down"}
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A visitor's own photo, in memory only."""
+
+    pixels: np.ndarray
+    """uint8 [H, W, 3] at its own size."""
+    name: str
+
+
+@dataclass
+class DrawPanel:
+    """Components that other panels and the wiring need."""
+
+    canvas: gr.ImageEditor
+    file: gr.File
+    example: gr.Button
+    clear: gr.Button
+    undo: gr.Button
+    tools: dict[str, gr.Button]
+    photo_row: gr.Group
+    suggest: gr.Button
+    export: gr.Button
+    drop_photo: gr.Button
+    view: gr.HTML
+    note: gr.HTML
+    photo: gr.State = field(repr=False)
+    before: gr.State = field(repr=False)
+    """Masks before the last tools, oldest first."""
+
+
+def build_draw(mask: np.ndarray) -> DrawPanel:
+    """The panel showing ``mask``."""
+    gr.HTML(status.heading(1, "Draw the lesion"))
+    canvas = lesion_canvas(mask)
+    with gr.Row(elem_classes="buttons"):
+        example = gr.Button("Random lesion", size="md")
+        clear = gr.Button("Clear", size="md")
+        undo = gr.Button("Undo change", size="md", interactive=False)
+    with gr.Accordion("Adjust the mask", open=False, elem_id="adjust"), gr.Row(elem_classes="tools"):
+        tools = {name: gr.Button(name, size="sm", min_width=64) for name in TOOLS}
+    file = gr.File(label="Drop a photo to trace, a mask, or an image made here", elem_id="file", height=116, file_count="single")
+    with gr.Group(visible=False, elem_id="photo") as photo_row:
+        with gr.Row(elem_classes="buttons"):
+            suggest = gr.Button("Suggest mask", size="md")
+            export = gr.Button("Export annotation", size="md")
+            drop_photo = gr.Button("Remove photo", size="md")
+        gr.HTML('<p class="hint">Your photo stays in this session’s memory and its temporary files, which are deleted within 70 minutes. '
+                "The annotation holds photo, mask and COCO JSON.</p>")
+    note = gr.HTML("", elem_id="note")
+    view = gr.HTML(mask_view(mask, 256), elem_id="view")
+    return DrawPanel(canvas, file, example, clear, undo, tools, photo_row, suggest, export, drop_photo, view, note,
+                     gr.State(None, time_to_live=HOUR), gr.State([]))
+
+
+def _say(text: str, kind: status.Kind = "idle") -> str:
+    return status.note(kind, text)
+
+
+def _drawn(value: dict[str, Any] | None) -> np.ndarray | None:
+    try:
+        return read_mask(value)
+    except EmptyMaskError:
+        return None
+
+
+def _background(photo: Photo | None) -> np.ndarray | None:
+    return None if photo is None else fit_photo(photo.pixels)
+
+
+def _blank(photo: Photo | None) -> np.ndarray:
+    background = _background(photo)
+    return np.zeros((SIDE, SIDE) if background is None else background.shape[:2], np.uint8)
+
+
+def wire_draw(panel: DrawPanel, worker: ModelWorker, model: gr.State, prompt: gr.Radio, restored: Callable[[Recipe], list[Any]],
+              settings: list[Any]) -> None:
+    """Connect the panel.
+
+    Args:
+        model: name of the chosen model.
+        restored: updates of ``settings`` for the recipe of an image that was dropped on the page.
+    """
+    hidden = dict(show_progress="hidden", api_visibility="private")
+    quick = hidden | dict(queue=False)
+    statistics = load_statistics()
+    put = [panel.canvas, panel.before, panel.undo, panel.note]
+
+    def replace(value: dict[str, Any] | None, photo: Photo | None, before: list[np.ndarray], mask: np.ndarray, text: str = "") -> list[Any]:
+        old = _drawn(value)
+        before = (before + [_blank(photo) if old is None else old])[-UNDO_STEPS:]
+        return [editor_value(mask, _background(photo)), before, gr.update(interactive=True), _say(text)]
+
+    def apply(name: str, value: dict[str, Any] | None, photo: Photo | None, before: list[np.ndarray]) -> list[Any]:
+        try:
+            return replace(value, photo, before, TOOLS[name](read_mask(value)))
+        except (EmptyMaskError, editing.EditError) as error:
+            return [gr.skip(), gr.skip(), gr.skip(), _say(str(error), "error")]
+
+    def random(value: dict[str, Any] | None, photo: Photo | None, before: list[np.ndarray], text: str) -> list[Any]:
+        shape = _blank(photo).shape
+        mask = random_lesion(statistics[text if text in statistics else LESION], secrets.randbelow(2**32), SIDE)
+        return replace(value, photo, before, resize_mask(mask, shape))
+
+    def clear(value: dict[str, Any] | None, photo: Photo | None, before: list[np.ndarray]) -> list[Any]:
+        return replace(value, photo, before, _blank(photo))
+
+    def undo(photo: Photo | None, before: list[np.ndarray]) -> list[Any]:
+        if not before:
+            return [gr.skip(), [], gr.update(interactive=False), _say("")]
+        blank = _blank(photo)
+        mask = before[-1] if before[-1].shape == blank.shape else resize_mask(before[-1], blank.shape)
+        return [editor_value(mask, _background(photo)), before[:-1], gr.update(interactive=len(before) > 1), _say("")]
+
+    def opened(path: str | None, value: dict[str, Any] | None, photo: Photo | None, before: list[np.ndarray]) -> list[Any]:
+        """A file was dropped: photo, mask or one of our images. The file itself is deleted at once."""
+        same = [gr.skip()] * len(settings)
+        if path is None:
+            return [gr.skip()] * 7 + same
+        try:
+            upload = read_upload(Path(path))
+        except UploadError as error:
+            return [gr.skip()] * 3 + [_say(str(error), "error"), gr.skip(), gr.skip(), None] + same
+        finally:
+            Path(path).unlink(missing_ok=True)
+        if upload.kind == "photo":
+            taken = Photo(upload.photo, Path(path).stem)
+            put_back = replace(value, taken, before, _blank(taken), "Trace the lesion on the photo, or let the studio suggest a mask.")
+            return put_back + [taken, gr.update(visible=True), None] + same
+        if upload.kind == "mask":
+            return replace(value, None, before, upload.mask, "Mask opened.") + [None, gr.update(visible=False), None] + same
+        recipe = upload.pair.recipe
+        text = f"Mask and settings of seed {recipe.seed} are restored."
+        if recipe.reference_weight is not None:
+            text += " Its reference photo is not stored in the file; open it again to use it."
+        return replace(value, None, before, upload.pair.drawn, text) + [None, gr.update(visible=False), None] + restored(recipe)
+
+    def suggest(value: dict[str, Any] | None, photo: Photo | None, before: list[np.ndarray], name: str | None) -> list[Any]:
+        if photo is None:
+            return [gr.skip(), gr.skip(), gr.skip(), _say("Open a photo first: the one before has expired.", "error")]
+        try:
+            mask = worker.suggest(fit_photo(photo.pixels), name)
+        except ModelUnavailableError as error:
+            return [gr.skip(), gr.skip(), gr.skip(), _say(str(error), "error")]
+        if not mask.any():
+            return [gr.skip(), gr.skip(), gr.skip(), _say("No lesion was found in this photo. Draw it by hand.", "error")]
+        return replace(value, photo, before, mask, "A suggestion. Correct it with brush and eraser.")
+
+    def remove(value: dict[str, Any] | None, before: list[np.ndarray]) -> list[Any]:
+        mask = _drawn(value)
+        square = np.zeros((SIDE, SIDE), np.uint8) if mask is None else resize_mask(mask, SIDE)
+        return [editor_value(square), before, gr.skip(), _say("")] + [None, gr.update(visible=False)]
+
+    for name, button in panel.tools.items():
+        button.click(lambda value, photo, before, name=name: apply(name, value, photo, before), [panel.canvas, panel.photo, panel.before], put, **quick)
+    panel.example.click(random, [panel.canvas, panel.photo, panel.before, prompt], put, **quick)
+    panel.clear.click(clear, [panel.canvas, panel.photo, panel.before], put, **quick)
+    panel.undo.click(undo, [panel.photo, panel.before], put, **quick)
+    panel.file.upload(opened, [panel.file, panel.canvas, panel.photo, panel.before],
+                      put + [panel.photo, panel.photo_row, panel.file] + settings, **quick)
+    panel.suggest.click(suggest, [panel.canvas, panel.photo, panel.before, model], put, concurrency_limit=None, **hidden)
+    panel.drop_photo.click(remove, [panel.canvas, panel.before], put + [panel.photo, panel.photo_row], **quick)
+    panel.canvas.change(lambda value: mask_view(_drawn(value), 256), panel.canvas, panel.view, trigger_mode="always_last", **quick)
+    on_demand(panel.export, write_annotation,
+              [panel.canvas, panel.photo, prompt], panel.note)
+
+
+def write_annotation(value: dict[str, Any] | None, photo: Photo | None, prompt: str, folder: Path) -> Path:
+    """ZIP of the photo at its own size, the drawn mask resized nearest to it, and COCO JSON; EmptyMaskError without a mask."""
+    if photo is None:
+        raise EmptyMaskError("Open a photo first.")
+    mask = resize_mask(read_mask(value), photo.pixels.shape[:2])
+    category = "lesion" if prompt == LESION else "polyp"
+    return annotation_zip(photo.pixels, mask, folder / "annotation.zip", photo.name, category)

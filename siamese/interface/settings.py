@@ -1,0 +1,87 @@
+"""The settings panel: kind of image, variants, seed, advanced settings, reference, Generate and Cancel."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from siamese.interface import status
+from siamese.interface.generate import MAX_VARIANTS, MAX_WEIGHT
+from siamese.interface.jobs import ModelInfo
+from siamese.prompts import LESION, POLYP
+from siamese.provenance import Recipe
+
+ORGANS = {POLYP: "Colonoscopy polyp", LESION: "Dermoscopy skin lesion"}
+SCHEDULERS = [("DPM-Solver++", "dpm++"), ("DDIM", "ddim")]
+READY = "Draw or change the mask, then press Generate."
+
+
+@dataclass
+class SettingsPanel:
+    """Components that other panels and the wiring need."""
+
+    prompt: gr.Radio
+    variants: gr.Slider
+    seed: gr.Number
+    random_seed: gr.Checkbox
+    use_photo: gr.Checkbox
+    weight: gr.Slider
+    reference_group: gr.Group
+    defaults: gr.Checkbox
+    steps: gr.Number
+    guidance: gr.Number
+    scheduler: gr.Radio
+    button: gr.Button
+    cancel: gr.Button
+    message: gr.HTML
+    model: gr.HTML
+
+    @property
+    def restored(self) -> list[Any]:
+        """What ``restore`` updates, in its order."""
+        return [self.prompt, self.seed, self.random_seed, self.defaults, self.steps, self.guidance, self.scheduler]
+
+
+def restore(recipe: Recipe) -> list[Any]:
+    """Updates that put a recipe's settings back."""
+    known = gr.update(value=recipe.prompt) if recipe.prompt in ORGANS else gr.skip()
+    return [known, recipe.seed, False, False, gr.update(value=recipe.steps, interactive=True),
+            gr.update(value=recipe.guidance, interactive=True), gr.update(value=recipe.scheduler, interactive=True)]
+
+
+def build_settings() -> SettingsPanel:
+    """The panel."""
+    gr.HTML(status.heading(2, "Choose"))
+    prompt = gr.Radio([(name, text) for text, name in ORGANS.items()], value=POLYP, label="Kind of image", elem_id="organ")
+    variants = gr.Slider(1, MAX_VARIANTS, value=1, step=1, label="Variants", elem_id="variants")
+    with gr.Group(elem_id="seed-group"):
+        seed = gr.Number(value=0, precision=0, label="Seed")
+        random_seed = gr.Checkbox(value=True, label="Random seed")
+    with gr.Group(visible=False, elem_id="reference") as reference_group:
+        use_photo = gr.Checkbox(value=False, label="Use the photo as reference")
+        weight = gr.Slider(0, MAX_WEIGHT, value=1, step=0.05, label="Reference weight", interactive=True)
+    with gr.Accordion("Advanced", open=False):
+        # An empty number field reaches the browser as 0, so "the model's" needs a box of its own.
+        defaults = gr.Checkbox(value=True, label="Use the model's defaults")
+        steps = gr.Number(value=20, precision=0, label="Steps", interactive=False)
+        guidance = gr.Number(value=2, step=0.1, label="Guidance", interactive=False)
+        scheduler = gr.Radio(SCHEDULERS, value="dpm++", label="Scheduler", interactive=False)
+    with gr.Row(elem_id="actions"):
+        button = gr.Button("Generate", variant="primary", size="lg", elem_id="generate", scale=3)
+        cancel = gr.Button("Cancel", variant="secondary", size="lg", elem_id="cancel", interactive=False, scale=1, min_width=88)
+    message = gr.HTML(status.status("idle", READY), elem_id="message")
+    model = gr.HTML(status.model_line(None), elem_id="model")
+    return SettingsPanel(prompt, variants, seed, random_seed, use_photo, weight, reference_group, defaults, steps, guidance, scheduler,
+                         button, cancel, message, model)
+
+
+def model_settings(panel: SettingsPanel, info: ModelInfo) -> dict[Any, Any]:
+    """Updates that show a model's defaults."""
+    return {panel.model: status.model_line(info), panel.steps: info.steps, panel.guidance: info.guidance, panel.scheduler: info.scheduler}
+
+
+def wire_settings(panel: SettingsPanel) -> None:
+    """Advanced settings can be edited once the model's defaults are not used."""
+    panel.defaults.change(lambda by_model: [gr.update(interactive=not by_model)] * 3, panel.defaults,
+                          [panel.steps, panel.guidance, panel.scheduler], show_progress="hidden", api_visibility="private", queue=False)
