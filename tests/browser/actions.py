@@ -1,0 +1,91 @@
+"""What a visitor does on the page."""
+from __future__ import annotations
+
+from pathlib import Path
+
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.conftest import PATIENCE
+
+
+def few_steps(page: Page, steps: int = 2) -> None:
+    """Set the number of steps under Advanced."""
+    if not page.get_by_label("Steps").is_visible():
+        page.get_by_role("button", name="Advanced").click()
+        page.get_by_label("Use the model's defaults").uncheck()
+    page.get_by_label("Steps").fill(str(steps))
+    page.get_by_label("Steps").blur()
+
+
+def outcome(page: Page) -> Locator:
+    """The status once a press has ended."""
+    return page.locator("#message .status:not([data-before])").and_(page.locator(".done, .error"))
+
+
+def press(page: Page, button: str = "Generate") -> None:
+    """Press a button that samples; returns at once."""
+    page.evaluate("document.querySelector('#message .status').dataset.before = ''")
+    page.get_by_role("button", name=button, exact=True).click()
+
+
+def generate(page: Page, steps: int = 2) -> None:
+    """Press Generate with few steps and wait for the outcome."""
+    few_steps(page, steps)
+    press(page)
+    expect(outcome(page)).to_be_visible(timeout=PATIENCE)
+
+
+def settled(page: Page) -> None:
+    """Wait for the editor: it sends its layers after a pause."""
+    page.wait_for_timeout(1000)
+
+
+def canvas_point(page: Page, x: float, y: float) -> tuple[float, float]:
+    """Page coordinates of a point of the drawing area given in shares of its sides."""
+    box = page.locator("#canvas .pixi-target canvas").bounding_box()
+    return box["x"] + box["width"] * x, box["y"] + box["height"] * y
+
+
+def draw(page: Page, points: list[tuple[float, float]] = [(1 / 3, 0.5), (0.5, 0.5), (2 / 3, 0.5)], tool: str = "Brush") -> None:
+    """A stroke through points in shares of the drawing area; the default is horizontal through the middle, a third of it long."""
+    page.get_by_role("button", name=tool, exact=True).click()
+    page.mouse.move(*canvas_point(page, *points[0]))
+    page.mouse.down()
+    for point in points[1:]:
+        page.mouse.move(*canvas_point(page, *point), steps=8)
+    page.mouse.up()
+    settled(page)
+
+
+def touch_draw(page: Page, points: list[tuple[float, float]]) -> None:
+    """The same with a finger."""
+    page.get_by_role("button", name="Brush", exact=True).tap()
+    session = page.context.new_cdp_session(page)
+
+    def send(kind: str, *at: tuple[float, float]) -> None:
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y} for x, y in at]})
+    places = [canvas_point(page, *p) for p in points]
+    send("touchStart", places[0])
+    for (x0, y0), (x1, y1) in zip(places, places[1:]):
+        for i in range(1, 9):
+            send("touchMove", (x0 + (x1 - x0) * i / 8, y0 + (y1 - y0) * i / 8))
+    send("touchEnd")
+    settled(page)
+
+
+def clear(page: Page) -> None:
+    """Empty the canvas."""
+    page.get_by_role("button", name="Clear", exact=True).click()
+    settled(page)
+
+
+def open_file(page: Page, path: Path) -> None:
+    """Choose a file in the drawing panel's drop zone."""
+    page.locator("#file input[type=file]").set_input_files(str(path))
+    page.wait_for_timeout(2000)
+
+
+def tab(page: Page, name: str) -> None:
+    """Switch to a tab."""
+    page.get_by_role("tab", name=name).click()
+    page.wait_for_timeout(1500)  # the tab is mounted, and its first event answered

@@ -1,0 +1,163 @@
+"""The mask at canvas resolution is bit for bit what was drawn, at any pixel ratio and by touch; the mask tools."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+
+from siamese.editing import flip
+from siamese.interface.canvas import BRUSH_SIZE, SIDE
+from siamese.provenance import mask_png, pair_png
+from tests.browser.actions import clear, draw, generate, open_file, settled, touch_draw
+from tests.browser.conftest import PHONE
+from tests.test_provenance import make_pair
+
+pytestmark = pytest.mark.browser
+BRUSH = 2 * BRUSH_SIZE
+"""The editor takes the size as a radius."""
+
+
+def discs(points: np.ndarray, size: int) -> np.ndarray:
+    """Pixels [SIDE, SIDE] within ``size`` / 2 of a line through points [N, 2] (x, y) in pixels."""
+    rows, columns = np.mgrid[:SIDE, :SIDE] + 0.5
+    nearest = np.full((SIDE, SIDE), np.inf)
+    for (x0, y0), (x1, y1) in zip(points, points[1:]):
+        along = np.clip(((columns - x0) * (x1 - x0) + (rows - y0) * (y1 - y0)) / ((x1 - x0) ** 2 + (y1 - y0) ** 2), 0, 1)
+        nearest = np.minimum(nearest, np.hypot(columns - x0 - along * (x1 - x0), rows - y0 - along * (y1 - y0)))
+    return nearest < size / 2
+
+
+def kept(folder: Path) -> set[Path]:
+    """Files of collections and batches."""
+    return {p for part in ("collections", "batches") for p in (folder / part).rglob("*") if p.is_file()}
+
+
+def sampled_mask(studio, page) -> np.ndarray:
+    generate(page)
+    return studio.worker.requests[-1].masks[0]
+
+
+@pytest.mark.parametrize("ratio", [1, 2, 3])
+def test_a_mask_of_single_pixels_comes_through_exactly(studio, visit, tmp_path, ratio):
+    mask = (np.random.default_rng(ratio).random((SIDE, SIDE)) < 0.3).astype(np.uint8) * 255
+    (tmp_path / "mask.png").write_bytes(mask_png(mask))
+    page = visit(studio.address, ratio=ratio)
+    open_file(page, tmp_path / "mask.png")
+    settled(page)
+    np.testing.assert_array_equal(sampled_mask(studio, page), mask)
+    page.get_by_role("button", name="Adjust the mask").click()
+    page.get_by_role("button", name="Flip ↔").click()
+    settled(page)
+    np.testing.assert_array_equal(sampled_mask(studio, page), flip(mask, "horizontal"))
+
+
+@pytest.mark.parametrize("ratio, touch", [(1, False), (2, False), (3, False), (3, True)])
+def test_a_stroke_is_where_the_pointer_went(studio, visit, ratio, touch):
+    page = visit(studio.address, **(PHONE if touch else dict(ratio=ratio)))
+    clear(page)
+    # From the page's coordinates to the drawing's: the editor shows it centred, at the zoom that it states.
+    points = [(0.4, 0.4), (0.55, 0.5), (0.5, 0.6)]
+    touch_draw(page, points) if touch else draw(page, points)
+    zoom = float(page.locator("#canvas .zoom-number").inner_text().strip(" %")) / 100
+    box = page.locator("#canvas .pixi-target canvas").bounding_box()
+    expected = discs(np.array([[(x - 0.5) * box["width"] / zoom + SIDE / 2, (y - 0.5) * box["height"] / zoom + SIDE / 2] for x, y in points]), BRUSH)
+    mask = sampled_mask(studio, page) > 0
+    assert mask.shape == (SIDE, SIDE)
+    overlap = 2 * (mask & expected).sum() / (mask.sum() + expected.sum())
+    assert overlap > 0.9, f"Dice {overlap:.3f} with the stroke that was made"
+
+
+def test_eraser_undo_and_tools(studio, visit):
+    page = visit(studio.address)
+    clear(page)
+    draw(page)
+    stroke = sampled_mask(studio, page) > 0
+    draw(page, [(0.5, 0.4), (0.5, 0.6)], tool="Erase")
+    erased = sampled_mask(studio, page) > 0
+    assert erased.sum() < stroke.sum() and not (erased & ~stroke).any()
+    page.get_by_role("button", name="Undo", exact=True).click()
+    settled(page)
+    np.testing.assert_array_equal(sampled_mask(studio, page) > 0, stroke)
+    page.get_by_role("button", name="Adjust the mask").click()
+    page.get_by_role("button", name="Grow", exact=True).click()
+    settled(page)
+    grown = sampled_mask(studio, page) > 0
+    assert grown.sum() > stroke.sum() and not (stroke & ~grown).any()
+    page.get_by_role("button", name="Undo change").click()
+    settled(page)
+    np.testing.assert_array_equal(sampled_mask(studio, page) > 0, stroke)
+
+
+def test_tool_on_an_empty_canvas_says_what_to_do(studio, visit):
+    page = visit(studio.address)
+    clear(page)
+    page.get_by_role("button", name="Adjust the mask").click()
+    page.get_by_role("button", name="Smooth").click()
+    expect(page.locator("#note [role=alert]")).to_contain_text("Draw a lesion first")
+
+
+def test_random_lesions_differ_and_the_models_view_follows(studio, visit):
+    page = visit(studio.address)
+    views = set()
+    for _ in range(2):
+        page.get_by_role("button", name="Random lesion").click()
+        settled(page)
+        views.add(page.locator("#view img").get_attribute("src"))
+    assert len(views) == 2
+    clear(page)
+    expect(page.locator("#view img")).to_have_count(0)
+
+
+class TestFiles:
+    def test_an_image_made_here_restores_mask_and_settings(self, studio, visit, tmp_path):
+        pair = make_pair()
+        (tmp_path / "pair.png").write_bytes(pair_png(pair))
+        page = visit(studio.address)
+        open_file(page, tmp_path / "pair.png")
+        expect(page.get_by_label("Seed", exact=True)).to_have_value(str(pair.recipe.seed))
+        expect(page.locator("#note")).to_contain_text("restored")
+        page.get_by_role("button", name="Advanced").click()
+        expect(page.get_by_label("Steps")).to_have_value(str(pair.recipe.steps))
+        np.testing.assert_array_equal(sampled_mask(studio, page), pair.drawn)
+
+    def test_photo_is_traced_used_as_reference_and_exported(self, studio, visit, tmp_path):
+        photo = np.full((300, 400, 3), (200, 120, 90), np.uint8)
+        photo[100:200, 150:300] = (120, 40, 30)
+        Image.fromarray(photo).save(tmp_path / "photo.jpg")
+        page = visit(studio.address)
+        before = kept(studio.data)
+        open_file(page, tmp_path / "photo.jpg")
+        expect(page.locator("#photo")).to_be_visible()
+        draw(page)
+        page.get_by_label("Use the photo as reference").check()
+        mask = sampled_mask(studio, page)
+        assert mask.shape == (300, 400), "the drawing has the photo's size"
+        request = studio.worker.requests[-1]
+        assert np.abs(request.reference.astype(int) - photo).mean() < 5
+        expect(page.locator("#compare")).to_be_visible()
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Export annotation").click()
+        assert download.value.suggested_filename.endswith(".zip")
+        page.get_by_role("button", name="Remove photo").click()
+        expect(page.locator("#photo")).not_to_be_visible()
+        assert kept(studio.data) == before, "nothing of a photo is written outside the temporary area"
+
+    def test_bad_files_are_a_message_and_the_page_lives_on(self, studio, visit, tmp_path):
+        (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+        (tmp_path / "text.txt").write_text("hello")
+        page = visit(studio.address)
+        for name in ("broken.png", "text.txt"):
+            open_file(page, tmp_path / name)
+            expect(page.locator("#note [role=alert]")).to_be_visible()
+        generate(page)
+        expect(page.locator("#message .done")).to_be_visible()
+
+    def test_a_file_dropped_anywhere_reaches_the_drop_zone(self, studio, visit):
+        page = visit(studio.address)
+        handle = page.evaluate_handle("""() => { const data = new DataTransfer();
+            data.items.add(new File([new Uint8Array([1, 2, 3])], 'x.png', {type: 'image/png'})); return data; }""")
+        page.dispatch_event("h1", "drop", {"dataTransfer": handle})
+        expect(page.locator("#note [role=alert]")).to_be_visible()

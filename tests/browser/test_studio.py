@@ -1,0 +1,171 @@
+"""Draw, generate, look: the studio tab in headless Chromium."""
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+
+from siamese.interface.canvas import SIDE
+from siamese.interface.jobs import Request
+from siamese.library import describe
+from siamese.prompts import LESION
+from siamese.provenance import read_png
+from tests.browser.actions import clear, draw, few_steps, generate, outcome, press, settled
+from tests.browser.conftest import PATIENCE, PHONE
+from tests.studio_model import model_folder
+
+pytestmark = pytest.mark.browser
+
+
+def test_first_visit_samples_the_example_exactly(studio, visit):
+    page = visit(studio.address)
+    expect(page.get_by_text("Research use. Images are synthetic. Not for diagnosis.")).to_be_visible()
+    expect(page.locator("#model .ready")).to_be_visible(timeout=PATIENCE)
+    generate(page)
+    page.wait_for_function("document.querySelector('#image img').naturalWidth > 0")
+    request = studio.worker.requests[-1]
+    assert request.masks[0].shape == (SIDE, SIDE) and request.masks[0].any()
+    expect(page.get_by_label("Seed", exact=True)).to_have_value(str(request.seeds[0]))
+    expect(page.locator("#caption")).to_contain_text(f"Seed {request.seeds[0]}")
+
+
+def test_draw_generate_outline_download(studio, visit, tmp_path):
+    page = visit(studio.address)
+    clear(page)
+    before = len(studio.worker.requests)
+    generate(page)
+    expect(page.locator("#message [role=alert]")).to_contain_text("Draw a lesion first")
+    assert len(studio.worker.requests) == before
+
+    draw(page)
+    page.get_by_label("Dermoscopy skin lesion").first.check()
+    page.get_by_label("Random seed").first.uncheck()
+    page.get_by_label("Seed", exact=True).fill("77")
+    generate(page)
+    request = studio.worker.requests[-1]
+    assert (request.seeds, request.prompt, request.steps) == ((77,), LESION, 2)
+
+    image = page.locator("#image img").first
+    outlined = image.get_attribute("src")
+    page.get_by_label("Show outline").uncheck()
+    expect(image).not_to_have_attribute("src", outlined)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download PNG").click()
+    download.value.save_as(tmp_path / "image.png")
+    pair = read_png((tmp_path / "image.png").read_bytes())
+    assert (pair.recipe.seed, pair.recipe.prompt, pair.recipe.steps) == (77, LESION, 2)
+    np.testing.assert_array_equal(pair.drawn, request.masks[0])
+
+
+def test_variants_select_use_this_seed_and_more(studio, visit):
+    page = visit(studio.address)
+    page.locator("#variants input[type=number]").fill("3")
+    page.locator("#variants input[type=number]").blur()
+    generate(page)
+    request = studio.worker.requests[-1]
+    assert len(request.seeds) == 3
+    expect(page.locator("#image img")).to_have_count(3)
+    page.locator("#image button:has(img)").nth(2).click()
+    expect(page.locator("#caption")).to_contain_text(f"Image 3 of 3 · Seed {request.seeds[2]}")
+    page.get_by_role("button", name="Use this seed").click()
+    expect(page.get_by_label("Seed", exact=True)).to_have_value(str(request.seeds[2]))
+    expect(page.get_by_label("Random seed").first).not_to_be_checked()
+    press(page, "More of this")
+    expect(outcome(page)).to_be_visible(timeout=PATIENCE)
+    more: Request = studio.worker.requests[-1]
+    assert more.reference is not None and len(more.seeds) == 4 and more.steps == 2
+    np.testing.assert_array_equal(more.masks[0], request.masks[0])
+    expect(page.locator("#image img")).to_have_count(4)
+    expect(page.locator("#compare")).to_be_visible()
+
+
+def test_cancel(studio, visit):
+    page = visit(studio.address)
+    expect(page.locator("#model .ready")).to_be_visible(timeout=PATIENCE)
+    few_steps(page, 100)
+    press(page)
+    expect(page.locator("#message")).to_contain_text(re.compile("Step [1-9]"), timeout=PATIENCE)
+    expect(page.locator("#message")).to_contain_text(" left")
+    page.get_by_role("button", name="Cancel", exact=True).first.click()
+    expect(page.locator("#message")).to_contain_text("Cancelled.", timeout=5000)
+    expect(page.locator("#generate")).to_be_enabled()
+    generate(page)
+    expect(page.locator("#message .done")).to_be_visible()
+
+
+def test_second_visitor_sees_who_is_before_them_and_nothing_else(studio, visit):
+    first, second = visit(studio.address), visit(studio.address)
+    clear(second)
+    draw(second)
+    few_steps(first, 100), few_steps(second, 2)
+    images = second.locator("#image img").count()
+    press(first)
+    expect(first.locator("#message")).to_contain_text(re.compile("Step [1-9]"), timeout=PATIENCE)
+    press(second)
+    expect(second.locator("#message")).to_contain_text("1 before you.")
+    assert second.locator("#image img").count() == images
+    first.get_by_role("button", name="Cancel", exact=True).first.click()
+    expect(outcome(second)).to_be_visible(timeout=PATIENCE)
+    assert (studio.worker.requests[-1].masks[0] != studio.worker.requests[-2].masks[0]).any()
+    expect(first.locator("#message")).to_contain_text("Cancelled.")
+
+
+@pytest.mark.parametrize("width, height", [(390, 844), (820, 1180), (1440, 900)])
+def test_fits_the_window_and_does_not_jump(studio, visit, width, height):
+    page = visit(studio.address, width, height)
+    places = "['#canvas', '#generate', '#image', '#download'].map(s => { const r = document.querySelector(s).getBoundingClientRect();" \
+             " return [r.left, r.top + scrollY, r.width] })"
+    expect(page.locator("#model .ready")).to_be_visible(timeout=PATIENCE)
+    few_steps(page, 12)
+    before = page.evaluate(places)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert all(left >= 0 and left + wide <= width for left, _, wide in before)
+    press(page)
+    seen = []
+    while not outcome(page).is_visible():
+        seen.append(page.evaluate(places))
+        page.wait_for_timeout(100)
+    expect(page.locator("#image img").first).to_be_visible()
+    seen.append(page.evaluate(places))
+    jumps = [place for place in seen if place != before]
+    assert not jumps, f"{before} became {jumps[0]}"
+    image = page.locator("#image").bounding_box()
+    assert image["y"] < height, "the images are in view once they are there"
+
+
+def test_whole_flow_on_a_phone(studio, visit):
+    page = visit(studio.address, **PHONE)
+    page.get_by_role("button", name="Random lesion").tap()
+    settled(page)
+    generate(page)
+    page.get_by_role("button", name="Keep", exact=True).tap()
+    expect(page.locator("#result-note")).to_contain_text("Kept. Your collection holds 1 pair.")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_without_a_model_the_page_says_what_to_do(serve, visit, tmp_path):
+    serving = serve([describe(str(tmp_path / "absent"))], tmp_path / "data")
+    broken = next(serving)
+    try:
+        page = visit(broken.address)
+        expect(page.locator("#model .error")).to_contain_text("--model", timeout=PATIENCE)
+        generate(page)
+        expect(page.locator("#message .error")).to_contain_text("could not be loaded")
+        (tmp_path / "absent").symlink_to(model_folder(tmp_path))
+        generate(page)
+        expect(page.locator("#message .done")).to_be_visible()
+        expect(page.locator("#model .ready")).to_be_visible()
+    finally:
+        next(serving, None)
+
+
+def test_shown_images_say_that_they_are_synthetic(studio, visit, tmp_path):
+    page = visit(studio.address)
+    generate(page)
+    source = page.locator("#image img").first.get_attribute("src")
+    (tmp_path / "shown.png").write_bytes(page.request.get(source).body())
+    with Image.open(tmp_path / "shown.png") as image:
+        assert image.text["Synthetic"] == "true"
