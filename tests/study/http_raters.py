@@ -22,10 +22,15 @@ STARTING = 60
 
 
 class Server:
-    """``python -m siamese.study serve`` on one port for all its lives."""
+    """A study server on one port for all its lives.
 
-    def __init__(self, data: Path) -> None:
+    Args:
+        module: what ``python -m`` runs: it takes --port and --data, and prints its address once it serves.
+    """
+
+    def __init__(self, data: Path, *module: str) -> None:
         self.data, self.port = data, 0
+        self.module = module or ("siamese.study", "serve")
         self.process: subprocess.Popen[str] | None = None
 
     @property
@@ -35,7 +40,7 @@ class Server:
 
     def start(self) -> None:
         """Start, and return when it accepts connections."""
-        command = [sys.executable, "-m", "siamese.study", "serve", "--port", str(self.port), "--data", str(self.data)]
+        command = [sys.executable, "-m", *self.module, "--port", str(self.port), "--data", str(self.data)]
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"})
         end, said = time.monotonic() + STARTING, ""
         while time.monotonic() < end and self.process.poll() is None:

@@ -1,7 +1,8 @@
 """How long from an answer to the next image's bytes with many raters at once? ``python -m tests.study.load``
 
 Each simulated rater fetches the image, thinks for up to ``--think`` seconds, answers and fetches the next image; nothing is
-fetched ahead, as the page would do, so this is the longest that a rater could wait.
+fetched ahead, as the page would do, so this is the longest that a rater could wait. With ``--synthesis`` the server is the
+studio, which samples images all the while.
 """
 from __future__ import annotations
 
@@ -31,14 +32,16 @@ class Load:
     image_bytes: int
 
 
-def measure(folder: Path, count: int, seconds: float, think: float, side: int) -> Load:
+def measure(folder: Path, count: int, seconds: float, think: float, side: int, synthesis: bool = False) -> Load:
     """Let ``count`` raters rate for ``seconds``; the first 3 s do not count."""
-    store, study = make_study(folder, groups=70, display_side=side)
+    studies = folder / "studies"
+    studies.mkdir()
+    store, study = make_study(studies, groups=70, display_side=side)
     with store.database.read() as connection:
         size = connection.exec_driver_sql("SELECT length(data) FROM images LIMIT 1").scalar()
     paths = [one.path for one in store.invite(study.config.id, [str(i) for i in range(count)])]
     store.database.close()
-    server, stop = Server(folder), threading.Event()
+    server, stop = Server(folder, "tests.study.busy_studio") if synthesis else Server(studies), threading.Event()
     server.start()
     raters = [Rater(path, i, pause=think) for i, path in enumerate(paths)]
     threads = [threading.Thread(target=r.run, args=(server, stop)) for r in raters]
@@ -66,10 +69,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--think", type=float, default=6, help="longest thinking time in seconds; 6 means 3 on average")
     parser.add_argument("--side", type=int, default=512)
+    parser.add_argument("--synthesis", action="store_true", help="the studio serves, and samples all the while")
     parser.add_argument("--limit", type=float, default=300, help="milliseconds")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        load = measure(Path(folder), arguments.raters, arguments.seconds, arguments.think, arguments.side)
+        load = measure(Path(folder), arguments.raters, arguments.seconds, arguments.think, arguments.side, arguments.synthesis)
     print(load)
     raise SystemExit(load.p95 >= arguments.limit)
 

@@ -1,0 +1,45 @@
+"""The studio with a synthesis always running: ``python -m tests.study.busy_studio --port P --data FOLDER``, for ``tests.study.load``."""
+from __future__ import annotations
+
+import itertools
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from siamese.interface.example import example_mask
+from siamese.interface.jobs import Request
+from siamese.interface.server import Studio
+from siamese.interface.worker import ModelWorker
+from siamese.library import find_models
+from siamese.prompts import POLYP
+from tests.studio_model import model_folder
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where to serve from."""
+
+    data: Path
+    """Folder whose ``studies`` are served."""
+    port: int = 0
+    """A free one where 0."""
+
+
+def main(options: Options) -> None:
+    """Serve, and sample one image after the other with the model's defaults until killed."""
+    with tempfile.TemporaryDirectory() as scratch:
+        worker = ModelWorker(find_models(str(model_folder(Path(scratch))), None))
+        studio = Studio(worker, options.data, "127.0.0.1", options.port)
+        worker.info()
+        request = Request((example_mask(0, 512),), POLYP, (0,))
+        for number in itertools.count():
+            for _ in worker.sample(request):
+                pass
+            if number == 0:  # the address is the sign that all runs
+                print(studio.address, flush=True)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
