@@ -1,6 +1,8 @@
 """What a visitor does on the page."""
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from playwright.sync_api import Locator, Page, expect
@@ -35,9 +37,13 @@ def generate(page: Page, steps: int = 2) -> None:
     expect(outcome(page)).to_be_visible(timeout=PATIENCE)
 
 
-def settled(page: Page) -> None:
-    """Wait for the editor: it sends its layers after a pause."""
-    page.wait_for_timeout(1000)
+@contextmanager
+def changing(page: Page) -> Iterator[None]:
+    """Wait until the mask that is changed inside has reached the server: the model's view of it is another one then."""
+    before = page.locator("#view").inner_html()
+    yield
+    page.wait_for_function("before => document.querySelector('#view').innerHTML !== before", arg=before)
+    page.wait_for_timeout(500)  # the editor may still be sending the end of a stroke
 
 
 def canvas_point(page: Page, x: float, y: float) -> tuple[float, float]:
@@ -49,12 +55,12 @@ def canvas_point(page: Page, x: float, y: float) -> tuple[float, float]:
 def draw(page: Page, points: list[tuple[float, float]] = [(1 / 3, 0.5), (0.5, 0.5), (2 / 3, 0.5)], tool: str = "Brush") -> None:
     """A stroke through points in shares of the drawing area; the default is horizontal through the middle, a third of it long."""
     page.get_by_role("button", name=tool, exact=True).click()
-    page.mouse.move(*canvas_point(page, *points[0]))
-    page.mouse.down()
-    for point in points[1:]:
-        page.mouse.move(*canvas_point(page, *point), steps=8)
-    page.mouse.up()
-    settled(page)
+    with changing(page):
+        page.mouse.move(*canvas_point(page, *points[0]))
+        page.mouse.down()
+        for point in points[1:]:
+            page.mouse.move(*canvas_point(page, *point), steps=8)
+        page.mouse.up()
 
 
 def touch_draw(page: Page, points: list[tuple[float, float]]) -> None:
@@ -65,24 +71,23 @@ def touch_draw(page: Page, points: list[tuple[float, float]]) -> None:
     def send(kind: str, *at: tuple[float, float]) -> None:
         session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y} for x, y in at]})
     places = [canvas_point(page, *p) for p in points]
-    send("touchStart", places[0])
-    for (x0, y0), (x1, y1) in zip(places, places[1:]):
-        for i in range(1, 9):
-            send("touchMove", (x0 + (x1 - x0) * i / 8, y0 + (y1 - y0) * i / 8))
-    send("touchEnd")
-    settled(page)
+    with changing(page):
+        send("touchStart", places[0])
+        for (x0, y0), (x1, y1) in zip(places, places[1:]):
+            for i in range(1, 9):
+                send("touchMove", (x0 + (x1 - x0) * i / 8, y0 + (y1 - y0) * i / 8))
+        send("touchEnd")
 
 
 def clear(page: Page) -> None:
     """Empty the canvas."""
-    page.get_by_role("button", name="Clear", exact=True).click()
-    settled(page)
+    with changing(page):
+        page.get_by_role("button", name="Clear", exact=True).click()
 
 
 def open_file(page: Page, path: Path) -> None:
     """Choose a file in the drawing panel's drop zone."""
     page.locator("#file input[type=file]").set_input_files(str(path))
-    page.wait_for_timeout(2000)
 
 
 def tab(page: Page, name: str) -> None:

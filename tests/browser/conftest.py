@@ -19,6 +19,9 @@ from tests.studio_model import model_folder
 # WebGL without a GPU: the editor draws with it.
 ARGUMENTS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
              "--disable-background-networking", "--disable-quic", "--no-first-run"]
+SLOW_FRAMES = """{ const frame = window.requestAnimationFrame.bind(window), pause = 100;
+window.requestAnimationFrame = (draw) => setTimeout(() => frame(draw), pause); }"""
+"""The editor draws anew at each frame, all the time; in software that keeps a core busy, so it gets fewer frames."""
 PATIENCE = 25_000
 """Milliseconds; a busy machine loads the model and samples within."""
 PHONE = dict(width=390, height=844, touch=True, ratio=3)
@@ -82,6 +85,7 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
         context = browser.new_context(viewport={"width": width, "height": height}, device_scale_factor=ratio, has_touch=touch,
                                       color_scheme="dark" if dark else "light")
         contexts.append(context)
+        context.add_init_script(SLOW_FRAMES)
         page = context.new_page()
         page.set_default_timeout(PATIENCE)
         page.on("request", lambda r: None if r.url.startswith((address, "data:", "blob:")) else foreign.append(r.url))

@@ -11,11 +11,13 @@ from playwright.sync_api import expect
 from siamese.editing import flip
 from siamese.interface.canvas import BRUSH_SIZE, SIDE
 from siamese.provenance import mask_png, pair_png
-from tests.browser.actions import clear, draw, generate, open_file, settled, touch_draw
+from tests.browser.actions import changing, clear, draw, generate, open_file, touch_draw
 from tests.browser.conftest import PHONE
 from tests.test_provenance import make_pair
 
 pytestmark = pytest.mark.browser
+SHARP = dict(width=760, height=700)
+"""A smaller window at high pixel ratios: browser and editor draw every physical pixel in software."""
 BRUSH = 2 * BRUSH_SIZE
 """The editor takes the size as a radius."""
 
@@ -44,19 +46,19 @@ def sampled_mask(studio, page) -> np.ndarray:
 def test_a_mask_of_single_pixels_comes_through_exactly(studio, visit, tmp_path, ratio):
     mask = (np.random.default_rng(ratio).random((SIDE, SIDE)) < 0.3).astype(np.uint8) * 255
     (tmp_path / "mask.png").write_bytes(mask_png(mask))
-    page = visit(studio.address, ratio=ratio)
-    open_file(page, tmp_path / "mask.png")
-    settled(page)
+    page = visit(studio.address, ratio=ratio, **(SHARP if ratio > 1 else {}))
+    with changing(page):
+        open_file(page, tmp_path / "mask.png")
     np.testing.assert_array_equal(sampled_mask(studio, page), mask)
     page.get_by_role("button", name="Adjust the mask").click()
-    page.get_by_role("button", name="Flip ↔").click()
-    settled(page)
+    with changing(page):
+        page.get_by_role("button", name="Flip ↔").click()
     np.testing.assert_array_equal(sampled_mask(studio, page), flip(mask, "horizontal"))
 
 
 @pytest.mark.parametrize("ratio, touch", [(1, False), (2, False), (3, False), (3, True)])
 def test_a_stroke_is_where_the_pointer_went(studio, visit, ratio, touch):
-    page = visit(studio.address, **(PHONE if touch else dict(ratio=ratio)))
+    page = visit(studio.address, **(PHONE if touch else SHARP | dict(ratio=ratio)))
     clear(page)
     # From the page's coordinates to the drawing's: the editor shows it centred, at the zoom that it states.
     points = [(0.4, 0.4), (0.55, 0.5), (0.5, 0.6)]
@@ -78,16 +80,16 @@ def test_eraser_undo_and_tools(studio, visit):
     draw(page, [(0.5, 0.4), (0.5, 0.6)], tool="Erase")
     erased = sampled_mask(studio, page) > 0
     assert erased.sum() < stroke.sum() and not (erased & ~stroke).any()
-    page.get_by_role("button", name="Undo", exact=True).click()
-    settled(page)
+    with changing(page):
+        page.get_by_role("button", name="Undo", exact=True).click()
     np.testing.assert_array_equal(sampled_mask(studio, page) > 0, stroke)
     page.get_by_role("button", name="Adjust the mask").click()
-    page.get_by_role("button", name="Grow", exact=True).click()
-    settled(page)
+    with changing(page):
+        page.get_by_role("button", name="Grow", exact=True).click()
     grown = sampled_mask(studio, page) > 0
     assert grown.sum() > stroke.sum() and not (stroke & ~grown).any()
-    page.get_by_role("button", name="Undo change").click()
-    settled(page)
+    with changing(page):
+        page.get_by_role("button", name="Undo change").click()
     np.testing.assert_array_equal(sampled_mask(studio, page) > 0, stroke)
 
 
@@ -103,8 +105,8 @@ def test_random_lesions_differ_and_the_models_view_follows(studio, visit):
     page = visit(studio.address)
     views = set()
     for _ in range(2):
-        page.get_by_role("button", name="Random lesion").click()
-        settled(page)
+        with changing(page):
+            page.get_by_role("button", name="Random lesion").click()
         views.add(page.locator("#view img").get_attribute("src"))
     assert len(views) == 2
     clear(page)
@@ -116,7 +118,8 @@ class TestFiles:
         pair = make_pair()
         (tmp_path / "pair.png").write_bytes(pair_png(pair))
         page = visit(studio.address)
-        open_file(page, tmp_path / "pair.png")
+        with changing(page):
+            open_file(page, tmp_path / "pair.png")
         expect(page.get_by_label("Seed", exact=True)).to_have_value(str(pair.recipe.seed))
         expect(page.locator("#note")).to_contain_text("restored")
         page.get_by_role("button", name="Advanced").click()
@@ -129,7 +132,8 @@ class TestFiles:
         Image.fromarray(photo).save(tmp_path / "photo.jpg")
         page = visit(studio.address)
         before = kept(studio.data)
-        open_file(page, tmp_path / "photo.jpg")
+        with changing(page):
+            open_file(page, tmp_path / "photo.jpg")
         expect(page.locator("#photo")).to_be_visible()
         draw(page)
         page.get_by_label("Use the photo as reference").check()
@@ -146,12 +150,13 @@ class TestFiles:
         assert kept(studio.data) == before, "nothing of a photo is written outside the temporary area"
 
     def test_bad_files_are_a_message_and_the_page_lives_on(self, studio, visit, tmp_path):
-        (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+        whole = mask_png(np.random.default_rng(0).integers(0, 2, (64, 64), np.uint8) * 255)
+        (tmp_path / "broken.png").write_bytes(whole[:len(whole) // 2])
         (tmp_path / "text.txt").write_text("hello")
         page = visit(studio.address)
-        for name in ("broken.png", "text.txt"):
+        for name, words in (("broken.png", "damaged"), ("text.txt", "not an image")):
             open_file(page, tmp_path / name)
-            expect(page.locator("#note [role=alert]")).to_be_visible()
+            expect(page.locator("#note [role=alert]")).to_contain_text(words)
         generate(page)
         expect(page.locator("#message .done")).to_be_visible()
 

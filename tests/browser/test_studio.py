@@ -13,7 +13,7 @@ from siamese.interface.jobs import Request
 from siamese.library import describe
 from siamese.prompts import LESION
 from siamese.provenance import read_png
-from tests.browser.actions import clear, draw, few_steps, generate, outcome, press, settled
+from tests.browser.actions import changing, clear, draw, few_steps, generate, outcome, press
 from tests.browser.conftest import PATIENCE, PHONE
 from tests.studio_model import model_folder
 
@@ -138,8 +138,8 @@ def test_fits_the_window_and_does_not_jump(studio, visit, width, height):
 
 def test_whole_flow_on_a_phone(studio, visit):
     page = visit(studio.address, **PHONE)
-    page.get_by_role("button", name="Random lesion").tap()
-    settled(page)
+    with changing(page):
+        page.get_by_role("button", name="Random lesion").tap()
     generate(page)
     page.get_by_role("button", name="Keep", exact=True).tap()
     expect(page.locator("#result-note")).to_contain_text("Kept. Your collection holds 1 pair.")
