@@ -1,6 +1,6 @@
 """``python -m siamese.study``: make studies, invite raters, serve them, report results, export and import answers.
 
-Free of torch, which only ``create --sample`` loads.
+Free of torch, which only ``create --sample`` and ``demo`` load.
 """
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from siamese.study.config import DEFAULT_CONSENT, REAL, SYNTHETIC, ConfigError, Method, StudyConfig
 from siamese.study.create import count_groups, create_study
 from siamese.study.database import StorageError
+from siamese.study.demo import Demonstration, make_demo
 from siamese.study.export import answers_csv, answers_json, read_answers
 from siamese.study.load import import_study
 from siamese.study.places import PlaceError, data_directory
@@ -28,6 +29,9 @@ from siamese.study.sampled import create_sampled_study, parse_all
 from siamese.study.store import StudyError, StudyStore
 from siamese.study.web.app import open_store, study_app
 from siamese.study.web.pages import report_html
+
+EMBEDDED_MODEL = Path(__file__).resolve().parents[2] / "assets" / "siamese-tiny"
+"""The repository's model, which ``demo`` samples where no other is named."""
 
 
 @dataclass(frozen=True)
@@ -173,8 +177,7 @@ class Serve:
         """Serve until interrupted."""
         app = study_app(self.place.data, self.place.database)
         listener = bound(self.host, self.port)
-        print(f"Rating studies are at {address_of(listener)}/study/admin", flush=True)
-        serve_on(app, listener)
+        serve_on(app, listener, f"Rating studies are at {address_of(listener)}/study/admin")
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -199,10 +202,46 @@ def address_of(listener: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def serve_on(app: FastAPI, listener: socket.socket) -> None:
-    """Serve until interrupted. Requests are not logged: their addresses hold the raters' links."""
+def serve_on(app: FastAPI, listener: socket.socket, message: str) -> None:
+    """Serve until interrupted; print ``message`` once a browser can connect."""
     listener.listen(512)
+    print(message, flush=True)
+    # Requests are not logged: their addresses hold the raters' links.
     uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)).run(sockets=[listener])
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Make a small study to try, print a link to rate it, and serve it until interrupted.
+
+    With --real, real images against the model's; without, two settings of the model side by side.
+    """
+
+    real: Path | None = None
+    """Folder of real images, or a folder with images/ and masks/ as for training."""
+    masks: Path | None = None
+    """Folder of the real images' masks, named as the images. Random lesions are sampled where the images have none."""
+    model: str = str(EMBEDDED_MODEL)
+    """Model folder, or a model of the same layout on the Hugging Face Hub (owner/name)."""
+    organ: Literal["polyp", "lesion"] = "polyp"
+    """What the images show."""
+    groups: int = 6
+    """Masks."""
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 for all networks."""
+    port: int = 0
+    """Port to listen on; a free one where 0."""
+    place: Annotated[Place, tyro.conf.arg(name="")] = field(default_factory=Place)
+
+    def run(self) -> None:
+        """Make it, print the link, serve."""
+        listener = bound(self.host, self.port)  # before the long part
+        store = self.place.store()
+        print("Loading the model ...", flush=True)
+        study = make_demo(store, Demonstration(self.model, self.organ, self.groups, self.real, self.masks), sampling_report()).config
+        made, = store.invite(study.id, ["demonstration"])
+        app, address = study_app(self.place.data, self.place.database), address_of(listener)
+        serve_on(app, listener, f"{study.id}: {study.rated} items. Rate at\n\n    {address}{made.path}\n\nStudies and results: {address}/study/admin")
 
 
 @dataclass(frozen=True)
@@ -296,7 +335,8 @@ class Close:
 
 
 Commands = (Annotated[Create, tyro.conf.subcommand("create")] | Annotated[Invite, tyro.conf.subcommand("invite")]
-            | Annotated[Serve, tyro.conf.subcommand("serve")] | Annotated[Export, tyro.conf.subcommand("export")]
+            | Annotated[Serve, tyro.conf.subcommand("serve")] | Annotated[Demo, tyro.conf.subcommand("demo")]
+            | Annotated[Export, tyro.conf.subcommand("export")]
             | Annotated[Import, tyro.conf.subcommand("import")] | Annotated[Report, tyro.conf.subcommand("report")]
             | Annotated[Open, tyro.conf.subcommand("open")] | Annotated[Close, tyro.conf.subcommand("close")])
 
