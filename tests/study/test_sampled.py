@@ -24,6 +24,7 @@ from siamese.study.web.app import open_store
 from tests.models import build
 from tests.phantoms import phantom
 from tests.study.phantom_study import config, write_folders
+from tests.study.test_admin import log_in, served, zipped  # noqa: F401 (fixture)
 
 REAL = (Method("real", "real"),)
 
@@ -198,3 +199,24 @@ def test_folders_and_samples_together_without_a_real_method(images, tiny, store)
     create(images, "--masks", str(images / "masks"), "--sample", f"ours={tiny}:steps=1", "--protocol", "ranking", "--real", "--groups", "2")
     assert [(m.name, m.kind, bool(m.source)) for m in store.study("one").config.methods] == [
         ("ControlNet", "synthetic", False), ("real", "synthetic", False), ("ours", "synthetic", True)]
+
+
+def test_the_administrators_form_samples(served, images, tiny):  # noqa: F811
+    store, _, client = served
+    values = {"csrf": log_in(client), "id": "sampled", "title": "Sampled", "protocol": "real_synthetic", "organ": "polyp", "real": "real",
+              "groups": "0", "masks": "masks", "sample": f"ours={tiny}:steps=1\r\n\r\nmore={tiny}:steps=2\r\n"}
+
+    def post(**changes) -> tuple[int, str]:
+        reply = client.post("/study/admin/create", data=values | changes, files={"archive": ("x.zip", zipped(images), "application/zip")})
+        return reply.status_code, reply.text
+
+    for changes, message in [({"masks": ""}, "name their folder"), ({"masks": "none"}, "no folder &#39;none&#39;"),
+                             ({"sample": ""}, "no method to sample"), ({"sample": "ours=/no/such/model"}, "no such folder"),
+                             ({"organ": "liver"}, "tells no prompt")]:
+        status, text = post(**changes)
+        assert status == 422 and message in text
+    assert [s.config.id for s in store.studies()] == ["phantoms"]
+    assert post()[0] == 303
+    made = store.study("sampled").config
+    assert made.groups == 5 and [m.name for m in made.methods] == ["real", "ours", "more"] and json.loads(made.methods[2].source)["steps"] == 2
+    assert "more was sampled" in client.get("/study/admin/studies/sampled").text
