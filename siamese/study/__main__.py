@@ -350,6 +350,9 @@ def main(arguments: list[str] | None = None) -> None:
     except (ConfigError, PlaceError, StorageError, StudyError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from error
+    except KeyboardInterrupt as error:
+        print("interrupted.", file=sys.stderr)
+        raise SystemExit(130) from error
 
 
 if __name__ == "__main__":
