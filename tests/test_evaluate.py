@@ -10,14 +10,14 @@ import pytest
 from PIL import Image
 
 from siamese.masks import resize_mask
-from siamese.models.checkpoint import load_checkpoint
+from siamese.models.checkpoint import load_checkpoint, weights_hash
 from siamese.sampling import MaskDiffusion
 from tests.stand_ins import phantom, write_model, write_perceptual, write_set
 from train import evaluate, memorisation, sample, synthesis
 from train.data import DataError, read_pairs
 from train.features import Features
 from train.perceptual import load_perceptual
-from train.synthesis import SamplingConfig, contact_sheet, seed_of, untrained, weights_hash
+from train.synthesis import SamplingConfig, contact_sheet, seed_of, untrained
 from train.vgg_unet import VggSegmenter, VggUNet
 
 FIGURES = {"fd_vgg16", "fd_vgg16_floor", "fd_vgg16_ceiling", "kd_vgg16", "mask_agreement", "mask_agreement_real", "diversity_lpips"}

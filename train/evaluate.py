@@ -19,13 +19,14 @@ import torch
 
 from siamese.hints import image_hint
 from siamese.models.autoencoder import decode_latents, encode_moments
+from siamese.models.checkpoint import weights_hash
 from siamese.sampling import MaskDiffusion
 from siamese.segmentation import LesionSegmenter, dice
 from train.data import DataError, Pair, check_pairs, load_arrays, read_pairs
 from train.distances import fd_at_n, kernel_distance
 from train.features import Features, resized
 from train.segment import ORGANS
-from train.synthesis import SamplingConfig, Synthesiser, seed_of, untrained, weights_hash
+from train.synthesis import SamplingConfig, Synthesiser, seed_of, untrained
 from train.vae import psnr
 from train.vgg_unet import VggSegmenter
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from siamese.models.checkpoint import weights_hash
 from siamese.sampling import MaskDiffusion
 from train.data import Pair, check_pairs, load_arrays, read_pairs
 from train.features import Features
 from train.segment import fixed_subset
-from train.synthesis import SamplingConfig, Synthesiser, contact_sheet, seed_of, weights_hash
+from train.synthesis import SamplingConfig, Synthesiser, contact_sheet, seed_of
 
 LEVELS = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 

@@ -35,21 +35,6 @@ def seed_of(seed: int, index: int, variant: int) -> int:
     return int(np.random.SeedSequence((seed, index, variant)).generate_state(1, np.uint32)[0])
 
 
-def weights_hash(folder: Path) -> str:
-    """SHA-256 of all weights of a model folder, with their names.
-
-    Raises:
-        FileNotFoundError: there are none.
-    """
-    files = sorted(folder.rglob("*.safetensors"))
-    if not files:
-        raise FileNotFoundError(f"{folder}: no *.safetensors here; give a model folder.")
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.relative_to(folder).as_posix().encode() + hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()
-
-
 def untrained(checkpoint: Checkpoint, seed: int) -> Checkpoint:
     """The same architecture, autoencoder and prompts with fresh weights of U-Net and ControlNet."""
     torch.manual_seed(seed)

@@ -8,6 +8,7 @@
 """
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 from dataclasses import asdict, dataclass, field
@@ -141,9 +142,7 @@ def load_checkpoint(source: str | Path) -> Checkpoint:
     Raises:
         CheckpointError: it is not there, a part is missing, or the parts do not fit.
     """
-    folder = Path(source)
-    if not folder.is_dir():
-        folder = _download(str(source))
+    folder = find_folder(source)
     try:
         index = json.loads((folder / "model_index.json").read_text()) if (folder / "model_index.json").is_file() else {}
         # A base model has no ControlNet; a model whose index lists one was not copied whole without it.
@@ -165,6 +164,31 @@ def load_checkpoint(source: str | Path) -> Checkpoint:
                             {k: v for k, v in scheduler.items() if not k.startswith("_")}, defaults, folder.name)
     checkpoint.check()
     return checkpoint
+
+
+def find_folder(source: str | Path) -> Path:
+    """The folder of a model: ``source`` itself, or where the Hugging Face Hub's model of that name was downloaded to.
+
+    Raises:
+        CheckpointError: it is neither.
+    """
+    folder = Path(source)
+    return folder if folder.is_dir() else _download(str(source))
+
+
+def weights_hash(folder: Path) -> str:
+    """SHA-256 of all weights of a model folder, with their names.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    files = sorted(folder.rglob("*.safetensors"))
+    if not files:
+        raise FileNotFoundError(f"{folder}: no *.safetensors here; give a model folder.")
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.relative_to(folder).as_posix().encode() + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 _PARTS = [f"{part}/*.{kind}" for part in ("vae", "unet", "controlnet", "scheduler", "context", "tokenizer", "text_encoder")

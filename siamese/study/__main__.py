@@ -1,26 +1,37 @@
-"""``python -m siamese.study``: make studies, invite raters, serve them, report results, export and import answers. Free of torch."""
+"""``python -m siamese.study``: make studies, invite raters, serve them, report results, export and import answers.
+
+Free of torch, which only ``create --sample`` and ``demo`` load.
+"""
 from __future__ import annotations
 
 import logging
 import socket
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 import uvicorn
+from fastapi import FastAPI
 
 from siamese.study.config import DEFAULT_CONSENT, REAL, SYNTHETIC, ConfigError, Method, StudyConfig
 from siamese.study.create import count_groups, create_study
 from siamese.study.database import StorageError
+from siamese.study.demo import Demonstration, make_demo
 from siamese.study.export import answers_csv, answers_json, read_answers
 from siamese.study.load import import_study
 from siamese.study.places import PlaceError, data_directory
 from siamese.study.results import read_results
+from siamese.study.sampled import Report as SamplingReport
+from siamese.study.sampled import create_sampled_study, parse_all
 from siamese.study.store import StudyError, StudyStore
 from siamese.study.web.app import open_store, study_app
 from siamese.study.web.pages import report_html
+
+EMBEDDED_MODEL = Path(__file__).resolve().parents[2] / "assets" / "siamese-tiny"
+"""The repository's model, which ``demo`` samples where no other is named."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +50,13 @@ class Place:
 
 @dataclass(frozen=True)
 class Create:
-    """Make a study from a folder that holds one folder of images per method; files of one name (without suffix) share a mask."""
+    """Make a study from a folder that holds one folder of images per method; files of one name (without suffix) share a mask.
+
+    Further methods can be sampled from checkpoints now, never while raters rate: --masks FOLDER --sample NAME=MODEL.
+    """
 
     images: tyro.conf.Positional[Path]
-    """Folder of the methods' folders; their names become the methods' names."""
+    """Folder of the methods' folders; their names become the methods' names. A folder of masks may lie among them, see --masks."""
     id: str
     """Short name: lower-case letters, digits, hyphens."""
     title: str
@@ -50,7 +64,14 @@ class Create:
     protocol: Literal["real_synthetic", "ranking", "pairwise"] = "real_synthetic"
     """real_synthetic: one image, Real or Synthetic with a confidence. ranking: a group side by side. pairwise: which of two is real."""
     organ: str = "polyp"
-    """What the images show."""
+    """What the images show: polyp, lesion, ... Sampled images need one of these two, or --prompt."""
+    sample: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """A method to sample of the chosen masks: NAME=MODEL or NAME=MODEL:steps=50,guidance=2,scheduler=ddim,guide=prompt, where MODEL is a
+    folder or a model on the Hugging Face Hub. What is not set is the model's default. Can be given several times."""
+    masks: Path | None = None
+    """Folder of the masks to sample, named as the images."""
+    prompt: str | None = None
+    """Prompt to sample with; follows from the organ where not given."""
     real: tuple[str, ...] = ("real",)
     """Names of the folders of real images."""
     groups: int | None = None
@@ -70,7 +91,7 @@ class Create:
     display_side: int = 512
     """Longer side of the images in pixels."""
     seed: int = 0
-    """Chooses the groups."""
+    """Chooses the groups, and the noise of sampled images."""
     draft: bool = False
     """Do not open the study to raters yet."""
     place: Annotated[Place, tyro.conf.arg(name="")] = field(default_factory=Place)
@@ -80,24 +101,48 @@ class Create:
         if not self.images.is_dir():
             raise ConfigError([f"{self.images}: there is no such folder."])
         folders = {f.name: f for f in sorted(self.images.iterdir()) if f.is_dir() and not f.name.startswith(".")}
-        missing = [f"--real {name}: {self.images} has no folder of that name." for name in self.real if name not in folders]
+        sampled = parse_all(self.sample)
+        if bool(sampled) != (self.masks is not None):
+            raise ConfigError(["--sample needs the masks: give --masks FOLDER." if sampled else "--masks is for sampled methods: give --sample."])
+        if sampled:
+            if not self.masks.is_dir():
+                raise ConfigError([f"--masks {self.masks}: there is no such folder."])
+            folders = {name: f for name, f in folders.items() if f.resolve() != self.masks.resolve()}
+        missing = [f"--real {name}: {self.images} has no folder of that name; where nothing is real, give --real without names."
+                   for name in self.real if name not in folders]
         if missing:
             raise ConfigError(missing)
         config = StudyConfig(
-            self.id, self.title, self.protocol, self.organ, tuple(Method(n, REAL if n in self.real else SYNTHETIC) for n in folders),
+            self.id, self.title, self.protocol, self.organ,
+            tuple(Method(n, REAL if n in self.real else SYNTHETIC) for n in folders) + tuple(Method(s.name, SYNTHETIC) for s in sampled),
             self.groups or 1, self.training, 0 if self.groups is None else self.repeats, self.share_known, self.comments,
             self.instructions.read_text(encoding="utf-8") if self.instructions else "",
             self.consent.read_text(encoding="utf-8") if self.consent else DEFAULT_CONSENT, self.display_side, self.seed)
+        folders |= {s.name: self.masks for s in sampled}
         if self.groups is None:
             values = count_groups(config, folders).to_dict() | {"repeats": self.repeats, "methods": config.methods}
             config = StudyConfig(**values)
         store = self.place.store()
-        study = create_study(store, config, folders)
+        study = (create_sampled_study(store, config, folders, sampled, self.prompt, sampling_report()) if sampled
+                 else create_study(store, config, folders))
         if not self.draft:
             store.open(config.id)
         print(f"{config.id}: {config.groups} groups of {len(config.methods)} methods, {config.rated} items a rater"
               f"{f' after {config.training} for practice' if config.training else ''}. Configuration {study.config_hash[:12]}.\n"
               f"Next: python -m siamese.study invite {config.id} \"Dr A\" \"Dr B\"")
+
+
+def sampling_report() -> SamplingReport:
+    """Prints a line for each batch, with the time that the method's other images will take."""
+    began: dict[str, float] = {}
+
+    def report(method: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        spent = now - began.setdefault(method, now)
+        left = f", about {spent / done * (total - done):.0f} s left" if 0 < done < total else ""
+        print(f"{method}: {done} of {total} images sampled{left}", flush=True)
+
+    return report
 
 
 @dataclass(frozen=True)
@@ -131,18 +176,72 @@ class Serve:
     def run(self) -> None:
         """Serve until interrupted."""
         app = study_app(self.place.data, self.place.database)
-        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((self.host, self.port))
-        except OSError as error:
-            raise PlaceError(f"port {self.port} on {self.host} cannot be used ({error.strerror}); choose another with --port.") from error
-        listener.listen(512)
-        host, port = listener.getsockname()[:2]
-        print(f"Rating studies are at http://{f'[{host}]' if ':' in host else host}:{port}/study/admin", flush=True)
-        # Requests are not logged: their addresses hold the raters' links.
-        uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)).run(sockets=[listener])
+        listener = bound(self.host, self.port)
+        serve_on(app, listener, f"Rating studies are at {address_of(listener)}/study/admin")
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that has the port, or a free one where 0, but does not listen yet.
+
+    Raises:
+        PlaceError: the port cannot be used.
+    """
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise PlaceError(f"port {port} on {host} cannot be used ({error.strerror}); choose another with --port.") from error
+    return listener
+
+
+def address_of(listener: socket.socket) -> str:
+    """Where a browser finds what ``listener`` serves."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def serve_on(app: FastAPI, listener: socket.socket, message: str) -> None:
+    """Serve until interrupted; print ``message`` once a browser can connect."""
+    listener.listen(512)
+    print(message, flush=True)
+    # Requests are not logged: their addresses hold the raters' links.
+    uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)).run(sockets=[listener])
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Make a small study to try, print a link to rate it, and serve it until interrupted.
+
+    With --real, real images against the model's; without, two settings of the model side by side.
+    """
+
+    real: Path | None = None
+    """Folder of real images, or a folder with images/ and masks/ as for training."""
+    masks: Path | None = None
+    """Folder of the real images' masks, named as the images. Random lesions are sampled where the images have none."""
+    model: str = str(EMBEDDED_MODEL)
+    """Model folder, or a model of the same layout on the Hugging Face Hub (owner/name)."""
+    organ: Literal["polyp", "lesion"] = "polyp"
+    """What the images show."""
+    groups: int = 6
+    """Masks."""
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 for all networks."""
+    port: int = 0
+    """Port to listen on; a free one where 0."""
+    place: Annotated[Place, tyro.conf.arg(name="")] = field(default_factory=Place)
+
+    def run(self) -> None:
+        """Make it, print the link, serve."""
+        listener = bound(self.host, self.port)  # before the long part
+        store = self.place.store()
+        print("Loading the model ...", flush=True)
+        study = make_demo(store, Demonstration(self.model, self.organ, self.groups, self.real, self.masks), sampling_report()).config
+        made, = store.invite(study.id, ["demonstration"])
+        app, address = study_app(self.place.data, self.place.database), address_of(listener)
+        serve_on(app, listener, f"{study.id}: {study.rated} items. Rate at\n\n    {address}{made.path}\n\nStudies and results: {address}/study/admin")
 
 
 @dataclass(frozen=True)
@@ -236,7 +335,8 @@ class Close:
 
 
 Commands = (Annotated[Create, tyro.conf.subcommand("create")] | Annotated[Invite, tyro.conf.subcommand("invite")]
-            | Annotated[Serve, tyro.conf.subcommand("serve")] | Annotated[Export, tyro.conf.subcommand("export")]
+            | Annotated[Serve, tyro.conf.subcommand("serve")] | Annotated[Demo, tyro.conf.subcommand("demo")]
+            | Annotated[Export, tyro.conf.subcommand("export")]
             | Annotated[Import, tyro.conf.subcommand("import")] | Annotated[Report, tyro.conf.subcommand("report")]
             | Annotated[Open, tyro.conf.subcommand("open")] | Annotated[Close, tyro.conf.subcommand("close")])
 
@@ -250,6 +350,9 @@ def main(arguments: list[str] | None = None) -> None:
     except (ConfigError, PlaceError, StorageError, StudyError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from error
+    except KeyboardInterrupt as error:
+        print("interrupted.", file=sys.stderr)
+        raise SystemExit(130) from error
 
 
 if __name__ == "__main__":

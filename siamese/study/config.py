@@ -92,7 +92,7 @@ class StudyConfig:
     display_side: int = 512
     """Longer side in pixels of every image as it is sent."""
     seed: int = 0
-    """Chooses the groups. Not the raters' orders: each has a secret seed."""
+    """Chooses the groups and the noise of sampled images. Not the raters' orders: each has a secret seed."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "methods", tuple(self.methods))

@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from siamese.study.config import ConfigError, StudyConfig
@@ -13,8 +14,11 @@ from siamese.study.store import NewItem, Study, StudyStore
 MOST_LISTED = 50
 
 
-def choose_groups(found: Mapping[str, Mapping[str, Path]], config: StudyConfig) -> tuple[list[str], list[str]]:
+def choose_groups(found: Mapping[str, Mapping[str, Path]], config: StudyConfig, sampled: Collection[str] = ()) -> tuple[list[str], list[str]]:
     """Mask ids that are rated and mask ids for training, from those that every method has; ``config.seed`` chooses.
+
+    Args:
+        sampled: methods of which ``found`` has masks instead of images.
 
     Raises:
         ConfigError: too few masks; names those that only some methods have.
@@ -23,9 +27,11 @@ def choose_groups(found: Mapping[str, Mapping[str, Path]], config: StudyConfig) 
     wanted = config.groups + config.training_groups
     if len(common) < wanted:
         every = set().union(*found.values())
-        missing = [f"method {name!r} has no image of mask {mask!r}." for name, files in found.items() for mask in sorted(every - set(files))]
-        raise ConfigError([f"{len(common)} masks have an image of every method; {wanted} are needed ({config.groups} rated, "
-                           f"{config.training_groups} for training). Files are matched by name without suffix.", *shortened(missing)])
+        missing = [f"method {name!r} has no {'mask' if name in sampled else 'image of mask'} {mask!r}."
+                   for name, files in found.items() for mask in sorted(every - set(files))]
+        raise ConfigError([f"{len(common)} masks have an image of every method{' that is not sampled' if sampled else ''}; {wanted} are needed "
+                           f"({config.groups} rated, {config.training_groups} for training). "
+                           "Files are matched by name without suffix.", *shortened(missing)])
     chosen = random.Random(config.seed).sample(common, wanted)
     return sorted(chosen[:config.groups]), sorted(chosen[config.groups:])
 
@@ -35,15 +41,23 @@ def shortened(problems: list[str]) -> list[str]:
     return problems[:MOST_LISTED] + ([f"... and {len(problems) - MOST_LISTED} more."] if len(problems) > MOST_LISTED else [])
 
 
-def prepare(config: StudyConfig, folders: Mapping[str, Path], report: Callable[[int, int], None] = lambda done, total: None) -> list[NewItem]:
-    """A study's blinded images (see ``siamese.study.images``).
+@dataclass
+class Choice:
+    """The files of a study."""
 
-    Args:
-        folders: a folder by method name. Files of one stem belong to one mask.
-        report: is told how many images of how many are done.
+    rated: list[str]
+    """Mask ids."""
+    training: list[str]
+    """Mask ids."""
+    files: dict[str, dict[str, Path]]
+    """By method and mask id; those chosen alone."""
+
+
+def choose_files(config: StudyConfig, folders: Mapping[str, Path], sampled: Collection[str] = ()) -> Choice:
+    """What ``config.seed`` chooses from ``folders``, a folder by method name; of ``sampled`` methods the folder of their masks.
 
     Raises:
-        ConfigError: every folder and file that cannot be used, by name.
+        ConfigError: every folder that cannot be used, by name, or too few masks.
     """
     problems = [f"method {m.name!r} has no folder." for m in config.methods if m.name not in folders]
     names = {m.name for m in config.methods}
@@ -56,9 +70,22 @@ def prepare(config: StudyConfig, folders: Mapping[str, Path], report: Callable[[
         problems += [f"method {method.name!r}: {w}" for w in wrong]
     if problems:
         raise ConfigError(shortened(problems))
-    rated, training = choose_groups(found, config)
-    files = [(mask, m.name, mask in set(training), found[m.name][mask]) for mask in rated + training for m in config.methods]
-    sizes = []
+    rated, training = choose_groups(found, config, sampled)
+    return Choice(rated, training, {name: {mask: files[mask] for mask in rated + training} for name, files in found.items()})
+
+
+def blind_files(config: StudyConfig, choice: Choice, report: Callable[[int, int], None] = lambda done, total: None) -> list[NewItem]:
+    """The blinded images (see ``siamese.study.images``) of ``choice``.
+
+    Args:
+        report: is told how many images of how many are done.
+
+    Raises:
+        ConfigError: every file that cannot be used, by name.
+    """
+    files = [(mask, m.name, mask in set(choice.training), choice.files[m.name][mask])
+             for mask in choice.rated + choice.training for m in config.methods]
+    sizes, problems = [], []
     for _, method, _, file in files:
         try:
             sizes.append(native_size(file))
@@ -76,6 +103,11 @@ def prepare(config: StudyConfig, folders: Mapping[str, Path], report: Callable[[
     if problems:
         raise ConfigError(shortened(problems))
     return made
+
+
+def prepare(config: StudyConfig, folders: Mapping[str, Path], report: Callable[[int, int], None] = lambda done, total: None) -> list[NewItem]:
+    """A study's blinded images from a folder by method name; files of one stem belong to one mask. See ``blind_files`` for the rest."""
+    return blind_files(config, choose_files(config, folders), report)
 
 
 def create_study(store: StudyStore, config: StudyConfig, folders: Mapping[str, Path],

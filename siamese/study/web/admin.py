@@ -14,6 +14,7 @@ from siamese.study.create import count_groups, create_study
 from siamese.study.export import answers_csv, answers_json, read_answers
 from siamese.study.load import import_study
 from siamese.study.results import read_results
+from siamese.study.sampled import create_sampled_study, parse_all
 from siamese.study.store import StudyError, StudyStore
 from siamese.study.web.archive import unpack
 from siamese.study.web.auth import COOKIE, SESSION_SECONDS, Administrator, ForgedRequestError, NotLoggedInError, TooManyAttemptsError
@@ -116,16 +117,23 @@ def install_admin(app: FastAPI, store: StudyStore, folder: Path) -> None:
     def create(request: Request, id: Text, title: Text, protocol: Text, organ: Text, groups: Annotated[int, Form()],
                real: Text = "", training: Annotated[int, Form()] = 0, repeats: Annotated[int, Form()] = 0, seed: Annotated[int, Form()] = 0,
                share_known: Text = "", comments: Text = "", instructions: Text = "", consent: Text = DEFAULT_CONSENT, folder: Text = "",
-               archive: Annotated[UploadFile | None, File()] = None) -> Response:
+               masks: Text = "", sample: Text = "", archive: Annotated[UploadFile | None, File()] = None) -> Response:
         try:
             with tempfile.TemporaryDirectory(prefix="study-") as space:
+                sampled = parse_all([line for line in sample.splitlines() if line.strip()])
                 folders = source(archive, folder, Path(space))
+                drawn = take_masks(folders, masks.strip(), bool(sampled))
                 reals = {name.strip() for name in real.split(",") if name.strip()}
-                config = StudyConfig(id, title, protocol, organ, tuple(Method(n, REAL if n in reals else SYNTHETIC) for n in folders), groups or 1,
-                                     training, repeats if groups else 0, bool(share_known), bool(comments), instructions, consent, seed=seed)
+                methods = [Method(n, REAL if n in reals else SYNTHETIC) for n in folders] + [Method(s.name, SYNTHETIC) for s in sampled]
+                config = StudyConfig(id, title, protocol, organ, tuple(methods), groups or 1, training,
+                                     repeats if groups else 0, bool(share_known), bool(comments), instructions, consent, seed=seed)
+                folders |= {s.name: drawn for s in sampled}
                 if not groups:
                     config = dataclasses.replace(count_groups(config, folders), repeats=repeats)
-                create_study(store, config, folders)
+                if sampled:
+                    create_sampled_study(store, config, folders, sampled)
+                else:
+                    create_study(store, config, folders)
         except (ConfigError, StudyError) as error:
             return list_page(request, str(error), 422)
         return RedirectResponse(f"{HOME}/studies/{id}", 303)
@@ -174,6 +182,20 @@ def source(archive: UploadFile | None, folder: str, space: Path) -> dict[str, Pa
     if not folder.strip() or not Path(folder.strip()).is_dir():
         raise ConfigError(["choose a ZIP file, or name a folder on the server that exists."])
     return {f.name: f for f in sorted(Path(folder.strip()).iterdir()) if f.is_dir() and not f.name.startswith(".")}
+
+
+def take_masks(folders: dict[str, Path], name: str, needed: bool) -> Path | None:
+    """Remove the folder of masks from ``folders`` and return it; None where nothing is sampled.
+
+    Raises:
+        ConfigError: it is needed and not there, or named without need.
+    """
+    if needed and name not in folders:
+        raise ConfigError([f"sampling needs masks: there is no folder {name!r} beside the methods' folders." if name else
+                           "sampling needs masks: name their folder beside the methods' folders."])
+    if name and not needed:
+        raise ConfigError(["a folder of masks is named, but no method to sample."])
+    return folders.pop(name) if needed else None
 
 
 def download(data: bytes, kind: str, name: str) -> Response:
