@@ -14,6 +14,7 @@ from siamese.study.create import count_groups, create_study
 from siamese.study.export import answers_csv, answers_json, read_answers
 from siamese.study.load import import_study
 from siamese.study.results import read_results
+from siamese.study.space import origin
 from siamese.study.store import StudyError, StudyStore
 from siamese.study.web.archive import unpack
 from siamese.study.web.auth import COOKIE, SESSION_SECONDS, Administrator, ForgedRequestError, NotLoggedInError, TooManyAttemptsError
@@ -80,12 +81,12 @@ def install_admin(app: FastAPI, store: StudyStore, folder: Path) -> None:
 
     def list_page(request: Request, message: str | None = None, status: int = 200) -> Response:
         return page("studies.html", "Studies", status, csrf_of(request), message, studies=store.studies(), consent=DEFAULT_CONSENT,
-                    most=LARGEST_UPLOAD // 2**20)
+                    most=LARGEST_UPLOAD // 2**20, copy=store.durability.report() if store.durability else None)
 
     def study_page(request: Request, study: str, links: list = ()) -> Response:
         found = store.study(study)
         return page("study.html", found.config.title, 200, csrf_of(request), study=found, raters=store.progress(study), links=links,
-                    withdrawals=store.withdrawals(study), origin=f"{request.url.scheme}://{request.url.netloc}")
+                    withdrawals=store.withdrawals(study), warning=store.warning(), origin=origin() or f"{request.url.scheme}://{request.url.netloc}")
 
     @read.get("")
     def studies(request: Request) -> Response:
@@ -139,8 +140,8 @@ def install_admin(app: FastAPI, store: StudyStore, folder: Path) -> None:
         return RedirectResponse(f"{HOME}/studies/{study.config.id}/results", 303)
 
     @change.post("/studies/{study}/open")
-    def open_study(study: str) -> Response:
-        store.open(study)
+    def open_study(study: str, accept_loss: Text = "") -> Response:
+        store.open(study, bool(accept_loss))
         return RedirectResponse(f"{HOME}/studies/{study}", 303)
 
     @change.post("/studies/{study}/close")

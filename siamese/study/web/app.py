@@ -6,6 +6,7 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from siamese.study.database import Database
+from siamese.study.durability import Durability, dataset_options
 from siamese.study.places import data_directory, database_url
 from siamese.study.session import RaterSessions
 from siamese.study.store import StudyStore
@@ -20,7 +21,8 @@ def open_store(folder: Path, url: str | None = None) -> StudyStore:
     Raises:
         PlaceError, StorageError: it cannot be opened.
     """
-    return StudyStore(Database(database_url(folder, url)))
+    options, database = dataset_options(), Database(database_url(folder, url))
+    return StudyStore(database, Durability(folder, database.sqlite, options))
 
 
 def add_study_routes(app: FastAPI, store: StudyStore, folder: Path) -> None:
