@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, insert, select, text
+from sqlalchemy import Connection, Select, Table, insert, select
 from sqlalchemy.exc import StatementError
 
 from siamese.study.database import Database, StorageError
@@ -43,9 +43,7 @@ def query(table: Table, study: str) -> Select:
 
 def dump(database: Database, study: str) -> dict[str, bytes]:
     """The study's tables at one moment: a file's bytes by its name."""
-    with database.read() as connection:
-        if not database.sqlite:  # where each query would see the newest, an answer could be read without its rater
-            connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+    with database.read(one_moment=True) as connection:  # else an answer could be read without its rater
         return {file_name(table): "".join(json.dumps(dict(row)) + "\n"
                                           for row in connection.execute(query(table, study)).mappings()).encode("utf-8") for table in TABLES}
 

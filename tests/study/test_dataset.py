@@ -2,28 +2,34 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 import time
 import zipfile
 from functools import partial
 
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
 from huggingface_hub import HfApi
 from sqlalchemy import delete, select, update
 
+from siamese.study import snapshot
 from siamese.study.__main__ import main
 from siamese.study.database import Database, StorageError
 from siamese.study.dataset import DatasetCopy, DatasetError, start_copy
 from siamese.study.durability import DatasetOptions
 from siamese.study.export import answers_csv, answers_json, read_answers
 from siamese.study.load import import_study
-from siamese.study.schema import answers, images, metadata
+from siamese.study.schema import answers, images, items, metadata, presentations, raters, studies, withdrawals
 from siamese.study.session import RaterSessions, WithdrawnError
 from siamese.study.snapshot import TABLES, dump, dump_images, restore
 from siamese.study.store import StudyStore
 from siamese.study.web.app import study_app
 from tests.study.hub import REPOSITORY, TOKEN, Hub, serve_hub
 from tests.study.phantom_study import answer_all, judge, make_study
+from tests.study.servers import any_database, postgres  # noqa: F401 (fixtures)
 
 NEVER = 1440.0
 
@@ -264,6 +270,37 @@ def test_damaged_files_are_refused_whole(tmp_path, file, old, new, message):
     assert restore(other.database, folder) and state(other) == state(store)
 
 
+def test_both_databases_are_copied_as_of_one_moment(tmp_path, any_database, monkeypatch):  # noqa: F811
+    store, study = make_study(tmp_path, any_database)
+    sessions, one = RaterSessions(store), store.invite("phantoms", ["A"])[0]
+    sessions.register(one.token, "owl", "x", True)
+    answer_all(sessions, one.token, study.config)
+    before, query = state(store), snapshot.query
+
+    def meanwhile(table, name):
+        if table is answers:  # the raters are read, their answers not yet
+            store.withdraw(one.rater)
+        return query(table, name)
+
+    monkeypatch.setattr(snapshot, "query", meanwhile)
+    monkeypatch.setattr(store.database, "forget_log", lambda: None)  # would wait for this reader
+    assert state(store) == before
+    monkeypatch.setattr(snapshot, "query", query)
+    assert len(state(store)["withdrawals.jsonl"].splitlines()) == 1 and not state(store)["answers.jsonl"]
+    folder = tmp_path / "files" / "phantoms"
+    folder.mkdir(parents=True)
+    for name, data in before.items():
+        (folder / name).write_bytes(data)
+    dump_images(store.database, "phantoms", folder / "images.zip")
+    with store.database.write() as connection:
+        for table in (withdrawals, answers, presentations, raters, images, items, studies):
+            connection.execute(delete(table))
+    assert restore(store.database, folder) and not restore(store.database, folder)
+    sessions.withdraw(one.token)  # its numbers are the database's own: more rows can follow
+    assert RaterSessions(store).store.withdrawals("phantoms")[0].answers_deleted == study.config.rated
+    store.database.close()
+
+
 def test_every_table_is_copied():
     assert {*TABLES, images} == set(metadata.tables.values())
 
@@ -293,6 +330,26 @@ def test_server_restores_pushes_and_pushes_at_its_end(tmp_path, hub, monkeypatch
         assert client.get(f"{path}/api/state").json()["step"]["task"]["number"] == 2
         answer(client)
     assert len(hub.rows("phantoms", "answers")) == 2  # by the push at the end
+
+
+def test_the_signal_to_end_leaves_nothing_behind(tmp_path, hub):
+    (tmp_path / "a").mkdir()
+    store, _ = make_study(tmp_path / "a")
+    path = store.invite("phantoms", ["A"])[0].path
+    variables = {"SIAMESE_STUDY_DATASET": REPOSITORY, "SIAMESE_STUDY_PUSH_MINUTES": "1440", "HF_TOKEN": TOKEN, "HF_ENDPOINT": hub.address,
+                 "SIAMESE_ADMIN_PASSWORD": "p", "PYTHONPATH": os.getcwd()}
+    command = [sys.executable, "-m", "siamese.study", "serve", "--port", "0", "--data", str(tmp_path / "a")]
+    with subprocess.Popen(command, env=os.environ | variables, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            address = server.stdout.readline().split()[-1].removesuffix("/study/admin")
+            wait_for(lambda: "studies/phantoms/raters.jsonl" in hub.files)
+            reply = httpx2.post(f"{address}{path}/api/register", json={"pseudonym": "owl", "role": "x", "consent": True})
+            assert reply.status_code == 200 and hub.rows("phantoms", "raters")[0]["pseudonym"] is None
+            server.terminate()
+            server.wait(30)
+        finally:
+            server.kill()
+    assert hub.rows("phantoms", "raters")[0]["pseudonym"] == "owl"
 
 
 @pytest.mark.parametrize("values, message", [
