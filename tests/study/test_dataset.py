@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from fastapi.testclient import TestClient
 from huggingface_hub import HfApi
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select
 
 from siamese.study import snapshot
 from siamese.study.__main__ import main
@@ -212,6 +212,19 @@ def test_two_servers_do_not_overwrite_each_other(tmp_path, hub, copies):
     assert len(hub.rows("phantoms", "raters")) == 2 and hub.files["README.md"] == b"a note by hand"
 
 
+def test_a_commit_in_between_is_not_overwritten(tmp_path, hub, copies, monkeypatch):
+    store, _ = make_study(tmp_path)
+    copy = begin(hub, store, tmp_path, copies)
+    store.invite("phantoms", ["A"])
+    with monkeypatch.context() as patch:
+        patch.setattr(copy, "_check_owner", lambda head: hub.commit(hub.files | {"README.md": b"by hand"}))
+        with pytest.raises(DatasetError, match="HTTP 412"):
+            copy.trigger().result()
+    assert hub.rows("phantoms", "raters") == []
+    copy.trigger().result()
+    assert len(hub.rows("phantoms", "raters")) == 1 and hub.files["README.md"] == b"by hand"
+
+
 def test_older_database_does_not_overwrite(tmp_path, hub, copies):
     store, study = make_study(tmp_path)
     sessions, made = RaterSessions(store), store.invite("phantoms", ["A", "B"])
@@ -246,7 +259,8 @@ def test_several_studies_and_an_imported_one(tmp_path, hub, copies):
 
 
 @pytest.mark.parametrize("file, old, new, message", [
-    ("studies.jsonl", b'"organ\\":\\"polyp', b'"organ\\":\\"other', "no longer has the hash"), ("items.jsonl", b'"method": "Ours"', b'"method": "Theirs"', "their hash differs"),
+    ("studies.jsonl", b'"organ\\":\\"polyp', b'"organ\\":\\"other', "no longer has the hash"),
+    ("items.jsonl", b'"method": "Ours"', b'"method": "Theirs"', "their hash differs"),
     ("raters.jsonl", b'"label": ', b'"lable": ', "not the columns"), ("answers.jsonl", b"{", b"[", "cannot be read"),
     ("presentations.jsonl", b'"position": 0', b'"position": 1', "contradict each other"), ("images.zip", b"PK", b"pk", "cannot be read")])
 def test_damaged_files_are_refused_whole(tmp_path, file, old, new, message):

@@ -40,7 +40,7 @@ def page_of(folder) -> tuple[TestClient, str]:
     store, _ = make_study(folder)
     store.close("phantoms")
     store.database.close()
-    client = TestClient(study_app(folder), follow_redirects=False)
+    client = TestClient(study_app(folder), base_url="https://testserver", follow_redirects=False)
     return client, log_in(client)
 
 
@@ -120,7 +120,7 @@ def test_links_and_proxies_of_a_space(tmp_path, on_space, monkeypatch):
     monkeypatch.setenv("SPACE_HOST", "clinic-studio.example")
     client, csrf = page_of(tmp_path)
     page = client.post("/study/admin/studies/phantoms/invite", data={"csrf": csrf, "labels": "A"}).text
-    assert re.search(r"https://clinic-studio\.example/rate/[\w-]+", page) and "http://testserver/rate" not in page
+    assert re.search(r"https://clinic-studio\.example/rate/[\w-]+", page) and "testserver/rate" not in page
     assert space.trusted_proxies() == "127.0.0.1,10.0.0.0/8"
     monkeypatch.delenv("SPACE_ID")
     assert space.trusted_proxies() == "127.0.0.1"
