@@ -96,7 +96,8 @@ def test_forged_states_are_refused(app, browser, provider, monkeypatch, spoil):
         browser.cookies.clear()
         browser.cookies.set(STATE, "x.y.z", domain=HOST, path="/study/admin/login")
     elif spoil == "late":
-        now = time.time
+        now, victim = time.time, open_browser(app)
+        victim.headers["Cookie"] = f"{STATE}={browser.cookies[STATE]}"  # which the browser itself would have thrown away
         monkeypatch.setattr("itsdangerous.timed.time.time", lambda: now() + 601)
     else:
         assert victim.get(back).status_code == 200
