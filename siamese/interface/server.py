@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+import signal
 import socket
 import threading
 import time
@@ -12,14 +13,14 @@ from pathlib import Path
 import gradio as gr
 import uvicorn
 from fastapi import FastAPI
-from platformdirs import user_data_path
 
 from siamese.collection import Collections
 from siamese.interface.page import build_page
 from siamese.interface.style import CSS, FAVICON, HEAD, theme
 from siamese.interface.worker import ModelWorker
 from siamese.library import find_models
-from siamese.study.places import data_directory
+from siamese.study.places import data_directory, default_folder
+from siamese.study.space import trusted_proxies
 from siamese.study.web.app import add_study_routes, open_store
 
 FIRST_PORT = 7860
@@ -31,12 +32,12 @@ LARGEST_UPLOAD = "25mb"
 
 
 def data_folder(chosen: Path | None) -> Path:
-    """Where collections and batches live: ``chosen``, or the user's data folder of this platform.
+    """Where collections and batches live: ``chosen``, or the user's data folder of this platform, or a Space's persistent volume.
 
     Raises:
         ValueError: it is inside the working directory, whose files Gradio may serve to anyone.
     """
-    folder = (chosen or user_data_path("siamese-studio", appauthor=False)).expanduser().resolve()
+    folder = (chosen or default_folder()).expanduser().resolve()
     if folder.is_relative_to(Path.cwd().resolve()):
         raise ValueError(f"{folder} is inside the working directory, which the server can serve; choose a --data folder elsewhere.")
     folder.mkdir(parents=True, exist_ok=True)
@@ -80,7 +81,7 @@ class Studio:
         gr.mount_gradio_app(app, page, "/", footer_links=[], ssr_mode=False, show_error=True, theme=theme(), css=CSS, head=HEAD,
                             favicon_path=str(FAVICON), max_file_size=LARGEST_UPLOAD)
         # Behind a proxy, as on a Space, the address that visitors see is the proxy's.
-        self._server = uvicorn.Server(uvicorn.Config(app, log_level="warning", proxy_headers=True, forwarded_allow_ips="127.0.0.1",
+        self._server = uvicorn.Server(uvicorn.Config(app, log_level="warning", proxy_headers=True, forwarded_allow_ips=trusted_proxies(),
                                                      timeout_graceful_shutdown=1))
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, name="server", daemon=True)
         self._thread.start()
@@ -117,7 +118,8 @@ def _listen(host: str, port: int | None) -> socket.socket:
 
 
 def serve(model: str, models: Path | None, data: Path | None, host: str, port: int) -> None:
-    """Serve until interrupted. See app.py for the arguments."""
+    """Serve until interrupted, by Ctrl-C or by the signal to end. See app.py for the arguments."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a host's restart leaves time for what is written at the end
     studio = Studio(ModelWorker(find_models(model, models)), data_folder(data), host, port)
     print(f"Siamese-Diffusion Studio is at {studio.address}", flush=True)
     try:

@@ -26,6 +26,7 @@ from siamese.study.places import PlaceError, data_directory
 from siamese.study.results import read_results
 from siamese.study.sampled import Report as SamplingReport
 from siamese.study.sampled import create_sampled_study, parse_all
+from siamese.study.space import trusted_proxies
 from siamese.study.store import StudyError, StudyStore
 from siamese.study.web.app import open_store, study_app
 from siamese.study.web.pages import report_html
@@ -94,6 +95,8 @@ class Create:
     """Chooses the groups, and the noise of sampled images."""
     draft: bool = False
     """Do not open the study to raters yet."""
+    accept_loss: bool = False
+    """Open it although storage may not last, as on a Space without a volume."""
     place: Annotated[Place, tyro.conf.arg(name="")] = field(default_factory=Place)
 
     def run(self) -> None:
@@ -123,10 +126,12 @@ class Create:
             values = count_groups(config, folders).to_dict() | {"repeats": self.repeats, "methods": config.methods}
             config = StudyConfig(**values)
         store = self.place.store()
+        if not self.draft:
+            store.check_loss(self.accept_loss)  # before minutes of work
         study = (create_sampled_study(store, config, folders, sampled, self.prompt, sampling_report()) if sampled
                  else create_study(store, config, folders))
         if not self.draft:
-            store.open(config.id)
+            store.open(config.id, self.accept_loss)
         print(f"{config.id}: {config.groups} groups of {len(config.methods)} methods, {config.rated} items a rater"
               f"{f' after {config.training} for practice' if config.training else ''}. Configuration {study.config_hash[:12]}.\n"
               f"Next: python -m siamese.study invite {config.id} \"Dr A\" \"Dr B\"")
@@ -207,7 +212,8 @@ def serve_on(app: FastAPI, listener: socket.socket, message: str) -> None:
     listener.listen(512)
     print(message, flush=True)
     # Requests are not logged: their addresses hold the raters' links.
-    uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)).run(sockets=[listener])
+    uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False,
+                                  forwarded_allow_ips=trusted_proxies())).run(sockets=[listener])
 
 
 @dataclass(frozen=True)
@@ -312,11 +318,13 @@ class Open:
 
     study: tyro.conf.Positional[str]
     """The study's id."""
+    accept_loss: bool = False
+    """Open it although storage may not last, as on a Space without a volume."""
     place: Annotated[Place, tyro.conf.arg(name="")] = field(default_factory=Place)
 
     def run(self) -> None:
         """Open it."""
-        self.place.store().open(self.study)
+        self.place.store().open(self.study, self.accept_loss)
         print(f"{self.study}: open")
 
 

@@ -72,13 +72,17 @@ class Database:
         cursor.close()
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
-        """A transaction that only reads: one moment's state throughout.
+    def read(self, one_moment: bool = False) -> Iterator[Connection]:
+        """A transaction that only reads.
+
+        Args:
+            one_moment: whether all its queries see the state of one moment; SQLite's always do.
 
         Raises:
             StorageError: see the class.
         """
-        with named_errors(), self.engine.connect() as connection:
+        options = {"isolation_level": "REPEATABLE READ"} if one_moment and not self.sqlite else {}
+        with named_errors(), self.engine.connect().execution_options(**options) as connection:
             yield connection
 
     @contextmanager

@@ -103,9 +103,11 @@ def import_study(store: StudyStore, text: str | bytes) -> Study:
             for one, row in zip(given.answers, planned.answers, strict=True):
                 earlier = None if one.supersedes is None else stored[one.supersedes]
                 stored[one.number] = connection.execute(insert(answers).values(row | {"supersedes": earlier})).inserted_primary_key[0]
-            return find_study(connection, config.id)
+            made = find_study(connection, config.id)
     except IntegrityError as error:
         raise ImportRefusedError(f"there is a study {config.id!r} already; import into another database.") from error
+    store.changed()
+    return made
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import platformdirs
 
+from siamese.study.space import volume
+
 DATA_VARIABLE = "SIAMESE_STUDY_DATA"
 """Environment variable with the data directory."""
 DATABASE_VARIABLE = "SIAMESE_STUDY_DATABASE"
@@ -17,16 +19,22 @@ class PlaceError(RuntimeError):
     """The data directory cannot be used; the message says what to do."""
 
 
+def default_folder() -> Path:
+    """Where data lives that no folder is named for: the persistent volume on a Space that has one, else the platform's place for data."""
+    mounted = volume()
+    return mounted / "siamese-studio" if mounted else platformdirs.user_data_path("siamese-studio", appauthor=False)
+
+
 def data_directory(given: str | Path | None = None) -> Path:
     """The data directory, made where it is missing, readable by its owner only.
 
     Args:
-        given: a folder; the environment variable ``SIAMESE_STUDY_DATA`` where None; without it the platform's place for data.
+        given: a folder; the environment variable ``SIAMESE_STUDY_DATA`` where None; without it see ``default_folder``.
 
     Raises:
         PlaceError: it lies in the working directory or in this repository, where a page might serve it, or cannot be written.
     """
-    chosen = given or os.environ.get(DATA_VARIABLE) or platformdirs.user_data_path("siamese-studio", appauthor=False) / "studies"
+    chosen = given or os.environ.get(DATA_VARIABLE) or default_folder() / "studies"
     folder = Path(chosen).expanduser().resolve()
     for served in (Path.cwd().resolve(), Path(__file__).resolve().parents[2]):
         if folder == served or served in folder.parents:

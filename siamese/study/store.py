@@ -4,7 +4,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from siamese.study.config import ConfigError, StudyConfig
 from siamese.study.database import Database, StorageError
+from siamese.study.durability import Durability
 from siamese.study.schema import answers, images, items, presentations, raters, studies, withdrawals
 
 RATER, ADMINISTRATOR = "rater", "administrator"
@@ -150,10 +151,17 @@ def content_hash(contents: Sequence[NewItem]) -> str:
 
 
 class StudyStore:
-    """Studies in ``database``. Safe to use from several threads."""
+    """Studies in ``database``. Safe to use from several threads.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        durability: whether answers last there; None where that is not asked.
+    """
+
+    def __init__(self, database: Database, durability: Durability | None = None) -> None:
         self.database = database
+        self.durability = durability
+        self.changed: Callable[[], object] = lambda: None
+        """Is called after each change here that is committed: a copy elsewhere should not wait for it."""
 
     def add(self, config: StudyConfig, contents: Sequence[NewItem]) -> Study:
         """Store a study with all its images, as a draft. ``siamese.study.create`` makes ``contents``.
@@ -173,9 +181,11 @@ class StudyStore:
                                                    for id, i in new])
                 for id, item in new:
                     connection.execute(insert(images).values(item_id=id, data=item.png))
-                return find_study(connection, config.id)
+                made = find_study(connection, config.id)
         except IntegrityError as error:
             raise StudyError(f"there is a study {config.id!r} already; choose another id.") from error
+        self.changed()
+        return made
 
     @staticmethod
     def _check(config: StudyConfig, contents: Sequence[NewItem]) -> None:
@@ -221,14 +231,27 @@ class StudyStore:
             if fixed:
                 raise StudyError(f"{', '.join(fixed)} cannot change once the images are made; create another study.")
             connection.execute(update(studies).where(studies.c.id == config.id).values(config=config.canonical(), config_hash=config.hash()))
-            return find_study(connection, config.id)
+            changed = find_study(connection, config.id)
+        self.changed()
+        return changed
+
+    def warning(self) -> str | None:
+        """What could be lost where storage may not last; None where it does."""
+        return self.durability.warning() if self.durability else None
+
+    def check_loss(self, accepted: bool) -> None:
+        """Raise a StudyError where answers could be lost and that is not ``accepted``."""
+        warning = self.warning()
+        if warning and not accepted:
+            raise StudyError(f"the study was not opened. {warning} To open it all the same, accept that (on the command line: --accept-loss).")
 
     def open(self, study: str, accept_loss: bool = False) -> None:
         """Let raters begin, or begin again after ``close``. ``accept_loss`` records that storage may not last and that this is accepted.
 
         Raises:
-            StudyError: the study was imported and has no images.
+            StudyError: the study was imported and has no images, or answers could be lost and that is not accepted.
         """
+        self.check_loss(accept_loss)
         with self.database.write() as connection:
             found, now = find_study(connection, study), time.time()
             pictures = select(func.count()).select_from(items.join(images, images.c.item_id == items.c.id)).where(items.c.study_id == study)
@@ -236,12 +259,14 @@ class StudyStore:
                 raise StudyError("the study has no images: it was imported for its results. Raters cannot begin.")
             values = dict(opened_at=found.opened_at or now, closed_at=None) | (dict(loss_accepted_at=now) if accept_loss else {})
             connection.execute(update(studies).where(studies.c.id == study).values(values))
+        self.changed()
 
     def close(self, study: str) -> None:
         """Take no more answers. Links keep working for withdrawal."""
         with self.database.write() as connection:
             find_study(connection, study)
             connection.execute(update(studies).where(studies.c.id == study).values(closed_at=time.time()))
+        self.changed()
 
     def invite(self, study: str, labels: Sequence[str]) -> list[Invitation]:
         """A personal link for each of ``labels`` (the administrator's notes; raters do not see them).
@@ -258,6 +283,7 @@ class StudyStore:
             for one in made:
                 connection.execute(insert(raters).values(id=one.rater, study_id=study, label=one.label, token_hash=hash_token(one.token),
                                                          order_seed=secrets.randbits(63), created_at=time.time()))
+        self.changed()
         return made
 
     def progress(self, study: str) -> list[Progress]:
@@ -285,6 +311,7 @@ class StudyStore:
         with self.database.write() as connection:
             if not connection.execute(update(raters).where(raters.c.id == rater).values(values)).rowcount:
                 raise NoSuchStudyError("there is no such rater.")
+        self.changed()
 
     def withdraw(self, rater: str, requested_by: str = ADMINISTRATOR) -> int:
         """Delete everything of a rater and note that it was done; the number of answers deleted.
@@ -303,6 +330,7 @@ class StudyStore:
                                                           answers_deleted=count, requested_by=requested_by))
         if self.database.sqlite:
             self.database.forget_log()
+        self.changed()
         return count
 
     def withdrawals(self, study: str) -> list[Withdrawal]:

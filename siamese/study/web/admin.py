@@ -15,34 +15,46 @@ from siamese.study.export import answers_csv, answers_json, read_answers
 from siamese.study.load import import_study
 from siamese.study.results import read_results
 from siamese.study.sampled import create_sampled_study, parse_all
+from siamese.study.space import origin
 from siamese.study.store import StudyError, StudyStore
 from siamese.study.web.archive import unpack
 from siamese.study.web.auth import COOKIE, SESSION_SECONDS, Administrator, ForgedRequestError, NotLoggedInError, TooManyAttemptsError
-from siamese.study.web.gate import HOME, LARGEST_UPLOAD, Gate
+from siamese.study.web.gate import CALLBACK, HOME, LARGEST_UPLOAD, LOGIN, Gate
+from siamese.study.web.oauth import STATE_COOKIE, STATE_SECONDS, HuggingFaceLogin, NotAnAdministratorError, ProviderError, oauth_settings
 from siamese.study.web.pages import report_html, results_values, templates
 from siamese.study.web.security import install_errors, refusal
 
 Text = Annotated[str, Form(max_length=20_000)]
+REFUSED = {NotLoggedInError: 401, ForgedRequestError: 403, NotAnAdministratorError: 403, TooManyAttemptsError: 429, ProviderError: 502}
+"""HTTP status of what is answered with the page to log in."""
 
 
 def install_admin(app: FastAPI, store: StudyStore, folder: Path) -> None:
-    """Put the administrator's pages on ``app``; ``folder`` keeps the password's hash."""
-    administrator, pages = Administrator(folder), templates()
+    """Put the administrator's pages on ``app``; ``folder`` keeps the password's hash.
+
+    Raises:
+        PlaceError: the environment names users, and something for their log-in is missing.
+    """
+    settings, pages = oauth_settings(CALLBACK), templates()
+    administrator = Administrator(folder, users=settings.users if settings else ())
+    by_hub = HuggingFaceLogin(settings, administrator.key) if settings else None
 
     def page(name: str, title: str, status: int = 200, csrf: str | None = None, message: str | None = None, **values: Any) -> HTMLResponse:
         return HTMLResponse(pages.get_template(name).render(title=title, csrf=csrf, message=message, **values), status)
 
+    def login_form(status: int = 200, message: str | None = None) -> HTMLResponse:
+        return page("login.html", "Log in", status, message=message, password=administrator.has_password, huggingface=by_hub is not None)
+
     async def login_again(request: Request, error: Exception) -> Response:
-        status = 429 if isinstance(error, TooManyAttemptsError) else 403 if isinstance(error, ForgedRequestError) else 401
-        return page("login.html", "Log in", status, message=str(error))
+        return login_form(REFUSED[type(error)], str(error))
 
     def told(request: Request, error: Exception, status: int) -> Response:
         return page("message.html", "This was not done", status, message=getattr(error, "detail", None) or str(error))
 
     def at_the_gate(request: Request, error: Exception) -> Response:
-        return page("login.html", "Log in", 401, message=str(error)) if isinstance(error, NotLoggedInError) else refusal(request, error, told)
+        return login_form(401, str(error)) if isinstance(error, NotLoggedInError) else refusal(request, error, told)
 
-    for kind in (NotLoggedInError, ForgedRequestError, TooManyAttemptsError):
+    for kind in REFUSED:
         app.add_exception_handler(kind, login_again)
     install_errors(app, told)
     app.add_middleware(Gate, administrator=administrator, refuse=at_the_gate)
@@ -58,16 +70,43 @@ def install_admin(app: FastAPI, store: StudyStore, folder: Path) -> None:
     read = APIRouter(prefix=HOME, include_in_schema=False, dependencies=[Depends(logged_in)])
     change = APIRouter(prefix=HOME, include_in_schema=False, dependencies=[Depends(allowed)])
 
+    def encrypted(request: Request) -> bool:
+        return request.url.scheme == "https" or origin() is not None
+
+    def let_in(request: Request, response: Response, cookie: str) -> Response:
+        response.set_cookie(COOKIE, cookie, max_age=SESSION_SECONDS, httponly=True, samesite="strict", path="/study", secure=encrypted(request))
+        return response
+
+    def address_of(request: Request) -> str:
+        return request.client.host if request.client else ""
+
     @public.get("/login")
     def login_page() -> Response:
-        return page("login.html", "Log in")
+        return login_form()
 
     @public.post("/login")
     def login(request: Request, password: Annotated[str, Form(max_length=2000)]) -> Response:
-        cookie = administrator.log_in(password, request.client.host if request.client else "")
-        response = RedirectResponse(HOME, 303)
-        response.set_cookie(COOKIE, cookie, max_age=SESSION_SECONDS, httponly=True, samesite="strict", path="/study",
-                            secure=request.url.scheme == "https")
+        return let_in(request, RedirectResponse(HOME, 303), administrator.log_in(password, address_of(request)))
+
+    def hub_login() -> HuggingFaceLogin:
+        if by_hub is None:
+            raise NotLoggedInError("log-in by Hugging Face is not set up here; use the password.")
+        return by_hub
+
+    @public.get("/login/huggingface")
+    def to_the_hub(request: Request) -> Response:
+        address, cookie = hub_login().begin()
+        response = RedirectResponse(address, 303)
+        # Not strict: the browser comes back from another site.
+        response.set_cookie(STATE_COOKIE, cookie, max_age=STATE_SECONDS, httponly=True, samesite="lax", path=LOGIN, secure=encrypted(request))
+        return response
+
+    @public.get("/login/huggingface/callback")
+    def from_the_hub(request: Request) -> Response:
+        hub_login().finish(request.query_params, request.cookies.get(STATE_COOKIE), address_of(request))
+        # A page and no redirect: the browser would not send the strict cookie where another site sent it.
+        response = let_in(request, page("welcome.html", "Logged in"), administrator.new_session())
+        response.delete_cookie(STATE_COOKIE, path=LOGIN)
         return response
 
     @change.post("/logout")
@@ -81,12 +120,12 @@ def install_admin(app: FastAPI, store: StudyStore, folder: Path) -> None:
 
     def list_page(request: Request, message: str | None = None, status: int = 200) -> Response:
         return page("studies.html", "Studies", status, csrf_of(request), message, studies=store.studies(), consent=DEFAULT_CONSENT,
-                    most=LARGEST_UPLOAD // 2**20)
+                    most=LARGEST_UPLOAD // 2**20, copy=store.durability.report() if store.durability else None)
 
     def study_page(request: Request, study: str, links: list = ()) -> Response:
         found = store.study(study)
         return page("study.html", found.config.title, 200, csrf_of(request), study=found, raters=store.progress(study), links=links,
-                    withdrawals=store.withdrawals(study), origin=f"{request.url.scheme}://{request.url.netloc}")
+                    withdrawals=store.withdrawals(study), warning=store.warning(), origin=origin() or f"{request.url.scheme}://{request.url.netloc}")
 
     @read.get("")
     def studies(request: Request) -> Response:
@@ -147,8 +186,8 @@ def install_admin(app: FastAPI, store: StudyStore, folder: Path) -> None:
         return RedirectResponse(f"{HOME}/studies/{study.config.id}/results", 303)
 
     @change.post("/studies/{study}/open")
-    def open_study(study: str) -> Response:
-        store.open(study)
+    def open_study(study: str, accept_loss: Text = "") -> Response:
+        store.open(study, bool(accept_loss))
         return RedirectResponse(f"{HOME}/studies/{study}", 303)
 
     @change.post("/studies/{study}/close")

@@ -1,11 +1,15 @@
 """The study's routes on a FastAPI application: alone, or beside the Gradio page."""
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from siamese.study.database import Database
+from siamese.study.durability import Durability, dataset_options
 from siamese.study.places import data_directory, database_url
 from siamese.study.session import RaterSessions
 from siamese.study.store import StudyStore
@@ -20,14 +24,38 @@ def open_store(folder: Path, url: str | None = None) -> StudyStore:
     Raises:
         PlaceError, StorageError: it cannot be opened.
     """
-    return StudyStore(Database(database_url(folder, url)))
+    options, database = dataset_options(), Database(database_url(folder, url))
+    return StudyStore(database, Durability(folder, database.sqlite, options))
 
 
 def add_study_routes(app: FastAPI, store: StudyStore, folder: Path) -> None:
-    """Put the study's routes on ``app``; before a page that is mounted at the root. ``folder`` is the data directory."""
+    """Put the study's routes on ``app``; before a page that is mounted at the root. ``folder`` is the data directory.
+
+    Where the environment names a dataset repository, studies are restored from it first, and copied there until ``app`` shuts down.
+
+    Raises:
+        PlaceError, StorageError: what the environment asks for cannot be had.
+    """
+    if store.durability and store.durability.options:
+        app.include_router(copying(store, folder))
     app.include_router(rater_router(RaterSessions(store)))
     install_admin(app, store, folder)
     app.add_middleware(StudyHeaders)  # last, so that it stands before the gate: refusals have the headers too
+
+
+def copying(store: StudyStore, folder: Path) -> APIRouter:
+    """Begin to copy ``store`` to its dataset repository; the router, which has no routes, pushes a last time at the shutdown."""
+    from siamese.study.dataset import start_copy  # the hub's client takes a second to import, which only this needs
+
+    copy = start_copy(store, folder, store.durability.options)
+    store.durability.copy, store.changed = copy, copy.trigger
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(copy.close)
+
+    return APIRouter(lifespan=lifespan)
 
 
 def study_app(data: str | Path | None = None, url: str | None = None) -> FastAPI:

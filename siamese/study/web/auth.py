@@ -8,7 +8,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
@@ -31,7 +31,7 @@ class ForgedRequestError(RuntimeError):
 
 
 class TooManyAttemptsError(RuntimeError):
-    """Too many wrong passwords; wait."""
+    """Too many log-ins failed; wait."""
 
 
 def hash_password(password: str) -> str:
@@ -58,6 +58,33 @@ def private_file(file: Path, make: Callable[[], str]) -> tuple[str, bool]:
     return text, True
 
 
+class Attempts:
+    """Counts failed attempts to log in, of ``what``, by address and all together. Safe to use from several threads."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._failed: list[tuple[float, str]] = []
+        self._lock = threading.Lock()
+
+    def begin(self, address: str) -> None:
+        """Count an attempt as failed until it is forgiven: many at once are no way round.
+
+        Raises:
+            TooManyAttemptsError: too many failed within a quarter of an hour.
+        """
+        now = time.monotonic()
+        with self._lock:
+            self._failed = [f for f in self._failed if now - f[0] < WINDOW_SECONDS]
+            if len(self._failed) >= MOST_BY_ALL or sum(a == address for _, a in self._failed) >= MOST_BY_ONE:
+                raise TooManyAttemptsError(f"too many {self._what}; wait {WINDOW_SECONDS // 60} minutes.")
+            self._failed.append((now, address))
+
+    def forgive(self, address: str) -> None:
+        """Forget the failures of an address, which has logged in."""
+        with self._lock:
+            self._failed = [f for f in self._failed if f[1] != address]
+
+
 class Administrator:
     """Log-in with one password.
 
@@ -65,42 +92,48 @@ class Administrator:
         folder: data directory; holds the password's hash and the cookies' key. The environment variable
             ``SIAMESE_ADMIN_PASSWORD`` goes before the stored password.
         announce: is told a password that was made here, once.
+        users: who logs in elsewhere (see ``oauth``). With them there is a password only where the variable gives one.
     """
 
-    def __init__(self, folder: Path, announce: Callable[[str], None] = print) -> None:
+    def __init__(self, folder: Path, announce: Callable[[str], None] = print, users: Sequence[str] = ()) -> None:
         given = os.environ.get(PASSWORD_VARIABLE)
+        self._hash: str | None = None
         if given:
             self._hash = hash_password(given)
-        else:
+        elif not users:
             made = secrets.token_urlsafe(15)
             self._hash, new = private_file(folder / "admin-password", lambda: hash_password(made))
             if new:
                 announce(f"Password of the rating studies' administrator: {made}\n(shown once; delete {folder / 'admin-password'} for a new one)")
         key, _ = private_file(folder / "cookie-key", lambda: secrets.token_hex(32))
-        # The password is part of the key: a new one ends all sessions.
-        self._key = hashlib.sha256(f"{key} {given or self._hash}".encode("utf-8")).digest()
-        self._sign = URLSafeTimedSerializer(self._key, salt="siamese-study-admin")
-        self._failed: list[tuple[float, str]] = []
-        self._lock = threading.Lock()
+        # Password and users are part of the key: other ones end all sessions.
+        self.key = hashlib.sha256(" ".join((key, given or self._hash or "", *users)).encode("utf-8")).digest()
+        self._sign = URLSafeTimedSerializer(self.key, salt="siamese-study-admin")
+        self._attempts = Attempts("wrong passwords")
+
+    @property
+    def has_password(self) -> bool:
+        """Whether anybody can log in by password."""
+        return self._hash is not None
+
+    def new_session(self) -> str:
+        """A session for the cookie of somebody who has shown who they are."""
+        return self._sign.dumps(secrets.token_hex(16))
 
     def log_in(self, password: str, address: str) -> str:
         """A session for the cookie.
 
         Raises:
             TooManyAttemptsError: the password was not looked at.
-            NotLoggedInError: it is wrong.
+            NotLoggedInError: it is wrong, or there is none.
         """
-        now = time.monotonic()
-        with self._lock:
-            self._failed = [f for f in self._failed if now - f[0] < WINDOW_SECONDS]
-            if len(self._failed) >= MOST_BY_ALL or sum(a == address for _, a in self._failed) >= MOST_BY_ONE:
-                raise TooManyAttemptsError(f"too many wrong passwords; wait {WINDOW_SECONDS // 60} minutes.")
-            self._failed.append((now, address))  # counted before the slow hash: many at once are no way round
+        if self._hash is None:
+            raise NotLoggedInError("there is no password here; log in by Hugging Face.")
+        self._attempts.begin(address)
         if len(password) > 1000 or not matches(password, self._hash):
             raise NotLoggedInError("the password is wrong.")
-        with self._lock:
-            self._failed = [f for f in self._failed if f[1] != address]
-        return self._sign.dumps(secrets.token_hex(16))
+        self._attempts.forgive(address)
+        return self.new_session()
 
     def session(self, cookie: str | None) -> str:
         """The session of a cookie.
@@ -115,7 +148,7 @@ class Administrator:
 
     def csrf(self, session: str) -> str:
         """What the session's forms carry."""
-        return hmac.new(self._key, f"csrf {session}".encode("utf-8"), hashlib.sha256).hexdigest()
+        return hmac.new(self.key, f"csrf {session}".encode("utf-8"), hashlib.sha256).hexdigest()
 
     def check_csrf(self, session: str, token: str) -> None:
         """Raise a ForgedRequestError where ``token`` is not the session's."""

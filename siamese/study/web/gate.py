@@ -19,7 +19,9 @@ LARGEST_UPLOAD = 512 * 2**20
 LARGEST_FORM = 256 * 2**10
 LARGEST_ANSWER = 64 * 2**10
 """Bytes of a rater's request; the longest comment fits several times."""
-OPEN = (f"{HOME}/login",)
+LOGIN, OAUTH = f"{HOME}/login", f"{HOME}/login/huggingface"
+CALLBACK = f"{OAUTH}/callback"
+OPEN = (LOGIN, OAUTH, CALLBACK)
 UPLOADS = (f"{HOME}/create", f"{HOME}/import")
 
 

@@ -1,0 +1,38 @@
+"""What a Hugging Face Space says about itself by environment variables, and its conventions. Elsewhere none of it applies."""
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+SPACE_VARIABLE, HOST_VARIABLE = "SPACE_ID", "SPACE_HOST"
+VOLUME = Path("/data")
+"""Where a Space mounts a persistent volume; everything else is gone when it restarts."""
+LOOPBACK, PROXIES = "127.0.0.1", "10.0.0.0/8"
+"""Who may say whom a request is from: this machine, and on a Space its proxies, which are in a private network."""
+
+
+def on_space() -> bool:
+    """Whether this runs on a Space."""
+    return bool(os.environ.get(SPACE_VARIABLE))
+
+
+def volume() -> Path | None:
+    """The Space's persistent volume; None where there is none, it cannot be written, or this is no Space."""
+    return VOLUME if on_space() and os.path.ismount(VOLUME) and os.access(VOLUME, os.W_OK | os.X_OK) else None
+
+
+def lasts(folder: Path) -> bool:
+    """Whether files in ``folder`` are there after a restart."""
+    mounted = volume()
+    return not on_space() or (mounted is not None and folder.resolve().is_relative_to(mounted.resolve()))
+
+
+def origin() -> str | None:
+    """The Space's own address; None elsewhere. Requests come from its proxy, and do not always show that they were encrypted."""
+    host = os.environ.get(HOST_VARIABLE)
+    return f"https://{host}" if host else None
+
+
+def trusted_proxies() -> str:
+    """Addresses whose word about a request's origin counts, as uvicorn reads them. Attempts to log in are counted by that origin."""
+    return f"{LOOPBACK},{PROXIES}" if on_space() else LOOPBACK

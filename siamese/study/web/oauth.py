@@ -1,0 +1,170 @@
+"""Log-in of named users by Hugging Face: OAuth's authorization code flow with the variables that a Space has by ``hf_oauth: true``.
+
+Only the user's name is asked for; the provider's token is used once, for that, and not kept.
+"""
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode
+
+import httpx2
+from itsdangerous import BadSignature, URLSafeTimedSerializer
+
+from siamese.study.places import PlaceError
+from siamese.study.space import HOST_VARIABLE, origin
+from siamese.study.web.auth import Attempts, ForgedRequestError, NotLoggedInError
+
+USERS_VARIABLE = "SIAMESE_ADMIN_USERS"
+"""Environment variable with the administrators' Hugging Face user names, separated by commas."""
+ID_VARIABLE, SECRET_VARIABLE, PROVIDER_VARIABLE, SCOPES_VARIABLE = "OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OPENID_PROVIDER_URL", "OAUTH_SCOPES"
+STATE_COOKIE = "siamese_study_oauth"
+STATE_SECONDS = 600
+"""How long a log-in may take."""
+TIMEOUT_SECONDS = 10
+PROVIDERS_ERROR = re.compile(r"[a-z_]{1,40}")
+
+
+class NotAnAdministratorError(RuntimeError):
+    """The provider says who it is, and that is nobody on the list."""
+
+
+class ProviderError(RuntimeError):
+    """The provider did not answer as it should."""
+
+
+@dataclass(frozen=True)
+class OAuthSettings:
+    """What a log-in needs."""
+
+    users: tuple[str, ...]
+    """Exact names, case included."""
+    client: str
+    secret: str = field(repr=False)
+    provider: str
+    callback: str
+    """Where the provider sends the browser back to."""
+    scopes: str = "openid profile"
+
+
+def oauth_settings(callback: str) -> OAuthSettings | None:
+    """What the environment says; None where it names no users.
+
+    Args:
+        callback: path of the page that the provider sends the browser back to.
+
+    Raises:
+        PlaceError: it names users, and something is missing.
+    """
+    said = os.environ.get(USERS_VARIABLE)
+    if said is None:
+        return None
+    users = tuple(name.strip() for name in said.split(",") if name.strip())
+    if not users:
+        raise PlaceError(f"{USERS_VARIABLE} is set, but names nobody; give Hugging Face user names, separated by commas, or do not set it.")
+    missing = [name for name in (ID_VARIABLE, SECRET_VARIABLE, PROVIDER_VARIABLE, HOST_VARIABLE) if not os.environ.get(name)]
+    if missing:
+        raise PlaceError(f"{USERS_VARIABLE} is set, but not {', '.join(missing)}; a Space has them with 'hf_oauth: true' in its README.md. "
+                         f"Elsewhere leave {USERS_VARIABLE} out: the administrator has a password.")
+    return OAuthSettings(users, os.environ[ID_VARIABLE], os.environ[SECRET_VARIABLE], os.environ[PROVIDER_VARIABLE].rstrip("/"),
+                         f"{origin()}{callback}", os.environ.get(SCOPES_VARIABLE) or "openid profile")
+
+
+class HuggingFaceLogin:
+    """Log-in by the provider. Safe to use from several threads.
+
+    Args:
+        key: signs what the browser keeps between leaving and coming back.
+    """
+
+    def __init__(self, settings: OAuthSettings, key: bytes) -> None:
+        self.settings = settings
+        self._sign = URLSafeTimedSerializer(key, salt="siamese-study-oauth")
+        self._attempts = Attempts("log-ins that failed")
+        self._http = httpx2.Client(timeout=TIMEOUT_SECONDS, follow_redirects=False)
+        self._places: dict[str, str] | None = None
+
+    def begin(self) -> tuple[str, str]:
+        """Where to send the browser, and the cookie that binds the answer to it.
+
+        Raises:
+            ProviderError: it cannot be reached.
+        """
+        state = secrets.token_urlsafe(24)
+        asked = {"client_id": self.settings.client, "redirect_uri": self.settings.callback, "response_type": "code",
+                 "scope": self.settings.scopes, "state": state}
+        return f"{self._place('authorization_endpoint')}?{urlencode(asked)}", self._sign.dumps(digest(state))
+
+    def finish(self, answer: Mapping[str, str], cookie: str | None, address: str) -> str:
+        """The administrator's user name, from what the provider's answer carries.
+
+        Raises:
+            ForgedRequestError: this browser did not begin the log-in, or too long ago.
+            TooManyAttemptsError: too many failed from ``address``.
+            NotLoggedInError: the provider refused.
+            NotAnAdministratorError: it is somebody else.
+            ProviderError: the provider did not answer as it should.
+        """
+        try:
+            wanted = self._sign.loads(cookie or "", max_age=STATE_SECONDS)
+        except BadSignature as error:
+            raise ForgedRequestError("this log-in was not begun in this browser, or too long ago; log in again.") from error
+        if not hmac.compare_digest(digest(answer.get("state", "")), wanted):
+            raise ForgedRequestError("this log-in was not begun in this browser; log in again.")
+        self._attempts.begin(address)
+        if "error" in answer or not answer.get("code"):
+            reason = answer.get("error", "")
+            raise NotLoggedInError(f"Hugging Face did not log you in ({reason if PROVIDERS_ERROR.fullmatch(reason) else 'no reason given'}).")
+        user = self._user(self._token(answer["code"]))
+        if user not in self.settings.users:
+            raise NotAnAdministratorError(f"the Hugging Face user {user!r} is no administrator here. Whoever runs this Space can add the name to "
+                                          f"{USERS_VARIABLE}.")
+        self._attempts.forgive(address)
+        return user
+
+    def _token(self, code: str) -> str:
+        given = self._ask("POST", self._place("token_endpoint"), auth=(self.settings.client, self.settings.secret), data={
+            "grant_type": "authorization_code", "code": code, "redirect_uri": self.settings.callback, "client_id": self.settings.client})
+        return text_of(given, "access_token")
+
+    def _user(self, token: str) -> str:
+        return text_of(self._ask("GET", self._place("userinfo_endpoint"), headers={"Authorization": f"Bearer {token}"}), "preferred_username")
+
+    def _place(self, name: str) -> str:
+        """An address from the provider's description of itself, which is read once."""
+        if self._places is None:
+            said = self._ask("GET", f"{self.settings.provider}/.well-known/openid-configuration")
+            self._places = {key: text_of(said, key) for key in ("authorization_endpoint", "token_endpoint", "userinfo_endpoint")}
+        return self._places[name]
+
+    def _ask(self, method: str, address: str, **options: Any) -> dict[str, Any]:
+        """A JSON answer. Messages name neither codes nor tokens."""
+        try:
+            reply = self._http.request(method, address, **options)
+            if reply.status_code != 200:
+                raise ProviderError(f"Hugging Face refused the log-in (HTTP {reply.status_code}); try again.")
+            found = reply.json()
+        except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
+            raise ProviderError(f"Hugging Face did not answer as expected ({type(error).__name__}); try again.") from error
+        if not isinstance(found, dict):
+            raise ProviderError("Hugging Face did not answer as expected; try again.")
+        return found
+
+
+def digest(state: str) -> str:
+    """What the cookie has of a state: the cookie alone does not tell it."""
+    return hashlib.sha256(state.encode("utf-8", "replace")).hexdigest()
+
+
+def text_of(found: Mapping[str, Any], name: str) -> str:
+    """A text of the provider's answer; a ProviderError where it is not there."""
+    value = found.get(name)
+    if not isinstance(value, str) or not value:
+        raise ProviderError(f"Hugging Face's answer lacks {name}; try again.")
+    return value

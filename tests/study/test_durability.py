@@ -1,0 +1,126 @@
+"""Where storage may not last: what could be lost is said in minutes, and no study opens before that is accepted."""
+from __future__ import annotations
+
+import os
+import re
+import time
+from types import SimpleNamespace
+
+import pytest
+from fastapi.testclient import TestClient
+
+from siamese.study import durability, space
+from siamese.study.__main__ import main
+from siamese.study.durability import DatasetOptions, Durability
+from siamese.study.places import default_folder
+from siamese.study.schema import studies
+from siamese.study.store import StudyError
+from siamese.study.web.app import open_store, study_app
+from tests.study.phantom_study import make_study, write_folders
+from tests.study.test_admin import PASSWORD, log_in
+
+BOX = 'name="accept_loss"'
+
+
+@pytest.fixture
+def on_space(monkeypatch):
+    monkeypatch.setenv("SPACE_ID", "clinic/studio")
+    monkeypatch.setenv("SIAMESE_ADMIN_PASSWORD", PASSWORD)
+
+
+def mount(monkeypatch, folder) -> None:
+    """Let ``folder`` be the Space's persistent volume."""
+    monkeypatch.setattr(space, "VOLUME", folder)
+    ismount = os.path.ismount
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == folder or ismount(path))
+
+
+def page_of(folder) -> tuple[TestClient, str]:
+    """A logged-in client of a server whose study is closed, and the forms' token."""
+    store, _ = make_study(folder)
+    store.close("phantoms")
+    store.database.close()
+    client = TestClient(study_app(folder), base_url="https://testserver", follow_redirects=False)
+    return client, log_in(client)
+
+
+def test_nothing_is_asked_on_a_laptop(tmp_path, monkeypatch):
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    monkeypatch.setenv("SIAMESE_ADMIN_PASSWORD", PASSWORD)
+    client, csrf = page_of(tmp_path)
+    page = client.get("/study/admin/studies/phantoms").text
+    assert BOX not in page and "could be lost" not in page
+    assert client.post("/study/admin/studies/phantoms/open", data={"csrf": csrf}).status_code == 303
+
+
+def test_a_space_without_a_volume_asks(tmp_path, on_space):
+    client, csrf = page_of(tmp_path)
+    page = client.get("/study/admin/studies/phantoms").text
+    assert BOX in page and "all answers since its last start, now 1 minute of them, could be lost" in page
+    refused = client.post("/study/admin/studies/phantoms/open", data={"csrf": csrf})
+    assert refused.status_code == 422 and "the study was not opened" in refused.text and "could be lost" in refused.text
+    store = open_store(tmp_path)
+    assert store.study("phantoms").state == "closed"
+    before = time.time()
+    assert client.post("/study/admin/studies/phantoms/open", data={"csrf": csrf, "accept_loss": "yes"}).status_code == 303
+    with store.database.read() as connection:
+        assert store.study("phantoms").state == "open" and before <= connection.execute(studies.select()).one().loss_accepted_at <= time.time()
+    assert "could be lost" in client.get("/study/admin/studies/phantoms").text  # it stays in sight
+    client.post("/study/admin/studies/phantoms/close", data={"csrf": csrf})
+    assert client.post("/study/admin/studies/phantoms/open", data={"csrf": csrf}).status_code == 422  # and is asked each time
+
+
+def test_a_volume_or_a_database_server_lasts(tmp_path, on_space, monkeypatch):
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    assert not space.lasts(volume) and default_folder() != volume / "siamese-studio"
+    mount(monkeypatch, volume)
+    assert space.lasts(volume / "studies") and not space.lasts(tmp_path / "elsewhere") and default_folder() == volume / "siamese-studio"
+    assert Durability(volume / "x", True).warning() is None and Durability(tmp_path / "x", True).warning()
+    assert Durability(tmp_path / "x", sqlite=False).warning() is None
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    assert not space.lasts(tmp_path / "link")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert not space.lasts(volume / "studies")  # mounted, but not to be written
+
+
+def test_minutes_grow_while_copies_fail(tmp_path, on_space, monkeypatch):
+    clock = [1000.0]
+    monkeypatch.setattr(durability.time, "time", lambda: clock[0])
+    options = DatasetOptions("clinic/ratings", 5)
+    copied, nothing = Durability(tmp_path, True, options), Durability(tmp_path, True)
+    copied.copy = SimpleNamespace(options=options, copied_at=1000.0, problem=None)
+    clock[0] += 17 * 60
+    assert "to clinic/ratings every 5 minutes: up to 5 minutes of answers could be lost" in copied.warning()
+    copied.copy.problem = "HTTP 503"
+    assert "up to 17 minutes of answers could be lost" in copied.warning()
+    assert copied.report() == "The copy to clinic/ratings fails, the last one is 17 minutes old: HTTP 503"
+    assert "now 17 minutes of them, could be lost" in nothing.warning() and nothing.report() is None
+
+
+def test_command_line_asks_too(tmp_path, on_space, capsys):
+    write_folders(tmp_path / "images", 4)
+    make = ["create", str(tmp_path / "images"), "--id", "one", "--title", "One", "--data", str(tmp_path / "data")]
+    with pytest.raises(SystemExit, match="1"):
+        main(make)
+    assert "could be lost" in capsys.readouterr().err
+    store = open_store(tmp_path / "data")
+    assert store.studies() == []
+    main([*make, "--draft"])
+    with pytest.raises(SystemExit, match="1"):
+        main(["open", "one", "--data", str(tmp_path / "data")])
+    assert "--accept-loss" in capsys.readouterr().err and store.study("one").state == "draft"
+    with pytest.raises(StudyError, match="could be lost"):
+        store.open("one")
+    main(["open", "one", "--accept-loss", "--data", str(tmp_path / "data")])
+    assert store.study("one").state == "open"
+
+
+def test_links_and_proxies_of_a_space(tmp_path, on_space, monkeypatch):
+    monkeypatch.setenv("SPACE_HOST", "clinic-studio.example")
+    client, csrf = page_of(tmp_path)
+    page = client.post("/study/admin/studies/phantoms/invite", data={"csrf": csrf, "labels": "A"}).text
+    assert re.search(r"https://clinic-studio\.example/rate/[\w-]+", page) and "testserver/rate" not in page
+    assert space.trusted_proxies() == "127.0.0.1,10.0.0.0/8"
+    monkeypatch.delenv("SPACE_ID")
+    assert space.trusted_proxies() == "127.0.0.1"
