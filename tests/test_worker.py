@@ -164,6 +164,12 @@ class TestCancelling:
         running.close()
         assert isinstance(last(worker.sample(request())), Generated)
 
+    def test_requests_with_one_event_follow_each_other(self, worker):
+        stop = threading.Event()
+        for _ in range(2):  # as a batch does, which leaves the iterator once it has the images
+            assert isinstance(next(u for u in worker.sample(request(), stop) if isinstance(u, Generated)), Generated)
+        assert not stop.is_set()
+
     def test_the_line_moves_up(self, worker):
         first = worker.sample(request(steps=100))
         next(first)

@@ -48,7 +48,7 @@ NAMES = {"Flip ↔": "Flip left and right", "Flip ↕": "Flip up and down", "Tur
          "Move →": "Move right", "Move ↑": "Move up", "Move ↓": "Move down"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # one is itself only: Gradio hashes states to see changes, and arrays have no hash
 class Photo:
     """A visitor's own photo, in memory only."""
 

@@ -16,7 +16,7 @@ from siamese.provenance import SyntheticPair, pair_png
 OUTLINE = True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # as Photo: no hash of pixels
 class Shown:
     """The images of one press, in a visitor's own session."""
 

@@ -104,8 +104,9 @@ class ModelWorker:
                 raise Cancelled
             yield future.result()
         finally:
-            job.cancelled.set()
-            future.cancel()
+            if not future.done():  # a finished request leaves the event alone: a batch's next one has the same
+                job.cancelled.set()
+                future.cancel()
 
     def suggest(self, photo: np.ndarray, model: str | None = None) -> np.ndarray:
         """Mask uint8 [H, W] of 0 / 255 of the lesion that the shipped network finds in ``photo`` uint8 [H, W, 3]; empty where none.
