@@ -26,7 +26,7 @@ class CollectionTab:
     download: gr.Button
     remove: gr.Button
     delete: gr.Button
-    sure: gr.Group
+    sure: gr.Column
     confirm: gr.Button
     back: gr.Button
     note: gr.HTML
@@ -46,7 +46,7 @@ def build_collection() -> CollectionTab:
         download = gr.Button("Download all (ZIP)", variant="primary", size="md", interactive=False)
         remove = gr.Button("Remove selected", size="md", interactive=False)
         delete = gr.Button("Delete everything", size="md", interactive=False)
-    with gr.Group(visible=False, elem_id="sure") as sure, gr.Row(elem_classes="buttons"):
+    with gr.Column(visible=False, elem_id="sure", variant="panel") as sure, gr.Row(elem_classes="buttons"):
         gr.HTML('<p class="hint">This deletes every kept pair from the server, for good.</p>')
         confirm = gr.Button("Yes, delete everything", variant="stop", size="md")
         back = gr.Button("Keep them", size="md")

@@ -67,7 +67,7 @@ class DrawPanel:
     clear: gr.Button
     undo: gr.Button
     tools: dict[str, gr.Button]
-    photo_row: gr.Group
+    photo_row: gr.Column
     suggest: gr.Button
     export: gr.Button
     drop_photo: gr.Button
@@ -89,7 +89,7 @@ def build_draw(mask: np.ndarray) -> DrawPanel:
     with gr.Accordion("Adjust the mask", open=False, elem_id="adjust"), gr.Row(elem_classes="tools"):
         tools = {name: gr.Button(name, size="sm", min_width=64) for name in TOOLS}
     file = gr.File(label="Drop a photo to trace, a mask, or an image made here", elem_id="file", height=116, file_count="single")
-    with gr.Group(visible=False, elem_id="photo") as photo_row:
+    with gr.Column(visible=False, elem_id="photo", variant="panel") as photo_row:
         with gr.Row(elem_classes="buttons"):
             suggest = gr.Button("Suggest mask", size="md")
             export = gr.Button("Export annotation", size="md")
@@ -123,8 +123,8 @@ def _blank(photo: Photo | None) -> np.ndarray:
 
 
 def wire_draw(panel: DrawPanel, worker: ModelWorker, model: gr.State, prompt: gr.Radio, restored: Callable[[Recipe], list[Any]],
-              settings: list[Any]) -> None:
-    """Connect the panel.
+              settings: list[Any]) -> list[Any]:
+    """Connect the panel; returns the events after which the photo may be another one.
 
     Args:
         model: name of the chosen model.
@@ -205,13 +205,13 @@ def wire_draw(panel: DrawPanel, worker: ModelWorker, model: gr.State, prompt: gr
     panel.example.click(random, [panel.canvas, panel.photo, panel.before, prompt], put, **quick)
     panel.clear.click(clear, [panel.canvas, panel.photo, panel.before], put, **quick)
     panel.undo.click(undo, [panel.photo, panel.before], put, **quick)
-    panel.file.upload(opened, [panel.file, panel.canvas, panel.photo, panel.before],
-                      put + [panel.photo, panel.photo_row, panel.file] + settings, **quick)
+    upload = panel.file.upload(opened, [panel.file, panel.canvas, panel.photo, panel.before],
+                               put + [panel.photo, panel.photo_row, panel.file] + settings, **quick)
     panel.suggest.click(suggest, [panel.canvas, panel.photo, panel.before, model], put, concurrency_limit=None, **hidden)
-    panel.drop_photo.click(remove, [panel.canvas, panel.before], put + [panel.photo, panel.photo_row], **quick)
+    removal = panel.drop_photo.click(remove, [panel.canvas, panel.before], put + [panel.photo, panel.photo_row], **quick)
     panel.canvas.change(lambda value: mask_view(_drawn(value), 256), panel.canvas, panel.view, trigger_mode="always_last", **quick)
-    on_demand(panel.export, write_annotation,
-              [panel.canvas, panel.photo, prompt], panel.note)
+    on_demand(panel.export, write_annotation, [panel.canvas, panel.photo, prompt], panel.note)
+    return [upload, removal]
 
 
 def write_annotation(value: dict[str, Any] | None, photo: Photo | None, prompt: str, folder: Path) -> Path:

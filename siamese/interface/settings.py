@@ -27,7 +27,7 @@ class SettingsPanel:
     random_seed: gr.Checkbox
     use_photo: gr.Checkbox
     weight: gr.Slider
-    reference_group: gr.Group
+    reference_group: gr.Column
     defaults: gr.Checkbox
     steps: gr.Number
     guidance: gr.Number
@@ -55,10 +55,10 @@ def build_settings() -> SettingsPanel:
     gr.HTML(status.heading(2, "Choose"))
     prompt = gr.Radio([(name, text) for text, name in ORGANS.items()], value=POLYP, label="Kind of image", elem_id="organ")
     variants = gr.Slider(1, MAX_VARIANTS, value=1, step=1, label="Variants", elem_id="variants")
-    with gr.Group(elem_id="seed-group"):
+    with gr.Group():
         seed = gr.Number(value=0, precision=0, label="Seed")
         random_seed = gr.Checkbox(value=True, label="Random seed")
-    with gr.Group(visible=False, elem_id="reference") as reference_group:
+    with gr.Column(visible=False, elem_id="reference", variant="panel") as reference_group:
         use_photo = gr.Checkbox(value=False, label="Use the photo as reference")
         weight = gr.Slider(0, MAX_WEIGHT, value=1, step=0.05, label="Reference weight", interactive=True)
     with gr.Accordion("Advanced", open=False):

@@ -136,8 +136,8 @@ def wire_studio(page: gr.Blocks, studio: Studio, worker: ModelWorker) -> None:
                     result.slider, result.note]
     page.load(load_model, studio.model, [settings.model, settings.steps, settings.guidance, settings.scheduler], concurrency_limit=None, **HIDDEN)
     wire_settings(settings)
-    wire_draw(draw, worker, studio.model, settings.prompt, restore, settings.restored)
-    draw.photo.change(lambda photo: [gr.update(visible=photo is not None), False], draw.photo, [settings.reference_group, settings.use_photo], **QUICK)
+    for event in wire_draw(draw, worker, studio.model, settings.prompt, restore, settings.restored):
+        event.then(lambda photo: [gr.update(visible=photo is not None), False], draw.photo, [settings.reference_group, settings.use_photo], **QUICK)
 
     entered = [draw.canvas, settings.prompt, settings.variants, settings.seed, settings.random_seed, settings.defaults, settings.steps,
                settings.guidance, settings.scheduler, studio.model, draw.photo, settings.use_photo, settings.weight]

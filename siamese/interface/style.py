@@ -106,4 +106,5 @@ h2.step span { display: inline-grid; place-items: center; width: 24px; height: 2
 #actions { flex-wrap: nowrap; } #cancel { min-width: 88px; }
 #collection .grid-wrap { max-height: none; min-height: 260px; }
 #file { min-height: 116px; }
+#file .icon-wrap { display: none; } /* its box is too low for it */
 """
