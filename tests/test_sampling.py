@@ -18,7 +18,7 @@ from siamese.models.checkpoint import Checkpoint
 from siamese.models.context import UnknownPromptError
 from siamese.models.unet import predict
 from siamese.prompts import LESION, POLYP
-from siamese.sampling import MaskDiffusion, Progress, SamplingCancelled, build_scheduler, initial_noise
+from siamese.sampling import MaskDiffusion, Progress, SamplingCancelled, build_scheduler, guided_output, initial_noise
 from tests.models import build
 from tests.phantoms import phantom
 
@@ -134,6 +134,27 @@ def test_guidance_by_mask_is_the_formula(ours: MaskDiffusion, mask: np.ndarray) 
     assert np.abs(previews[0][0] - expected).max() <= 1
 
 
+@pytest.mark.parametrize("rescale", [0, 0.7, 1])
+def test_rescaled_guidance_is_the_formula(rescale: float) -> None:
+    """Equations 14 to 16 of Lin et al. 2023, of each image by itself."""
+    weak, full = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    guided = weak + 5 * (full - weak)
+    for i, output in enumerate(guided_output(weak, full, 5, rescale)):
+        rescaled = guided[i] * full[i].std() / guided[i].std()
+        torch.testing.assert_close(output, rescale * rescaled + (1 - rescale) * guided[i])
+
+
+def test_rescale_is_the_checkpoints_where_none_is_given(ours: MaskDiffusion, mask: np.ndarray) -> None:
+    plain, taken_back = (ours.sample(mask, POLYP, [1], guidance=6, rescale=r) for r in (0, 1))
+    assert (plain != taken_back).any()
+    old = ours.checkpoint.defaults
+    ours.checkpoint.defaults = replace(old, rescale=1.0)
+    try:
+        assert np.array_equal(ours.sample(mask, POLYP, [1], guidance=6), taken_back)
+    finally:
+        ours.checkpoint.defaults = old
+
+
 def test_guide_is_the_checkpoints_where_none_is_given(ours: MaskDiffusion, mask: np.ndarray) -> None:
     by_prompt = ours.sample(mask, POLYP, [1], guidance=3)
     by_mask = ours.sample(mask, POLYP, [1], guidance=3, guide="mask")
@@ -190,7 +211,7 @@ def test_callback_cancels_within_a_step(ours: MaskDiffusion, mask: np.ndarray, c
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"guide": "image"}, "unknown guide"), ({"guidance": 0.5}, "guidance is 0.5"), ({"guidance": float("nan")}, "guidance is nan"),
+    ({"guide": "image"}, "unknown guide"), ({"guidance": 0.5}, "guidance is 0.5"), ({"rescale": 1.5}, "rescale is 1.5"), ({"guidance": float("nan")}, "guidance is nan"),
     ({"steps": 0}, "steps is 0"), ({"steps": 1001}, "between 1 and 1000"), ({"scheduler": "euler"}, "unknown scheduler 'euler'; choose from dpm"),
     ({"scheduler": ""}, "unknown scheduler ''"), ({"seeds": []}, "seeds is empty"), ({"seeds": 3}, "list of one integer"),
     ({"seeds": [1.5]}, "list of one integer"), ({"prompt": [POLYP] * 3}, "3 prompts for 2 seeds"),

@@ -46,6 +46,8 @@ class PublishConfig:
     scheduler: SchedulerName | None = None
     guide: GuideName | None = None
     """What guidance strengthens, as chosen on val; none: keep."""
+    rescale: float | None = None
+    """Share of guidance's contrast that is taken back, as chosen on val; none: keep."""
     example_seeds: tuple[int, ...] = (1, 1)
     """Seed of each organ's example, of its random mask as well as of its image: what a first visit to the page shows."""
 
@@ -68,7 +70,7 @@ def write_examples(folder: Path, seeds: tuple[int, ...]) -> None:
 def main(config: PublishConfig) -> None:
     """Save in float16 and print the size; figures and card are written by ``evaluate`` and by hand."""
     checkpoint = load_checkpoint(config.model)
-    changes = {k: v for k in ("steps", "guidance", "scheduler", "guide") if (v := getattr(config, k)) is not None}
+    changes = {k: v for k in ("steps", "guidance", "scheduler", "guide", "rescale") if (v := getattr(config, k)) is not None}
     checkpoint.defaults = replace(checkpoint.defaults, **changes)
     for part in ("vae", "unet", "controlnet", "context", "scheduler"):
         shutil.rmtree(config.out / part, ignore_errors=True)

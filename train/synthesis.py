@@ -25,6 +25,8 @@ class SamplingConfig:
     scheduler: SchedulerName | None = None
     guide: GuideName | None = None
     """What guidance strengthens: ``prompt`` (the paper's) or ``mask``."""
+    rescale: float | None = None
+    """Share of guidance's contrast that is taken back, 0 to 1."""
     batch_size: int = 16
     bf16: bool = True
     """Sample under bfloat16 autocast: faster on processors that have it."""
@@ -57,14 +59,14 @@ class Synthesiser:
         defaults = model.checkpoint.defaults
         self.settings = {"steps": config.steps or defaults.steps, "scheduler": config.scheduler or defaults.scheduler,
                          "guidance": defaults.guidance if config.guidance is None else config.guidance, "guide": config.guide or defaults.guide,
-                         "bf16": config.bf16}
+                         "rescale": defaults.rescale if config.rescale is None else config.rescale, "bf16": config.bf16}
         self.folder = None if cache is None else cache / digest_of(identity, defaults.image_size, sorted(self.settings.items()))
 
     def draw(self, masks: np.ndarray, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
         """Images uint8 [B, S, S, 3] of one batch of masks uint8 [B, H, W]."""
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.config.bf16):
             return self.model.sample(masks, prompts, seeds, steps=self.settings["steps"], guidance=self.settings["guidance"],
-                                     scheduler=self.settings["scheduler"], guide=self.settings["guide"])
+                                     scheduler=self.settings["scheduler"], guide=self.settings["guide"], rescale=self.settings["rescale"])
 
     def images(self, title: str, masks: np.ndarray, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
         """Images uint8 [N, S, S, 3] of masks uint8 [N, H, W], batch by batch; each finished batch is cached."""

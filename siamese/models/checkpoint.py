@@ -43,6 +43,8 @@ class SamplingDefaults:
     scheduler: str = "ddim"
     guide: str = "prompt"
     """What guidance strengthens: ``prompt`` (the paper's) or ``mask``, see ``siamese.sampling.GuideName``."""
+    rescale: float = 0.0
+    """Share of guidance's contrast that is taken back, see ``siamese.sampling.guided_output``; 0 in the paper."""
 
 
 @dataclass
