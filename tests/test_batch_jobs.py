@@ -18,6 +18,7 @@ from siamese.batch import MOST_MASKS, BatchError, BatchJob, NamedMask, item_seed
 from siamese.masks import resize_mask
 from siamese.pairs import PairsError
 from siamese.provenance import Recipe, SyntheticPair
+from tests.clock import set_clock
 from tests.test_batch import mask_of
 
 
@@ -160,7 +161,7 @@ def test_agreement_is_measured_and_exported(tmp_path):
 
 def test_time_left_counts_sampling_alone(tmp_path, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(batch.time, "monotonic", lambda: now[0])
+    set_clock(monkeypatch, batch, monotonic=lambda: now[0])
 
     def slow(masks, seeds):
         now[0] += 2.0 * len(masks)

@@ -60,6 +60,7 @@ class TestCollection:
         tab(other, "Collection")
         expect(other.locator("#collection-summary")).to_contain_text("Nothing is kept yet")
         token = page.evaluate("localStorage.getItem('siamese-studio-visitor')")
+        page.close(), other.close()  # a page whose server is gone complains of it
         next(first, None)
         second = serve(models, tmp_path / "data")
         serving = next(second)

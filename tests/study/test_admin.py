@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from siamese.study.web import auth
 from siamese.study.web.app import study_app
 from siamese.study.web.auth import Administrator, hash_password, matches
+from tests.clock import set_clock
 from tests.study.phantom_study import make_study, write_folders
 
 HOSTILE = "<script>alert('x')</script>\""
@@ -150,7 +151,7 @@ def test_bad_archives_are_refused(served, content, message):
 def test_guessing_is_limited(tmp_path, monkeypatch):
     monkeypatch.setenv("SIAMESE_ADMIN_PASSWORD", PASSWORD)
     clock = [0.0]
-    monkeypatch.setattr(auth.time, "monotonic", lambda: clock[0])
+    set_clock(monkeypatch, auth, monotonic=lambda: clock[0])
     administrator = Administrator(tmp_path)
     for _ in range(5):
         with pytest.raises(auth.NotLoggedInError):

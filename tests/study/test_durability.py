@@ -16,6 +16,7 @@ from siamese.study.places import default_folder
 from siamese.study.schema import studies
 from siamese.study.store import StudyError
 from siamese.study.web.app import open_store, study_app
+from tests.clock import set_clock
 from tests.study.phantom_study import make_study, write_folders
 from tests.study.test_admin import PASSWORD, log_in
 
@@ -86,7 +87,7 @@ def test_a_volume_or_a_database_server_lasts(tmp_path, on_space, monkeypatch):
 
 def test_minutes_grow_while_copies_fail(tmp_path, on_space, monkeypatch):
     clock = [1000.0]
-    monkeypatch.setattr(durability.time, "time", lambda: clock[0])
+    set_clock(monkeypatch, durability, time=lambda: clock[0])
     options = DatasetOptions("clinic/ratings", 5)
     copied, nothing = Durability(tmp_path, True, options), Durability(tmp_path, True)
     copied.copy = SimpleNamespace(options=options, copied_at=1000.0, problem=None)

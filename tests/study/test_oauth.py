@@ -5,12 +5,14 @@ import logging
 import re
 import time
 
+import itsdangerous.timed
 import pytest
 from fastapi.testclient import TestClient
 
 from siamese.study.places import PlaceError
 from siamese.study.web import auth
 from siamese.study.web.app import study_app
+from tests.clock import set_clock
 from tests.study.phantom_study import make_study
 from tests.study.provider import CLIENT, SECRET, serve_provider
 from tests.study.test_admin import PASSWORD, admin_routes
@@ -98,7 +100,7 @@ def test_forged_states_are_refused(app, browser, provider, monkeypatch, spoil):
     elif spoil == "late":
         now, victim = time.time, open_browser(app)
         victim.headers["Cookie"] = f"{STATE}={browser.cookies[STATE]}"  # which the browser itself would have thrown away
-        monkeypatch.setattr("itsdangerous.timed.time.time", lambda: now() + 601)
+        set_clock(monkeypatch, itsdangerous.timed, time=lambda: now() + 601)
     else:
         assert victim.get(back).status_code == 200
         victim.cookies.delete(SESSION)
@@ -157,7 +159,7 @@ def test_no_open_redirect(browser, provider):
 
 def test_failures_are_limited(app, browser, provider, monkeypatch):
     clock = [0.0]
-    monkeypatch.setattr(auth.time, "monotonic", lambda: clock[0])
+    set_clock(monkeypatch, auth, monotonic=lambda: clock[0])
     provider.user = "stranger"
     assert [browser.get(come_back(browser, provider)).status_code for _ in range(6)] == [403] * 5 + [429]
     provider.user, asked = "dr-lee", len(provider.asked)

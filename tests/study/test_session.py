@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import delete, func, select, update
 
+from siamese.study import session
 from siamese.study.config import PAIRWISE, PROTOCOLS, RANKING
 from siamese.study.database import Database, StorageError, StorageFullError
 from siamese.study.order import REPEAT
@@ -16,6 +17,7 @@ from siamese.study.schema import answers, items, presentations, raters, studies
 from siamese.study.session import (BadAnswerError, ConflictError, Judgement, LinkClosedError, NoSuchLinkError, RaterSessions,
                                    WithdrawnError)
 from siamese.study.store import NoSuchStudyError, StudyError, StudyStore
+from tests.clock import set_clock
 from tests.study.phantom_study import answer_all, judge, make_study
 from tests.study.servers import any_database, postgres  # noqa: F401 (fixtures)
 
@@ -342,7 +344,7 @@ def test_rows_of_a_study_cannot_lose_their_images(tmp_path):
 def test_times_are_recorded(tmp_path, monkeypatch):
     store, config, sessions, token = begin(tmp_path)
     clock = [1000.0]
-    monkeypatch.setattr("siamese.study.session.time.time", lambda: clock[0])
+    set_clock(monkeypatch, session, time=lambda: clock[0])
     step = sessions.overview(token).step
     clock[0] += 2.5
     step = sessions.answer(token, step.task.id, "a", judge(config, step.task)).step
