@@ -119,7 +119,7 @@ class TestOutput:
     def test_agreement_in_words_and_number(self):
         pair = example_pair()
         assert [agreement_words(d) for d in (0.9, 0.7, 0.2)] == ["follows the mask closely", "follows the mask roughly", "does not follow the mask"]
-        assert "(0.70)" in image_caption(pair, 0.7) and "mask" not in image_caption(pair, None)
+        assert image_caption(pair, 0.7) == f"0.70 rough · seed {pair.recipe.seed}" and image_caption(pair, None) == f"Seed {pair.recipe.seed}"
         assert "Dice 0.70" in status.caption(pair, 0.7) and str(pair.recipe.seed) in status.caption(pair, 0.7)
 
     def test_view_of_the_mask_is_the_models(self):

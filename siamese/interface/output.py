@@ -39,12 +39,19 @@ def mask_view(mask: np.ndarray | None, size: int) -> str:
             f"<p>The model’s view: {size} × {size}, lesion {words} of it.</p></div>")
 
 
+GOOD, FAIR = 0.8, 0.6
+"""Dice coefficients from which an image follows its mask closely, and roughly."""
+
+
 def agreement_words(agreement: float) -> str:
     """What a Dice coefficient of 0..1 means, in words."""
-    return "follows the mask closely" if agreement >= 0.8 else "follows the mask roughly" if agreement >= 0.6 else "does not follow the mask"
+    return "follows the mask closely" if agreement >= GOOD else "follows the mask roughly" if agreement >= FAIR else "does not follow the mask"
 
 
 def image_caption(pair: SyntheticPair, agreement: float | None) -> str:
-    """A line for one image: seed and mask agreement."""
-    seed = f"Seed {pair.recipe.seed}"
-    return seed if agreement is None else f"{seed} · {agreement_words(agreement)} ({agreement:.2f})"
+    """A line on a small image: mask agreement, which must not be cut off, then the seed."""
+    seed = f"seed {pair.recipe.seed}"
+    if agreement is None:
+        return seed.capitalize()
+    word = "close" if agreement >= GOOD else "rough" if agreement >= FAIR else "off the mask"
+    return f"{agreement:.2f} {word} · {seed}"

@@ -5,7 +5,7 @@ from html import escape
 from typing import Literal
 
 from siamese.interface.jobs import ModelInfo
-from siamese.interface.output import agreement_words
+from siamese.interface.output import FAIR, GOOD, agreement_words
 from siamese.provenance import NOTICE, SyntheticPair
 
 Kind = Literal["idle", "busy", "done", "error"]
@@ -57,7 +57,7 @@ def caption(pair: SyntheticPair | None, agreement: float | None, index: int = 0,
         settings += f" · reference weight {recipe.reference_weight:g}"
     if agreement is None:
         return f'<p class="caption">{escape(settings)}</p>'
-    level = "good" if agreement >= 0.8 else "fair" if agreement >= 0.6 else "poor"
+    level = "good" if agreement >= GOOD else "fair" if agreement >= FAIR else "poor"
     return (f'<p class="caption">{escape(settings)}<br><span class="agreement {level}">{escape(agreement_words(agreement).capitalize())}</span> '
             f"(mask agreement, Dice {agreement:.2f})</p>")
 
