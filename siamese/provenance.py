@@ -49,6 +49,8 @@ class Recipe:
     """w_i of Image-Diffusion; None without a reference image. The reference itself is never stored."""
     guide: str = "prompt"
     """What guidance strengthened, see ``siamese.sampling.GuideName``."""
+    rescale: float = 0.0
+    """Share of guidance's contrast that was taken back, see ``siamese.sampling.guided_output``."""
     version: str = VERSION
 
     def to_dict(self) -> dict[str, Any]:
@@ -64,7 +66,8 @@ class Recipe:
         """
         try:
             weight = values.get("reference_weight")
-            numbers = [values["guidance"]] + ([] if weight is None else [weight])
+            rescale = values.get("rescale", 0.0)  # absent in files of version 0.1
+            numbers = [values["guidance"], rescale] + ([] if weight is None else [weight])
             whole = [values["seed"], values["steps"]]
             guide = values.get("guide", "prompt")  # absent in files of version 0.1
             texts = [guide, *(values[k] for k in ("prompt", "scheduler", "model", "version"))]
@@ -77,7 +80,7 @@ class Recipe:
         if not right:
             raise NotSyntheticError("the recipe holds values that this studio never writes.")
         return cls(values["prompt"], values["seed"], values["steps"], float(values["guidance"]), values["scheduler"], values["model"],
-                   None if weight is None else float(weight), guide, values["version"])
+                   None if weight is None else float(weight), guide, float(rescale), values["version"])
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,8 @@ def guided_output(weak: Tensor, full: Tensor, guidance: float, rescale: float = 
 
 
 def denoise(checkpoint: Checkpoint, scheduler: Any, z: Tensor, context: Tensor, uncond: Tensor, guidance: float,
-            hints: Sequence[tuple[float, Tensor]] = (), callback: Callback | None = None, guide: GuideName = "prompt", rescale: float = 0.0) -> Tensor:
+            hints: Sequence[tuple[float, Tensor]] = (), callback: Callback | None = None, guide: GuideName = "prompt",
+            rescale: float = 0.0) -> Tensor:
     """z0 [B, C, h, w] from z_T by ``scheduler``.
 
     Args:
@@ -168,7 +169,8 @@ class MaskDiffusion:
     @torch.inference_mode()
     def sample(self, masks: np.ndarray | Sequence[np.ndarray], prompt: str | Sequence[str], seeds: Sequence[int], *,
                steps: int | None = None, guidance: float | None = None, scheduler: SchedulerName | None = None, guide: GuideName | None = None,
-               rescale: float | None = None, callback: Callback | None = None, reference: np.ndarray | None = None, reference_weight: float = 1.0) -> np.ndarray:
+               rescale: float | None = None, callback: Callback | None = None, reference: np.ndarray | None = None,
+               reference_weight: float = 1.0) -> np.ndarray:
         """Images uint8 [N, S, S, 3] of N = len(seeds) masks.
 
         Args:

@@ -62,7 +62,7 @@ def write_examples(folder: Path, seeds: tuple[int, ...]) -> None:
             continue
         drawn = random_lesion(statistics, seed, EXAMPLE_SIDE)
         image = model.sample(drawn, prompt, [seed])[0]
-        recipe = Recipe(prompt, seed, defaults.steps, float(defaults.guidance), defaults.scheduler, folder.name, guide=defaults.guide)
+        recipe = Recipe(prompt, seed, defaults.steps, float(defaults.guidance), defaults.scheduler, folder.name, guide=defaults.guide, rescale=defaults.rescale)
         name = {POLYP: "a-polyp.png", LESION: "b-lesion.png"}[prompt]
         (folder / "examples" / name).write_bytes(pair_png(SyntheticPair(image, model.fit_mask(drawn), drawn, recipe)))
 

@@ -174,7 +174,7 @@ class ModelWorker:
         pairs = []
         for i, (image, seed) in enumerate(zip(images, request.seeds, strict=True)):
             one = min(i, len(fitted) - 1)
-            recipe = Recipe(request.prompt, seed, steps, float(guidance), scheduler, held.entry.name, weight, defaults.guide)
+            recipe = Recipe(request.prompt, seed, steps, float(guidance), scheduler, held.entry.name, weight, defaults.guide, defaults.rescale)
             pairs.append(SyntheticPair(image, fitted[one], request.masks[one], recipe))
         return Generated(tuple(pairs), agreements)
 

@@ -27,7 +27,7 @@ from siamese.uploads import UploadError, read_mask
 if TYPE_CHECKING:
     from siamese.sampling import MaskDiffusion
 
-SETTINGS = {"steps": int, "guidance": float, "scheduler": str, "guide": str}
+SETTINGS = {"steps": int, "guidance": float, "scheduler": str, "guide": str, "rescale": float}
 """What can be set for a method; the checkpoint's default where it is not."""
 SEED_RULE = "first 4 bytes, big-endian, of the SHA-256 of the UTF-8 text: study seed, NUL, method, NUL, mask id"
 BATCH = 4
@@ -48,6 +48,7 @@ class Sampled:
     guidance: float | None = None
     scheduler: str | None = None
     guide: str | None = None
+    rescale: float | None = None
 
     @classmethod
     def parse(cls, text: str) -> "Sampled":
@@ -171,6 +172,8 @@ class Sampler:
             build_scheduler(self.settings["scheduler"], model.checkpoint.scheduler_config, self.settings["steps"])
             if not 1 <= self.settings["guidance"] < float("inf"):
                 raise ValueError(f"guidance is {self.settings['guidance']}; it must be 1 (none) or more.")
+            if not 0 <= self.settings["rescale"] <= 1:
+                raise ValueError(f"rescale is {self.settings['rescale']}; it must be between 0 (off) and 1.")
             if self.settings["guide"] not in get_args(GuideName):
                 raise ValueError(f"unknown guide {self.settings['guide']!r}; choose from {', '.join(get_args(GuideName))}.")
         except ValueError as error:
