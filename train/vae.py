@@ -1,4 +1,4 @@
-"""Autoencoder: reconstruction of crops with L1, LPIPS and, if wanted, a discriminator, then the scale that gives latents unit standard deviation."""
+"""Autoencoder: reconstruction of crops with L1 and LPIPS, then the scale that gives latents unit standard deviation."""
 from __future__ import annotations
 
 import dataclasses
@@ -13,7 +13,6 @@ from torch.utils.tensorboard import SummaryWriter
 
 from siamese.models.autoencoder import SmallAutoencoder, downsampling, latent_channels
 from train import loop
-from train.adversarial import AdversarialLoss
 from train.data import check_pairs, load_arrays, read_pairs
 from train.perceptual import load_perceptual
 
@@ -47,10 +46,6 @@ class VaeConfig:
     crop: int = 128
     """Side of the training crops, in pixels."""
     lpips_weight: float = 0.2
-    adversarial_weight: float = 0.0
-    """Weight of a patch discriminator's judgement in the autoencoder's loss; 0: there is none."""
-    adversarial_after: int = 100
-    """Updates in which the discriminator learns alone."""
     latent_noise: float = 0.05
     """Noise on the latents, in units of their standard deviation: the decoder learns to bear a sampler's errors."""
     decoder_only: bool = False
@@ -61,13 +56,12 @@ class VaeConfig:
 
 
 class ReconstructionLoss(nn.Module):
-    """L1 + w LPIPS (+ w' adversarial loss) between a crop and its reconstruction from noisy latents."""
+    """L1 + w LPIPS between a crop and its reconstruction from noisy latents."""
 
     def __init__(self, vae: SmallAutoencoder, perceptual: nn.Module | None, config: VaeConfig) -> None:
         super().__init__()
         self.vae, self.config = vae, config
         self.perceptual = perceptual
-        self.adversarial = AdversarialLoss() if config.adversarial_weight else None
 
     def forward(self, batch: dict[str, Tensor], step: int, max_steps: int) -> dict[str, Tensor]:
         """Losses of ``images`` [B, 3, H, W] in -1..1 and ``noise`` [B, C, h, w]."""
@@ -81,10 +75,6 @@ class ReconstructionLoss(nn.Module):
         if self.perceptual is not None:
             losses["lpips"] = self.perceptual(reconstruction, images).float().mean()
             losses["total"] = losses["total"] + self.config.lpips_weight * losses["lpips"]
-        if self.adversarial is not None:
-            losses |= self.adversarial(images, reconstruction)
-            weight = self.config.adversarial_weight if step >= self.config.adversarial_after else 0.0
-            losses["total"] = losses["total"] + losses["discriminator"] + weight * losses["adversarial"]
         return losses
 
 
@@ -124,9 +114,7 @@ class VaeStage:
         return {"images": images.contiguous(memory_format=torch.channels_last).to(device), "noise": torch.from_numpy(np.stack(noises)).to(device)}
 
     def prepared(self) -> None:
-        """The discriminator's aliases follow the parameters that accelerate has moved."""
-        if self.module.adversarial is not None:
-            self.module.adversarial.build_tied()
+        """Nothing to build after accelerate's prepare."""
 
     @torch.no_grad()
     def evaluate(self, step: int, writer: SummaryWriter) -> dict[str, float]:
@@ -166,5 +154,4 @@ def main(config: VaeConfig) -> None:
     """Train and export."""
     loop.run(VaeStage(config), config.loop, {
         "data": config.data, "init": config.init, "model": config.model, "size": config.size, "crop": config.crop,
-        "lpips_weight": config.lpips_weight, "adversarial_weight": config.adversarial_weight, "adversarial_after": config.adversarial_after,
-        "latent_noise": config.latent_noise, "decoder_only": config.decoder_only})
+        "lpips_weight": config.lpips_weight, "latent_noise": config.latent_noise, "decoder_only": config.decoder_only})
