@@ -27,6 +27,8 @@ FIRST_PORT = 7860
 
 LIFETIME = timedelta(days=7)
 """How long what a visitor keeps stays without a visit."""
+UNATTENDED = 10
+"""Seconds after which the model is loaded although no page was opened."""
 LARGEST_UPLOAD = "25mb"
 """A little above the studio's own limit, whose message is friendlier."""
 
@@ -90,8 +92,11 @@ class Studio:
                 raise OSError("the server stopped while it started; its message is above.")
             time.sleep(0.02)
         threading.Thread(target=clean, args=(data,), name="cleaning", daemon=True).start()
-        # Only now: importing torch holds the interpreter for seconds, in which the page would not come up.
-        worker.start()
+        # Importing torch holds the interpreter for seconds, in which a page would not come up. The first page asks for the model
+        # once it is up; where nobody comes, it is loaded all the same.
+        self._loading = threading.Timer(UNATTENDED, worker.start)
+        self._loading.daemon = True
+        self._loading.start()
 
     def wait(self) -> None:
         """Until the server stops."""
@@ -103,6 +108,8 @@ class Studio:
         self._server.should_exit = True
         self._thread.join()
         self._socket.close()
+        self._loading.cancel()
+        self._loading.join()
         self.worker.close()
 
 

@@ -40,6 +40,22 @@ for (const kind of ['dragover', 'drop']) addEventListener(kind, (event) => {
   const one = new DataTransfer(); one.items.add(event.dataTransfer.files[0]);
   input.files = one.files; input.dispatchEvent(new Event('change', {bubbles: true}));
 }, true);
+// The editor draws anew at every frame, all the time. Where the browser has no graphics card, that keeps a core busy, which the
+// sampling needs. So frames are few while nobody touches anything; whatever follows a touch is as smooth as ever.
+{ const frame = window.requestAnimationFrame.bind(window), cancel = window.cancelAnimationFrame.bind(window);
+  const waiting = new Map(); let touched = performance.now(), number = 0;
+  for (const kind of ['pointerdown', 'pointermove', 'touchmove', 'wheel', 'keydown'])
+    addEventListener(kind, () => { touched = performance.now(); }, {capture: true, passive: true});
+  window.requestAnimationFrame = (draw) => {
+    if (performance.now() - touched < 1000) return frame(draw);
+    const id = -(++number);
+    waiting.set(id, setTimeout(() => { waiting.delete(id); frame(draw); }, 250));
+    return id;
+  };
+  window.cancelAnimationFrame = (id) => {
+    if (waiting.has(id)) { clearTimeout(waiting.get(id)); waiting.delete(id); } else cancel(id);
+  };
+}
 </script>"""
 
 CSS = """
