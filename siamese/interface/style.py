@@ -49,7 +49,7 @@ for (const kind of ['dragover', 'drop']) addEventListener(kind, (event) => {
   window.requestAnimationFrame = (draw) => {
     if (performance.now() - touched < 1000) return frame(draw);
     const id = -(++number);
-    waiting.set(id, setTimeout(() => { waiting.delete(id); frame(draw); }, 250));
+    waiting.set(id, setTimeout(() => { waiting.delete(id); frame(draw); }, 100));
     return id;
   };
   window.cancelAnimationFrame = (id) => {

@@ -40,9 +40,9 @@ def generate(page: Page, steps: int = 2) -> None:
 @contextmanager
 def changing(page: Page) -> Iterator[None]:
     """Wait until the mask that is changed inside has reached the server: the model's view of it is another one then."""
-    before = page.locator("#view").inner_html()
+    before = page.locator("#view .view").inner_html()  # not #view's, in which Gradio also marks that an update is on its way
     yield
-    page.wait_for_function("before => document.querySelector('#view').innerHTML !== before", arg=before)
+    page.wait_for_function("before => { const view = document.querySelector('#view .view'); return view && view.innerHTML !== before; }", arg=before)
     page.wait_for_timeout(500)  # the editor may still be sending the end of a stroke
 
 
