@@ -1,6 +1,7 @@
 """The mask at canvas resolution is bit for bit what was drawn, at any pixel ratio and by touch; the mask tools."""
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from siamese.editing import flip
 from siamese.interface.canvas import BRUSH_SIZE, SIDE
 from siamese.provenance import mask_png, pair_png
 from tests.browser.actions import changing, clear, draw, generate, open_file, touch_draw
-from tests.browser.conftest import PHONE
+from tests.browser.conftest import PATIENCE, PHONE
 from tests.test_provenance import make_pair
 
 pytestmark = pytest.mark.browser
@@ -135,6 +136,8 @@ class TestFiles:
         with changing(page):
             open_file(page, tmp_path / "photo.jpg")
         expect(page.locator("#photo")).to_be_visible()
+        page.get_by_role("button", name="Suggest mask").click()
+        expect(page.locator("#note")).to_contain_text(re.compile("A suggestion|No lesion was found"), timeout=PATIENCE)
         draw(page)
         page.get_by_label("Use the photo as reference").check()
         mask = sampled_mask(studio, page)
