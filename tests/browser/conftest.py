@@ -24,6 +24,7 @@ window.requestAnimationFrame = (draw) => setTimeout(() => frame(draw), pause); }
 """The editor draws anew at each frame, all the time; in software that keeps a core busy, so it gets fewer frames."""
 PATIENCE = 25_000
 """Milliseconds; a busy machine loads the model and samples within."""
+expect.set_options(timeout=PATIENCE)
 PHONE = dict(width=390, height=844, touch=True, ratio=3)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 import asyncio
 import io
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fastapi.testclient import TestClient
@@ -28,7 +29,8 @@ def send(app, path: str, headers: dict[str, str], chunks: list[bytes]) -> tuple[
     scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http", "path": path,
              "raw_path": path.encode(), "query_string": b"", "root_path": "", "client": ("1.2.3.4", 5), "server": ("testserver", 80),
              "headers": [(k.lower().encode(), v.encode()) for k, v in headers.items()]}
-    asyncio.run(app(scope, receive, reply))
+    with ThreadPoolExecutor(1) as thread:  # browser tests before this one leave an event loop running in the main thread
+        thread.submit(asyncio.run, app(scope, receive, reply)).result()
     given = {k.decode(): v.decode() for k, v in sent[0]["headers"]}
     return sent[0]["status"], b"".join(m.get("body", b"") for m in sent[1:]), given, len(read)
 
