@@ -224,7 +224,9 @@ def run(stage: Stage, config: LoopConfig, facts: dict[str, Any] | None = None) -
     if accelerator.is_main_process:
         (config.out / "run.json").write_text(json.dumps(_identity(config) | facts, indent=1))
     # Figures after the checkpoint are of updates that a kill has undone.
-    writer = SummaryWriter(config.out / "tensorboard", purge_step=step + 1 if state else None)
+    writer = None
+    if accelerator.is_main_process:
+        writer = SummaryWriter(config.out / "tensorboard", purge_step=step + 1 if state else None)
 
     def save() -> None:
         if not accelerator.is_main_process:
@@ -285,12 +287,15 @@ def run(stage: Stage, config: LoopConfig, facts: dict[str, Any] | None = None) -
             if step % config.log_every == 0 or step == config.max_steps:
                 rate = bar.format_dict["rate"] or 0.0
                 bar.set_postfix(loss=f"{sums['total']:.4f}", samples_per_s=f"{rate * config.batch_size:.1f}")
-                for name, value in sums.items():
-                    writer.add_scalar(f"train/{name}", value, step)
-                writer.add_scalar("train/learning_rate", learning_rate(config, step - 1), step)
+                if writer is not None:
+                    for name, value in sums.items():
+                        writer.add_scalar(f"train/{name}", value, step)
+                    writer.add_scalar("train/learning_rate", learning_rate(config, step - 1), step)
             if config.minutes is not None and time.monotonic() - started > 60 * config.minutes:
                 interrupt.asked = True
-            if step % config.evaluate_every == 0 or step == config.max_steps:
+            if world > 1:  # whoever is asked, all stop after the same update: one alone would wait for the others for ever
+                interrupt.asked = bool(accelerator.gather(torch.tensor([interrupt.asked], device=accelerator.device)).any())
+            if writer is not None and (step % config.evaluate_every == 0 or step == config.max_steps):
                 for name, value in with_average(stage.evaluate, step, writer).items():
                     writer.add_scalar(f"val/{name}", value, step)
                     bar.write(f"step {step}: val {name} {value:.5g}")
@@ -301,5 +306,5 @@ def run(stage: Stage, config: LoopConfig, facts: dict[str, Any] | None = None) -
             save()
     if accelerator.is_main_process:
         with_average(stage.export, config.out / "model")
-    writer.close()
+        writer.close()
     return step
