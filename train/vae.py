@@ -64,7 +64,7 @@ class ReconstructionLoss(nn.Module):
         self.perceptual = perceptual
 
     def forward(self, batch: dict[str, Tensor], step: int, max_steps: int) -> dict[str, Tensor]:
-        """Losses of ``images`` [B, 3, H, W] in -1..1 and ``noise`` [B, C, h, w]."""
+        """Losses of ``images`` [B, 3, H, W] in -1..1 and ``noise`` [B, C, h, w]; LPIPS from pixel ``offset`` [2] on."""
         images = batch["images"]
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.decoder_only):
             latents = self.vae.encode(images).latent
@@ -73,7 +73,9 @@ class ReconstructionLoss(nn.Module):
         losses = {"l1": F.l1_loss(reconstruction.float(), images)}
         losses["total"] = losses["l1"]
         if self.perceptual is not None:
-            losses["lpips"] = self.perceptual(reconstruction, images).float().mean()
+            # AlexNet steps 4 pixels at a time: at one offset the decoder would learn artefacts on that grid.
+            top, left = batch["offset"].tolist()
+            losses["lpips"] = self.perceptual(reconstruction[..., top:, left:], images[..., top:, left:]).float().mean()
             losses["total"] = losses["total"] + self.config.lpips_weight * losses["lpips"]
         return losses
 
@@ -101,7 +103,7 @@ class VaeStage:
                 raise ValueError(f"{name} is {side}; it must be a multiple of {self.factor}, and crop at most size.")
 
     def batch(self, indices: np.ndarray, keys: list[int], device: torch.device) -> dict[str, Tensor]:
-        """Random crops, flipped and turned, in -1..1."""
+        """Random crops, flipped and turned, in -1..1, noise for their latents and a random offset for LPIPS."""
         crops, noises, side = [], [], self.config.crop
         channels = latent_channels(self.module.vae)
         for index, seed in zip(indices, keys):
@@ -111,7 +113,9 @@ class VaeStage:
             crops.append(crop[:, ::-1] if rng.random() < 0.5 else crop)
             noises.append(rng.standard_normal((channels, side // self.factor, side // self.factor), dtype=np.float32))
         images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float().div(127.5).sub(1)
-        return {"images": images.contiguous(memory_format=torch.channels_last).to(device), "noise": torch.from_numpy(np.stack(noises)).to(device)}
+        offset = torch.from_numpy(np.random.default_rng((keys[0], 1)).integers(0, 4, 2))
+        return {"images": images.contiguous(memory_format=torch.channels_last).to(device),
+                "noise": torch.from_numpy(np.stack(noises)).to(device), "offset": offset}
 
     def prepared(self) -> None:
         """Nothing to build after accelerate's prepare."""
