@@ -10,6 +10,7 @@ import tyro
 STAGES = {
     "vae": ("VaeConfig", "autoencoder of the images"),
     "base": ("BaseConfig", "latent diffusion model of images and prompts, without masks"),
+    "transplant": ("TransplantConfig", "move a model to another autoencoder, to train it further"),
     "siamese": ("SiameseTrainConfig", "Mask-Diffusion by the Siamese algorithm; also fine-tunes on your own pairs"),
     "segment": ("SegmentConfig", "segmentation network"),
     "shapes": ("ShapesConfig", "statistics of lesion shapes, for random lesions"),

@@ -34,6 +34,8 @@ class SiameseTrainConfig:
     """Folders with images/, masks/ and optional split files, or JSON-lines files {source, target, prompt}."""
     init: Path
     """Model folder to start from: a base model, a trained Siamese model, or Stable Diffusion in diffusers' format."""
+    controlnet: Path | None = None
+    """Model folder whose ControlNet to start from, where --init (a base model trained further) has none of its own."""
     prompt: str | None = None
     """Prompt of folders that are not a known data set, for example "a colonoscopy image of a polyp"."""
     preset: Literal["tiny", "sd15"] = "tiny"
@@ -80,6 +82,13 @@ class SiameseStage:
         train, val = read_pairs(config.data, "train", config.prompt), read_pairs(config.data, "val", config.prompt, required=False)
         check_pairs(train + val, context.prompts if isinstance(context, PromptTable) else None)
         torch.manual_seed(config.loop.seed)
+        if config.controlnet is not None:
+            if self.checkpoint.controlnet is not None:
+                raise ValueError(f"{config.init} has a ControlNet; leave --controlnet out, or start from a base model.")
+            self.checkpoint.controlnet = load_checkpoint(config.controlnet).controlnet
+            if self.checkpoint.controlnet is None:
+                raise ValueError(f"{config.controlnet} is a base model without a ControlNet.")
+            check_fit(self.checkpoint.unet, self.checkpoint.controlnet, config.controlnet)
         if self.checkpoint.controlnet is None:
             network = PRESETS[config.preset]
             mergings = int(np.log2(downsampling(self.checkpoint.vae)))
@@ -137,6 +146,14 @@ class SiameseStage:
     def export(self, folder: Path) -> None:
         """Save the model folder."""
         save_checkpoint(self.checkpoint, folder)
+
+
+def check_fit(unet: nn.Module, controlnet: SiameseControlNet, where: Path) -> None:
+    """ValueError where the ControlNet of ``where`` was made for another U-Net."""
+    for name in ("in_channels", "block_out_channels", "layers_per_block", "cross_attention_dim"):
+        ours, its = getattr(unet.config, name), getattr(controlnet.config, name)
+        if ours != its and tuple(np.atleast_1d(ours)) != tuple(np.atleast_1d(its)):
+            raise ValueError(f"the ControlNet of {where} does not fit the U-Net: {name} is {its}, not {ours}.")
 
 
 def main(config: SiameseTrainConfig) -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from siamese.models.autoencoder import SmallAutoencoder, downsampling, latent_channels
+from siamese.models.autoencoder import SmallAutoencoder, downsampling, grow_latents, latent_channels, rescale_latents
 from train import loop
 from train.data import check_pairs, load_arrays, read_pairs
 from train.perceptual import load_perceptual
@@ -39,7 +39,7 @@ class VaeConfig:
     weights: Path = Path("../shared/weights")
     """Folder of the perceptual weights (alexnet_lpips.safetensors)."""
     init: Path | None = None
-    """Autoencoder folder to start from (diffusers format)."""
+    """Autoencoder folder to start from (diffusers format). Its architecture counts, not ``model``'s; only ``latent_channels`` may grow."""
     model: AutoencoderConfig = AutoencoderConfig()
     size: int = 256
     """Side to which images are resized, in pixels."""
@@ -47,7 +47,7 @@ class VaeConfig:
     """Side of the training crops, in pixels."""
     lpips_weight: float = 0.2
     latent_noise: float = 0.05
-    """Noise on the latents, in units of their standard deviation: the decoder learns to bear a sampler's errors."""
+    """Noise on the latents, in units of each channel's standard deviation: the decoder learns to bear a sampler's errors."""
     decoder_only: bool = False
     """Keep the encoder, so that models trained on its latents stay valid."""
     loop: loop.LoopConfig = field(default_factory=lambda: loop.LoopConfig(
@@ -68,7 +68,8 @@ class ReconstructionLoss(nn.Module):
         images = batch["images"]
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.decoder_only):
             latents = self.vae.encode(images).latent
-        latents = latents + self.config.latent_noise * latents.detach().std() * batch["noise"]
+        strength = latents.detach().std((0, 2, 3), keepdim=True)
+        latents = latents + self.config.latent_noise * strength * batch["noise"]
         reconstruction = self.vae.decode(latents).sample
         losses = {"l1": F.l1_loss(reconstruction.float(), images)}
         losses["total"] = losses["l1"]
@@ -92,6 +93,8 @@ class VaeStage:
         self.size = len(self.images)
         torch.manual_seed(config.loop.seed)
         vae = SmallAutoencoder.from_pretrained(config.init) if config.init else SmallAutoencoder(**dataclasses.asdict(config.model))
+        if vae.config.latent_channels < config.model.latent_channels:
+            vae = grow_latents(vae, config.model.latent_channels)
         vae = vae.to(memory_format=torch.channels_last)
         if config.decoder_only:
             vae.encoder.requires_grad_(False)
@@ -138,14 +141,17 @@ class VaeStage:
 
     @torch.no_grad()
     def export(self, folder: Path) -> None:
-        """Save the autoencoder with the scaling factor that its latents of training images ask for."""
+        """Save the autoencoder, its latents of training images of unit standard deviation in every channel once scaled."""
         vae = self.module.vae
         if not self.config.decoder_only:
             device = next(vae.parameters()).device
             some = self.images[np.linspace(0, self.size - 1, min(self.size, 256)).astype(int)]
-            stds = [vae.encode(torch.from_numpy(some[i:i + 8]).permute(0, 3, 1, 2).float().div(127.5).sub(1).to(device)).latent
-                    for i in range(0, len(some), 8)]
-            vae.register_to_config(scaling_factor=float(1 / torch.cat(stds).std()))
+            latents = torch.cat([vae.encode(torch.from_numpy(some[i:i + 8]).permute(0, 3, 1, 2).float().div(127.5).sub(1).to(device)).latent
+                                 for i in range(0, len(some), 8)])
+            channels = F.pixel_shuffle(latents, vae.config.pack).transpose(0, 1).flatten(1)
+            rescale_latents(vae, channels.std().item() / channels.std(1).clamp_min(1e-6))
+            # Each channel has the overall spread now; what is left is one factor.
+            vae.register_to_config(scaling_factor=float(1 / channels.std()))
         vae.save_pretrained(folder / "vae")
 
 

@@ -96,3 +96,50 @@ def sample_latents(mean: Tensor, logvar: Tensor | None, noise: Tensor) -> Tensor
 def decode_latents(vae: nn.Module, latents: Tensor) -> Tensor:
     """Images [B, 3, H, W] clipped to -1..1 of scaled latents [B, C, h, w]."""
     return vae.decode(latents / vae.config.scaling_factor).sample.clamp(-1, 1)
+
+
+def grow_latents(vae: SmallAutoencoder, channels: int) -> SmallAutoencoder:
+    """The same autoencoder with more latent channels: the first are as before, the decoder does not hear the new ones yet.
+
+    Raises:
+        ValueError: ``channels`` is not larger than before, or does not divide the last width.
+    """
+    old, width = vae.config.latent_channels, vae.config.widths[-1]
+    if channels <= old or width % channels:
+        raise ValueError(f"{channels} latent channels; it must be more than {old} and divide the last width, {width}.")
+    config = {k: v for k, v in vae.config.items() if not k.startswith("_") and k != "block_out_channels"}
+    grown = SmallAutoencoder(**config | {"latent_channels": channels})
+    ends = ("encoder.conv_out.", "decoder.conv_in.")
+    grown.load_state_dict({k: v for k, v in vae.state_dict().items() if not k.startswith(ends)}, strict=False)
+    (average, repeat), (average_old, repeat_old) = _shortcuts(width, channels), _shortcuts(width, old)
+    write, read = grown.encoder.conv_out, grown.decoder.conv_in
+    with torch.no_grad():  # the shortcuts are other ones now: the convolutions make up for it
+        write.weight[:old], write.bias[:old] = vae.encoder.conv_out.weight, vae.encoder.conv_out.bias
+        write.weight[:old, :, 1, 1] += average_old - average[:old]
+        read.weight.zero_()
+        read.weight[:, :old] = vae.decoder.conv_in.weight
+        read.weight[:, :old, 1, 1] += repeat_old
+        read.weight[:, :, 1, 1] -= repeat
+        read.bias.copy_(vae.decoder.conv_in.bias)
+    return grown
+
+
+@torch.no_grad()
+def rescale_latents(vae: SmallAutoencoder, factors: Tensor) -> None:
+    """Multiply each latent channel [C] by its factor, in the weights: images are decoded as before.
+
+    A diffusion model sees noise of one strength on all channels: one that varies less than the others drowns first.
+    """
+    average, repeat = _shortcuts(vae.config.widths[-1], vae.config.latent_channels)
+    write, read = vae.encoder.conv_out, vae.decoder.conv_in
+    write.weight.mul_(factors[:, None, None, None])
+    write.weight[:, :, 1, 1] += (factors[:, None] - 1) * average.to(factors)
+    write.bias.mul_(factors)
+    read.weight.div_(factors[None, :, None, None])
+    read.weight[:, :, 1, 1] += (1 / factors - 1) * repeat.to(factors)
+
+
+def _shortcuts(width: int, channels: int) -> tuple[Tensor, Tensor]:
+    """AutoencoderDC's shortcuts around its latents as matrices: averages [channels, width] and repetitions [width, channels]."""
+    repeat = torch.eye(channels).repeat_interleave(width // channels, dim=0)
+    return repeat.T * channels / width, repeat
