@@ -6,7 +6,6 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from siamese.study.statistics.agreement import ORDINAL, WithinRater, alpha_figure, matrix_of, within
 from siamese.study.statistics.bootstrap import FEWEST_RATERS, bootstrap, cell_sums
@@ -100,6 +99,8 @@ def friedman(blocks: np.ndarray) -> Friedman:
         return Friedman(None, None, None, None, count, "Friedman's test needs two or more mask groups that every rater has ranked.")
     if np.ptp(blocks, axis=1).max() < 1e-12:
         return Friedman(None, None, None, None, count, "all methods tie in every mask group: the ranks hold no preference.")
+    from scipy import stats  # half a second to import, which a server that starts would spend for nothing
+
     # averages of whole ranks: rounding keeps equal averages equal
     result = stats.friedmanchisquare(*np.round(blocks, 9).T)
     statistic = float(result.statistic)
@@ -112,6 +113,8 @@ def pair_tests(blocks: np.ndarray, methods: tuple[str, ...]) -> tuple[PairTest, 
     Zero differences are ranked and dropped (Pratt 1959). The p value is exact for up to 13 groups, by permutation where ranks tie, and by the normal
     approximation beyond.
     """
+    from scipy import stats
+
     tests: list[PairTest] = []
     for i, j in combinations(range(len(methods)), 2):
         difference = np.round(blocks[:, i] - blocks[:, j], 9)
