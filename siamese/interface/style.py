@@ -40,16 +40,19 @@ for (const kind of ['dragover', 'drop']) addEventListener(kind, (event) => {
   const one = new DataTransfer(); one.items.add(event.dataTransfer.files[0]);
   input.files = one.files; input.dispatchEvent(new Event('change', {bubbles: true}));
 }, true);
-// The editor draws anew at every frame, all the time. Where the browser has no graphics card, that keeps a core busy, which the
-// sampling needs. So frames are few while nobody touches anything; whatever follows a touch is as smooth as ever.
+// The editor draws anew at every frame, all the time. Where the browser has no graphics card, that keeps the cores busy, which the
+// sampling needs. So frames are few while nobody touches anything, and a frame that came late is followed by as long a pause.
 { const frame = window.requestAnimationFrame.bind(window), cancel = window.cancelAnimationFrame.bind(window);
-  const waiting = new Map(); let touched = performance.now(), number = 0;
+  const waiting = new Map(); let touched = performance.now(), late = 0, number = 0;
   for (const kind of ['pointerdown', 'pointermove', 'touchmove', 'wheel', 'keydown'])
     addEventListener(kind, () => { touched = performance.now(); }, {capture: true, passive: true});
+  const timed = (draw) => { const asked = performance.now();
+    return frame((now) => { const took = performance.now() - asked; late = took > 34 ? Math.min(took, 100) : 0; draw(now); }); };
   window.requestAnimationFrame = (draw) => {
-    if (performance.now() - touched < 1000) return frame(draw);
+    const pause = performance.now() - touched < 1000 ? late : 100;
+    if (!pause) return timed(draw);
     const id = -(++number);
-    waiting.set(id, setTimeout(() => { waiting.delete(id); frame(draw); }, 100));
+    waiting.set(id, setTimeout(() => { waiting.delete(id); timed(draw); }, pause));
     return id;
   };
   window.cancelAnimationFrame = (id) => {
