@@ -12,9 +12,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import tyro
 
-from siamese.interface.server import serve
-from siamese.study.database import StorageError
-from siamese.study.places import PlaceError
+from siamese.interface.worker import ModelWorker
+from siamese.library import find_models
 
 EMBEDDED_MODEL = Path(__file__).resolve().parent / "assets" / "siamese-tiny"
 
@@ -40,9 +39,20 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     options = tyro.cli(Options)
     try:
-        serve(options.model, options.models, options.data, options.host, options.port)
+        worker = ModelWorker(find_models(options.model, options.models))
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"The studio cannot start: {error}") from error
+    worker.start()
+    # Only now: what the page needs takes seconds to import, in which the model's process loads on another core.
+    from siamese.interface.server import serve
+    from siamese.study.database import StorageError
+    from siamese.study.places import PlaceError
+    try:
+        serve(worker, options.data, options.host, options.port)
     except (OSError, ValueError, PlaceError, StorageError) as error:  # a taken port, an unusable folder: no traceback is needed
         raise SystemExit(f"The studio cannot start: {error}") from error
+    finally:
+        worker.close()
 
 
 if __name__ == "__main__":

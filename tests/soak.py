@@ -1,4 +1,4 @@
-"""Memory over many generations: ``python -m tests.soak --generations 300``. Prints one JSON line; no test by itself (minutes)."""
+"""Memory over many generations: ``python -m tests.soak --generations 300``. Of this process and the model's together; prints one JSON line. No test by itself (minutes)."""
 from __future__ import annotations
 
 import json
@@ -43,7 +43,7 @@ def main(options: Options) -> None:
             event = list(generate(worker, form))[-1]
             assert isinstance(event, Finished), event
             if i >= options.warm_up - 1:
-                readings.append(process.memory_info().rss / 2**20)
+                readings.append(sum(p.memory_info().rss for p in (process, *process.children())) / 2**20)
         worker.close()
     tenth = max(1, len(readings) // 10)
     print(json.dumps({"generations": options.generations, "first_mib": round(readings[0], 1), "last_mib": round(readings[-1], 1),

@@ -1,4 +1,4 @@
-"""The model's thread and one press of Generate: events, line, cancelling, errors, several models."""
+"""The line before the model and one press of Generate: events, line, cancelling, errors, several models."""
 from __future__ import annotations
 
 import shutil
@@ -11,7 +11,7 @@ import pytest
 from siamese.interface.canvas import editor_value
 from siamese.interface.example import example_mask
 from siamese.interface.generate import MAX_STEPS, MAX_VARIANTS, Failed, Finished, Form, Presses, Started, generate
-from siamese.interface.jobs import Cancelled, Generated, Loading, ModelUnavailableError, OutOfMemoryError, Request, Step, Waiting
+from siamese.interface.jobs import Cancelled, Generated, Loading, ModelUnavailableError, Request, Step, Waiting
 from siamese.interface.worker import ModelWorker
 from siamese.library import describe, find_models
 from siamese.prompts import LESION, POLYP
@@ -126,17 +126,15 @@ class TestGenerate:
 
 
 class TestCancelling:
-    def test_closing_the_iterator_stops_sampling(self, worker):
-        forwards = []
-        hook = worker._held.diffusion.checkpoint.unet.conv_out.register_forward_hook(lambda *_: forwards.append(1))
-        try:
-            events = worker.sample(request(steps=100))
-            assert next(events).step == 0 and next(events).step == 1
-            events.close()
-            list(worker.sample(request()))  # after the stopped one, in the same thread
-        finally:
-            hook.remove()
-        assert len(forwards) < 20
+    def test_closing_the_iterator_stops_sampling(self, worker, monkeypatch):
+        heard, ask = [], worker._process.ask
+        monkeypatch.setattr(worker._process, "ask", lambda call, *args, tell, asked_to_stop: ask(
+            call, *args, tell=lambda update: (heard.append(update), tell(update)), asked_to_stop=asked_to_stop))
+        events = worker.sample(request(steps=100))
+        assert next(events).step == 0 and next(events).step == 1
+        events.close()
+        assert isinstance(last(worker.sample(request())), Generated)  # after the stopped one, in the same process
+        assert max(u.step for u in heard[:-2]) < 30
 
     def test_cancel_stops_within_a_step(self, worker):
         presses = Presses()
@@ -204,16 +202,6 @@ class TestModels:
         finally:
             damaged.close()
 
-    def test_out_of_memory_is_a_message_and_the_next_request_works(self, worker, monkeypatch):
-        def full(*_, **__):
-            raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
-        with monkeypatch.context() as patch:
-            patch.setattr(worker._held.diffusion, "sample", full)
-            with pytest.raises(OutOfMemoryError, match="fewer variants"):
-                list(worker.sample(request()))
-            assert "fewer variants" in last(generate(worker, form())).message
-        assert isinstance(last(generate(worker, form())), Finished)
-
     def test_switching_models(self, folder, tmp_path):
         shutil.copytree(folder, tmp_path / "other")
         both = ModelWorker(find_models(str(folder), tmp_path))
@@ -233,13 +221,3 @@ class TestModels:
         else:
             with pytest.raises(ModelUnavailableError, match="Draw it by hand"):
                 worker.suggest(photo)
-
-
-def test_previews_come_while_sampling(worker, monkeypatch):
-    monkeypatch.setattr("siamese.interface.worker.PREVIEW_PAUSE", 0)
-    monkeypatch.setattr("siamese.interface.worker.PREVIEW_SHARE", 0)
-    *updates, result = worker.sample(request(seeds=(1, 2), steps=4, previews=True))
-    shown = [u.previews for u in updates if isinstance(u, Step) and u.previews is not None]
-    assert len(shown) == 3, "after each step but the last"
-    assert all(p.shape == (2, *result.pairs[0].image.shape) and p.dtype == np.uint8 for p in shown)
-    assert all(u.previews is None for u in worker.sample(request(steps=4)) if isinstance(u, Step))

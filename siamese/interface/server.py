@@ -1,4 +1,4 @@
-"""Launching: the page first, then the model."""
+"""Launching: the page, the rating studies, and what is cleaned up beside them."""
 from __future__ import annotations
 
 import errno
@@ -18,7 +18,6 @@ from siamese.collection import Collections
 from siamese.interface.page import build_page
 from siamese.interface.style import CSS, FAVICON, HEAD, theme
 from siamese.interface.worker import ModelWorker
-from siamese.library import find_models
 from siamese.study.places import data_directory, default_folder
 from siamese.study.space import trusted_proxies
 from siamese.study.web.app import add_study_routes, open_store
@@ -27,8 +26,6 @@ FIRST_PORT = 7860
 
 LIFETIME = timedelta(days=7)
 """How long what a visitor keeps stays without a visit."""
-UNATTENDED = 10
-"""Seconds after which the model is loaded although no page was opened."""
 LARGEST_UPLOAD = "25mb"
 """A little above the studio's own limit, whose message is friendlier."""
 
@@ -92,11 +89,6 @@ class Studio:
                 raise OSError("the server stopped while it started; its message is above.")
             time.sleep(0.02)
         threading.Thread(target=clean, args=(data,), name="cleaning", daemon=True).start()
-        # Importing torch holds the interpreter for seconds, in which a page would not come up. The first page asks for the model
-        # once it is up; where nobody comes, it is loaded all the same.
-        self._loading = threading.Timer(UNATTENDED, worker.start)
-        self._loading.daemon = True
-        self._loading.start()
 
     def wait(self) -> None:
         """Until the server stops."""
@@ -108,8 +100,6 @@ class Studio:
         self._server.should_exit = True
         self._thread.join()
         self._socket.close()
-        self._loading.cancel()
-        self._loading.join()
         self.worker.close()
 
 
@@ -124,10 +114,10 @@ def _listen(host: str, port: int | None) -> socket.socket:
     raise OSError(errno.EADDRINUSE, f"port {port} is taken; choose another one with --port" if port is not None else "no port is free")
 
 
-def serve(model: str, models: Path | None, data: Path | None, host: str, port: int) -> None:
+def serve(worker: ModelWorker, data: Path | None, host: str, port: int) -> None:
     """Serve until interrupted, by Ctrl-C or by the signal to end. See app.py for the arguments."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a host's restart leaves time for what is written at the end
-    studio = Studio(ModelWorker(find_models(model, models)), data_folder(data), host, port)
+    studio = Studio(worker, data_folder(data), host, port)
     print(f"Siamese-Diffusion Studio is at {studio.address}", flush=True)
     try:
         studio.wait()

@@ -1,0 +1,179 @@
+"""The process that holds the model, so that neither importing torch nor sampling ever holds up a page.
+
+Parent and child talk in pickles over the child's standard streams, strictly in turn: a request, what happens meanwhile, the answer.
+Only the word to stop may come in between. A child that dies (for lack of memory, say) costs one request; the next starts another.
+"""
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from siamese.interface.engine import Engine
+from siamese.interface.jobs import Cancelled, ModelInfo, ModelUnavailableError, OutOfMemoryError, Update
+from siamese.library import ModelEntry
+
+log = logging.getLogger(__name__)
+
+ROOT = Path(__file__).resolve().parents[2]
+STOP = "stop"
+TOLD, ANSWERED, FAILED = "told", "answered", "failed"
+PAUSE = 0.05
+"""Seconds between two looks at whether a request was cancelled."""
+KILLED = "The model's process was ended by the system, most likely for lack of memory. Ask for fewer variants, then try again."
+
+
+class ModelProcess:
+    """The parent's end. One thread asks at a time."""
+
+    def __init__(self, models: Sequence[ModelEntry]) -> None:
+        self._models = list(models)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._replies: queue.SimpleQueue[tuple[str, Any, ModelInfo | None] | None] = queue.SimpleQueue()
+        self._closed = False
+        self.loaded: ModelInfo | None = None
+        """The model in the process's memory, as of its last answer."""
+
+    def start(self) -> None:
+        """Start the process where none runs. It reads no model before it is asked for one."""
+        if self._process is not None:
+            return
+        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        self._process = subprocess.Popen([sys.executable, "-m", "siamese.interface.model_process"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                         env=os.environ | {"PYTHONPATH": path})
+        self._replies = queue.SimpleQueue()
+        threading.Thread(target=_read, args=(self._process.stdout, self._replies.put), name="model replies", daemon=True).start()
+        self._send(self._models)
+
+    def ask(self, call: str, *args: Any, tell: Callable[[Update], None], asked_to_stop: Callable[[], bool]) -> Any:
+        """Have the engine's method ``call`` run in the process, and return what it returns or raise what it raises.
+
+        Raises:
+            OutOfMemoryError, ModelUnavailableError: also where the process died.
+            Cancelled: also after ``close``.
+        """
+        if self._closed:
+            raise Cancelled
+        self.start()
+        self._send((call, args))
+        stopping = False
+        while True:
+            if not stopping and asked_to_stop():
+                stopping = True
+                self._send(STOP)
+            try:
+                reply = self._replies.get(timeout=PAUSE)
+            except queue.Empty:
+                continue
+            if reply is None:
+                raise self._died()
+            kind, value, loaded = reply
+            if kind == TOLD:
+                tell(value)
+                continue
+            self.loaded = loaded
+            if kind == FAILED:
+                raise value
+            return value
+
+    def close(self) -> None:
+        """End the process, which has nothing to lose. Whoever waits for an answer gets ``Cancelled``."""
+        self._closed = True
+        if (process := self._process) is not None:
+            process.terminate()
+            process.wait()
+
+    def _send(self, message: Any) -> None:
+        try:
+            pickle.dump(message, self._process.stdin)
+            self._process.stdin.flush()
+        except OSError:  # it has died; the end of its replies says so
+            pass
+
+    def _died(self) -> Exception:
+        process, self._process, self.loaded = self._process, None, None
+        code = process.wait()
+        for stream in (process.stdin, process.stdout):
+            try:
+                stream.close()
+            except OSError:  # what was not written yet has no reader any more
+                pass
+        if self._closed:
+            return Cancelled()
+        log.error("the model's process ended with code %s", code)
+        if code == -getattr(signal, "SIGKILL", 9):
+            return OutOfMemoryError(KILLED)
+        return ModelUnavailableError(f"The model's process ended unexpectedly (code {code}); the server's log may say why. Please try again.")
+
+
+def _read(stream: BinaryIO, put: Callable[[Any], None]) -> None:
+    """Pass on each pickle of ``stream``, and None at its end."""
+    while True:
+        try:
+            put(pickle.load(stream))
+        except (EOFError, OSError, ValueError, pickle.UnpicklingError):  # ended, perhaps in the middle of a message
+            put(None)
+            return
+
+
+def serve(commands: BinaryIO, replies: BinaryIO, build: Callable[[Sequence[ModelEntry]], Engine] = Engine) -> None:
+    """The child's end: obey until ``commands`` end."""
+    waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    stop = threading.Event()
+
+    def sort(message: Any) -> None:
+        if message == STOP:
+            stop.set()
+            return
+        if message is None:  # nobody is left to answer
+            stop.set()
+        else:
+            stop.clear()  # what came before was for the request before
+        waiting.put(message)
+
+    def reply(kind: str, value: Any) -> None:
+        pickle.dump((kind, value, engine.loaded), replies)
+        replies.flush()
+
+    threading.Thread(target=_read, args=(commands, sort), name="commands", daemon=True).start()
+    models = waiting.get()
+    if models is None:
+        return
+    engine = build(models)
+    while (message := waiting.get()) is not None:
+        call, args = message
+        try:
+            reply(ANSWERED, getattr(engine, call)(lambda update: reply(TOLD, update), stop.is_set, *args))
+        except (Cancelled, ModelUnavailableError, OutOfMemoryError) as error:
+            reply(FAILED, type(error)(*error.args))
+        except ValueError as error:
+            reply(FAILED, ValueError(str(error)))
+        except BrokenPipeError:
+            raise
+        except Exception as error:  # the outermost layer: logged here with its traceback, and the process lives on
+            log.exception("%s failed", call)
+            reply(FAILED, RuntimeError(f"{type(error).__name__}: {error}"))
+
+
+def main() -> None:
+    """Obey the process that started this one; its Ctrl-C is not ours, it closes our standard input."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    commands, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print must not get between the replies
+    try:
+        serve(commands, replies)
+    except BrokenPipeError:  # who asked is gone
+        pass
+
+
+if __name__ == "__main__":
+    main()
