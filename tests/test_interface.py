@@ -1,9 +1,12 @@
 """The interface without a browser: mask reading, the handler's events and errors, files, imports."""
 from __future__ import annotations
 
+import http.client
 import os
+import statistics
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -20,7 +23,9 @@ from siamese.interface.draw import Photo, write_annotation
 from siamese.interface.example import example_mask
 from siamese.interface.output import agreement_words, image_caption, mask_view, picture, servable
 from siamese.interface.results import Shown, write_png
-from siamese.interface.server import clean, data_folder
+from siamese.interface.server import Studio, clean, data_folder
+from siamese.interface.worker import ModelWorker
+from siamese.library import find_models
 from siamese.prompts import POLYP
 from siamese.provenance import NOTICE, read_png
 from tests.test_provenance import make_pair as example_pair
@@ -185,3 +190,18 @@ def test_serving_the_page_imports_neither_torch_nor_diffusers(tmp_path):
 def test_options():
     assert tyro.cli(Options, args=[]) == Options(str(EMBEDDED_MODEL), None, None, "127.0.0.1", 7860)
     assert tyro.cli(Options, args=["--model", "x", "--port", "1", "--data", "y"]).data == Path("y")
+
+
+def test_answers_do_not_wait_for_acknowledgements(tmp_path):
+    studio = Studio(ModelWorker(find_models("nowhere", None)), tmp_path, "127.0.0.1")
+    try:
+        connection = http.client.HTTPConnection("127.0.0.1", int(studio.address.rsplit(":", 1)[1]))
+        durations = []
+        for _ in range(20):
+            began = time.monotonic()
+            connection.request("GET", "/favicon.ico")
+            assert connection.getresponse().read()
+            durations.append(time.monotonic() - began)
+    finally:
+        studio.close()
+    assert statistics.median(durations) < 0.03  # with Nagle's algorithm each takes 40 ms and more

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import signal
 import socket
@@ -105,10 +106,18 @@ class Studio:
 
 def _listen(host: str, port: int | None) -> socket.socket:
     """A listening socket; the first free port from 7860 on where none is given."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for candidate in [port] if port is not None else range(FIRST_PORT, FIRST_PORT + 100):
+        # With its protocol named: asyncio would else leave Nagle's algorithm on, and each answer waits 40 ms for an acknowledgement.
+        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
-            return socket.create_server((host, candidate), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048)
+            if os.name == "posix":  # elsewhere it would let two servers have one port
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((host, candidate))
+            listening.listen(2048)
+            return listening
         except OSError as error:
+            listening.close()
             if error.errno != errno.EADDRINUSE:
                 raise
     raise OSError(errno.EADDRINUSE, f"port {port} is taken; choose another one with --port" if port is not None else "no port is free")
