@@ -46,6 +46,8 @@ class VaeConfig:
     crop: int = 128
     """Side of the training crops, in pixels."""
     lpips_weight: float = 0.2
+    colour_weight: float = 1.0
+    """Weight of L1 between means over 8 x 8 pixels: without it, every image gets its organ's usual colour."""
     latent_noise: float = 0.05
     """Noise on the latents, in units of each channel's standard deviation: the decoder learns to bear a sampler's errors."""
     decoder_only: bool = False
@@ -56,7 +58,7 @@ class VaeConfig:
 
 
 class ReconstructionLoss(nn.Module):
-    """L1 + w LPIPS between a crop and its reconstruction from noisy latents."""
+    """L1 + w L1 of local means + w' LPIPS between a crop and its reconstruction from noisy latents."""
 
     def __init__(self, vae: SmallAutoencoder, perceptual: nn.Module | None, config: VaeConfig) -> None:
         super().__init__()
@@ -72,7 +74,8 @@ class ReconstructionLoss(nn.Module):
         latents = latents + self.config.latent_noise * strength * batch["noise"]
         reconstruction = self.vae.decode(latents).sample
         losses = {"l1": F.l1_loss(reconstruction.float(), images)}
-        losses["total"] = losses["l1"]
+        losses["colour"] = F.l1_loss(F.avg_pool2d(reconstruction.float(), 8), F.avg_pool2d(images, 8))
+        losses["total"] = losses["l1"] + self.config.colour_weight * losses["colour"]
         if self.perceptual is not None:
             # AlexNet steps 4 pixels at a time: at one offset the decoder would learn artefacts on that grid.
             top, left = batch["offset"].tolist()
@@ -164,4 +167,4 @@ def main(config: VaeConfig) -> None:
     """Train and export."""
     loop.run(VaeStage(config), config.loop, {
         "data": config.data, "init": config.init, "model": config.model, "size": config.size, "crop": config.crop,
-        "lpips_weight": config.lpips_weight, "latent_noise": config.latent_noise, "decoder_only": config.decoder_only})
+        "lpips_weight": config.lpips_weight, "colour_weight": config.colour_weight, "latent_noise": config.latent_noise, "decoder_only": config.decoder_only})

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,8 @@ from siamese.interface.worker import ModelWorker
 
 REVEAL = "() => document.querySelector('#message .done') && document.getElementById('result').scrollIntoView({block: 'nearest'})"
 """On a phone the images are below the button: bring them into view once they are there."""
+STEP_PAUSE = 0.25
+"""Seconds between two steps that are shown: painting each would take a slow browser, and the model beside it, as long as a step."""
 MORE_WEIGHT = 0.5
 """Weight of the selected image as reference in "More of this"."""
 MORE_VARIANTS = 4
@@ -83,6 +86,7 @@ def wire_studio(page: gr.Blocks, studio: Studio, worker: ModelWorker) -> None:
         return Form(drawn, text, variants, None if is_random else (-1 if seed is None else seed), *chosen, reference, weight, name)
 
     def follow(asked: Form, name: str | None, outlined: bool) -> Iterator[dict[Any, Any]]:
+        told = 0.0
         for event in generate(worker, asked, presses.event(name)):
             if isinstance(event, Started):
                 yield {settings.seed: event.seed, settings.message: status.status("busy", "Waiting for its turn…", 0)}
@@ -98,7 +102,8 @@ def wire_studio(page: gr.Blocks, studio: Studio, worker: ModelWorker) -> None:
                 found = Shown(made.pairs, made.agreements, 0, asked.reference)
                 yield {**results.show(result, found, outlined), settings.model: status.model_line(worker.loaded),
                        settings.message: status.status("done", f"Done in {event.seconds:.1f} s.")}
-            else:
+            elif event.previews is not None or time.monotonic() - told >= STEP_PAUSE:
+                told = time.monotonic()
                 text = f"Step {event.step} of {event.steps}{status.time_left(event.seconds_left)}"
                 update = {settings.message: status.status("busy", text, event.step / event.steps)}
                 if event.previews is not None:

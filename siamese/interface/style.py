@@ -108,7 +108,7 @@ h2.step span { display: inline-grid; place-items: center; width: 24px; height: 2
 .status.error p, .model.error { color: #b91c1c; } .dark .status.error p, .dark .model.error { color: #fca5a5; }
 .status.done p { color: var(--body-text-color); }
 .bar { height: 6px; margin-top: 8px; border-radius: 3px; overflow: hidden; background: var(--border-color-primary); }
-.bar div { height: 100%; background: #0d9488; transition: width 0.15s linear; }
+.bar div { height: 100%; background: #0d9488; }
 .caption { min-height: 2.9em; font-variant-numeric: tabular-nums; }
 @media (max-width: 699px) { .caption { min-height: 5.8em; } .status { min-height: 64px; } }
 .buttons { flex-wrap: wrap; gap: 8px !important; } .buttons > button { flex: 1 1 auto; min-width: 96px !important; }

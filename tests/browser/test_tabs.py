@@ -72,6 +72,7 @@ class TestCollection:
             ready(again)
             tab(again, "Collection")
             expect(again.locator("#collection img")).to_have_count(1)
+            again.close()
         finally:
             next(second, None)
 
