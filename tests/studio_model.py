@@ -26,6 +26,6 @@ def random_model(folder: Path) -> Path:
     unet = TINY.build_unet()
     controlnet = SiameseControlNet.from_unet(unet, TINY.hint_widths, TINY.hint_mergings)
     context = PromptTable(EMBEDDED_PROMPTS, TINY.cross_attention_dim)
-    save_checkpoint(Checkpoint(SmallAutoencoder(pack=2), unet, controlnet, context, TINY.scheduler_config(),
+    save_checkpoint(Checkpoint(SmallAutoencoder(latent_channels=8, pack=2), unet, controlnet, context, TINY.scheduler_config(),
                                SamplingDefaults(256, 20, 2.0, "dpm++")), folder)
     return folder

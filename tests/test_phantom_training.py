@@ -43,7 +43,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
                           clip_norm=1.0, ema_decay=0.9, log_every=1, evaluate_every=steps // 2)
 
     vae.main(vae.VaeConfig(data, size=64, crop=32, lpips_weight=0, loop=loop("vae", 60, 5e-3, 8), model=vae.AutoencoderConfig(
-        widths=(8, 16, 16, 32), encoder_layers=(1, 1, 1, 1), decoder_layers=(1, 1, 1, 1))))
+        widths=(8, 16, 16, 32), encoder_layers=(1, 1, 1, 1), decoder_layers=(1, 1, 1, 1), latent_channels=4)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(PRESETS, "tiny", SMALL)
         base.main(base.BaseConfig(data, vae=root / "vae" / "model" / "vae", size=64, cache=root / "cache", loop=loop("base", 100, 3e-3, 16)))

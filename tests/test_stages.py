@@ -26,7 +26,7 @@ from train.loop import LoopConfig
 from train.siamese import SiameseStage, SiameseTrainConfig
 from train.vae import AutoencoderConfig, VaeConfig, VaeStage, psnr
 
-TINY_VAE = AutoencoderConfig(widths=(8, 8, 16, 16), encoder_layers=(1, 1, 1, 1), decoder_layers=(1, 1, 1, 1))
+TINY_VAE = AutoencoderConfig(widths=(8, 8, 16, 16), encoder_layers=(1, 1, 1, 1), decoder_layers=(1, 1, 1, 1), latent_channels=4)
 
 
 @pytest.fixture(scope="module")

@@ -66,7 +66,7 @@ def test_training_leaves_every_latent_channel_with_unit_deviation(polyps: Path, 
     _seeded().save_pretrained(tmp_path / "vae")
     config = VaeConfig((polyps,), prompt=POLYP, size=64, crop=32, lpips_weight=0, init=tmp_path / "vae",
                        loop=LoopConfig(out=tmp_path / "run", max_steps=2, batch_size=4))
-    loop.run(VaeStage(replace(config, model=replace(config.model, latent_channels=8))), config.loop)
+    loop.run(VaeStage(replace(config, grow_to=8)), config.loop)
     vae = type(small_autoencoder()).from_pretrained(tmp_path / "run" / "model" / "vae").eval()
     assert vae.config.latent_channels == 8
     found, _ = load_arrays(read_pairs((polyps,), "train", POLYP), 64)

@@ -24,7 +24,7 @@ class AutoencoderConfig:
     widths: tuple[int, ...] = (24, 48, 96, 128)
     encoder_layers: tuple[int, ...] = (1, 1, 1, 2)
     decoder_layers: tuple[int, ...] = (1, 1, 2, 3)
-    latent_channels: int = 4
+    latent_channels: int = 8
     pack: int = 2
 
 
@@ -39,7 +39,9 @@ class VaeConfig:
     weights: Path = Path("../shared/weights")
     """Folder of the perceptual weights (alexnet_lpips.safetensors)."""
     init: Path | None = None
-    """Autoencoder folder to start from (diffusers format). Its architecture counts, not ``model``'s; only ``latent_channels`` may grow."""
+    """Autoencoder folder to start from (diffusers format). Its architecture counts, not ``model``'s."""
+    grow_to: int | None = None
+    """Latent channels that the autoencoder to start from is given; none: it keeps its own."""
     model: AutoencoderConfig = AutoencoderConfig()
     size: int = 256
     """Side to which images are resized, in pixels."""
@@ -96,8 +98,8 @@ class VaeStage:
         self.size = len(self.images)
         torch.manual_seed(config.loop.seed)
         vae = SmallAutoencoder.from_pretrained(config.init) if config.init else SmallAutoencoder(**dataclasses.asdict(config.model))
-        if vae.config.latent_channels < config.model.latent_channels:
-            vae = grow_latents(vae, config.model.latent_channels)
+        if config.grow_to is not None and vae.config.latent_channels != config.grow_to:
+            vae = grow_latents(vae, config.grow_to)
         vae = vae.to(memory_format=torch.channels_last)
         if config.decoder_only:
             vae.encoder.requires_grad_(False)
@@ -166,5 +168,5 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
 def main(config: VaeConfig) -> None:
     """Train and export."""
     loop.run(VaeStage(config), config.loop, {
-        "data": config.data, "init": config.init, "model": config.model, "size": config.size, "crop": config.crop,
+        "data": config.data, "init": config.init, "grow_to": config.grow_to, "model": config.model, "size": config.size, "crop": config.crop,
         "lpips_weight": config.lpips_weight, "colour_weight": config.colour_weight, "latent_noise": config.latent_noise, "decoder_only": config.decoder_only})

@@ -56,7 +56,7 @@ SD15 = NetworkConfig()
 
 TINY = NetworkConfig(
     block_out_channels=(128, 192), attention=(False, True), cross_attention_dim=128, attention_heads=4,
-    time_scale_shift=True, latent_channels=16, latent_size=16, prediction="v_prediction",
+    time_scale_shift=True, latent_channels=32, latent_size=16, prediction="v_prediction",
     hint_widths=(8, 16, 32, 64, 128), hint_mergings=4, hint_keeps_variance=True)
 
 PRESETS = {"tiny": TINY, "sd15": SD15}
