@@ -6,8 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from siamese.interface.jobs import ModelUnavailableError
-from siamese.interface.settings import SettingsPanel, model_settings
+from siamese.interface.settings import SettingsPanel, wire_model
 from siamese.interface.status import model_line
 from siamese.interface.worker import ModelWorker
 from siamese.library import ModelEntry, figures
@@ -39,20 +38,13 @@ def build_models(worker: ModelWorker) -> ModelsTab:
 
 def wire_models(tab: ModelsTab, worker: ModelWorker, chosen: gr.State, settings: SettingsPanel) -> None:
     """Choosing a model shows its description at once and loads it."""
-    hidden = dict(show_progress="hidden", api_visibility="private")
-
     def describe(name: str) -> list[Any]:
         entry = worker.models[name]
         return [name, _card(entry), _licence(entry), _rows(entry), model_line(None)]
 
-    def load(name: str) -> dict[Any, Any]:
-        try:
-            return model_settings(settings, worker.info(name))
-        except ModelUnavailableError as error:
-            return {settings.model: model_line(None, str(error))}
-
-    (tab.choice.change(describe, tab.choice, [chosen, tab.card, tab.licence, tab.table, settings.model], queue=False, **hidden)
-     .then(load, tab.choice, [settings.model, settings.steps, settings.guidance, settings.scheduler], concurrency_limit=None, **hidden))
+    described = tab.choice.change(describe, tab.choice, [chosen, tab.card, tab.licence, tab.table, settings.model], queue=False,
+                                  show_progress="hidden", api_visibility="private")
+    wire_model(settings, worker, described.then, tab.choice)
 
 
 def _card(entry: ModelEntry) -> str:

@@ -1,14 +1,18 @@
 """The settings panel: kind of image, variants, seed, advanced settings, reference, Generate and Cancel."""
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
+from gradio.events import Dependency
 
 from siamese.interface import status
 from siamese.interface.generate import MAX_VARIANTS, MAX_WEIGHT
-from siamese.interface.jobs import ModelInfo
+from siamese.interface.jobs import ModelUnavailableError
+from siamese.interface.worker import ModelWorker
 from siamese.prompts import LESION, POLYP
 from siamese.provenance import Recipe
 
@@ -76,12 +80,36 @@ def build_settings() -> SettingsPanel:
                          button, cancel, message, model)
 
 
-def model_settings(panel: SettingsPanel, info: ModelInfo) -> dict[Any, Any]:
-    """Updates that show a model's defaults."""
-    return {panel.model: status.model_line(info), panel.steps: info.steps, panel.guidance: info.guidance, panel.scheduler: info.scheduler}
+def wire_settings(panel: SettingsPanel, worker: ModelWorker, model: gr.State) -> None:
+    """Advanced settings can be edited once the model's defaults are not used, and show those again once they are."""
+    advanced = [panel.steps, panel.guidance, panel.scheduler]
+
+    def switch(by_model: bool, name: str) -> list[Any]:
+        values = _defaults(worker, name) if by_model else [{}] * 3
+        return [gr.update(interactive=not by_model, **value) for value in values]
+
+    panel.defaults.change(switch, [panel.defaults, model], advanced, show_progress="hidden", api_visibility="private", queue=False)
 
 
-def wire_settings(panel: SettingsPanel) -> None:
-    """Advanced settings can be edited once the model's defaults are not used."""
-    panel.defaults.change(lambda by_model: [gr.update(interactive=not by_model)] * 3, panel.defaults,
-                          [panel.steps, panel.guidance, panel.scheduler], show_progress="hidden", api_visibility="private", queue=False)
+def wire_model(panel: SettingsPanel, worker: ModelWorker, happens: Callable[..., Dependency], name: Component) -> None:
+    """Once ``happens`` does, wait for the model of that name, say that it is ready and show its defaults."""
+    def load(name: str) -> str:
+        try:
+            return status.model_line(worker.info(name))
+        except ModelUnavailableError as error:
+            return status.model_line(None, str(error))
+
+    def show(name: str, by_model: bool) -> list[Any]:
+        return [gr.update(**value) for value in _defaults(worker, name)] if by_model else [gr.skip()] * 3
+
+    # In two steps, for the inputs of the second are read when it begins: settings entered while the model was loading stay.
+    (happens(load, name, panel.model, show_progress="hidden", api_visibility="private", concurrency_limit=None)
+     .then(show, [name, panel.defaults], [panel.steps, panel.guidance, panel.scheduler], show_progress="hidden", api_visibility="private", queue=False))
+
+
+def _defaults(worker: ModelWorker, name: str) -> list[dict[str, Any]]:
+    """Values of steps, guidance and scheduler; none while that model is not loaded."""
+    info = worker.loaded
+    if info is None or info.name != name:
+        return [{}] * 3
+    return [{"value": value} for value in (info.steps, info.guidance, info.scheduler)]

@@ -15,9 +15,9 @@ from siamese.interface.download import on_demand
 from siamese.interface.draw import DrawPanel, Photo, build_draw, wire_draw
 from siamese.interface.example import FIRST_VISIT, example_mask
 from siamese.interface.generate import Failed, Finished, Form, Presses, Started, generate
-from siamese.interface.jobs import Loading, ModelUnavailableError, Waiting
+from siamese.interface.jobs import Loading, Waiting
 from siamese.interface.results import ResultPanel, Shown, build_results
-from siamese.interface.settings import SettingsPanel, build_settings, model_settings, restore, wire_settings
+from siamese.interface.settings import SettingsPanel, build_settings, restore, wire_model, wire_settings
 from siamese.interface.worker import ModelWorker
 
 REVEAL = "() => document.querySelector('#message .done') && document.getElementById('result').scrollIntoView({block: 'nearest'})"
@@ -64,12 +64,6 @@ def wire_studio(page: gr.Blocks, studio: Studio, worker: ModelWorker) -> None:
     draw, settings, result = studio.draw, studio.settings, studio.results
     presses = Presses()
     press = gr.State(None)
-
-    def load_model(name: str) -> dict[Any, Any]:
-        try:
-            return model_settings(settings, worker.info(name))
-        except ModelUnavailableError as error:
-            return {settings.model: status.model_line(None, str(error))}
 
     def wait() -> list[Any]:
         return [presses.begin(), gr.update(interactive=False), gr.update(interactive=True),
@@ -139,8 +133,8 @@ def wire_studio(page: gr.Blocks, studio: Studio, worker: ModelWorker) -> None:
 
     result_parts = [result.shown, result.gallery, result.caption, result.keep, result.use_seed, result.more, result.download, result.compare,
                     result.slider, result.note]
-    page.load(load_model, studio.model, [settings.model, settings.steps, settings.guidance, settings.scheduler], concurrency_limit=None, **HIDDEN)
-    wire_settings(settings)
+    wire_model(settings, worker, page.load, studio.model)
+    wire_settings(settings, worker, studio.model)
     for event in wire_draw(draw, worker, studio.model, settings.prompt, restore, settings.restored):
         event.then(lambda photo: [gr.update(visible=photo is not None), False], draw.photo, [settings.reference_group, settings.use_photo], **QUICK)
 

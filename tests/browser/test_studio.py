@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import re
+import threading
 
 import numpy as np
 import pytest
@@ -80,6 +81,26 @@ def test_variants_select_use_this_seed_and_more(studio, visit):
     np.testing.assert_array_equal(more.masks[0], request.masks[0])
     expect(page.locator("#image img")).to_have_count(4)
     expect(page.locator("#compare")).to_be_visible()
+
+
+def test_settings_entered_while_the_model_loads_stay(studio, visit, monkeypatch):
+    loaded, info = threading.Event(), studio.worker.info
+
+    def slow(model):
+        loaded.wait()
+        return info(model)
+
+    monkeypatch.setattr(studio.worker, "info", slow)
+    page = visit(studio.address)
+    few_steps(page, 3)
+    expect(page.locator("#model .busy")).to_be_visible()
+    loaded.set()
+    expect(page.locator("#model .ready")).to_be_visible()
+    page.wait_for_timeout(500)
+    expect(page.get_by_label("Steps")).to_have_value("3")
+    page.get_by_label("Use the model's defaults").check()
+    expect(page.get_by_label("Steps")).to_have_value(str(info().steps))
+    expect(page.get_by_label("Steps")).to_be_disabled()
 
 
 def test_cancel(studio, visit):

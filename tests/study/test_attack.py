@@ -10,14 +10,14 @@ from sqlalchemy import select, update
 from siamese.study.schema import images, items
 from tests.phantoms import phantom
 from tests.study import phantom_study
-from tests.study.attack import run
+from tests.study.attack import ALPHA, run
 
 GROUPS = 16
 
 
 def test_no_feature_tells_the_methods_apart(tmp_path):
     guess = run(tmp_path, GROUPS)
-    assert guess.p > 0.01, guess
+    assert guess.p > ALPHA, guess
     assert guess.features > 60 and guess.images == 24
 
 
@@ -38,7 +38,7 @@ def test_methods_of_other_sizes_formats_and_smoothness_are_not_told_apart(tmp_pa
 
     monkeypatch.setattr(phantom_study, "write_folders", write)
     guess = run(tmp_path, GROUPS)
-    assert guess.p > 0.01, guess
+    assert guess.p > ALPHA, guess
 
 
 def leaking_length(store) -> None:
@@ -62,4 +62,4 @@ def leaking_trailer(store) -> None:
 @pytest.mark.parametrize("spoil", [leaking_length, leaking_trailer])
 def test_the_attack_finds_a_leak(tmp_path, spoil):
     guess = run(tmp_path, GROUPS, spoil)
-    assert guess.p < 0.01, guess
+    assert guess.p < ALPHA, guess
