@@ -146,7 +146,7 @@ class VaeStage:
 
     @torch.no_grad()
     def export(self, folder: Path) -> None:
-        """Save the autoencoder, its latents of training images of unit standard deviation in every channel once scaled."""
+        """Save the autoencoder, its latents of training images of unit standard deviation once scaled, spread alike in every channel."""
         vae = self.module.vae
         if not self.config.decoder_only:
             device = next(vae.parameters()).device
@@ -154,9 +154,9 @@ class VaeStage:
             latents = torch.cat([vae.encode(torch.from_numpy(some[i:i + 8]).permute(0, 3, 1, 2).float().div(127.5).sub(1).to(device)).latent
                                  for i in range(0, len(some), 8)])
             channels = F.pixel_shuffle(latents, vae.config.pack).transpose(0, 1).flatten(1)
-            rescale_latents(vae, channels.std().item() / channels.std(1).clamp_min(1e-6))
-            # Each channel has the overall spread now; what is left is one factor.
-            vae.register_to_config(scaling_factor=float(1 / channels.std()))
+            factors = channels.std().item() / channels.std(1).clamp_min(1e-6)
+            rescale_latents(vae, factors)
+            vae.register_to_config(scaling_factor=float(1 / (channels * factors[:, None]).std()))
         vae.save_pretrained(folder / "vae")
 
 
