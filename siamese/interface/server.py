@@ -94,7 +94,7 @@ class Studio:
     def wait(self) -> None:
         """Until the server stops."""
         while self._thread.is_alive():
-            self._thread.join(1)
+            time.sleep(0.5)  # not join: an interrupt inside it makes Python 3.11 take the thread for ended, and close() would not wait
 
     def close(self) -> None:
         """Stop serving and sampling."""
