@@ -51,6 +51,9 @@ class Recipe:
     """What guidance strengthened, see ``siamese.sampling.GuideName``."""
     rescale: float = 0.0
     """Share of guidance's contrast that was taken back, see ``siamese.sampling.guided_output``."""
+    guide_above: float = 0.0
+    guide_below: float = 1.0
+    """Between which noise levels guidance acted, see ``siamese.sampling.denoise``."""
     version: str = VERSION
 
     def to_dict(self) -> dict[str, Any]:
@@ -66,8 +69,8 @@ class Recipe:
         """
         try:
             weight = values.get("reference_weight")
-            rescale = values.get("rescale", 0.0)  # absent in files of version 0.1
-            numbers = [values["guidance"], rescale] + ([] if weight is None else [weight])
+            optional = [values.get("rescale", 0.0), values.get("guide_above", 0.0), values.get("guide_below", 1.0)]  # absent in older files
+            numbers = [values["guidance"], *optional] + ([] if weight is None else [weight])
             whole = [values["seed"], values["steps"]]
             guide = values.get("guide", "prompt")  # absent in files of version 0.1
             texts = [guide, *(values[k] for k in ("prompt", "scheduler", "model", "version"))]
@@ -80,7 +83,7 @@ class Recipe:
         if not right:
             raise NotSyntheticError("the recipe holds values that this studio never writes.")
         return cls(values["prompt"], values["seed"], values["steps"], float(values["guidance"]), values["scheduler"], values["model"],
-                   None if weight is None else float(weight), guide, float(rescale), values["version"])
+                   None if weight is None else float(weight), guide, *map(float, optional), values["version"])
 
 
 @dataclass(frozen=True)

@@ -89,9 +89,15 @@ def guided_output(weak: Tensor, full: Tensor, guidance: float, rescale: float = 
     return output * (1 + rescale * (ratio - 1))
 
 
+def check_levels(guide_above: float, guide_below: float) -> None:
+    """ValueError unless 0 <= guide_above <= guide_below <= 1."""
+    if not 0 <= guide_above <= guide_below <= 1:
+        raise ValueError(f"guide_above is {guide_above} and guide_below {guide_below}; they must be shares of the timesteps, 0 <= guide_above <= guide_below <= 1.")
+
+
 def denoise(checkpoint: Checkpoint, scheduler: Any, z: Tensor, context: Tensor, uncond: Tensor, guidance: float,
             hints: Sequence[tuple[float, Tensor]] = (), callback: Callback | None = None, guide: GuideName = "prompt",
-            rescale: float = 0.0) -> Tensor:
+            rescale: float = 0.0, guide_above: float = 0.0, guide_below: float = 1.0) -> Tensor:
     """z0 [B, C, h, w] from z_T by ``scheduler``.
 
     Args:
@@ -100,27 +106,29 @@ def denoise(checkpoint: Checkpoint, scheduler: Any, z: Tensor, context: Tensor, 
         hints: weight and hint features of each control; their residuals are summed (c_mix for Image-Diffusion).
         guide: what eps_weak lacks, see ``GuideName``. Without hints it is the prompt.
         rescale: see ``guided_output``.
+        guide_above, guide_below: guidance acts where t / T is between them. At the highest noise levels it takes variety and
+            overexposes, at the lowest it takes texture (Kynkaanniemi et al. 2024, arXiv:2404.07724).
     """
     if guide not in get_args(GuideName):
         raise ValueError(f"unknown guide {guide!r}; choose from {', '.join(get_args(GuideName))}.")
     decoder = Decoder(checkpoint.unet)
-    guided = guidance != 1
-    by_mask = guided and guide == "mask" and len(hints) > 0
-    copies = 2 if guided and not by_mask else 1  # of z and the hints; by mask the two halves share prompt and encoder
-    embeddings = torch.cat([uncond, context]) if copies == 2 else context
-    repeated = [(w, torch.cat([f] * copies)) for w, f in hints]
+    by_mask = guide == "mask" and len(hints) > 0
+    total = scheduler.config.num_train_timesteps
     alphas = checkpoint.alphas.to(z.device)
     timesteps = scheduler.timesteps
     z = z * scheduler.init_noise_sigma
     for i, t in enumerate(timesteps):
+        guided = guidance != 1 and guide_above <= int(t) / total <= guide_below
+        copies = 2 if guided and not by_mask else 1  # of z and the hints; by mask the two halves share prompt and encoder
+        embeddings = torch.cat([uncond, context]) if copies == 2 else context
         z_in = torch.cat([scheduler.scale_model_input(z, t)] * copies)
         t_in = torch.full((len(z_in),), int(t), device=z.device, dtype=torch.long)
         control: Control | None = None
-        for weight, features in repeated:
-            part = checkpoint.controlnet.control(z_in, t_in, embeddings, features)
+        for weight, features in hints:
+            part = checkpoint.controlnet.control(z_in, t_in, embeddings, torch.cat([features] * copies))
             control = part.mix(part, weight, 0.0) if control is None else control.mix(part, 1.0, weight)
         encoding = encode(checkpoint.unet, z_in, t_in, embeddings)
-        if by_mask:
+        if guided and by_mask:
             output = decoder(encoding.twice(), torch.cat([embeddings] * 2), control.after_nothing()).float()
         else:
             output = decoder(encoding, embeddings, control).float()
@@ -169,7 +177,7 @@ class MaskDiffusion:
     @torch.inference_mode()
     def sample(self, masks: np.ndarray | Sequence[np.ndarray], prompt: str | Sequence[str], seeds: Sequence[int], *,
                steps: int | None = None, guidance: float | None = None, scheduler: SchedulerName | None = None, guide: GuideName | None = None,
-               rescale: float | None = None, callback: Callback | None = None, reference: np.ndarray | None = None,
+               rescale: float | None = None, guide_above: float | None = None, guide_below: float | None = None, callback: Callback | None = None, reference: np.ndarray | None = None,
                reference_weight: float = 1.0) -> np.ndarray:
         """Images uint8 [N, S, S, 3] of N = len(seeds) masks.
 
@@ -180,6 +188,7 @@ class MaskDiffusion:
             seeds: one integer an image. A seed gives the same image alone and in a batch.
             steps, guidance, scheduler, guide: the checkpoint's defaults where None.
             rescale: share of guidance's contrast that is taken back, 0..1 (``guided_output``); the checkpoint's default where None.
+            guide_above, guide_below: noise levels of guidance, as shares of all timesteps (``denoise``); the checkpoint's default where None.
             callback: see ``Callback``.
             reference: image uint8 [H, W, 3]; given, Image-Diffusion samples with c_mix = w_i c_i + c_m.
             reference_weight: w_i, 0 or more.
@@ -196,6 +205,9 @@ class MaskDiffusion:
         rescale = defaults.rescale if rescale is None else float(rescale)
         if not 0 <= rescale <= 1:
             raise ValueError(f"rescale is {rescale}; it must be between 0 (off) and 1.")
+        low = defaults.guide_above if guide_above is None else float(guide_above)
+        high = defaults.guide_below if guide_below is None else float(guide_below)
+        check_levels(low, high)
         if not isinstance(seeds, Sequence | np.ndarray) or not all(isinstance(s, int | np.integer) for s in seeds):
             raise ValueError(f"seeds is {seeds!r}; give a list of one integer for each image.")
         seeds = list(seeds)
@@ -221,7 +233,7 @@ class MaskDiffusion:
         solver = build_scheduler(defaults.scheduler if scheduler is None else scheduler, self.checkpoint.scheduler_config,
                                  defaults.steps if steps is None else steps)
         z0 = denoise(self.checkpoint, solver, initial_noise(seeds, shape).to(self.device), context, uncond, guidance, features, callback,
-                     defaults.guide if guide is None else guide, rescale)
+                     defaults.guide if guide is None else guide, rescale, low, high)
         return to_uint8(decode_latents(self.checkpoint.vae, z0))
 
     def fit_mask(self, mask: np.ndarray) -> np.ndarray:

@@ -155,6 +155,34 @@ def test_rescale_is_the_checkpoints_where_none_is_given(ours: MaskDiffusion, mas
         ours.checkpoint.defaults = old
 
 
+@pytest.mark.parametrize("guide", ["prompt", "mask"])
+def test_guidance_acts_between_two_noise_levels_only(ours: MaskDiffusion, mask: np.ndarray, guide: str) -> None:
+    """Ten steps at t = 999, 899, ... 99: those above 0.85 T and below 0.25 T are as without guidance."""
+    def previews(**settings: float) -> list[np.ndarray]:
+        seen = []
+        ours.sample(mask, POLYP, [1], steps=10, scheduler="dpm++", guide=guide, callback=lambda p: seen.append(p.preview()), **settings)
+        return seen
+
+    free, bound, middle = previews(guidance=1), previews(guidance=6), previews(guidance=6, guide_above=0.25, guide_below=0.85)
+    assert all((a == b).all() for a, b in zip(middle[:2], free[:2])) and (middle[2] != free[2]).any() and (middle[-1] != free[-1]).any()
+    assert (middle[0] != bound[0]).any() and (middle[-1] != bound[-1]).any()
+    assert all((a == b).all() for a, b in zip(previews(guidance=6, guide_above=0, guide_below=1), bound))
+    assert all((a == b).all() for a, b in zip(previews(guidance=6, guide_above=0.992, guide_below=0.998), free))
+    last = previews(guidance=6, guide_above=0.25, guide_below=1)
+    assert all((a == b).all() for a, b in zip(last[:8], bound[:8])) and (last[8] != bound[8]).any()
+
+
+def test_noise_levels_of_guidance_are_the_checkpoints_where_none_are_given(ours: MaskDiffusion, mask: np.ndarray) -> None:
+    middle = ours.sample(mask, POLYP, [1], guidance=6, guide_above=0.3, guide_below=0.8)
+    old = ours.checkpoint.defaults
+    ours.checkpoint.defaults = replace(old, guide_above=0.3, guide_below=0.8)
+    try:
+        assert np.array_equal(ours.sample(mask, POLYP, [1], guidance=6), middle)
+    finally:
+        ours.checkpoint.defaults = old
+    assert (ours.sample(mask, POLYP, [1], guidance=6) != middle).any()
+
+
 def test_guide_is_the_checkpoints_where_none_is_given(ours: MaskDiffusion, mask: np.ndarray) -> None:
     by_prompt = ours.sample(mask, POLYP, [1], guidance=3)
     by_mask = ours.sample(mask, POLYP, [1], guidance=3, guide="mask")
@@ -211,7 +239,7 @@ def test_callback_cancels_within_a_step(ours: MaskDiffusion, mask: np.ndarray, c
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"guide": "image"}, "unknown guide"), ({"guidance": 0.5}, "guidance is 0.5"), ({"rescale": 1.5}, "rescale is 1.5"), ({"guidance": float("nan")}, "guidance is nan"),
+    ({"guide": "image"}, "unknown guide"), ({"guidance": 0.5}, "guidance is 0.5"), ({"rescale": 1.5}, "rescale is 1.5"), ({"guide_below": 1.5}, "guide_below 1.5"), ({"guide_above": 0.8, "guide_below": 0.2}, "guide_above is 0.8"), ({"guidance": float("nan")}, "guidance is nan"),
     ({"steps": 0}, "steps is 0"), ({"steps": 1001}, "between 1 and 1000"), ({"scheduler": "euler"}, "unknown scheduler 'euler'; choose from dpm"),
     ({"scheduler": ""}, "unknown scheduler ''"), ({"seeds": []}, "seeds is empty"), ({"seeds": 3}, "list of one integer"),
     ({"seeds": [1.5]}, "list of one integer"), ({"prompt": [POLYP] * 3}, "3 prompts for 2 seeds"),

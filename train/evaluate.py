@@ -96,7 +96,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, dict[str, float]]:
     metrics: dict[str, dict[str, float]] = {"autoencoder": measure_autoencoder(model, split, config.size, features)}
     for organ, (own_train, own_split) in organs.items():
         metrics[organ] = measure_organ(organ, own_train, chosen(own_split, count, config.seed), trained, fresh, segmenter, features, config)
-    _record(config, identity, {"n": count, "sampling": trained.settings, "model_weights": identity,
+    _record(config, identity, {"n": count, "sampling": trained.record, "model_weights": identity,
                                "segmenter_weights": weights_hash(config.segmenter)}, metrics)
     return metrics
 

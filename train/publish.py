@@ -48,6 +48,10 @@ class PublishConfig:
     """What guidance strengthens, as chosen on val; none: keep."""
     rescale: float | None = None
     """Share of guidance's contrast that is taken back, as chosen on val; none: keep."""
+    guide_above: float | None = None
+    """Lowest noise level of guidance, as a share of all timesteps, as chosen on val; none: keep."""
+    guide_below: float | None = None
+    """Highest, likewise."""
     example_seeds: tuple[int, ...] = (1, 1)
     """Seed of each organ's example, of its random mask as well as of its image: what a first visit to the page shows."""
 
@@ -62,7 +66,8 @@ def write_examples(folder: Path, seeds: tuple[int, ...]) -> None:
             continue
         drawn = random_lesion(statistics, seed, EXAMPLE_SIDE)
         image = model.sample(drawn, prompt, [seed])[0]
-        recipe = Recipe(prompt, seed, defaults.steps, float(defaults.guidance), defaults.scheduler, folder.name, guide=defaults.guide, rescale=defaults.rescale)
+        recipe = Recipe(prompt, seed, defaults.steps, float(defaults.guidance), defaults.scheduler, folder.name, None, defaults.guide,
+                        defaults.rescale, defaults.guide_above, defaults.guide_below)
         name = {POLYP: "a-polyp.png", LESION: "b-lesion.png"}[prompt]
         (folder / "examples" / name).write_bytes(pair_png(SyntheticPair(image, model.fit_mask(drawn), drawn, recipe)))
 
@@ -70,7 +75,7 @@ def write_examples(folder: Path, seeds: tuple[int, ...]) -> None:
 def main(config: PublishConfig) -> None:
     """Save in float16 and print the size; figures and card are written by ``evaluate`` and by hand."""
     checkpoint = load_checkpoint(config.model)
-    changes = {k: v for k in ("steps", "guidance", "scheduler", "guide", "rescale") if (v := getattr(config, k)) is not None}
+    changes = {k: v for k in ("steps", "guidance", "scheduler", "guide", "rescale", "guide_above", "guide_below") if (v := getattr(config, k)) is not None}
     checkpoint.defaults = replace(checkpoint.defaults, **changes)
     for part in ("vae", "unet", "controlnet", "context", "scheduler"):
         shutil.rmtree(config.out / part, ignore_errors=True)

@@ -88,7 +88,7 @@ def sample(config: SampleConfig) -> list[Job]:
     """
     jobs = plan(config)
     synthesiser = Synthesiser(MaskDiffusion.from_pretrained(config.model), config.sampling, config.model)
-    _claim(config.out, {"model": config.model, "seed": config.seed, **synthesiser.settings})
+    _claim(config.out, {"model": config.model, "seed": config.seed, **synthesiser.record})
     for part in ("images", "masks"):
         (config.out / part).mkdir(exist_ok=True)
     # The image is written after its mask: where it is there, the pair is.

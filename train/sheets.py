@@ -21,7 +21,7 @@ def sheet(checkpoint: Checkpoint, hints: Tensor | None, prompts: Sequence[str], 
     features = [] if hints is None else [(1.0, checkpoint.controlnet.hint_features(hints.to(device)))]
     z = denoise(checkpoint, build_scheduler("dpm++", checkpoint.scheduler_config, steps), initial_noise(range(len(prompts)), shape).to(device),
                 checkpoint.context(prompts), checkpoint.context([""] * len(prompts)), defaults.guidance, features,
-                guide=defaults.guide, rescale=defaults.rescale)
+                guide=defaults.guide, rescale=defaults.rescale, guide_above=defaults.guide_above, guide_below=defaults.guide_below)
     return decode_latents(checkpoint.vae, z).float().add(1).div(2)
 
 

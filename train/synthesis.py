@@ -27,6 +27,10 @@ class SamplingConfig:
     """What guidance strengthens: ``prompt`` (the paper's) or ``mask``."""
     rescale: float | None = None
     """Share of guidance's contrast that is taken back, 0 to 1."""
+    guide_above: float | None = None
+    """Lowest noise level at which guidance acts, as a share of all timesteps."""
+    guide_below: float | None = None
+    """Highest, likewise."""
     batch_size: int = 16
     bf16: bool = True
     """Sample under bfloat16 autocast: faster on processors that have it."""
@@ -57,16 +61,15 @@ class Synthesiser:
     def __init__(self, model: MaskDiffusion, config: SamplingConfig, identity: str, cache: Path | None = None) -> None:
         self.model, self.config = model, config
         defaults = model.checkpoint.defaults
-        self.settings = {"steps": config.steps or defaults.steps, "scheduler": config.scheduler or defaults.scheduler,
-                         "guidance": defaults.guidance if config.guidance is None else config.guidance, "guide": config.guide or defaults.guide,
-                         "rescale": defaults.rescale if config.rescale is None else config.rescale, "bf16": config.bf16}
-        self.folder = None if cache is None else cache / digest_of(identity, defaults.image_size, sorted(self.settings.items()))
+        names = ("steps", "scheduler", "guidance", "guide", "rescale", "guide_above", "guide_below")
+        self.settings = {name: getattr(defaults if getattr(config, name) is None else config, name) for name in names}
+        self.record = self.settings | {"bf16": config.bf16}
+        self.folder = None if cache is None else cache / digest_of(identity, defaults.image_size, sorted(self.record.items()))
 
     def draw(self, masks: np.ndarray, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
         """Images uint8 [B, S, S, 3] of one batch of masks uint8 [B, H, W]."""
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.config.bf16):
-            return self.model.sample(masks, prompts, seeds, steps=self.settings["steps"], guidance=self.settings["guidance"],
-                                     scheduler=self.settings["scheduler"], guide=self.settings["guide"], rescale=self.settings["rescale"])
+            return self.model.sample(masks, prompts, seeds, **self.settings)
 
     def images(self, title: str, masks: np.ndarray, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
         """Images uint8 [N, S, S, 3] of masks uint8 [N, H, W], batch by batch; each finished batch is cached."""

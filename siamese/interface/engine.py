@@ -96,7 +96,8 @@ class Engine:
         pairs = []
         for i, (image, seed) in enumerate(zip(images, request.seeds, strict=True)):
             one = min(i, len(fitted) - 1)
-            recipe = Recipe(request.prompt, seed, steps, float(guidance), scheduler, held.entry.name, weight, defaults.guide, defaults.rescale)
+            recipe = Recipe(request.prompt, seed, steps, float(guidance), scheduler, held.entry.name, weight, defaults.guide, defaults.rescale,
+                            defaults.guide_above, defaults.guide_below)
             pairs.append(SyntheticPair(image, fitted[one], request.masks[one], recipe))
         return Generated(tuple(pairs), agreements)
 

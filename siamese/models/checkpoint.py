@@ -45,6 +45,9 @@ class SamplingDefaults:
     """What guidance strengthens: ``prompt`` (the paper's) or ``mask``, see ``siamese.sampling.GuideName``."""
     rescale: float = 0.0
     """Share of guidance's contrast that is taken back, see ``siamese.sampling.guided_output``; 0 in the paper."""
+    guide_above: float = 0.0
+    """Guidance acts at timesteps t with guide_above <= t / T <= guide_below, see ``siamese.sampling.denoise``; at all of them in the paper."""
+    guide_below: float = 1.0
 
 
 @dataclass

@@ -27,7 +27,7 @@ from siamese.uploads import UploadError, read_mask
 if TYPE_CHECKING:
     from siamese.sampling import MaskDiffusion
 
-SETTINGS = {"steps": int, "guidance": float, "scheduler": str, "guide": str, "rescale": float}
+SETTINGS = {"steps": int, "guidance": float, "scheduler": str, "guide": str, "rescale": float, "guide_above": float, "guide_below": float}
 """What can be set for a method; the checkpoint's default where it is not."""
 SEED_RULE = "first 4 bytes, big-endian, of the SHA-256 of the UTF-8 text: study seed, NUL, method, NUL, mask id"
 BATCH = 4
@@ -49,6 +49,8 @@ class Sampled:
     scheduler: str | None = None
     guide: str | None = None
     rescale: float | None = None
+    guide_above: float | None = None
+    guide_below: float | None = None
 
     @classmethod
     def parse(cls, text: str) -> "Sampled":
@@ -163,7 +165,7 @@ class Sampler:
     """
 
     def __init__(self, method: Sampled, model: MaskDiffusion, identity: tuple[str, str], prompt: str, masks: Mapping[str, np.ndarray]) -> None:
-        from siamese.sampling import GuideName, build_scheduler
+        from siamese.sampling import GuideName, build_scheduler, check_levels
         self.method, self.model, self.identity, self.prompt, self.masks = method, model, identity, prompt, masks
         defaults = model.checkpoint.defaults
         self.settings = {name: getattr(defaults, name) if getattr(method, name) is None else getattr(method, name) for name in SETTINGS}
@@ -174,6 +176,7 @@ class Sampler:
                 raise ValueError(f"guidance is {self.settings['guidance']}; it must be 1 (none) or more.")
             if not 0 <= self.settings["rescale"] <= 1:
                 raise ValueError(f"rescale is {self.settings['rescale']}; it must be between 0 (off) and 1.")
+            check_levels(self.settings["guide_above"], self.settings["guide_below"])
             if self.settings["guide"] not in get_args(GuideName):
                 raise ValueError(f"unknown guide {self.settings['guide']!r}; choose from {', '.join(get_args(GuideName))}.")
         except ValueError as error:

@@ -86,7 +86,7 @@ def test_only_chosen_masks_are_sampled_and_everything_is_recorded(images, tiny, 
     first, second = (json.loads(m.source) for m in study.config.synthetic)
     assert first | {"masks_sha256": "", "seeds": "", "version": ""} == {
         "model": "tiny", "weights_sha256": weights_hash(tiny), "prompt": POLYP, "steps": 4, "guidance": 3.0, "scheduler": "ddim", "guide": "prompt",
-        "rescale": 0.0,
+        "rescale": 0.0, "guide_above": 0.0, "guide_below": 1.0,
         "side": 64, "masks_sha256": "", "seeds": "", "version": ""}
     assert (second["steps"], second["guidance"], second["scheduler"], second["masks_sha256"]) == (1, 1.0, "dpm++", first["masks_sha256"])
     assert str(tiny.parent) not in study.config.canonical() and study.config.hash() == study.config_hash
@@ -102,7 +102,7 @@ def test_the_record_makes_the_images_again(images, tiny, store):
     model, found = MaskDiffusion.from_pretrained(tiny, "cpu"), stored(store, "one")
     for i in range(5):
         name = f"mask {i:03d}"
-        settings = {k: made[k] for k in ("steps", "guidance", "scheduler", "guide", "rescale")}
+        settings = {k: made[k] for k in ("steps", "guidance", "scheduler", "guide", "rescale", "guide_above", "guide_below")}
         image, = model.sample(phantom(i)[1], made["prompt"], [seed_of(0, "ours", name)], **settings)
         # Real images are 64 x 48: the least height is everybody's; what is stored has its shape.
         shown = Image.fromarray(image).resize((64, 48), Image.Resampling.BOX).resize((128, 96))
@@ -148,6 +148,7 @@ def test_parse_errors(text, message):
     (["--sample", "ours={tiny}:scheduler=euler"], "unknown scheduler 'euler'"), (["--sample", "ours={tiny}:steps=0"], "steps is 0"),
     (["--sample", "ours={tiny}:guidance=0.5"], "guidance is 0.5"), (["--sample", "ours={tiny}:guidance=nan"], "guidance is nan"),
     (["--sample", "ours={tiny}:guide=image"], "unknown guide 'image'"), (["--sample", "ours={tiny}:rescale=2"], "rescale is 2"),
+    (["--sample", "ours={tiny}:guide_above=2"], "guide_above is 2"),
     (["--sample", "ours={tiny}:fast=yes"], "'fast' is unknown"),
     (["--sample", "ours=/no/such/model"], "/no/such/model: no such folder. Name a model folder"), (["--sample", "ours={images}"], "model"),
     (["--sample", "ours={tiny}", "--organ", "liver"], "'liver' tells no prompt to sample with; use polyp or lesion"),
