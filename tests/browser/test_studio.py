@@ -92,7 +92,7 @@ def test_settings_entered_while_the_model_loads_stay(studio, visit, monkeypatch)
 
     monkeypatch.setattr(studio.worker, "info", slow)
     page = visit(studio.address)
-    few_steps(page, 3)
+    few_steps(page, 3, settled=False)
     expect(page.locator("#model .busy")).to_be_visible()
     loaded.set()
     expect(page.locator("#model .ready")).to_be_visible()
@@ -122,6 +122,8 @@ def test_second_visitor_sees_who_is_before_them_and_nothing_else(studio, visit):
     clear(second)
     draw(second)
     few_steps(first, 100), few_steps(second, 2)
+    first.locator("#variants input[type=number]").fill("8")  # long enough for the second to press meanwhile
+    first.locator("#variants input[type=number]").blur()
     images = second.locator("#image img").count()
     press(first)
     expect(first.locator("#message")).to_contain_text(re.compile("Step [1-9]"), timeout=PATIENCE)
