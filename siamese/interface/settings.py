@@ -50,8 +50,7 @@ class SettingsPanel:
 def restore(recipe: Recipe) -> list[Any]:
     """Updates that put a recipe's settings back."""
     known = gr.update(value=recipe.prompt) if recipe.prompt in ORGANS else gr.skip()
-    return [known, recipe.seed, False, False, gr.update(value=recipe.steps, interactive=True),
-            gr.update(value=recipe.guidance, interactive=True), gr.update(value=recipe.scheduler, interactive=True)]
+    return [known, recipe.seed, False, False, recipe.steps, recipe.guidance, recipe.scheduler]
 
 
 def build_settings() -> SettingsPanel:
@@ -68,9 +67,9 @@ def build_settings() -> SettingsPanel:
     with gr.Accordion("Advanced", open=False):
         # An empty number field reaches the browser as 0, so "the model's" needs a box of its own.
         defaults = gr.Checkbox(value=True, label="Use the model's defaults")
-        steps = gr.Number(value=20, precision=0, label="Steps", interactive=False)
-        guidance = gr.Number(value=2, step=0.1, label="Guidance", interactive=False)
-        scheduler = gr.Radio(SCHEDULERS, value="dpm++", label="Scheduler", interactive=False)
+        steps = gr.Number(value=20, precision=0, label="Steps")
+        guidance = gr.Number(value=2, step=0.1, label="Guidance")
+        scheduler = gr.Radio(SCHEDULERS, value="dpm++", label="Scheduler")
     with gr.Row(elem_id="actions"):
         button = gr.Button("Generate", variant="primary", size="lg", elem_id="generate", scale=3)
         cancel = gr.Button("Cancel", variant="secondary", size="lg", elem_id="cancel", interactive=False, scale=1, min_width=88)
@@ -81,14 +80,12 @@ def build_settings() -> SettingsPanel:
 
 
 def wire_settings(panel: SettingsPanel, worker: ModelWorker, model: gr.State) -> None:
-    """Advanced settings can be edited once the model's defaults are not used, and show those again once they are."""
-    advanced = [panel.steps, panel.guidance, panel.scheduler]
-
-    def switch(by_model: bool, name: str) -> list[Any]:
-        values = _defaults(worker, name) if by_model else [{}] * 3
-        return [gr.update(interactive=not by_model, **value) for value in values]
-
-    panel.defaults.change(switch, [panel.defaults, model], advanced, show_progress="hidden", api_visibility="private", queue=False)
+    """An advanced setting that is edited is used; ticking the model's defaults shows those again."""
+    hidden = dict(show_progress="hidden", api_visibility="private", queue=False)
+    for field in (panel.steps, panel.guidance, panel.scheduler):
+        field.input(None, None, panel.defaults, js="() => false", **hidden)  # in the browser: at once, before Generate can be pressed
+    panel.defaults.input(lambda name, by_model: _defaults(worker, name, by_model), [model, panel.defaults],
+                         [panel.steps, panel.guidance, panel.scheduler], **hidden)
 
 
 def wire_model(panel: SettingsPanel, worker: ModelWorker, happens: Callable[..., Dependency], name: Component) -> None:
@@ -99,17 +96,15 @@ def wire_model(panel: SettingsPanel, worker: ModelWorker, happens: Callable[...,
         except ModelUnavailableError as error:
             return status.model_line(None, str(error))
 
-    def show(name: str, by_model: bool) -> list[Any]:
-        return [gr.update(**value) for value in _defaults(worker, name)] if by_model else [gr.skip()] * 3
-
     # In two steps, for the inputs of the second are read when it begins: settings entered while the model was loading stay.
     (happens(load, name, panel.model, show_progress="hidden", api_visibility="private", concurrency_limit=None)
-     .then(show, [name, panel.defaults], [panel.steps, panel.guidance, panel.scheduler], show_progress="hidden", api_visibility="private", queue=False))
+     .then(lambda name, by_model: _defaults(worker, name, by_model), [name, panel.defaults], [panel.steps, panel.guidance, panel.scheduler],
+           show_progress="hidden", api_visibility="private", queue=False))
 
 
-def _defaults(worker: ModelWorker, name: str) -> list[dict[str, Any]]:
-    """Values of steps, guidance and scheduler; none while that model is not loaded."""
+def _defaults(worker: ModelWorker, name: str, by_model: bool) -> list[Any]:
+    """Steps, guidance and scheduler of the model; no change where they are not in use, or while it is not loaded."""
     info = worker.loaded
-    if info is None or info.name != name:
-        return [{}] * 3
-    return [{"value": value} for value in (info.steps, info.guidance, info.scheduler)]
+    if not by_model or info is None or info.name != name:
+        return [gr.skip()] * 3
+    return [info.steps, info.guidance, info.scheduler]

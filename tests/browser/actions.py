@@ -10,16 +10,10 @@ from playwright.sync_api import Locator, Page, expect
 from tests.browser.conftest import PATIENCE
 
 
-def few_steps(page: Page, steps: int = 2, settled: bool = True) -> None:
-    """Set the number of steps under Advanced; ``settled``: once the model's defaults have arrived there."""
+def few_steps(page: Page, steps: int = 2) -> None:
+    """Set the number of steps under Advanced."""
     if not page.get_by_label("Steps").is_visible():
-        if settled:
-            page.wait_for_function("!document.querySelector('#model .busy')")
-            page.wait_for_timeout(700)
         page.get_by_role("button", name="Advanced").click()
-        page.get_by_label("Use the model's defaults").uncheck()
-        expect(page.get_by_label("Steps")).to_be_enabled()
-        page.wait_for_timeout(700)  # a value typed in the same instant is lost to the update that enables the field; a person is slower
     page.get_by_label("Steps").fill(str(steps))
     page.get_by_label("Steps").blur()
 
