@@ -11,7 +11,7 @@ import json
 import math
 import struct
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -19,6 +19,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from siamese import VERSION
 from siamese.masks import binarise
+
+if TYPE_CHECKING:
+    from siamese.models.checkpoint import SamplingDefaults
 
 NOTICE = "Research use. Images are synthetic. Not for diagnosis."
 LARGEST_SIDE = 4096
@@ -55,6 +58,12 @@ class Recipe:
     guide_below: float = 1.0
     """Between which noise levels guidance acted, see ``siamese.sampling.denoise``."""
     version: str = VERSION
+
+    @classmethod
+    def of(cls, settings: SamplingDefaults, prompt: str, seed: int, model: str, reference_weight: float | None = None) -> "Recipe":
+        """The recipe of an image sampled with ``settings``."""
+        return cls(prompt, seed, settings.steps, float(settings.guidance), settings.scheduler, model, reference_weight,
+                   settings.guide, settings.rescale, settings.guide_above, settings.guide_below)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -15,7 +15,7 @@ from siamese.diffusion import one_step_z0, to_noise
 from siamese.hints import image_hint, mask_hint
 from siamese.masks import binarise, resize_image, resize_mask
 from siamese.models.autoencoder import decode_latents, downsampling
-from siamese.models.checkpoint import Checkpoint, load_checkpoint
+from siamese.models.checkpoint import Checkpoint, SamplingDefaults, load_checkpoint
 from siamese.models.unet import Control, Decoder, encode
 
 SchedulerName = Literal["dpm++", "ddim"]
@@ -89,10 +89,17 @@ def guided_output(weak: Tensor, full: Tensor, guidance: float, rescale: float = 
     return output * (1 + rescale * (ratio - 1))
 
 
-def check_levels(guide_above: float, guide_below: float) -> None:
-    """ValueError unless 0 <= guide_above <= guide_below <= 1."""
-    if not 0 <= guide_above <= guide_below <= 1:
-        raise ValueError(f"guide_above is {guide_above} and guide_below {guide_below}; they must be shares of the timesteps, 0 <= guide_above <= guide_below <= 1.")
+def check_settings(settings: SamplingDefaults) -> None:
+    """ValueError, which names the setting and what it must be, where one of guidance's cannot be used."""
+    if not (np.isfinite(settings.guidance) and settings.guidance >= 1):
+        raise ValueError(f"guidance is {settings.guidance}; it must be 1 (none) or more.")
+    if settings.guide not in get_args(GuideName):
+        raise ValueError(f"unknown guide {settings.guide!r}; choose from {', '.join(get_args(GuideName))}.")
+    if not 0 <= settings.rescale <= 1:
+        raise ValueError(f"rescale is {settings.rescale}; it must be between 0 (off) and 1.")
+    if not 0 <= settings.guide_above <= settings.guide_below <= 1:
+        raise ValueError(f"guide_above is {settings.guide_above} and guide_below {settings.guide_below}; they must be shares of all "
+                         "timesteps, 0 to 1, the first not the larger.")
 
 
 def denoise(checkpoint: Checkpoint, scheduler: Any, z: Tensor, context: Tensor, uncond: Tensor, guidance: float,
@@ -109,8 +116,6 @@ def denoise(checkpoint: Checkpoint, scheduler: Any, z: Tensor, context: Tensor, 
         guide_above, guide_below: guidance acts where t / T is between them. At the highest noise levels it takes variety and
             overexposes, at the lowest it takes texture (Kynkaanniemi et al. 2024, arXiv:2404.07724).
     """
-    if guide not in get_args(GuideName):
-        raise ValueError(f"unknown guide {guide!r}; choose from {', '.join(get_args(GuideName))}.")
     decoder = Decoder(checkpoint.unet)
     by_mask = guide == "mask" and len(hints) > 0
     total = scheduler.config.num_train_timesteps
@@ -177,8 +182,8 @@ class MaskDiffusion:
     @torch.inference_mode()
     def sample(self, masks: np.ndarray | Sequence[np.ndarray], prompt: str | Sequence[str], seeds: Sequence[int], *,
                steps: int | None = None, guidance: float | None = None, scheduler: SchedulerName | None = None, guide: GuideName | None = None,
-               rescale: float | None = None, guide_above: float | None = None, guide_below: float | None = None, callback: Callback | None = None, reference: np.ndarray | None = None,
-               reference_weight: float = 1.0) -> np.ndarray:
+               rescale: float | None = None, guide_above: float | None = None, guide_below: float | None = None,
+               callback: Callback | None = None, reference: np.ndarray | None = None, reference_weight: float = 1.0) -> np.ndarray:
         """Images uint8 [N, S, S, 3] of N = len(seeds) masks.
 
         Args:
@@ -198,16 +203,9 @@ class MaskDiffusion:
             UnknownPromptError: a prompt outside the model's table.
             SamplingCancelled: the callback returned False.
         """
-        defaults = self.checkpoint.defaults
-        guidance = defaults.guidance if guidance is None else float(guidance)
-        if not (np.isfinite(guidance) and guidance >= 1):
-            raise ValueError(f"guidance is {guidance}; it must be 1 (none) or more.")
-        rescale = defaults.rescale if rescale is None else float(rescale)
-        if not 0 <= rescale <= 1:
-            raise ValueError(f"rescale is {rescale}; it must be between 0 (off) and 1.")
-        low = defaults.guide_above if guide_above is None else float(guide_above)
-        high = defaults.guide_below if guide_below is None else float(guide_below)
-        check_levels(low, high)
+        settings = self.checkpoint.defaults.chosen(steps=steps, guidance=guidance, scheduler=scheduler, guide=guide, rescale=rescale,
+                                                   guide_above=guide_above, guide_below=guide_below)
+        check_settings(settings)
         if not isinstance(seeds, Sequence | np.ndarray) or not all(isinstance(s, int | np.integer) for s in seeds):
             raise ValueError(f"seeds is {seeds!r}; give a list of one integer for each image.")
         seeds = list(seeds)
@@ -230,10 +228,9 @@ class MaskDiffusion:
             features.append((float(reference_weight), network.hint_features(image).expand(len(seeds), -1, -1, -1)))
         factor = downsampling(self.checkpoint.vae)
         shape = (self.checkpoint.unet.config.in_channels, self.size // factor, self.size // factor)
-        solver = build_scheduler(defaults.scheduler if scheduler is None else scheduler, self.checkpoint.scheduler_config,
-                                 defaults.steps if steps is None else steps)
-        z0 = denoise(self.checkpoint, solver, initial_noise(seeds, shape).to(self.device), context, uncond, guidance, features, callback,
-                     defaults.guide if guide is None else guide, rescale, low, high)
+        solver = build_scheduler(settings.scheduler, self.checkpoint.scheduler_config, settings.steps)
+        z0 = denoise(self.checkpoint, solver, initial_noise(seeds, shape).to(self.device), context, uncond, settings.guidance, features, callback,
+                     settings.guide, settings.rescale, settings.guide_above, settings.guide_below)
         return to_uint8(decode_latents(self.checkpoint.vae, z0))
 
     def fit_mask(self, mask: np.ndarray) -> np.ndarray:

@@ -66,8 +66,7 @@ def write_examples(folder: Path, seeds: tuple[int, ...]) -> None:
             continue
         drawn = random_lesion(statistics, seed, EXAMPLE_SIDE)
         image = model.sample(drawn, prompt, [seed])[0]
-        recipe = Recipe(prompt, seed, defaults.steps, float(defaults.guidance), defaults.scheduler, folder.name, None, defaults.guide,
-                        defaults.rescale, defaults.guide_above, defaults.guide_below)
+        recipe = Recipe.of(defaults, prompt, seed, folder.name)
         name = {POLYP: "a-polyp.png", LESION: "b-lesion.png"}[prompt]
         (folder / "examples" / name).write_bytes(pair_png(SyntheticPair(image, model.fit_mask(drawn), drawn, recipe)))
 
@@ -75,7 +74,8 @@ def write_examples(folder: Path, seeds: tuple[int, ...]) -> None:
 def main(config: PublishConfig) -> None:
     """Save in float16 and print the size; figures and card are written by ``evaluate`` and by hand."""
     checkpoint = load_checkpoint(config.model)
-    changes = {k: v for k in ("steps", "guidance", "scheduler", "guide", "rescale", "guide_above", "guide_below") if (v := getattr(config, k)) is not None}
+    names = ("steps", "guidance", "scheduler", "guide", "rescale", "guide_above", "guide_below")
+    changes = {k: v for k in names if (v := getattr(config, k)) is not None}
     checkpoint.defaults = replace(checkpoint.defaults, **changes)
     for part in ("vae", "unet", "controlnet", "context", "scheduler"):
         shutil.rmtree(config.out / part, ignore_errors=True)

@@ -3,14 +3,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from siamese.models.checkpoint import Checkpoint
+from siamese.models.checkpoint import Checkpoint, SamplingDefaults
 from siamese.models.controlnet import SiameseControlNet
 from siamese.sampling import GuideName, MaskDiffusion, SchedulerName
 from train.features import cached_array, digest_of
@@ -61,8 +61,9 @@ class Synthesiser:
     def __init__(self, model: MaskDiffusion, config: SamplingConfig, identity: str, cache: Path | None = None) -> None:
         self.model, self.config = model, config
         defaults = model.checkpoint.defaults
-        names = ("steps", "scheduler", "guidance", "guide", "rescale", "guide_above", "guide_below")
-        self.settings = {name: getattr(defaults if getattr(config, name) is None else config, name) for name in names}
+        names = [f.name for f in fields(SamplingDefaults) if f.name != "image_size"]
+        chosen = defaults.chosen(**{name: getattr(config, name) for name in names})
+        self.settings = {name: getattr(chosen, name) for name in names}
         self.record = self.settings | {"bf16": config.bf16}
         self.folder = None if cache is None else cache / digest_of(identity, defaults.image_size, sorted(self.record.items()))
 

@@ -75,15 +75,13 @@ class Engine:
         """
         held = self._load(request.model, tell)
         from siamese.sampling import SamplingCancelled
-        diffusion, defaults = held.diffusion, held.diffusion.checkpoint.defaults
-        steps = defaults.steps if request.steps is None else request.steps
-        guidance = defaults.guidance if request.guidance is None else request.guidance
-        scheduler = defaults.scheduler if request.scheduler is None else request.scheduler
+        diffusion = held.diffusion
+        settings = diffusion.checkpoint.defaults.chosen(steps=request.steps, guidance=request.guidance, scheduler=request.scheduler)
         fitted = [diffusion.fit_mask(m) for m in request.masks]
-        tell(Step(0, steps))
+        tell(Step(0, settings.steps))
         try:
-            images = diffusion.sample(request.masks, request.prompt, request.seeds, steps=steps, guidance=guidance, scheduler=scheduler,
-                                      reference=request.reference, reference_weight=request.reference_weight,
+            images = diffusion.sample(request.masks, request.prompt, request.seeds, steps=settings.steps, guidance=settings.guidance,
+                                      scheduler=settings.scheduler, reference=request.reference, reference_weight=request.reference_weight,
                                       callback=_Reporter(tell, asked_to_stop, request.previews))
             agreements = self._agreements(held, images, fitted)
         except SamplingCancelled as error:
@@ -96,8 +94,7 @@ class Engine:
         pairs = []
         for i, (image, seed) in enumerate(zip(images, request.seeds, strict=True)):
             one = min(i, len(fitted) - 1)
-            recipe = Recipe(request.prompt, seed, steps, float(guidance), scheduler, held.entry.name, weight, defaults.guide, defaults.rescale,
-                            defaults.guide_above, defaults.guide_below)
+            recipe = Recipe.of(settings, request.prompt, seed, held.entry.name, weight)
             pairs.append(SyntheticPair(image, fitted[one], request.masks[one], recipe))
         return Generated(tuple(pairs), agreements)
 

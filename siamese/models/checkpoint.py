@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,10 @@ class SamplingDefaults:
     guide_above: float = 0.0
     """Guidance acts at timesteps t with guide_above <= t / T <= guide_below, see ``siamese.sampling.denoise``; at all of them in the paper."""
     guide_below: float = 1.0
+
+    def chosen(self, **settings: Any) -> "SamplingDefaults":
+        """These, with the ``settings`` that are not None in their place."""
+        return replace(self, **{name: value for name, value in settings.items() if value is not None})
 
 
 @dataclass

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -165,20 +165,14 @@ class Sampler:
     """
 
     def __init__(self, method: Sampled, model: MaskDiffusion, identity: tuple[str, str], prompt: str, masks: Mapping[str, np.ndarray]) -> None:
-        from siamese.sampling import GuideName, build_scheduler, check_levels
+        from siamese.sampling import build_scheduler, check_settings
         self.method, self.model, self.identity, self.prompt, self.masks = method, model, identity, prompt, masks
-        defaults = model.checkpoint.defaults
-        self.settings = {name: getattr(defaults, name) if getattr(method, name) is None else getattr(method, name) for name in SETTINGS}
+        settings = model.checkpoint.defaults.chosen(**{name: getattr(method, name) for name in SETTINGS})
+        self.settings = {name: getattr(settings, name) for name in SETTINGS}
         try:
             model.checkpoint.context([prompt])
-            build_scheduler(self.settings["scheduler"], model.checkpoint.scheduler_config, self.settings["steps"])
-            if not 1 <= self.settings["guidance"] < float("inf"):
-                raise ValueError(f"guidance is {self.settings['guidance']}; it must be 1 (none) or more.")
-            if not 0 <= self.settings["rescale"] <= 1:
-                raise ValueError(f"rescale is {self.settings['rescale']}; it must be between 0 (off) and 1.")
-            check_levels(self.settings["guide_above"], self.settings["guide_below"])
-            if self.settings["guide"] not in get_args(GuideName):
-                raise ValueError(f"unknown guide {self.settings['guide']!r}; choose from {', '.join(get_args(GuideName))}.")
+            build_scheduler(settings.scheduler, model.checkpoint.scheduler_config, settings.steps)
+            check_settings(settings)
         except ValueError as error:
             raise ConfigError([f"method {method.name!r}: {error}"]) from error
         self._check_masks()
