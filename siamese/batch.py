@@ -79,6 +79,7 @@ def read_mask_zip(path: Path) -> list[NamedMask]:
     try:
         with zipfile.ZipFile(path) as archive:
             return _read_archive(archive)
+    # zipfile raises NotImplementedError for a compression or version that it does not know.
     except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError, EOFError) as error:
         raise BatchError(f"this is no ZIP file that can be read ({error}). Pack the masks again.") from error
 

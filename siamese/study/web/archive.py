@@ -39,6 +39,7 @@ def unpack(stream: BinaryIO, folder: Path) -> dict[str, Path]:
                 # The header's size is a claim: no more than it is read.
                 with archive.open(entry) as source:
                     (found[method] / name).write_bytes(source.read(entry.file_size))
+    # zipfile raises NotImplementedError for a compression or version that it does not know, RuntimeError for an encrypted file.
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
