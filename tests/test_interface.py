@@ -11,13 +11,14 @@ import zipfile
 from pathlib import Path
 
 import cv2
+import httpx2
 import numpy as np
 import pytest
 import tyro
 from PIL import Image
 
 from app import EMBEDDED_MODEL, Options
-from siamese.interface import status
+from siamese.interface import page, status
 from siamese.interface.canvas import LARGEST, SIDE, EmptyMaskError, editor_value, fit_photo, lesion_canvas, read_mask
 from siamese.interface.draw import Photo, write_annotation
 from siamese.interface.example import example_mask
@@ -205,3 +206,21 @@ def test_answers_do_not_wait_for_acknowledgements(tmp_path):
     finally:
         studio.close()
     assert statistics.median(durations) < 0.03  # with Nagle's algorithm each takes 40 ms and more
+
+
+def test_an_uploaded_photo_is_temporary_and_deleted_after_its_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "CACHE_CHECK", 1)
+    monkeypatch.setattr(page, "CACHE_LIFETIME", 1)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "temporary"))
+    studio = Studio(ModelWorker(find_models("nowhere", None)), tmp_path / "data", "127.0.0.1")
+    try:
+        reply = httpx2.post(f"{studio.address}/gradio_api/upload", files={"files": ("photo.png", b"a photo", "image/png")})
+        photo = Path(reply.json()[0])
+        assert photo.is_relative_to(tmp_path / "temporary") and photo.read_bytes() == b"a photo"
+        assert not [f for f in (tmp_path / "data").rglob("*") if f.is_file() and b"a photo" in f.read_bytes()]
+        deadline = time.monotonic() + 15
+        while photo.exists():
+            assert time.monotonic() < deadline, "the photo is still there"
+            time.sleep(0.2)
+    finally:
+        studio.close()
