@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from siamese.diffusion import Prediction, Weighting, add_noise, loss_weight, one_step_z0, to_noise
 from siamese.models.controlnet import SiameseControlNet
-from siamese.models.unet import Control, Decoder, Encoding, encode, encoder_is_frozen, tied_decoder
+from siamese.models.unet import Control, Decoder, Encoding, encode, encoder_is_frozen, tied_copy
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class SiameseObjective(nn.Module):
         """(Re)make theta'. To be called after anything that moves parameters, accelerate's prepare among it."""
         # In a list: theta' is no module of its own, neither to optimisers nor in checkpoints.
         decoder = Decoder(self.unet)
-        self._decoders = [decoder, tied_decoder(decoder)]
+        self._decoders = [decoder, tied_copy(decoder)]
 
     def _noise(self, decoder: Decoder, encoding: Encoding, z: Tensor, t: Tensor, context: Tensor, control: Control) -> Tensor:
         output = decoder(encoding, context, control)

@@ -104,7 +104,7 @@ def check_settings(settings: SamplingDefaults) -> None:
 
 def denoise(checkpoint: Checkpoint, scheduler: Any, z: Tensor, context: Tensor, uncond: Tensor, guidance: float,
             hints: Sequence[tuple[float, Tensor]] = (), callback: Callback | None = None, guide: GuideName = "prompt",
-            rescale: float = 0.0, guide_above: float = 0.0, guide_below: float = 1.0) -> Tensor:
+            rescale: float = 0.0, guide_above: float = 0.0, guide_below: float = 1.0, first: int = 0) -> Tensor:
     """z0 [B, C, h, w] from z_T by ``scheduler``.
 
     Args:
@@ -115,12 +115,15 @@ def denoise(checkpoint: Checkpoint, scheduler: Any, z: Tensor, context: Tensor, 
         rescale: see ``guided_output``.
         guide_above, guide_below: guidance acts where t / T is between them. At the highest noise levels it takes variety and
             overexposes, at the lowest it takes texture (Kynkaanniemi et al. 2024, arXiv:2404.07724).
+        first: steps left out: z is at the noise level of that step's timestep already.
     """
     decoder = Decoder(checkpoint.unet)
     by_mask = guide == "mask" and len(hints) > 0
     total = scheduler.config.num_train_timesteps
     alphas = checkpoint.alphas.to(z.device)
-    timesteps = scheduler.timesteps
+    timesteps = scheduler.timesteps[first:]
+    if first:  # a multistep solver counts its steps; the others look them up by t
+        getattr(scheduler, "set_begin_index", lambda index: None)(first)
     z = z * scheduler.init_noise_sigma
     for i, t in enumerate(timesteps):
         guided = guidance != 1 and guide_above <= int(t) / total <= guide_below

@@ -11,7 +11,7 @@ from siamese.diffusion import add_noise, loss_weight, one_step_z0, scaled_linear
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.hint import DenseHintInput
 from siamese.models.presets import SD15, NetworkConfig
-from siamese.models.unet import Decoder, encode, freeze_encoder, predict, tied_decoder
+from siamese.models.unet import Decoder, encode, freeze_encoder, predict, tied_copy
 from siamese.objective import SiameseConfig, SiameseObjective
 from tests.reference import reference_losses
 
@@ -214,7 +214,7 @@ def test_step_outside_the_run_is_refused() -> None:
 def test_deepcopy_of_the_decoder_is_not_tied() -> None:
     """The control of the control: an ordinary copy does not follow, so the tie test can fail."""
     decoder = Decoder(SMALL.build_unet())
-    copied, tied = copy.deepcopy(decoder), tied_decoder(decoder)
+    copied, tied = copy.deepcopy(decoder), tied_copy(decoder)
     with torch.no_grad():
         decoder.conv_out.bias.add_(1)
     assert torch.equal(tied.conv_out.bias, decoder.conv_out.bias) and not torch.equal(copied.conv_out.bias, decoder.conv_out.bias)

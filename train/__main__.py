@@ -12,6 +12,7 @@ STAGES = {
     "base": ("BaseConfig", "latent diffusion model of images and prompts, without masks"),
     "transplant": ("TransplantConfig", "move a model to another autoencoder, to train it further"),
     "siamese": ("SiameseTrainConfig", "Mask-Diffusion by the Siamese algorithm; also fine-tunes on your own pairs"),
+    "decoder": ("DecoderConfig", "the autoencoder's decoder, on what the denoiser leaves of latents"),
     "segment": ("SegmentConfig", "segmentation network"),
     "shapes": ("ShapesConfig", "statistics of lesion shapes, for random lesions"),
     "sample": ("SampleConfig", "synthesise a data set of image-mask pairs"),

@@ -74,16 +74,25 @@ class ReconstructionLoss(nn.Module):
             latents = self.vae.encode(images).latent
         strength = latents.detach().std((0, 2, 3), keepdim=True)
         latents = latents + self.config.latent_noise * strength * batch["noise"]
-        reconstruction = self.vae.decode(latents).sample
-        losses = {"l1": F.l1_loss(reconstruction.float(), images)}
-        losses["colour"] = F.l1_loss(F.avg_pool2d(reconstruction.float(), 8), F.avg_pool2d(images, 8))
-        losses["total"] = losses["l1"] + self.config.colour_weight * losses["colour"]
-        if self.perceptual is not None:
-            # AlexNet steps 4 pixels at a time: at one offset the decoder would learn artefacts on that grid.
-            top, left = batch["offset"].tolist()
-            losses["lpips"] = self.perceptual(reconstruction[..., top:, left:], images[..., top:, left:]).float().mean()
-            losses["total"] = losses["total"] + self.config.lpips_weight * losses["lpips"]
-        return losses
+        return reconstruction_losses(self.vae.decode(latents).sample, images, batch["offset"], self.perceptual,
+                                     self.config.lpips_weight, self.config.colour_weight)
+
+
+def reconstruction_losses(reconstruction: Tensor, images: Tensor, offset: Tensor, perceptual: nn.Module | None, lpips_weight: float,
+                          colour_weight: float) -> dict[str, Tensor]:
+    """``l1``, ``colour`` (L1 of means over 8 x 8 pixels), ``lpips`` where ``perceptual`` is given, and their weighted ``total``.
+
+    ``reconstruction`` and ``images`` are [B, 3, H, W] in -1..1; LPIPS sees them from pixel ``offset`` [2] on.
+    """
+    losses = {"l1": F.l1_loss(reconstruction.float(), images)}
+    losses["colour"] = F.l1_loss(F.avg_pool2d(reconstruction.float(), 8), F.avg_pool2d(images, 8))
+    losses["total"] = losses["l1"] + colour_weight * losses["colour"]
+    if perceptual is not None:
+        # AlexNet steps 4 pixels at a time: at one offset the decoder would learn artefacts on that grid.
+        top, left = offset.tolist()
+        losses["lpips"] = perceptual(reconstruction[..., top:, left:], images[..., top:, left:]).float().mean()
+        losses["total"] = losses["total"] + lpips_weight * losses["lpips"]
+    return losses
 
 
 class VaeStage:
@@ -133,16 +142,7 @@ class VaeStage:
         """PSNR on every fourth validation image, in dB, and a sheet of the first eight."""
         if self.val is None:
             return {}
-        vae = self.module.vae
-        device = next(vae.parameters()).device
-        scores = []
-        for start in range(0, len(self.val[::4]), 8):
-            x = torch.from_numpy(self.val[::4][start:start + 8]).permute(0, 3, 1, 2).float().div(127.5).sub(1).to(device)
-            y = vae(x).sample.clamp(-1, 1)
-            scores.append(psnr(x, y))
-            if start == 0:
-                writer.add_images("val/reconstruction", torch.cat([x, y]).add(1).div(2), step)
-        return {"psnr": float(torch.cat(scores).mean())}
+        return validation_psnr(self.module.vae, self.val[::4], step, writer)
 
     @torch.no_grad()
     def export(self, folder: Path) -> None:
@@ -163,6 +163,18 @@ class VaeStage:
 def psnr(a: Tensor, b: Tensor) -> Tensor:
     """Peak signal-to-noise ratio [B] in dB of images [B, 3, H, W] in -1..1."""
     return -10 * torch.log10(((a - b) / 2).square().mean((1, 2, 3)).clamp_min(1e-12))
+
+
+def validation_psnr(vae: SmallAutoencoder, images: np.ndarray, step: int, writer: SummaryWriter) -> dict[str, float]:
+    """PSNR of the reconstructions of ``images`` uint8 [N, S, S, 3], in dB, and a sheet of the first eight."""
+    device, scores = next(vae.parameters()).device, []
+    for start in range(0, len(images), 8):
+        x = torch.from_numpy(images[start:start + 8]).permute(0, 3, 1, 2).float().div(127.5).sub(1).to(device)
+        y = vae(x).sample.clamp(-1, 1)
+        scores.append(psnr(x, y))
+        if start == 0:
+            writer.add_images("val/reconstruction", torch.cat([x, y]).add(1).div(2), step)
+    return {"psnr": float(torch.cat(scores).mean())}
 
 
 def main(config: VaeConfig) -> None:

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -102,14 +105,14 @@ class Decoder(nn.Module):
         return self.conv_out(self.conv_act(self.conv_norm_out(x)))
 
 
-def tied_decoder(decoder: Decoder) -> Decoder:
-    """theta': a second decoder on the *same* storage, whose parameters take no gradient.
+def tied_copy(module: Module) -> Module:
+    """theta': a second ``module`` on the *same* storage, whose parameters take no gradient.
 
-    An optimiser's in-place update of ``decoder`` is therefore seen at once. Build it after anything that moves or
+    An optimiser's in-place update of ``module`` is therefore seen at once. Build it after anything that moves or
     replaces parameters (accelerate's prepare). No memory is copied.
     """
-    aliases = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in decoder.parameters()}
-    return copy.deepcopy(decoder, memo=aliases)
+    aliases = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in module.parameters()}
+    return copy.deepcopy(module, memo=aliases)
 
 
 def encoder_modules(unet: UNet2DConditionModel) -> list[nn.Module]:

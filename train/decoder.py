@@ -1,0 +1,217 @@
+"""Decoder: the autoencoder's decoder learns from the latents that the denoiser leaves, with a discriminator of patches.
+
+A decoder that has only seen encoded images shows what a denoiser lacks: texture at the lowest noise levels. Here it is
+given training images' latents that were noised a little and denoised by the sampler's own last steps, and has to draw the
+images all the same. The encoder is kept, so that models trained on its latents stay valid. L1 and LPIPS alone would
+blur what cannot be known; the hinge loss of a patch discriminator (Isola et al. 2017, arXiv:1611.07004; Esser et al.
+2021, arXiv:2012.09841, section 3.1) asks for texture. No part of the paper.
+"""
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from siamese.diffusion import add_noise
+from siamese.models.autoencoder import SmallAutoencoder, downsampling
+from siamese.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from siamese.models.unet import tied_copy
+from siamese.sampling import build_scheduler, denoise
+from train import loop
+from train.data import check_pairs, fingerprint, load_arrays, read_pairs
+from train.latents import Examples, dihedral, load_examples, hash_weights
+from train.perceptual import load_perceptual
+from train.vae import reconstruction_losses, validation_psnr
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Train the decoder of a Siamese model's autoencoder on denoised latents."""
+
+    data: tuple[Path, ...]
+    """Folders with images/, masks/ and split files, or JSON-lines files."""
+    init: Path
+    """Siamese model folder; its autoencoder is a ``SmallAutoencoder``."""
+    prompt: str | None = None
+    """Prompt of folders that are not a known data set."""
+    weights: Path = Path("../shared/weights")
+    """Folder of the perceptual weights (alexnet_lpips.safetensors)."""
+    variants: int = 1
+    """Flips and turns of each pair, itself included."""
+    steps: int = 12
+    """Steps of the sampler whose last ones denoise."""
+    noised_below: float = 0.35
+    """Highest noise level from which latents are denoised, as a share of all timesteps."""
+    encoded_share: float = 0.3
+    """Share of samples whose latents are the encoder's own, so that photographs are still reconstructed."""
+    crop: int = 128
+    """Side of the training crops, in pixels."""
+    lpips_weight: float = 0.3
+    colour_weight: float = 2.0
+    adversarial_weight: float = 0.05
+    """Weight of the discriminator's opinion; it rises linearly from 0 over the first tenth of the updates."""
+    cache: Path = Path("runs/cache")
+    """Folder of cached latents."""
+    loop: loop.LoopConfig = field(default_factory=lambda: loop.LoopConfig(
+        out=Path("runs/decoder"), max_steps=2000, batch_size=16, learning_rate=3e-4, betas=(0.5, 0.9), warmup_steps=50,
+        schedule="cosine", ema_decay=0.995, mixed_precision="bf16", evaluate_every=500, checkpoint_every=200))
+
+
+class PatchDiscriminator(nn.Module):
+    """How real each patch of an image [B, 3, H, W] in -1..1 looks: [B, 1, h, w], any range, high is real."""
+
+    def __init__(self, widths: tuple[int, ...] = (32, 64, 128)) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 4, 2, 1), nn.LeakyReLU(0.2)]
+        for before, width in zip(widths, widths[1:]):
+            layers += [nn.Conv2d(before, width, 4, 2, 1, bias=False), nn.GroupNorm(width // 8, width), nn.LeakyReLU(0.2)]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], widths[-1], 3, 1, 1), nn.LeakyReLU(0.2), nn.Conv2d(widths[-1], 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Opinions [B, 1, H / 8, W / 8]."""
+        return self.layers(images)
+
+
+class DecoderModule(nn.Module):
+    """Decoder and discriminator, both updated in one step."""
+
+    def __init__(self, vae: SmallAutoencoder, perceptual: nn.Module | None, config: DecoderConfig) -> None:
+        super().__init__()
+        self.vae, self.perceptual, self.config = vae, perceptual, config
+        self.discriminator = PatchDiscriminator()
+        self.build_tied_discriminator()
+
+    def build_tied_discriminator(self) -> None:
+        """The decoder's loss goes through it, and reaches no weight of the discriminator."""
+        self._tied = [tied_copy(self.discriminator)]  # in a list: its parameters are not the module's a second time
+
+    def forward(self, batch: dict[str, Tensor], step: int, max_steps: int) -> dict[str, Tensor]:
+        """Losses of ``images`` [B, 3, H, W] in -1..1 and their unscaled ``latents`` [B, C, h, w]."""
+        images, config = batch["images"], self.config
+        drawn = self.vae.decode(batch["latents"]).sample
+        losses = reconstruction_losses(drawn, images, batch["offset"], self.perceptual, config.lpips_weight, config.colour_weight)
+        real, fake = self.discriminator(torch.cat([images, drawn.detach().to(images.dtype)])).float().chunk(2)
+        losses["discriminator"] = F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+        losses["adversarial"] = -self._tied[0](drawn).float().mean()
+        rise = min(1.0, step / max(1, max_steps // 10))
+        losses["total"] = losses["total"] + losses["discriminator"] + rise * config.adversarial_weight * losses["adversarial"]
+        return losses
+
+
+class DecoderStage:
+    """What the loop needs to train a decoder."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        self.config = config
+        self.checkpoint = load_checkpoint(config.init)
+        vae = self.checkpoint.vae
+        if self.checkpoint.controlnet is None or not isinstance(vae, SmallAutoencoder):
+            raise ValueError(f"{config.init}: it takes a Siamese model with an autoencoder of this repository's; "
+                             "a base model needs the Siamese stage first, Stable Diffusion's autoencoder stays as it is.")
+        train, val = read_pairs(config.data, "train", config.prompt), read_pairs(config.data, "val", config.prompt, required=False)
+        check_pairs(train + val)
+        size, self.factor = self.checkpoint.defaults.image_size, downsampling(vae)
+        if config.crop % self.factor or config.crop > size:
+            raise ValueError(f"crop is {config.crop}; it must be a multiple of {self.factor}, and at most {size}.")
+        self.train = load_examples(train, vae, size, config.variants, config.cache)
+        self.denoised = denoised_latents(self.checkpoint, self.train, config, fingerprint(train))
+        self.val = load_arrays(val, size)[0] if val else None
+        self.size = len(self.train)
+        torch.manual_seed(config.loop.seed)
+        vae.requires_grad_(True)
+        vae.encoder.requires_grad_(False)
+        perceptual = load_perceptual("alexnet", config.weights) if config.lpips_weight else None
+        self.module = DecoderModule(vae, perceptual, config).to(memory_format=torch.channels_last)
+
+    def batch(self, indices: np.ndarray, keys: list[int], device: torch.device) -> dict[str, Tensor]:
+        """Random crops in -1..1 on the grid of the latents, their latents, encoded or denoised, and a random offset for LPIPS."""
+        crops, latents, side = [], [], self.config.crop // self.factor
+        for index, seed in zip(indices, keys):
+            rng = np.random.default_rng(seed)
+            variant = rng.integers(self.config.variants)
+            source = self.train.mean if rng.random() < self.config.encoded_share else self.denoised
+            z = source[variant, index]
+            top, left = rng.integers(0, z.shape[-1] - side + 1, 2)
+            latents.append(z[:, top:top + side, left:left + side])
+            image = dihedral(self.train.images[index], self.train.codes[variant, index])
+            top, left = top * self.factor, left * self.factor
+            crops.append(image[top:top + self.config.crop, left:left + self.config.crop])
+        images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+        offset = torch.from_numpy(np.random.default_rng((keys[0], 1)).integers(0, 4, 2))
+        unscaled = torch.from_numpy(np.stack(latents)).float() / self.module.vae.config.scaling_factor
+        return {"images": images.contiguous(memory_format=torch.channels_last).to(device), "latents": unscaled.to(device), "offset": offset}
+
+    def prepared(self) -> None:
+        """The tied discriminator aliases the parameters that accelerate has moved."""
+        self.module.build_tied_discriminator()
+
+    @torch.no_grad()
+    def evaluate(self, step: int, writer: SummaryWriter) -> dict[str, float]:
+        """PSNR of reconstructed validation images: what texture costs. Choose by distances of samples, see ``evaluate``."""
+        return {} if self.val is None else validation_psnr(self.module.vae, self.val[::4], step, writer)
+
+    def export(self, folder: Path) -> None:
+        """Save the model folder, with the new decoder."""
+        save_checkpoint(self.checkpoint, folder)
+
+
+@torch.no_grad()
+def denoised_latents(checkpoint: Checkpoint, examples: Examples, config: DecoderConfig, files: str, batch: int = 16) -> np.ndarray:
+    """Scaled latents [V, N, C, h, w] of ``examples``, each noised to a random step of the sampler and denoised from there.
+
+    Without guidance, as the sampler's last steps should be. Cached by the model, the images' digest ``files`` and the settings.
+    """
+    solver = build_scheduler("dpm++", checkpoint.scheduler_config, config.steps)
+    levels = solver.timesteps.numpy() / solver.config.num_train_timesteps
+    starts = np.flatnonzero(levels <= config.noised_below)
+    if not len(starts):
+        raise ValueError(f"noised_below is {config.noised_below}; the last of {config.steps} steps starts at {levels[-1]:.3f}.")
+    digest = hashlib.sha256(f"{files} {config.steps} {config.noised_below} {config.variants} {config.loop.seed}".encode())
+    for network in checkpoint.networks():
+        hash_weights(digest, network)
+    file = config.cache / f"denoised-{digest.hexdigest()[:16]}.npy"
+    if file.is_file():
+        return np.load(file)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    checkpoint.to(device)
+    out = np.empty_like(examples.mean)
+    shape = out.shape[2:]
+    jobs = [(variant, start, index) for variant in range(config.variants) for start, index in _grouped(len(examples), starts, variant, batch)]
+    for variant, start, index in tqdm(jobs, desc="denoised latents", unit_scale=batch, unit="image"):
+        noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(loop.key(config.loop.seed, variant, int(i)))) for i in index])
+        z0 = torch.from_numpy(examples.mean[variant, index]).float()
+        t = torch.full((len(index),), int(solver.timesteps[start]))
+        z = add_noise(checkpoint.alphas, z0, noise, t).to(device)
+        masks, _ = examples.hints(index, np.full(len(index), variant), device)
+        context = checkpoint.context([examples.prompts[i] for i in index])
+        fresh = build_scheduler("dpm++", checkpoint.scheduler_config, config.steps)  # a multistep solver remembers its steps
+        hints = [(1.0, checkpoint.controlnet.hint_features(masks.contiguous(memory_format=torch.channels_last)))]
+        out[variant, index] = denoise(checkpoint, fresh, z, context, context, 1.0, hints, first=int(start)).cpu().numpy()
+    checkpoint.to("cpu")
+    config.cache.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(".part.npy")
+    np.save(part, out)
+    part.replace(file)
+    return out
+
+
+def _grouped(count: int, starts: np.ndarray, seed: int, batch: int) -> list[tuple[int, np.ndarray]]:
+    """Every index once, with a random start, in batches of one start each."""
+    drawn = np.random.default_rng((seed, count)).choice(starts, count)
+    return [(int(start), part) for start in starts
+            for part in np.array_split(np.flatnonzero(drawn == start), max(1, -(-int((drawn == start).sum()) // batch))) if len(part)]
+
+
+def main(config: DecoderConfig) -> None:
+    """Train and export."""
+    loop.run(DecoderStage(config), config.loop, {
+        "data": config.data, "init": config.init, "variants": config.variants, "steps": config.steps, "noised_below": config.noised_below,
+        "encoded_share": config.encoded_share, "crop": config.crop, "lpips_weight": config.lpips_weight, "colour_weight": config.colour_weight,
+        "adversarial_weight": config.adversarial_weight})
