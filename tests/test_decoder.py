@@ -100,7 +100,7 @@ def test_what_each_loss_reaches(pairs: Path, model: Path, tmp_path: Path) -> Non
     assert all(g.abs().max() > 0 for g in gradient("discriminator")[:-1])
     assert all(p.grad is None for p in module.vae.parameters())
     losses = [module(batch, step, 100)["total"].item() for step in (0, 5, 10, 100)]
-    opinion = 0.05 * module(batch, 0, 100)["adversarial"].item()
+    opinion = 0.5 * module(batch, 0, 100)["adversarial"].item()
     assert np.allclose(np.array(losses) - losses[0], np.array([0, 0.5, 1, 1]) * opinion, atol=1e-5)
 
 

