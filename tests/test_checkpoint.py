@@ -36,6 +36,9 @@ def test_round_trip(kind: str, control: bool, tmp_path: Path, caplog: pytest.Log
     assert not any(m.training for m in loaded.networks())
     assert "SmallAutoencoder" not in caplog.text  # no warning of entries that are not understood
     # Saving over a folder, with the schedule as diffusers has written it.
+    save_checkpoint(loaded, tmp_path / "again")
+    assert _weights(load_checkpoint(tmp_path / "again")).keys() == _weights(saved).keys()
+    assert not [file for file in (tmp_path / "again").rglob("*.json") if str(tmp_path) in file.read_text()]  # where it was loaded from
     save_checkpoint(loaded, tmp_path / "model")
     assert _weights(load_checkpoint(tmp_path / "model")).keys() == _weights(saved).keys()
 

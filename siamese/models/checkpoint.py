@@ -126,17 +126,19 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype | N
 
 
 def _save_network(module: nn.Module, folder: Path, dtype: torch.dtype | None) -> None:
-    if dtype is None:
-        module.save_pretrained(folder)
-        return
     original = {name: p.data for name, p in module.named_parameters()}
     try:
-        for p in module.parameters():
-            p.data = p.data.to(dtype)
+        if dtype is not None:
+            for p in module.parameters():
+                p.data = p.data.to(dtype)
         module.save_pretrained(folder)
     finally:
         for name, p in module.named_parameters():
             p.data = original[name]
+    # Where the network was loaded from is this machine's matter.
+    file = folder / "config.json"
+    config = {k: v for k, v in json.loads(file.read_text()).items() if k != "_name_or_path"}
+    file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def _scheduler_class(name: str) -> type:
