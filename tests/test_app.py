@@ -23,8 +23,11 @@ def test_serves_the_page_and_ends_cleanly(tmp_path, end):
         address = next(line for line in app.stdout if " is at http" in line).split()[-1]
         with urllib.request.urlopen(address, timeout=30) as reply:
             assert "Siamese-Diffusion Studio" in reply.read().decode()
-        app.send_signal(end)
-        told, complaints = app.communicate(timeout=30)
+        # A page that is still open holds such a stream.
+        with urllib.request.urlopen(f"{address}/gradio_api/heartbeat/visitor", timeout=30) as stream:
+            assert stream.read(1)
+            app.send_signal(end)
+            told, complaints = app.communicate(timeout=30)
     finally:
         app.kill()
     assert app.returncode == 0 and told == "Stopping.\n"

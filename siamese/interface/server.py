@@ -1,7 +1,9 @@
 """Launching: the page, the rating studies, and what is cleaned up beside them."""
 from __future__ import annotations
 
+import asyncio
 import errno
+import logging
 import os
 import shutil
 import signal
@@ -83,6 +85,7 @@ class Studio:
         # Behind a proxy, as on a Space, the address that visitors see is the proxy's.
         self._server = uvicorn.Server(uvicorn.Config(app, log_level="warning", proxy_headers=True, forwarded_allow_ips=trusted_proxies(),
                                                      timeout_graceful_shutdown=1))
+        logging.getLogger("uvicorn.error").addFilter(_is_no_farewell)  # the configuration above has set the logger up
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, name="server", daemon=True)
         self._thread.start()
         while not self._server.started:
@@ -102,6 +105,12 @@ class Studio:
         self._thread.join()
         self._socket.close()
         self.worker.close()
+
+
+def _is_no_farewell(record: logging.LogRecord) -> bool:
+    """False of the errors that uvicorn logs where pages are still open at the end: their streams are meant to be cut off."""
+    cancelled = record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError)
+    return not cancelled and "timeout graceful shutdown exceeded" not in record.getMessage()
 
 
 def _listen(host: str, port: int | None) -> socket.socket:
