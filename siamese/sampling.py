@@ -122,8 +122,6 @@ def denoise(checkpoint: Checkpoint, scheduler: Any, z: Tensor, context: Tensor, 
     total = scheduler.config.num_train_timesteps
     alphas = checkpoint.alphas.to(z.device)
     timesteps = scheduler.timesteps[first:]
-    if first:  # a multistep solver counts its steps; the others look them up by t
-        getattr(scheduler, "set_begin_index", lambda index: None)(first)
     z = z * scheduler.init_noise_sigma
     for i, t in enumerate(timesteps):
         guided = guidance != 1 and guide_above <= int(t) / total <= guide_below

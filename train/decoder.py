@@ -11,7 +11,6 @@ Compare them on ``val`` (``evaluate``) and stop early; Ctrl-C exports what there
 """
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,14 +23,15 @@ from tqdm import tqdm
 
 from siamese.diffusion import add_noise
 from siamese.models.autoencoder import SmallAutoencoder, downsampling
-from siamese.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from siamese.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, weights_hash
 from siamese.models.unet import tied_copy
-from siamese.sampling import build_scheduler, denoise
+from siamese.sampling import build_scheduler, denoise, initial_noise
 from train import loop
 from train.data import check_pairs, fingerprint, load_arrays, read_pairs
-from train.latents import Examples, dihedral, load_examples, hash_weights
+from train.features import cached_array, digest_of
+from train.latents import Examples, dihedral, load_examples
 from train.perceptual import load_perceptual
-from train.vae import reconstruction_losses, validation_psnr
+from train.vae import crop_batch, reconstruction_losses, validation_psnr
 
 
 @dataclass(frozen=True)
@@ -154,10 +154,8 @@ class DecoderStage:
             image = dihedral(self.train.images[index], self.train.codes[variant, index])
             top, left = top * self.factor, left * self.factor
             crops.append(image[top:top + self.config.crop, left:left + self.config.crop])
-        images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float().div(127.5).sub(1)
-        offset = torch.from_numpy(np.random.default_rng((keys[0], 1)).integers(0, 4, 2))
         unscaled = torch.from_numpy(np.stack(latents)).float() / self.module.vae.config.scaling_factor
-        return {"images": images.contiguous(memory_format=torch.channels_last).to(device), "latents": unscaled.to(device), "offset": offset}
+        return crop_batch(crops, keys, device) | {"latents": unscaled.to(device)}
 
     def prepared(self) -> None:
         """The tied discriminator aliases the parameters that accelerate has moved."""
@@ -184,40 +182,34 @@ def denoised_latents(checkpoint: Checkpoint, examples: Examples, config: Decoder
     starts = np.flatnonzero(levels <= config.noised_below)
     if not len(starts):
         raise ValueError(f"noised_below is {config.noised_below}; the last of {config.steps} steps starts at {levels[-1]:.3f}.")
-    digest = hashlib.sha256(f"{files} {config.steps} {config.noised_below} {config.variants} {config.loop.seed}".encode())
-    for network in checkpoint.networks():
-        hash_weights(digest, network)
-    file = config.cache / f"denoised-{digest.hexdigest()[:16]}.npy"
-    if file.is_file():
-        return np.load(file)
+    name = digest_of(weights_hash(config.init), files, config.steps, config.noised_below, config.variants, config.loop.seed)
+    return cached_array(config.cache / f"denoised-{name}.npz", lambda: _denoise(checkpoint, examples, config, starts, batch))
+
+
+def _denoise(checkpoint: Checkpoint, examples: Examples, config: DecoderConfig, starts: np.ndarray, batch: int) -> np.ndarray:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     checkpoint.to(device)
     out = np.empty_like(examples.mean)
-    shape = out.shape[2:]
     jobs = [(variant, start, index) for variant in range(config.variants) for start, index in _grouped(len(examples), starts, variant, batch)]
     for variant, start, index in tqdm(jobs, desc="denoised latents", unit_scale=batch, unit="image"):
-        noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(loop.key(config.loop.seed, variant, int(i)))) for i in index])
+        # Anew for each batch: a multistep solver remembers its steps.
+        solver = build_scheduler("dpm++", checkpoint.scheduler_config, config.steps)
+        noise = initial_noise([loop.key(config.loop.seed, variant, int(i)) for i in index], out.shape[2:])
         z0 = torch.from_numpy(examples.mean[variant, index]).float()
-        t = torch.full((len(index),), int(solver.timesteps[start]))
-        z = add_noise(checkpoint.alphas, z0, noise, t).to(device)
+        z = add_noise(checkpoint.alphas, z0, noise, solver.timesteps[start].expand(len(index))).to(device)
         masks, _ = examples.hints(index, np.full(len(index), variant), device)
         context = checkpoint.context([examples.prompts[i] for i in index])
-        fresh = build_scheduler("dpm++", checkpoint.scheduler_config, config.steps)  # a multistep solver remembers its steps
         hints = [(1.0, checkpoint.controlnet.hint_features(masks.contiguous(memory_format=torch.channels_last)))]
-        out[variant, index] = denoise(checkpoint, fresh, z, context, context, 1.0, hints, first=int(start)).cpu().numpy()
+        out[variant, index] = denoise(checkpoint, solver, z, context, context, 1.0, hints, first=int(start)).cpu().numpy()
     checkpoint.to("cpu")
-    config.cache.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(".part.npy")
-    np.save(part, out)
-    part.replace(file)
     return out
 
 
 def _grouped(count: int, starts: np.ndarray, seed: int, batch: int) -> list[tuple[int, np.ndarray]]:
     """Every index once, with a random start, in batches of one start each."""
     drawn = np.random.default_rng((seed, count)).choice(starts, count)
-    return [(int(start), part) for start in starts
-            for part in np.array_split(np.flatnonzero(drawn == start), max(1, -(-int((drawn == start).sum()) // batch))) if len(part)]
+    same = ((int(start), np.flatnonzero(drawn == start)) for start in starts)
+    return [(start, index[i:i + batch]) for start, index in same for i in range(0, len(index), batch)]
 
 
 def main(config: DecoderConfig) -> None:

@@ -74,7 +74,8 @@ def load_examples(pairs: Sequence[Pair], vae: nn.Module, size: int, variants: in
     images, masks = load_arrays(pairs, size)
     codes = np.stack([variant_codes(pairs, v, augment) for v in range(variants)])
     weights = hashlib.sha256(str(vae.config.scaling_factor).encode())  # what is cached is scaled
-    hash_weights(weights, vae)
+    for name, tensor in vae.state_dict().items():
+        weights.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
     files = fingerprint(pairs)
     means, logvars = [], []
     for v in range(variants):
@@ -90,12 +91,6 @@ def load_examples(pairs: Sequence[Pair], vae: nn.Module, size: int, variants: in
             if "logvar" in stored:
                 logvars.append(stored["logvar"])
     return Examples(np.stack(means), np.stack(logvars) if logvars else None, images, masks, codes, [p.prompt for p in pairs])
-
-
-def hash_weights(digest: "hashlib._Hash", network: nn.Module) -> None:
-    """Add a network's weights to a digest: what is cached of other weights is never reused."""
-    for name, tensor in network.state_dict().items():
-        digest.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
+from siamese.hints import image_hint
 from siamese.models.autoencoder import SmallAutoencoder, downsampling, grow_latents, latent_channels, rescale_latents
 from train import loop
 from train.data import check_pairs, load_arrays, read_pairs
@@ -78,6 +80,13 @@ class ReconstructionLoss(nn.Module):
                                      self.config.lpips_weight, self.config.colour_weight)
 
 
+def crop_batch(crops: Sequence[np.ndarray], keys: list[int], device: torch.device) -> dict[str, Tensor]:
+    """``images`` [B, 3, H, W] in -1..1 of crops uint8 [H, W, 3], and LPIPS's ``offset`` [2] in 0..3, of the first key."""
+    images = image_hint(np.stack(crops)).mul(2).sub(1)
+    offset = torch.from_numpy(np.random.default_rng((keys[0], 1)).integers(0, 4, 2))
+    return {"images": images.contiguous(memory_format=torch.channels_last).to(device), "offset": offset}
+
+
 def reconstruction_losses(reconstruction: Tensor, images: Tensor, offset: Tensor, perceptual: nn.Module | None, lpips_weight: float,
                           colour_weight: float) -> dict[str, Tensor]:
     """``l1``, ``colour`` (L1 of means over 8 x 8 pixels), ``lpips`` where ``perceptual`` is given, and their weighted ``total``.
@@ -129,10 +138,7 @@ class VaeStage:
             crop = np.rot90(self.images[index, top:top + side, left:left + side], rng.integers(4))
             crops.append(crop[:, ::-1] if rng.random() < 0.5 else crop)
             noises.append(rng.standard_normal((channels, side // self.factor, side // self.factor), dtype=np.float32))
-        images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float().div(127.5).sub(1)
-        offset = torch.from_numpy(np.random.default_rng((keys[0], 1)).integers(0, 4, 2))
-        return {"images": images.contiguous(memory_format=torch.channels_last).to(device),
-                "noise": torch.from_numpy(np.stack(noises)).to(device), "offset": offset}
+        return crop_batch(crops, keys, device) | {"noise": torch.from_numpy(np.stack(noises)).to(device)}
 
     def prepared(self) -> None:
         """Nothing to build after accelerate's prepare."""
