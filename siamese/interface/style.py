@@ -126,4 +126,5 @@ h2.step span { display: inline-grid; place-items: center; width: 24px; height: 2
 #collection .grid-wrap { max-height: none; min-height: 260px; }
 #file { min-height: 116px; }
 #file .icon-wrap { display: none; } /* its box is too low for it */
+@media (max-width: 699px) { #file .wrap { padding-top: 40px; font-size: 0.875rem; line-height: 1.3; } } /* below a label of two lines */
 """
