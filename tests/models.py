@@ -22,9 +22,9 @@ SD_LIKE = NetworkConfig(block_out_channels=(16, 32), attention=(True, False), la
                         norm_num_groups=8, latent_channels=4, latent_size=4, hint_widths=(4, 4, 8, 8, 8), hint_mergings=3)
 
 
-def small_autoencoder() -> SmallAutoencoder:
-    """Factor 16, 16 channels."""
-    return SmallAutoencoder(widths=(8, 8, 16, 16), encoder_layers=(1, 1, 1, 1), decoder_layers=(1, 1, 1, 1), pack=2, scaling_factor=0.7)
+def small_autoencoder(pack: int = 2) -> SmallAutoencoder:
+    """Factor 16, 16 channels (packed 2 x 2)."""
+    return SmallAutoencoder(widths=(8, 8, 16, 16), encoder_layers=(1, 1, 1, 1), decoder_layers=(1, 1, 1, 1), pack=pack, scaling_factor=0.7)
 
 
 def kl_autoencoder() -> AutoencoderKL:

@@ -131,6 +131,16 @@ def test_cache_is_not_used_for_anything_else(polyps: Path, vae: torch.nn.Module,
     assert count() == 1 and count() == 0
 
 
+def test_packed_and_plain_latents_of_one_autoencoder_are_cached_apart(polyps: Path, tmp_path: Path) -> None:
+    pairs, weights = read_pairs([polyps]), small_autoencoder().state_dict()
+    means = []
+    for pack in (1, 2):
+        vae = small_autoencoder(pack=pack).eval()
+        vae.load_state_dict(weights)
+        means.append(torch.from_numpy(load_examples(pairs, vae, 64, 1, tmp_path).mean[0]))
+    torch.testing.assert_close(torch.nn.functional.pixel_unshuffle(means[0], 2), means[1])
+
+
 def test_cache_that_was_written_halfway_is_not_used(polyps: Path, vae: torch.nn.Module, tmp_path: Path, encodings: list[int],
                                                     monkeypatch: pytest.MonkeyPatch) -> None:
     def full_disk(file: Path, **arrays: np.ndarray) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from siamese.hints import image_hint, mask_hint
-from siamese.models.autoencoder import encode_moments
+from siamese.models.autoencoder import encode_moments, latent_channels
 from siamese.prompts import LESION
 from train.data import Pair, fingerprint, load_arrays
 
@@ -73,7 +73,7 @@ def load_examples(pairs: Sequence[Pair], vae: nn.Module, size: int, variants: in
     """Read ``pairs`` and encode them with ``vae`` (or read the cache of an earlier run on the same files and weights)."""
     images, masks = load_arrays(pairs, size)
     codes = np.stack([variant_codes(pairs, v, augment) for v in range(variants)])
-    weights = hashlib.sha256(str(vae.config.scaling_factor).encode())  # what is cached is scaled
+    weights = hashlib.sha256(f"{vae.config.scaling_factor} {latent_channels(vae)}".encode())  # what is cached is scaled and packed
     for name, tensor in vae.state_dict().items():
         weights.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
     files = fingerprint(pairs)
