@@ -19,6 +19,8 @@ from siamese.provenance import Recipe
 ORGANS = {POLYP: "Colonoscopy polyp", LESION: "Dermoscopy skin lesion"}
 SCHEDULERS = [("DPM-Solver++", "dpm++"), ("DDIM", "ddim")]
 READY = "Draw or change the mask, then press Generate."
+SHOW_DEFAULTS = "(known, inUse, ...entered) => inUse && known ? known : entered"
+"""Runs in the browser, where nothing can be entered meanwhile: an answer of the server could undo what was entered after the question."""
 
 
 @dataclass
@@ -33,6 +35,7 @@ class SettingsPanel:
     weight: gr.Slider
     reference_group: gr.Column
     defaults: gr.Checkbox
+    known_defaults: gr.JSON
     steps: gr.Number
     guidance: gr.Number
     scheduler: gr.Radio
@@ -42,9 +45,14 @@ class SettingsPanel:
     model: gr.HTML
 
     @property
+    def advanced(self) -> list[Any]:
+        """What the model has defaults of."""
+        return [self.steps, self.guidance, self.scheduler]
+
+    @property
     def restored(self) -> list[Any]:
         """What ``restore`` updates, in its order."""
-        return [self.prompt, self.seed, self.random_seed, self.defaults, self.steps, self.guidance, self.scheduler]
+        return [self.prompt, self.seed, self.random_seed, self.defaults, *self.advanced]
 
 
 def restore(recipe: Recipe) -> list[Any]:
@@ -67,6 +75,7 @@ def build_settings() -> SettingsPanel:
     with gr.Accordion("Advanced", open=False):
         # An empty number field reaches the browser as 0, so "the model's" needs a box of its own.
         defaults = gr.Checkbox(value=True, label="Use the model's defaults")
+        known_defaults = gr.JSON(visible=False)
         steps = gr.Number(value=20, precision=0, label="Steps")
         guidance = gr.Number(value=2, step=0.1, label="Guidance")
         scheduler = gr.Radio(SCHEDULERS, value="dpm++", label="Scheduler")
@@ -75,36 +84,32 @@ def build_settings() -> SettingsPanel:
         cancel = gr.Button("Cancel", variant="secondary", size="lg", elem_id="cancel", interactive=False, scale=1, min_width=88)
     message = gr.HTML(status.status("idle", READY), elem_id="message")
     model = gr.HTML(status.model_line(None), elem_id="model")
-    return SettingsPanel(prompt, variants, seed, random_seed, use_photo, weight, reference_group, defaults, steps, guidance, scheduler,
-                         button, cancel, message, model)
+    return SettingsPanel(prompt, variants, seed, random_seed, use_photo, weight, reference_group, defaults, known_defaults, steps, guidance,
+                         scheduler, button, cancel, message, model)
 
 
-def wire_settings(panel: SettingsPanel, worker: ModelWorker, model: gr.State) -> None:
+def wire_settings(panel: SettingsPanel) -> None:
     """An advanced setting that is edited is used; ticking the model's defaults shows those again."""
     hidden = dict(show_progress="hidden", api_visibility="private", queue=False)
-    for field in (panel.steps, panel.guidance, panel.scheduler):
+    for field in panel.advanced:
         field.input(None, None, panel.defaults, js="() => false", **hidden)  # in the browser: at once, before Generate can be pressed
-    panel.defaults.input(lambda name, by_model: _defaults(worker, name, by_model), [model, panel.defaults],
-                         [panel.steps, panel.guidance, panel.scheduler], **hidden)
+    _show_defaults(panel, panel.defaults.input)
 
 
 def wire_model(panel: SettingsPanel, worker: ModelWorker, happens: Callable[..., Dependency], name: Component) -> None:
     """Once ``happens`` does, wait for the model of that name, say that it is ready and show its defaults."""
-    def load(name: str) -> str:
+    def load(name: str) -> list[Any]:
         try:
-            return status.model_line(worker.info(name))
+            info = worker.info(name)
         except ModelUnavailableError as error:
-            return status.model_line(None, str(error))
+            return [status.model_line(None, str(error)), None]
+        return [status.model_line(info), [info.steps, info.guidance, info.scheduler]]
 
-    # In two steps, for the inputs of the second are read when it begins: settings entered while the model was loading stay.
-    (happens(load, name, panel.model, show_progress="hidden", api_visibility="private", concurrency_limit=None)
-     .then(lambda name, by_model: _defaults(worker, name, by_model), [name, panel.defaults], [panel.steps, panel.guidance, panel.scheduler],
-           show_progress="hidden", api_visibility="private", queue=False))
+    loaded = happens(load, name, [panel.model, panel.known_defaults], show_progress="hidden", api_visibility="private", concurrency_limit=None)
+    _show_defaults(panel, loaded.then)
 
 
-def _defaults(worker: ModelWorker, name: str, by_model: bool) -> list[Any]:
-    """Steps, guidance and scheduler of the model; no change where they are not in use, or while it is not loaded."""
-    info = worker.loaded
-    if not by_model or info is None or info.name != name:
-        return [gr.skip()] * 3
-    return [info.steps, info.guidance, info.scheduler]
+def _show_defaults(panel: SettingsPanel, happens: Callable[..., Dependency]) -> None:
+    """Once ``happens`` does, show the model's defaults if they are known and in use; other settings stay as they were entered."""
+    happens(None, [panel.known_defaults, panel.defaults, *panel.advanced], panel.advanced, js=SHOW_DEFAULTS, show_progress="hidden",
+            api_visibility="private")

@@ -134,7 +134,7 @@ def wire_studio(page: gr.Blocks, studio: Studio, worker: ModelWorker) -> None:
     result_parts = [result.shown, result.gallery, result.caption, result.keep, result.use_seed, result.more, result.download, result.compare,
                     result.slider, result.note]
     wire_model(settings, worker, page.load, studio.model)
-    wire_settings(settings, worker, studio.model)
+    wire_settings(settings)
     for event in wire_draw(draw, worker, studio.model, settings.prompt, restore, settings.restored):
         event.then(lambda photo: [gr.update(visible=photo is not None), False], draw.photo, [settings.reference_group, settings.use_photo], **QUICK)
 

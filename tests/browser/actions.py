@@ -14,6 +14,7 @@ def few_steps(page: Page, steps: int = 2) -> None:
     """Set the number of steps under Advanced."""
     if not page.get_by_label("Steps").is_visible():
         page.get_by_role("button", name="Advanced").click()
+        page.wait_for_timeout(1000)  # Gradio makes its fields now, and gives them their values a moment later
     page.get_by_label("Steps").fill(str(steps))
     page.get_by_label("Steps").blur()
 

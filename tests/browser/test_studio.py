@@ -83,7 +83,8 @@ def test_variants_select_use_this_seed_and_more(studio, visit):
     expect(page.locator("#compare")).to_be_visible()
 
 
-def test_settings_entered_while_the_model_loads_stay(studio, visit, monkeypatch):
+@pytest.mark.parametrize("entered", ["before", "just after"])
+def test_settings_entered_while_the_model_loads_stay(entered, studio, visit, monkeypatch):
     loaded, info = threading.Event(), studio.worker.info
 
     def slow(model):
@@ -92,10 +93,18 @@ def test_settings_entered_while_the_model_loads_stay(studio, visit, monkeypatch)
 
     monkeypatch.setattr(studio.worker, "info", slow)
     page = visit(studio.address)
-    few_steps(page, 3)
+    if entered == "before":
+        few_steps(page, 3)
+    held = []
+    page.route(lambda url: "/gradio_api/run/" in url, lambda route: held.append(route))  # a slow network: short questions from now on wait
     expect(page.locator("#model .busy")).to_be_visible()
     loaded.set()
     expect(page.locator("#model .ready")).to_be_visible()
+    if entered == "just after":
+        few_steps(page, 3)
+    for route in held:
+        route.continue_()
+    page.unroute_all()
     page.wait_for_timeout(500)
     expect(page.get_by_label("Steps")).to_have_value("3")
     page.get_by_label("Use the model's defaults").check()
