@@ -31,7 +31,7 @@ class Server:
     def __init__(self, data: Path, *module: str) -> None:
         self.data, self.port = data, 0
         self.module = module or ("siamese.study", "serve")
-        self.process: subprocess.Popen[str] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def address(self) -> str:
@@ -41,11 +41,12 @@ class Server:
     def start(self) -> None:
         """Start, and return when it accepts connections."""
         command = [sys.executable, "-m", *self.module, "--port", str(self.port), "--data", str(self.data)]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"})
+        # Without a buffer: lines that came together would wait in it, where select does not see them.
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, bufsize=0, env=os.environ | {"PYTHONUNBUFFERED": "1"})
         end, said = time.monotonic() + STARTING, ""
         while time.monotonic() < end and self.process.poll() is None:
             if select.select([self.process.stdout], [], [], 0.2)[0]:
-                said = self.process.stdout.readline()
+                said = self.process.stdout.readline().decode()
                 found = re.search(r"http://127\.0\.0\.1:(\d+)", said)
                 if found:
                     self.port = int(found[1])
