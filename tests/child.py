@@ -1,4 +1,4 @@
-"""A training run in a process of its own: ``python -m tests.child (run|killed) (base|siamese) DATA MODEL OUT STEPS EVERY``."""
+"""A training run in a process of its own: ``python -m tests.child (run|killed|asked-while-agreeing|asked-while-saving) (base|siamese) DATA MODEL OUT STEPS EVERY``."""
 from __future__ import annotations
 
 import io
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
+from accelerate import Accelerator
 
 from tests.stages import real_stage
 from train import loop
@@ -34,9 +35,27 @@ def die_while_saving() -> None:
     torch.save = half
 
 
+def be_asked_to_stop(owner: Any, name: str, rank: str) -> None:
+    """The process of that rank gets SIGINT just after its second call of ``owner.name``."""
+    call, done = getattr(owner, name), [0]
+
+    def then_ask(*arguments: Any, **options: Any) -> Any:
+        result = call(*arguments, **options)
+        done[0] += 1
+        if done[0] == 2 and os.environ["RANK"] == rank:
+            os.kill(os.getpid(), signal.SIGINT)
+        return result
+
+    setattr(owner, name, then_ask)
+
+
 if __name__ == "__main__":
     mode, kind, data, model, out, steps, every = sys.argv[1:]
     torch.set_num_threads(1)
     if mode == "killed":
         die_while_saving()
+    if mode == "asked-while-agreeing":
+        be_asked_to_stop(Accelerator, "gather", rank="1")
+    if mode == "asked-while-saving":
+        be_asked_to_stop(torch, "save", rank="0")
     loop.run(*real_stage(kind, Path(data), Path(model), Path(out), max_steps=int(steps), checkpoint_every=int(every)))

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 import torch
 
 from tests.stages import checkpoints, final_state, real_stage
@@ -17,10 +18,10 @@ from train import loop
 ROOT = Path(__file__).parents[1]
 
 
-def _two_processes(data: Path, model: Path, out: Path, steps: int) -> subprocess.Popen:
+def _two_processes(data: Path, model: Path, out: Path, steps: int, mode: str = "run") -> subprocess.Popen:
     """The Siamese stage under torch's launcher; its port is a free one."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
-    child = ["-m", "tests.child", "run", "siamese", str(data), str(model), str(out), str(steps), "1"]
+    child = ["-m", "tests.child", mode, "siamese", str(data), str(model), str(out), str(steps), "1"]
     return subprocess.Popen(launcher + child, cwd=ROOT, env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
                             stderr=subprocess.PIPE, text=True)
 
@@ -56,3 +57,17 @@ def test_one_process_that_is_asked_to_stop_stops_all(polyps: Path, model_folder:
     step = checkpoints(tmp_path / "two")[-1]
     assert 0 < step < steps and final_state(tmp_path / "two")["step"] == step
     assert (tmp_path / "two" / "model").is_dir()
+
+
+@pytest.mark.parametrize("mode", ["asked-while-agreeing", "asked-while-saving"])
+@pytest.mark.parametrize("model_folder", ["small"], indirect=True)
+def test_a_signal_between_two_looks_at_it_is_neither_lost_nor_stops_one_alone(mode: str, polyps: Path, model_folder: Path, tmp_path: Path) -> None:
+    loop.run(*real_stage("siamese", polyps, model_folder, tmp_path / "cached", max_steps=1))
+    launcher = _two_processes(polyps, model_folder, tmp_path / "two", 500, mode)
+    try:
+        _, said = launcher.communicate(timeout=100)
+    finally:
+        launcher.terminate()  # torch's launcher ends its workers with it
+        launcher.wait()
+    assert launcher.returncode == 0, said
+    assert checkpoints(tmp_path / "two")[-1] in (2, 3) and (tmp_path / "two" / "model").is_dir()

@@ -255,7 +255,8 @@ def run(stage: Stage, config: LoopConfig, facts: dict[str, Any] | None = None) -
     stage.module.train()
     with _Interrupt() as interrupt, tqdm(total=config.max_steps, initial=step, unit="step", dynamic_ncols=True,
                                          disable=not accelerator.is_main_process) as bar:
-        while step < config.max_steps and not interrupt.asked:
+        stop = False
+        while step < config.max_steps and not stop:
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(config, step)
             indices = sample_order(config.seed, stage.size, step * config.batch_size, config.batch_size)
@@ -291,19 +292,16 @@ def run(stage: Stage, config: LoopConfig, facts: dict[str, Any] | None = None) -
                     for name, value in sums.items():
                         writer.add_scalar(f"train/{name}", value, step)
                     writer.add_scalar("train/learning_rate", learning_rate(config, step - 1), step)
-            if config.minutes is not None and time.monotonic() - started > 60 * config.minutes:
-                interrupt.asked = True
-            if world > 1:  # whoever is asked, all stop after the same update: one alone would wait for the others for ever
-                interrupt.asked = bool(accelerator.gather(torch.tensor([interrupt.asked], device=accelerator.device)).any())
+            stop = interrupt.asked or config.minutes is not None and time.monotonic() - started > 60 * config.minutes
+            if world > 1:  # whoever is asked, all stop after the same update; asked from here on, after the next
+                stop = bool(accelerator.gather(torch.tensor([stop], device=accelerator.device)).any())
             if writer is not None and (step % config.evaluate_every == 0 or step == config.max_steps):
                 for name, value in with_average(stage.evaluate, step, writer).items():
                     writer.add_scalar(f"val/{name}", value, step)
                     bar.write(f"step {step}: val {name} {value:.5g}")
-            if step % config.checkpoint_every == 0 or step == config.max_steps or interrupt.asked:
+            if step % config.checkpoint_every == 0 or step == config.max_steps or stop:
                 save()
                 last_saved = step
-        if step != last_saved:  # asked to stop between the line above and the loop's condition
-            save()
     if accelerator.is_main_process:
         with_average(stage.export, config.out / "model")
         writer.close()
