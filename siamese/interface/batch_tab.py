@@ -18,6 +18,7 @@ from siamese.collection import new_token
 from siamese.interface import status
 from siamese.interface.canvas import SIDE
 from siamese.interface.download import on_demand
+from siamese.interface.events import HIDDEN, QUICK
 from siamese.interface.generate import InputError, Presses, check_seed, check_whole
 from siamese.interface.jobs import Cancelled, Generated, ModelUnavailableError, OutOfMemoryError, Request
 from siamese.interface.settings import ORGANS
@@ -28,8 +29,6 @@ from siamese.shapes import load_statistics, random_lesion
 
 CHUNK = 4
 """Masks a request: other visitors come in between."""
-HIDDEN = dict(show_progress="hidden", api_visibility="private")
-QUICK = HIDDEN | dict(queue=False)
 
 
 @dataclass

@@ -10,11 +10,9 @@ import gradio as gr
 from siamese.collection import CollectionError, Collections, Entries, new_token
 from siamese.interface import status
 from siamese.interface.download import on_demand
+from siamese.interface.events import QUICK
 from siamese.interface.output import image_caption, picture
 from siamese.interface.results import Shown
-
-HIDDEN = dict(show_progress="hidden", api_visibility="private")
-QUICK = HIDDEN | dict(queue=False)
 
 
 @dataclass

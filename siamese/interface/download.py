@@ -11,6 +11,7 @@ import gradio as gr
 
 from siamese.collection import CollectionError
 from siamese.interface import status
+from siamese.interface.events import HIDDEN
 
 _numbers = itertools.count()
 
@@ -24,7 +25,6 @@ def on_demand(button: gr.Button, make: Callable[..., Path], inputs: list[Any], n
         make: called with the inputs' values and a temporary folder; returns the file in it. A ValueError or a CollectionError
             is shown in ``note``.
     """
-    hidden = dict(show_progress="hidden", api_visibility="private")
     name = f"on-demand-{next(_numbers)}"
     link = gr.DownloadButton("Download", visible="hidden", elem_id=name)
 
@@ -41,4 +41,4 @@ def on_demand(button: gr.Button, make: Callable[..., Path], inputs: list[Any], n
 
     # The hidden button takes its new file a moment after the event; without one it does nothing.
     press = f"() => setTimeout(() => document.querySelector('#{name}').click(), 200)"
-    button.click(prepare, inputs, [link, note], concurrency_limit=4, **hidden).then(None, js=press)
+    button.click(prepare, inputs, [link, note], concurrency_limit=4, **HIDDEN).then(None, js=press)

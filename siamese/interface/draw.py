@@ -15,6 +15,7 @@ from siamese.annotation import annotation_zip
 from siamese.interface import status
 from siamese.interface.canvas import SIDE, EmptyMaskError, editor_value, fit_photo, lesion_canvas, read_mask
 from siamese.interface.download import on_demand
+from siamese.interface.events import HIDDEN, QUICK
 from siamese.interface.jobs import ModelUnavailableError
 from siamese.interface.output import mask_view
 from siamese.interface.worker import ModelWorker
@@ -130,8 +131,6 @@ def wire_draw(panel: DrawPanel, worker: ModelWorker, model: gr.State, prompt: gr
         model: name of the chosen model.
         restored: updates of ``settings`` for the recipe of an image that was dropped on the page.
     """
-    hidden = dict(show_progress="hidden", api_visibility="private")
-    quick = hidden | dict(queue=False)
     statistics = load_statistics()
     put = [panel.canvas, panel.before, panel.undo, panel.note]
 
@@ -201,15 +200,15 @@ def wire_draw(panel: DrawPanel, worker: ModelWorker, model: gr.State, prompt: gr
         return [editor_value(square), before, gr.skip(), _say("")] + [None, gr.update(visible=False)]
 
     for name, button in panel.tools.items():
-        button.click(lambda value, photo, before, name=name: apply(name, value, photo, before), [panel.canvas, panel.photo, panel.before], put, **quick)
-    panel.example.click(random, [panel.canvas, panel.photo, panel.before, prompt], put, **quick)
-    panel.clear.click(clear, [panel.canvas, panel.photo, panel.before], put, **quick)
-    panel.undo.click(undo, [panel.photo, panel.before], put, **quick)
+        button.click(lambda value, photo, before, name=name: apply(name, value, photo, before), [panel.canvas, panel.photo, panel.before], put, **QUICK)
+    panel.example.click(random, [panel.canvas, panel.photo, panel.before, prompt], put, **QUICK)
+    panel.clear.click(clear, [panel.canvas, panel.photo, panel.before], put, **QUICK)
+    panel.undo.click(undo, [panel.photo, panel.before], put, **QUICK)
     upload = panel.file.upload(opened, [panel.file, panel.canvas, panel.photo, panel.before],
-                               put + [panel.photo, panel.photo_row, panel.file] + settings, **quick)
-    panel.suggest.click(suggest, [panel.canvas, panel.photo, panel.before, model], put, concurrency_limit=None, **hidden)
-    removal = panel.drop_photo.click(remove, [panel.canvas, panel.before], put + [panel.photo, panel.photo_row], **quick)
-    panel.canvas.change(lambda value: mask_view(_drawn(value), 256), panel.canvas, panel.view, trigger_mode="always_last", **quick)
+                               put + [panel.photo, panel.photo_row, panel.file] + settings, **QUICK)
+    panel.suggest.click(suggest, [panel.canvas, panel.photo, panel.before, model], put, concurrency_limit=None, **HIDDEN)
+    removal = panel.drop_photo.click(remove, [panel.canvas, panel.before], put + [panel.photo, panel.photo_row], **QUICK)
+    panel.canvas.change(lambda value: mask_view(_drawn(value), 256), panel.canvas, panel.view, trigger_mode="always_last", **QUICK)
     on_demand(panel.export, write_annotation, [panel.canvas, panel.photo, prompt], panel.note)
     return [upload, removal]
 

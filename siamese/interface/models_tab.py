@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 
+from siamese.interface.events import QUICK
 from siamese.interface.settings import SettingsPanel, wire_model
 from siamese.interface.status import model_line
 from siamese.interface.worker import ModelWorker
@@ -42,8 +43,7 @@ def wire_models(tab: ModelsTab, worker: ModelWorker, chosen: gr.State, settings:
         entry = worker.models[name]
         return [name, _card(entry), _licence(entry), _rows(entry), model_line(None)]
 
-    described = tab.choice.change(describe, tab.choice, [chosen, tab.card, tab.licence, tab.table, settings.model], queue=False,
-                                  show_progress="hidden", api_visibility="private")
+    described = tab.choice.change(describe, tab.choice, [chosen, tab.card, tab.licence, tab.table, settings.model], **QUICK)
     wire_model(settings, worker, described.then, tab.choice)
 
 

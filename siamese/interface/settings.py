@@ -10,6 +10,7 @@ from gradio.components import Component
 from gradio.events import Dependency
 
 from siamese.interface import status
+from siamese.interface.events import HIDDEN, QUICK
 from siamese.interface.generate import MAX_VARIANTS, MAX_WEIGHT
 from siamese.interface.jobs import ModelUnavailableError
 from siamese.interface.worker import ModelWorker
@@ -90,9 +91,8 @@ def build_settings() -> SettingsPanel:
 
 def wire_settings(panel: SettingsPanel) -> None:
     """An advanced setting that is edited is used; ticking the model's defaults shows those again."""
-    hidden = dict(show_progress="hidden", api_visibility="private", queue=False)
     for field in panel.advanced:
-        field.input(None, None, panel.defaults, js="() => false", **hidden)  # in the browser: at once, before Generate can be pressed
+        field.input(None, None, panel.defaults, js="() => false", **QUICK)  # in the browser: at once, before Generate can be pressed
     _show_defaults(panel, panel.defaults.input)
 
 
@@ -105,11 +105,10 @@ def wire_model(panel: SettingsPanel, worker: ModelWorker, happens: Callable[...,
             return [status.model_line(None, str(error)), None]
         return [status.model_line(info), [info.steps, info.guidance, info.scheduler]]
 
-    loaded = happens(load, name, [panel.model, panel.known_defaults], show_progress="hidden", api_visibility="private", concurrency_limit=None)
+    loaded = happens(load, name, [panel.model, panel.known_defaults], concurrency_limit=None, **HIDDEN)
     _show_defaults(panel, loaded.then)
 
 
 def _show_defaults(panel: SettingsPanel, happens: Callable[..., Dependency]) -> None:
     """Once ``happens`` does, show the model's defaults if they are known and in use; other settings stay as they were entered."""
-    happens(None, [panel.known_defaults, panel.defaults, *panel.advanced], panel.advanced, js=SHOW_DEFAULTS, show_progress="hidden",
-            api_visibility="private")
+    happens(None, [panel.known_defaults, panel.defaults, *panel.advanced], panel.advanced, js=SHOW_DEFAULTS, **QUICK)

@@ -13,6 +13,7 @@ from siamese.interface import results, status
 from siamese.interface.canvas import SIDE
 from siamese.interface.download import on_demand
 from siamese.interface.draw import DrawPanel, Photo, build_draw, wire_draw
+from siamese.interface.events import HIDDEN, QUICK
 from siamese.interface.example import FIRST_VISIT, example_mask
 from siamese.interface.generate import Failed, Finished, Form, Presses, Started, generate
 from siamese.interface.jobs import Loading, Waiting
@@ -27,8 +28,6 @@ STEP_PAUSE = 0.25
 MORE_WEIGHT = 0.5
 """Weight of the selected image as reference in "More of this"."""
 MORE_VARIANTS = 4
-HIDDEN = dict(show_progress="hidden", api_visibility="private")
-QUICK = HIDDEN | dict(queue=False)
 AT_ONCE = 16
 """Requests that may wait for the model at the same time; the model takes them one after the other."""
 

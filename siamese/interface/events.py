@@ -1,0 +1,9 @@
+"""How the page's events run: options of Gradio's listeners."""
+from __future__ import annotations
+
+from typing import Any
+
+HIDDEN: dict[str, Any] = dict(show_progress="hidden", api_visibility="private")
+"""Without Gradio's own progress over the outputs; no part of the API."""
+QUICK = HIDDEN | dict(queue=False)
+"""At once, past what waits for the model."""
