@@ -1,4 +1,7 @@
-"""A training run in a process of its own: ``python -m tests.child (run|killed|asked-while-agreeing|asked-while-saving) (base|siamese) DATA MODEL OUT STEPS EVERY``."""
+"""A training run in a process of its own: ``python -m tests.child MODE (base|siamese) DATA MODEL OUT STEPS EVERY``.
+
+MODE is run, killed, asked-while-agreeing or asked-while-saving.
+"""
 from __future__ import annotations
 
 import io

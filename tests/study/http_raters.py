@@ -51,6 +51,7 @@ class Server:
                 if found:
                     self.port = int(found[1])
                     return
+        self.kill()
         raise RuntimeError(f"the server did not start within {STARTING} s; it said {said!r}.")
 
     def kill(self) -> None:
