@@ -99,7 +99,7 @@ class TestBatch:
         tab(page, "Batch")
         page.get_by_label("Masks in a ZIP").check()
         page.locator("#batch-file input[type=file]").set_input_files(str(tmp_path / "masks.zip"))
-        expect(page.locator("#batch-file")).to_contain_text("masks.zip")
+        expect(page.locator("#batch-file")).to_contain_text(re.compile(r"masks\s*\.zip"))  # Gradio may part the name from its ending
         page.locator("#batch-start").click()
         expect(page.locator("#batch-message")).to_contain_text("4 of 10 pairs", timeout=PATIENCE)
         page.locator("#batch-cancel").click()
@@ -130,7 +130,7 @@ class TestBatch:
         tab(page, "Batch")
         page.get_by_label("Masks in a ZIP").check()
         page.locator("#batch-file input[type=file]").set_input_files(str(tmp_path / "wrong.zip"))
-        expect(page.locator("#batch-file")).to_contain_text("wrong.zip")
+        expect(page.locator("#batch-file")).to_contain_text(re.compile(r"wrong\s*\.zip"))
         page.locator("#batch-start").click()
         expect(page.locator("#batch-message .error")).to_contain_text("a.png", timeout=PATIENCE)
 
