@@ -188,4 +188,4 @@ def wire_batch(tab: BatchTab, worker: ModelWorker, folder: Path, token: gr.Brows
         concurrency_limit=8, concurrency_id="batch", **HIDDEN)
     tab.resume.click(begin, token, started, **QUICK).then(resume, [token, press], parts, concurrency_limit=8, concurrency_id="batch", **HIDDEN)
     tab.cancel.click(presses.cancel, press, None, **QUICK)
-    on_demand(tab.download, export, [token], tab.message)
+    on_demand(tab.download.click, export, [token], tab.message)

@@ -1,12 +1,14 @@
 """The drawing canvas and the mask it holds, read to the pixel."""
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gradio as gr
 import numpy as np
+from gradio.events import Dependency
 
+from siamese.interface.events import QUICK
 from siamese.interface.output import servable
 from siamese.masks import binarise, resize_image
 
@@ -36,6 +38,20 @@ def lesion_canvas(mask: np.ndarray) -> gr.ImageEditor:
         sources=(), layers=gr.LayerOptions(allow_additional_layers=False, layers=["Lesion"], disabled=True),
         brush=gr.Brush(default_size=BRUSH_SIZE, colors=[LESION_COLOUR], default_color=LESION_COLOUR, color_mode="fixed"),
         eraser=gr.Eraser(default_size=BRUSH_SIZE), buttons=[])
+
+
+def reader(canvas: gr.ImageEditor) -> tuple[gr.ImageEditor, Callable[[Callable[..., Dependency]], Callable[..., Dependency]]]:
+    """How events of the server read ``canvas``.
+
+    An input or output of such an event is read anew by Gradio at each later step of any event. Of the editor that is three pictures, drawn,
+    encoded and uploaded, many times while the model samples. So it is copied in the browser, once an event, and the copy is the input.
+
+    Returns:
+        The copy, which is never shown; and a function that makes of the listener which starts an event (``button.click``) one that copies first.
+    """
+    drawn = gr.ImageEditor(type=canvas.type, image_mode=canvas.image_mode, format=canvas.format, visible=False)
+    drawn.blob_storage = canvas.blob_storage  # what was drawn last may be there already, and the editor's value is its key
+    return drawn, lambda happens: happens(None, canvas, drawn, js="(value) => value", **QUICK).then
 
 
 def editor_value(mask: np.ndarray, background: np.ndarray | None = None) -> dict[str, Any]:

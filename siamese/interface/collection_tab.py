@@ -113,7 +113,7 @@ def wire_collection(tab: CollectionTab, collections: Collections, token: gr.Brow
     tab.delete.click(lambda: gr.update(visible=True), None, tab.sure, **QUICK)
     tab.back.click(lambda: gr.update(visible=False), None, tab.sure, **QUICK)
     tab.confirm.click(delete, token, tab.parts, **QUICK)
-    on_demand(tab.download, export, [token], tab.note)
+    on_demand(tab.download.click, export, [token], tab.note)
 
 
 def _summary(collections: Collections, token: str | None, count: int) -> str:

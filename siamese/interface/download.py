@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.events import Dependency
 
 from siamese.collection import CollectionError
 from siamese.interface import status
@@ -16,8 +17,8 @@ from siamese.interface.events import HIDDEN
 _numbers = itertools.count()
 
 
-def on_demand(button: gr.Button, make: Callable[..., Path], inputs: list[Any], note: gr.HTML) -> None:
-    """Let ``button`` make a file and hand it to the browser.
+def on_demand(happens: Callable[..., Dependency], make: Callable[..., Path], inputs: list[Any], note: gr.HTML) -> None:
+    """Make a file once ``happens`` does (``button.click``), and hand it to the browser.
 
     A download button holds its file before it is pressed; this makes the file first and presses a hidden one.
 
@@ -41,4 +42,4 @@ def on_demand(button: gr.Button, make: Callable[..., Path], inputs: list[Any], n
 
     # The hidden button takes its new file a moment after the event; without one it does nothing.
     press = f"() => setTimeout(() => document.querySelector('#{name}').click(), 200)"
-    button.click(prepare, inputs, [link, note], concurrency_limit=4, **HIDDEN).then(None, js=press)
+    happens(prepare, inputs, [link, note], concurrency_limit=4, **HIDDEN).then(None, js=press)

@@ -13,7 +13,7 @@ import numpy as np
 from siamese import editing
 from siamese.annotation import annotation_zip
 from siamese.interface import status
-from siamese.interface.canvas import SIDE, EmptyMaskError, editor_value, fit_photo, lesion_canvas, read_mask
+from siamese.interface.canvas import SIDE, EmptyMaskError, editor_value, fit_photo, lesion_canvas, read_mask, reader
 from siamese.interface.download import on_demand
 from siamese.interface.events import HIDDEN, QUICK
 from siamese.interface.jobs import ModelUnavailableError
@@ -199,17 +199,20 @@ def wire_draw(panel: DrawPanel, worker: ModelWorker, model: gr.State, prompt: gr
         square = np.zeros((SIDE, SIDE), np.uint8) if mask is None else resize_mask(mask, SIDE)
         return [editor_value(square), before, gr.skip(), _say("")] + [None, gr.update(visible=False)]
 
+    (drawn, reading), (seen, watching) = reader(panel.canvas), reader(panel.canvas)
+    beside = dict(show_progress_on=panel.note)  # not on the canvas, which would then be read at each step of any event
+    quick = QUICK | beside
     for name, button in panel.tools.items():
-        button.click(lambda value, photo, before, name=name: apply(name, value, photo, before), [panel.canvas, panel.photo, panel.before], put, **QUICK)
-    panel.example.click(random, [panel.canvas, panel.photo, panel.before, prompt], put, **QUICK)
-    panel.clear.click(clear, [panel.canvas, panel.photo, panel.before], put, **QUICK)
-    panel.undo.click(undo, [panel.photo, panel.before], put, **QUICK)
-    upload = panel.file.upload(opened, [panel.file, panel.canvas, panel.photo, panel.before],
-                               put + [panel.photo, panel.photo_row, panel.file] + settings, **QUICK)
-    panel.suggest.click(suggest, [panel.canvas, panel.photo, panel.before, model], put, concurrency_limit=None, **HIDDEN)
-    removal = panel.drop_photo.click(remove, [panel.canvas, panel.before], put + [panel.photo, panel.photo_row], **QUICK)
-    panel.canvas.change(lambda value: mask_view(_drawn(value), 256), panel.canvas, panel.view, trigger_mode="always_last", **QUICK)
-    on_demand(panel.export, write_annotation, [panel.canvas, panel.photo, prompt], panel.note)
+        reading(button.click)(lambda value, photo, before, name=name: apply(name, value, photo, before), [drawn, panel.photo, panel.before], put, **quick)
+    reading(panel.example.click)(random, [drawn, panel.photo, panel.before, prompt], put, **quick)
+    reading(panel.clear.click)(clear, [drawn, panel.photo, panel.before], put, **quick)
+    panel.undo.click(undo, [panel.photo, panel.before], put, **quick)
+    upload = reading(panel.file.upload)(opened, [panel.file, drawn, panel.photo, panel.before],
+                                        put + [panel.photo, panel.photo_row, panel.file] + settings, **quick)
+    reading(panel.suggest.click)(suggest, [drawn, panel.photo, panel.before, model], put, concurrency_limit=None, **HIDDEN, **beside)
+    removal = reading(panel.drop_photo.click)(remove, [drawn, panel.before], put + [panel.photo, panel.photo_row], **quick)
+    watching(panel.canvas.change)(lambda value: mask_view(_drawn(value), 256), seen, panel.view, trigger_mode="always_last", **QUICK)
+    on_demand(reading(panel.export.click), write_annotation, [drawn, panel.photo, prompt], panel.note)
     return [upload, removal]
 
 

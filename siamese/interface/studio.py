@@ -10,7 +10,7 @@ import gradio as gr
 import numpy as np
 
 from siamese.interface import results, status
-from siamese.interface.canvas import SIDE
+from siamese.interface.canvas import SIDE, reader
 from siamese.interface.download import on_demand
 from siamese.interface.draw import DrawPanel, Photo, build_draw, wire_draw
 from siamese.interface.events import HIDDEN, QUICK
@@ -137,15 +137,16 @@ def wire_studio(page: gr.Blocks, studio: Studio, worker: ModelWorker) -> None:
     for event in wire_draw(draw, worker, studio.model, settings.prompt, restore, settings.restored):
         event.then(lambda photo: [gr.update(visible=photo is not None), False], draw.photo, [settings.reference_group, settings.use_photo], **QUICK)
 
-    entered = [draw.canvas, settings.prompt, settings.variants, settings.seed, settings.random_seed, settings.defaults, settings.steps,
+    drawn, reading = reader(draw.canvas)
+    entered = [drawn, settings.prompt, settings.variants, settings.seed, settings.random_seed, settings.defaults, settings.steps,
                settings.guidance, settings.scheduler, studio.model, draw.photo, settings.use_photo, settings.weight]
     outputs = [settings.message, settings.seed, settings.model, *result_parts]
     started = [press, settings.button, settings.cancel, settings.message]
-    for button, work, inputs in ((settings.button, run, [press, result.shown, result.outline, *entered]),
-                                 (result.more, more, [press, result.shown, result.outline])):
+    pressed, more_pressed = (button.click(wait, None, started, **QUICK) for button in (settings.button, result.more))
+    for happens, work, inputs in ((reading(pressed.then), run, [press, result.shown, result.outline, *entered]),
+                                  (more_pressed.then, more, [press, result.shown, result.outline])):
         # The button comes back in a step of its own, which runs however the one before it ended.
-        (button.click(wait, None, started, **QUICK)
-         .then(work, inputs, outputs, concurrency_limit=AT_ONCE, concurrency_id="sampling", **HIDDEN)
+        (happens(work, inputs, outputs, concurrency_limit=AT_ONCE, concurrency_id="sampling", **HIDDEN)
          .then(release, press, [settings.button, settings.cancel], **QUICK)
          .then(None, js=REVEAL))
     settings.cancel.click(presses.cancel, press, None, **QUICK)
@@ -153,4 +154,4 @@ def wire_studio(page: gr.Blocks, studio: Studio, worker: ModelWorker) -> None:
     result.outline.change(lambda shown, outlined: results.items(shown, outlined), [result.shown, result.outline], result.gallery, **QUICK)
     result.use_seed.click(lambda shown: [shown.pair.recipe.seed, False] if shown.pair else [gr.skip(), gr.skip()], result.shown,
                           [settings.seed, settings.random_seed], **QUICK)
-    on_demand(result.download, results.write_png, [result.shown], result.note)
+    on_demand(result.download.click, results.write_png, [result.shown], result.note)

@@ -94,6 +94,16 @@ def test_eraser_undo_and_tools(studio, visit):
     np.testing.assert_array_equal(sampled_mask(studio, page) > 0, stroke)
 
 
+def test_the_drawing_is_sent_once_a_press_and_not_while_the_model_samples(studio, visit):
+    page = visit(studio.address)
+    draw(page)
+    generate(page)
+    sent = []
+    page.on("request", lambda r: sent.append(r.url) if r.method == "POST" and re.search("/upload|/component_server", r.url) else None)
+    generate(page, steps=12)
+    assert len(sent) == 3, "background, layer and composite"
+
+
 def test_tool_on_an_empty_canvas_says_what_to_do(studio, visit):
     page = visit(studio.address)
     clear(page)
