@@ -1,6 +1,7 @@
 """The model that the interface's tests run on: the embedded one, or before it is trained one of random weights."""
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -18,6 +19,19 @@ EMBEDDED = Path(__file__).resolve().parents[1] / "assets" / "siamese-tiny"
 def model_folder(scratch: Path) -> Path:
     """``assets/siamese-tiny`` where it exists, else a random model of the same architecture in ``scratch``."""
     return EMBEDDED if (EMBEDDED / "model_index.json").is_file() else random_model(scratch / "siamese-random")
+
+
+def quick_model(scratch: Path, steps: int = 2) -> Path:
+    """The same model in ``scratch``, which samples in ``steps`` steps where nothing else is asked for."""
+    made, quick = model_folder(scratch), scratch / "siamese-quick"
+    quick.mkdir(parents=True)
+    for part in made.iterdir():
+        (quick / part.name).symlink_to(part.resolve())
+    settings = quick / "siamese.json"
+    values = json.loads(settings.read_text()) | {"steps": steps}
+    settings.unlink()
+    settings.write_text(json.dumps(values))
+    return quick
 
 
 def random_model(folder: Path) -> Path:

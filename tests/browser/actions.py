@@ -10,7 +10,7 @@ from playwright.sync_api import Locator, Page, expect
 from tests.browser.conftest import PATIENCE
 
 
-def few_steps(page: Page, steps: int = 2) -> None:
+def set_steps(page: Page, steps: int) -> None:
     """Set the number of steps under Advanced."""
     if not page.get_by_label("Steps").is_visible():
         page.get_by_role("button", name="Advanced").click()
@@ -30,9 +30,10 @@ def press(page: Page, button: str = "Generate") -> None:
     page.get_by_role("button", name=button, exact=True).click()
 
 
-def generate(page: Page, steps: int = 2) -> None:
-    """Press Generate with few steps and wait for the outcome."""
-    few_steps(page, steps)
+def generate(page: Page, steps: int | None = None) -> None:
+    """Press Generate and wait for the outcome; where ``steps`` is None in as many as are set, at first the model's few."""
+    if steps is not None:
+        set_steps(page, steps)
     press(page)
     expect(outcome(page)).to_be_visible(timeout=PATIENCE)
 

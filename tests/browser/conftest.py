@@ -14,7 +14,7 @@ from siamese.interface.jobs import Generated, Request, Update
 from siamese.interface.server import Studio
 from siamese.interface.worker import ModelWorker
 from siamese.library import ModelEntry, find_models
-from tests.studio_model import model_folder
+from tests.studio_model import quick_model
 
 # WebGL without a GPU: the editor draws with it.
 ARGUMENTS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
@@ -25,11 +25,11 @@ window.requestAnimationFrame = (draw) => setTimeout(() => frame(draw), pause); }
 PATIENCE = 25_000
 """Milliseconds; a busy machine loads the model and samples within."""
 expect.set_options(timeout=PATIENCE)
-PHONE = dict(width=390, height=844, touch=True, ratio=3)
+PHONE = dict(width=390, height=844, touch=True, ratio=2)
 
 
 class RecordingWorker(ModelWorker):
-    """Keeps the requests that reach the model, and samples in few steps."""
+    """Keeps the requests that reach the model."""
 
     def __init__(self, models: list[ModelEntry]) -> None:
         super().__init__(models)
@@ -73,16 +73,18 @@ def serve() -> Callable[..., Iterator[Serving]]:
 
 @pytest.fixture(scope="session")
 def studio(tmp_path_factory, browser, serve) -> Iterator[Serving]:
-    folder = model_folder(tmp_path_factory.mktemp("model"))
-    yield from serve(find_models(str(folder), None), tmp_path_factory.mktemp("data"))
+    yield from serve(find_models(str(quick_model(tmp_path_factory.mktemp("model"))), None), tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Opens a page as a new visitor; fails the test where the page asks another host for anything or throws."""
+    """Opens a page as a new visitor; fails the test where the page asks another host for anything or throws.
+
+    The window is no wider than a test needs: the editor's picture grows with it, and is drawn in software.
+    """
     contexts, foreign, errors = [], [], []
 
-    def open_page(address: str, width: int = 1440, height: int = 900, ratio: float = 1, touch: bool = False, dark: bool = False) -> Page:
+    def open_page(address: str, width: int = 800, height: int = 900, ratio: float = 1, touch: bool = False, dark: bool = False) -> Page:
         context = browser.new_context(viewport={"width": width, "height": height}, device_scale_factor=ratio, has_touch=touch,
                                       color_scheme="dark" if dark else "light")
         contexts.append(context)

@@ -14,9 +14,9 @@ from siamese.interface.jobs import Request
 from siamese.library import describe
 from siamese.prompts import LESION
 from siamese.provenance import read_png
-from tests.browser.actions import changing, clear, draw, few_steps, generate, outcome, press
+from tests.browser.actions import changing, clear, draw, set_steps, generate, outcome, press
 from tests.browser.conftest import PATIENCE, PHONE
-from tests.studio_model import model_folder
+from tests.studio_model import quick_model
 
 pytestmark = pytest.mark.browser
 
@@ -45,9 +45,9 @@ def test_draw_generate_outline_download(studio, visit, tmp_path):
     page.get_by_label("Dermoscopy skin lesion").first.check()
     page.get_by_label("Random seed").first.uncheck()
     page.get_by_label("Seed", exact=True).fill("77")
-    generate(page)
+    generate(page, steps=3)
     request = studio.worker.requests[-1]
-    assert (request.seeds, request.prompt, request.steps) == ((77,), LESION, 2)
+    assert (request.seeds, request.prompt, request.steps) == ((77,), LESION, 3)
 
     image = page.locator("#image img").first
     outlined = image.get_attribute("src")
@@ -57,7 +57,7 @@ def test_draw_generate_outline_download(studio, visit, tmp_path):
         page.get_by_role("button", name="Download PNG").click()
     download.value.save_as(tmp_path / "image.png")
     pair = read_png((tmp_path / "image.png").read_bytes())
-    assert (pair.recipe.seed, pair.recipe.prompt, pair.recipe.steps) == (77, LESION, 2)
+    assert (pair.recipe.seed, pair.recipe.prompt, pair.recipe.steps) == (77, LESION, 3)
     np.testing.assert_array_equal(pair.drawn, request.masks[0])
 
 
@@ -94,14 +94,14 @@ def test_settings_entered_while_the_model_loads_stay(entered, studio, visit, mon
     monkeypatch.setattr(studio.worker, "info", slow)
     page = visit(studio.address)
     if entered == "before":
-        few_steps(page, 3)
+        set_steps(page, 3)
     held = []
     page.route(lambda url: "/gradio_api/run/" in url, lambda route: held.append(route))  # a slow network: short questions from now on wait
     expect(page.locator("#model .busy")).to_be_visible()
     loaded.set()
     expect(page.locator("#model .ready")).to_be_visible()
     if entered == "just after":
-        few_steps(page, 3)
+        set_steps(page, 3)
     for route in held:
         route.continue_()
     page.unroute_all()
@@ -109,21 +109,21 @@ def test_settings_entered_while_the_model_loads_stay(entered, studio, visit, mon
     expect(page.get_by_label("Steps")).to_have_value("3")
     page.get_by_label("Use the model's defaults").check()
     expect(page.get_by_label("Steps")).to_have_value(str(info().steps))
-    few_steps(page, 5)
+    set_steps(page, 5)
     expect(page.get_by_label("Use the model's defaults")).not_to_be_checked()
 
 
 def test_cancel(studio, visit):
     page = visit(studio.address)
     expect(page.locator("#model .ready")).to_be_visible(timeout=PATIENCE)
-    few_steps(page, 100)
+    set_steps(page, 100)
     press(page)
     expect(page.locator("#message")).to_contain_text(re.compile("Step [1-9]"), timeout=PATIENCE)
     expect(page.locator("#message")).to_contain_text(" left")
     page.get_by_role("button", name="Cancel", exact=True).first.click()
     expect(page.locator("#message")).to_contain_text("Cancelled.", timeout=5000)
     expect(page.locator("#generate")).to_be_enabled()
-    generate(page)
+    generate(page, steps=2)
     expect(page.locator("#message .done")).to_be_visible()
 
 
@@ -131,7 +131,7 @@ def test_second_visitor_sees_who_is_before_them_and_nothing_else(studio, visit):
     first, second = visit(studio.address), visit(studio.address)
     clear(second)
     draw(second)
-    few_steps(first, 100), few_steps(second, 2)
+    set_steps(first, 100)
     first.locator("#variants input[type=number]").fill("8")  # long enough for the second to press meanwhile
     first.locator("#variants input[type=number]").blur()
     images = second.locator("#image img").count()
@@ -152,7 +152,7 @@ def test_fits_the_window_and_does_not_jump(studio, visit, width, height):
     places = "['#canvas', '#generate', '#image', '#download'].map(s => { const r = document.querySelector(s).getBoundingClientRect();" \
              " return [r.left, r.top + scrollY, r.width] })"
     expect(page.locator("#model .ready")).to_be_visible(timeout=PATIENCE)
-    few_steps(page, 12)
+    set_steps(page, 12)
     before = page.evaluate(places)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert all(left >= 0 and left + wide <= width for left, _, wide in before)
@@ -187,7 +187,7 @@ def test_without_a_model_the_page_says_what_to_do(serve, visit, tmp_path):
         expect(page.locator("#model .error")).to_contain_text("--model", timeout=PATIENCE)
         generate(page)
         expect(page.locator("#message .error")).to_contain_text("could not be loaded")
-        (tmp_path / "absent").symlink_to(model_folder(tmp_path))
+        (tmp_path / "absent").symlink_to(quick_model(tmp_path))
         generate(page)
         expect(page.locator("#message .done")).to_be_visible()
         expect(page.locator("#model .ready")).to_be_visible()
