@@ -41,6 +41,7 @@ def test_two_processes_train_as_one_does(polyps: Path, model_folder: Path, tmp_p
     assert apart.norm() < 0.01 * moved.norm()
 
 
+@pytest.mark.parametrize("model_folder", ["small"], indirect=True)
 def test_one_process_that_is_asked_to_stop_stops_all(polyps: Path, model_folder: Path, tmp_path: Path) -> None:
     steps = 100_000
     loop.run(*real_stage("siamese", polyps, model_folder, tmp_path / "cached", max_steps=1))

@@ -155,7 +155,6 @@ def test_accessible_by_wcag_aa(studio, visit, window):
     found = {}
     for name in ("Studio", "Batch", "Collection", "Models"):
         tab(page, name)
-        page.wait_for_timeout(500)
         report = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}).response
         found[name] = [(v["id"], [n["target"] for n in v["nodes"]][:4]) for v in report["violations"]]
     assert found == {name: [] for name in found}
