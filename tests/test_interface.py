@@ -11,15 +11,17 @@ import zipfile
 from pathlib import Path
 
 import cv2
+import gradio as gr
 import httpx2
 import numpy as np
 import pytest
 import tyro
+from gradio.data_classes import DataWithFiles
 from PIL import Image
 
 from app import EMBEDDED_MODEL, Options
 from siamese.interface import page, status
-from siamese.interface.canvas import LARGEST, SIDE, EmptyMaskError, editor_value, fit_photo, lesion_canvas, read_mask
+from siamese.interface.canvas import LARGEST, SIDE, UNREAD, EmptyMaskError, editor_value, fit_photo, lesion_canvas, read_mask, reader
 from siamese.interface.draw import Photo, write_annotation
 from siamese.interface.example import example_mask
 from siamese.interface.output import agreement_words, image_caption, mask_view, picture, servable
@@ -54,6 +56,15 @@ class TestMask:
         editor = lesion_canvas(example_mask(1, SIDE))
         mask = (np.random.default_rng(1).random((SIDE, SIDE)) < 0.5).astype(np.uint8) * 255
         np.testing.assert_array_equal(read_mask(editor.preprocess(editor.postprocess(editor_value(mask)))), mask)
+
+    def test_drawings_that_are_never_read_do_not_pile_up(self):
+        editor, kept = lesion_canvas(example_mask(1, SIDE)), []
+        with gr.Blocks():
+            copy, _ = reader(editor)
+        for number in range(UNREAD + 10):
+            kept.append(f"{number}")
+            editor.accept_blobs(DataWithFiles(data={"type": "composite", "index": None, "id": kept[-1]}, files=[("file", b"a drawing")]))
+        assert list(copy.blob_storage) == kept[-UNREAD:]
 
     def test_background_and_composite_do_not_count(self):
         white = np.full((8, 8, 4), 255, np.uint8)

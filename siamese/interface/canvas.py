@@ -22,8 +22,21 @@ BACKGROUND_COLOUR = "#0f172a"
 BRUSH_SIZE = 28
 
 
+UNREAD = 256
+"""Drawings that were sent and not read yet, of all visitors; older ones are let go."""
+
+
 class EmptyMaskError(ValueError):
     """Nothing is drawn."""
+
+
+class Latest(dict):
+    """Holds the ``UNREAD`` latest entries: a drawing that another overtakes is never read, and the editor itself would keep it for ever."""
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        super().__setitem__(key, value)
+        while len(self) > UNREAD:
+            del self[next(iter(self))]
 
 
 def lesion_canvas(mask: np.ndarray) -> gr.ImageEditor:
@@ -32,12 +45,14 @@ def lesion_canvas(mask: np.ndarray) -> gr.ImageEditor:
     PNG and a canvas that is never resampled: the editor's default WebP is lossy, and ``fixed_canvas=True`` or the
     crop and resize transforms interpolate what was drawn.
     """
-    return gr.ImageEditor(
+    canvas = gr.ImageEditor(
         value=editor_value(mask), label="Lesion mask", show_label=False, elem_id="canvas",
         type="numpy", image_mode="RGBA", format="png", canvas_size=(SIDE, SIDE), fixed_canvas=False, transforms=(),
         sources=(), layers=gr.LayerOptions(allow_additional_layers=False, layers=["Lesion"], disabled=True),
         brush=gr.Brush(default_size=BRUSH_SIZE, colors=[LESION_COLOUR], default_color=LESION_COLOUR, color_mode="fixed"),
         eraser=gr.Eraser(default_size=BRUSH_SIZE), buttons=[])
+    canvas.blob_storage = Latest()
+    return canvas
 
 
 def reader(canvas: gr.ImageEditor) -> tuple[gr.ImageEditor, Callable[[Callable[..., Dependency]], Callable[..., Dependency]]]:
