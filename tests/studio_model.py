@@ -26,11 +26,9 @@ def quick_model(scratch: Path, steps: int = 2) -> Path:
     made, quick = model_folder(scratch), scratch / "siamese-quick"
     quick.mkdir(parents=True)
     for part in made.iterdir():
-        (quick / part.name).symlink_to(part.resolve())
-    settings = quick / "siamese.json"
-    values = json.loads(settings.read_text()) | {"steps": steps}
-    settings.unlink()
-    settings.write_text(json.dumps(values))
+        if part.name != "siamese.json":
+            (quick / part.name).symlink_to(part.resolve())
+    (quick / "siamese.json").write_text(json.dumps(json.loads((made / "siamese.json").read_text()) | {"steps": steps}))
     return quick
 
 

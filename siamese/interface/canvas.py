@@ -20,8 +20,6 @@ LESION_COLOUR = "#5eead4"
 """What the brush paints; only its opacity means anything."""
 BACKGROUND_COLOUR = "#0f172a"
 BRUSH_SIZE = 28
-
-
 UNREAD = 256
 """Drawings that were sent and not read yet, of all visitors; older ones are let go."""
 
@@ -39,20 +37,24 @@ class Latest(dict):
             del self[next(iter(self))]
 
 
+SENT = Latest()
+# One store for all editors. Each has its own by nature, but a copy must find what its editor was sent, and Gradio makes a visitor's editor anew,
+# with an empty one, whenever an event leaves it as it is.
+gr.ImageEditor.blob_storage = property(lambda editor: SENT, lambda editor, value: None)
+
+
 def lesion_canvas(mask: np.ndarray) -> gr.ImageEditor:
     """A one-layer editor showing ``mask`` uint8 [SIDE, SIDE] of 0 / 255. With a photo it takes the photo's size.
 
     PNG and a canvas that is never resampled: the editor's default WebP is lossy, and ``fixed_canvas=True`` or the
     crop and resize transforms interpolate what was drawn.
     """
-    canvas = gr.ImageEditor(
+    return gr.ImageEditor(
         value=editor_value(mask), label="Lesion mask", show_label=False, elem_id="canvas",
         type="numpy", image_mode="RGBA", format="png", canvas_size=(SIDE, SIDE), fixed_canvas=False, transforms=(),
         sources=(), layers=gr.LayerOptions(allow_additional_layers=False, layers=["Lesion"], disabled=True),
         brush=gr.Brush(default_size=BRUSH_SIZE, colors=[LESION_COLOUR], default_color=LESION_COLOUR, color_mode="fixed"),
         eraser=gr.Eraser(default_size=BRUSH_SIZE), buttons=[])
-    canvas.blob_storage = Latest()
-    return canvas
 
 
 def reader(canvas: gr.ImageEditor) -> tuple[gr.ImageEditor, Callable[[Callable[..., Dependency]], Callable[..., Dependency]]]:
@@ -65,7 +67,6 @@ def reader(canvas: gr.ImageEditor) -> tuple[gr.ImageEditor, Callable[[Callable[.
         The copy, which is never shown; and a function that makes of the listener which starts an event (``button.click``) one that copies first.
     """
     drawn = gr.ImageEditor(type=canvas.type, image_mode=canvas.image_mode, format=canvas.format, visible=False)
-    drawn.blob_storage = canvas.blob_storage  # what was drawn last may be there already, and the editor's value is its key
     return drawn, lambda happens: happens(None, canvas, drawn, js="(value) => value", **QUICK).then
 
 

@@ -104,12 +104,17 @@ def test_the_drawing_is_sent_once_a_press_and_not_while_the_model_samples(studio
     assert len(sent) == 3, "background, layer and composite"
 
 
-def test_tool_on_an_empty_canvas_says_what_to_do(studio, visit):
+def test_tool_on_an_empty_canvas_says_what_to_do_and_the_next_stroke_counts(studio, visit):
     page = visit(studio.address)
     clear(page)
     page.get_by_role("button", name="Adjust the mask").click()
     page.get_by_role("button", name="Smooth").click()
     expect(page.locator("#note [role=alert]")).to_contain_text("Draw a lesion first")
+    draw(page)
+    expect(page.locator("#view")).to_contain_text("lesion")
+    with changing(page):
+        page.get_by_role("button", name="Grow", exact=True).click()
+    assert sampled_mask(studio, page).any()
 
 
 def test_random_lesions_differ_and_the_models_view_follows(studio, visit):
