@@ -40,6 +40,7 @@ class PerceptualNetwork(nn.Module):
             self.register_buffer(f"head{i}", weights[f"lpips.{i}.weight"].float().reshape(1, -1, 1, 1))
         self.register_buffer("shift", torch.tensor(SHIFT).reshape(1, 3, 1, 1))
         self.register_buffer("scale", torch.tensor(SCALE).reshape(1, 3, 1, 1))
+        self.channels = tuple(self.convs[i].out_channels for i in self.taps)
         self.requires_grad_(False).eval()
 
     def features(self, images: Tensor) -> list[Tensor]:

@@ -1,4 +1,8 @@
-"""Autoencoder: reconstruction of crops with L1 and LPIPS, then the scale that gives latents unit standard deviation."""
+"""Autoencoder: reconstruction of crops with L1 and LPIPS, then the scale that gives latents unit standard deviation.
+
+L1 and LPIPS blur texture that cannot be known from the latents. Two terms ask for it: the statistics of AlexNet's features
+over a crop (the texture term of DISTS, Ding et al. 2020, arXiv:2004.07728), and a discriminator (``train.adversarial``).
+"""
 from __future__ import annotations
 
 import dataclasses
@@ -15,8 +19,9 @@ from torch.utils.tensorboard import SummaryWriter
 from siamese.hints import image_hint
 from siamese.models.autoencoder import SmallAutoencoder, downsampling, grow_latents, latent_channels, rescale_latents
 from train import loop
+from train.adversarial import AUGMENTATIONS, ProjectedDiscriminator, discriminator_losses
 from train.data import check_pairs, load_arrays, read_pairs
-from train.perceptual import load_perceptual
+from train.perceptual import PerceptualNetwork, load_perceptual
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,15 @@ class VaeConfig:
     crop: int = 128
     """Side of the training crops, in pixels."""
     lpips_weight: float = 0.2
+    texture_weight: float = 0.0
+    """Weight of the difference between the statistics of AlexNet's features, see ``texture_distance``."""
+    adversarial_weight: float = 0.0
+    """Weight of a discriminator's opinion, which rises from 0 over the first tenth of the updates; 0: there is none."""
+    penalty_weight: float = 0.1
+    """Weight of the discriminator's gradient penalty."""
+    equivariance: float = 0.0
+    """Weight of the reconstruction of smaller images from pooled latents (Skorokhodov et al. 2025, arXiv:2502.14831; Kouzelis et
+    al. 2025, arXiv:2502.09509). It makes latents smoother."""
     colour_weight: float = 1.0
     """Weight of L1 between means over 8 x 8 pixels: without it, every image gets its organ's usual colour."""
     latent_noise: float = 0.05
@@ -62,22 +76,55 @@ class VaeConfig:
 
 
 class ReconstructionLoss(nn.Module):
-    """L1 + w L1 of local means + w' LPIPS between a crop and its reconstruction from noisy latents."""
+    """What an autoencoder is trained on: a crop and its reconstruction from noisy latents, see ``reconstruction_losses``."""
 
-    def __init__(self, vae: SmallAutoencoder, perceptual: nn.Module | None, config: VaeConfig) -> None:
+    def __init__(self, vae: SmallAutoencoder, perceptual: PerceptualNetwork | None, config: VaeConfig) -> None:
         super().__init__()
-        self.vae, self.config = vae, config
-        self.perceptual = perceptual
+        self.vae, self.config, self.perceptual = vae, config, perceptual
+        self.discriminator = None
+        if config.adversarial_weight:
+            if perceptual is None:
+                raise ValueError("the discriminator looks through AlexNet; it needs its weights, that is a weight of LPIPS.")
+            self.discriminator = ProjectedDiscriminator(perceptual.channels)
+
+    def prepared(self) -> None:
+        """The tied heads alias the parameters that accelerate has moved."""
+        if self.discriminator is not None:
+            self.discriminator.build_tied()
 
     def forward(self, batch: dict[str, Tensor], step: int, max_steps: int) -> dict[str, Tensor]:
-        """Losses of ``images`` [B, 3, H, W] in -1..1 and ``noise`` [B, C, h, w]; LPIPS from pixel ``offset`` [2] on."""
-        images = batch["images"]
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.decoder_only):
+        """Losses of ``images`` [B, 3, H, W] in -1..1 and ``noise`` [B, C, h, w]; LPIPS from pixel ``offset`` [2] on.
+
+        ``uniform`` [B, 2, AUGMENTATIONS + 1] in 0..1 is what the discriminator's augmentation and equivariance draw.
+        """
+        images, config = batch["images"], self.config
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not config.decoder_only):
             latents = self.vae.encode(images).latent
         strength = latents.detach().std((0, 2, 3), keepdim=True)
-        latents = latents + self.config.latent_noise * strength * batch["noise"]
-        return reconstruction_losses(self.vae.decode(latents).sample, images, batch["offset"], self.perceptual,
-                                     self.config.lpips_weight, self.config.colour_weight)
+        latents = latents + config.latent_noise * strength * batch["noise"]
+        drawn = self.vae.decode(latents).sample
+        weights = (config.lpips_weight, config.colour_weight, config.texture_weight)
+        losses = reconstruction_losses(drawn, images, batch["offset"], self.perceptual, *weights)
+        if config.equivariance:
+            losses["equivariance"] = self.equivariance(latents, images, 2 if batch["uniform"][0, 0, -1] < 0.7 else 4)
+            losses["total"] = losses["total"] + config.equivariance * losses["equivariance"]
+        if self.discriminator is not None:
+            losses |= discriminator_losses(self.discriminator, self.perceptual, images, drawn, batch["uniform"][..., :-1], config.penalty_weight)
+            rise = min(1.0, step / max(1, max_steps // 10))
+            losses["total"] = (losses["total"] + losses["discriminator"] + losses.get("penalty", 0.0)
+                               + rise * config.adversarial_weight * losses["adversarial"])
+        return losses
+
+    def equivariance(self, latents: Tensor, images: Tensor, factor: int) -> Tensor:
+        """L1 + 0.3 LPIPS between images made smaller and what latents made smaller decode to, with both enlarged by 2 for LPIPS."""
+        pack = self.vae.config.pack
+        small = F.pixel_unshuffle(F.avg_pool2d(F.pixel_shuffle(latents, pack), factor), pack)
+        drawn, images = self.vae.decode(small).sample, F.avg_pool2d(images, factor)
+        loss = F.l1_loss(drawn.float(), images)
+        if self.perceptual is None:
+            return loss
+        drawn, images = (F.interpolate(x, scale_factor=2, mode="bilinear") for x in (drawn.float(), images))
+        return loss + 0.3 * self.perceptual(drawn, images).float().mean()
 
 
 def crop_batch(crops: Sequence[np.ndarray], keys: list[int], device: torch.device) -> dict[str, Tensor]:
@@ -87,11 +134,11 @@ def crop_batch(crops: Sequence[np.ndarray], keys: list[int], device: torch.devic
     return {"images": images.contiguous(memory_format=torch.channels_last).to(device), "offset": offset}
 
 
-def reconstruction_losses(reconstruction: Tensor, images: Tensor, offset: Tensor, perceptual: nn.Module | None, lpips_weight: float,
-                          colour_weight: float) -> dict[str, Tensor]:
-    """``l1``, ``colour`` (L1 of means over 8 x 8 pixels), ``lpips`` where ``perceptual`` is given, and their weighted ``total``.
+def reconstruction_losses(reconstruction: Tensor, images: Tensor, offset: Tensor, perceptual: PerceptualNetwork | None, lpips_weight: float,
+                          colour_weight: float, texture_weight: float = 0.0) -> dict[str, Tensor]:
+    """``l1``, ``colour`` (L1 of means over 8 x 8 pixels), ``lpips`` and ``texture`` if ``perceptual`` is given, and their weighted ``total``.
 
-    ``reconstruction`` and ``images`` are [B, 3, H, W] in -1..1; LPIPS sees them from pixel ``offset`` [2] on.
+    ``reconstruction`` and ``images`` are [B, 3, H, W] in -1..1; AlexNet sees them from pixel ``offset`` [2] on.
     """
     losses = {"l1": F.l1_loss(reconstruction.float(), images)}
     losses["colour"] = F.l1_loss(F.avg_pool2d(reconstruction.float(), 8), F.avg_pool2d(images, 8))
@@ -99,9 +146,28 @@ def reconstruction_losses(reconstruction: Tensor, images: Tensor, offset: Tensor
     if perceptual is not None:
         # AlexNet steps 4 pixels at a time: at one offset the decoder would learn artefacts on that grid.
         top, left = offset.tolist()
-        losses["lpips"] = perceptual(reconstruction[..., top:, left:], images[..., top:, left:]).float().mean()
+        drawn, real = (perceptual.features(x[..., top:, left:]) for x in (reconstruction, images))
+        losses["lpips"] = perceptual.distance(drawn, real).float().mean()
         losses["total"] = losses["total"] + lpips_weight * losses["lpips"]
+        if texture_weight:
+            losses["texture"] = texture_distance(drawn, real)
+            losses["total"] = losses["total"] + texture_weight * losses["texture"]
     return losses
+
+
+def texture_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+    """How far means and standard deviations over the crop of features [B, C, h, w] are apart; a scalar, 0 or more.
+
+    Squared differences, summed over channels, of the root-mean-square features of ``b`` (after DISTS's texture term, which compares
+    the means of each channel; where texture lies within the crop plays no part).
+    """
+    total = 0.0
+    for x, y in zip(a, b):
+        x, y = x.float(), y.float()
+        scale = y.square().mean((2, 3)).sum(1)
+        statistics = ((x.mean((2, 3)), y.mean((2, 3))), (x.std((2, 3)), y.std((2, 3))))
+        total = total + sum(((p - q).square().sum(1) / scale.clamp_min(1e-6)).mean() for p, q in statistics)
+    return total / len(a)
 
 
 class VaeStage:
@@ -130,7 +196,7 @@ class VaeStage:
 
     def batch(self, indices: np.ndarray, keys: list[int], device: torch.device) -> dict[str, Tensor]:
         """Random crops, flipped and turned, in -1..1, noise for their latents and a random offset for LPIPS."""
-        crops, noises, side = [], [], self.config.crop
+        crops, noises, uniform, side = [], [], [], self.config.crop
         channels = latent_channels(self.module.vae)
         for index, seed in zip(indices, keys):
             rng = np.random.default_rng(seed)
@@ -138,10 +204,13 @@ class VaeStage:
             crop = np.rot90(self.images[index, top:top + side, left:left + side], rng.integers(4))
             crops.append(crop[:, ::-1] if rng.random() < 0.5 else crop)
             noises.append(rng.standard_normal((channels, side // self.factor, side // self.factor), dtype=np.float32))
-        return crop_batch(crops, keys, device) | {"noise": torch.from_numpy(np.stack(noises)).to(device)}
+            uniform.append(rng.random((2, AUGMENTATIONS + 1), dtype=np.float32))
+        return crop_batch(crops, keys, device) | {"noise": torch.from_numpy(np.stack(noises)).to(device),
+                                                  "uniform": torch.from_numpy(np.stack(uniform)).to(device)}
 
     def prepared(self) -> None:
-        """Nothing to build after accelerate's prepare."""
+        """The tied heads alias the parameters that accelerate has moved."""
+        self.module.prepared()
 
     @torch.no_grad()
     def evaluate(self, step: int, writer: SummaryWriter) -> dict[str, float]:
@@ -187,4 +256,6 @@ def main(config: VaeConfig) -> None:
     """Train and export."""
     loop.run(VaeStage(config), config.loop, {
         "data": config.data, "init": config.init, "grow_to": config.grow_to, "model": config.model, "size": config.size, "crop": config.crop,
-        "lpips_weight": config.lpips_weight, "colour_weight": config.colour_weight, "latent_noise": config.latent_noise, "decoder_only": config.decoder_only})
+        "lpips_weight": config.lpips_weight, "texture_weight": config.texture_weight, "adversarial_weight": config.adversarial_weight,
+        "penalty_weight": config.penalty_weight, "equivariance": config.equivariance, "colour_weight": config.colour_weight,
+        "latent_noise": config.latent_noise, "decoder_only": config.decoder_only})
