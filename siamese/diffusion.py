@@ -4,10 +4,12 @@ t is a timestep index [B] in 0..T-1; ``alphas`` is the table of cumulative produ
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 import torch
+from scipy.special import ndtri
 from torch import Tensor
 
 Prediction = Literal["epsilon", "v_prediction"]
@@ -16,8 +18,31 @@ Weighting = Literal["none", "min_snr", "velocity"]
 
 def scaled_linear_alphas(beta_start: float = 0.00085, beta_end: float = 0.012, steps: int = 1000) -> Tensor:
     """a_t of Stable Diffusion's schedule, float32 [T]: betas linear in their square root, product in float64."""
-    betas = np.linspace(beta_start ** 0.5, beta_end ** 0.5, steps, dtype=np.float64) ** 2
-    return torch.from_numpy(np.cumprod(1 - betas)).float()
+    return alphas_of_betas(np.linspace(beta_start ** 0.5, beta_end ** 0.5, steps, dtype=np.float64) ** 2)
+
+
+def log_normal_betas(mean: float = -0.5, std: float = 1.0, steps: int = 1000) -> list[float]:
+    """Betas [T] of a schedule on which uniform t draws noise levels as EDM does: ln sigma ~ N(mean, std^2).
+
+    sigma_t = sqrt((1 - a_t) / a_t) is the log-normal's quantile (t + 1/2) / T (Karras et al. 2022, arXiv:2206.00364, table 1;
+    there -1.2 and 1.2 for data of standard deviation 0.5). So nothing else of Algorithm 1 changes with the schedule.
+    """
+    sigmas = np.exp(mean + std * ndtri((np.arange(steps) + 0.5) / steps))
+    alphas = 1 / (1 + np.square(sigmas))
+    return (1 - alphas / np.concatenate([[1.0], alphas[:-1]])).tolist()
+
+
+def alphas_of_betas(betas: Sequence[float]) -> Tensor:
+    """a_t float32 [T] of betas [T], each in 0..1; the product in float64."""
+    return torch.from_numpy(np.cumprod(1 - np.asarray(betas, dtype=np.float64))).float()
+
+
+def timestep_of_sigma(alphas: Tensor, sigma: float) -> int:
+    """The largest t whose noise level sigma_t = sqrt((1 - a_t) / a_t) is at most ``sigma``; -1 if there is none.
+
+    It carries a bound on t from one schedule to another: Algorithm 1's t <= 200 is sigma <= 0.5717 on Stable Diffusion's.
+    """
+    return int((((1 - alphas) / alphas).sqrt() <= sigma).sum()) - 1
 
 
 def at(alphas: Tensor, t: Tensor) -> Tensor:

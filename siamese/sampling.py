@@ -48,7 +48,8 @@ def build_scheduler(name: SchedulerName, config: dict[str, Any], steps: int) -> 
     """A diffusers scheduler set to ``steps``.
 
     ``ddim``: the paper's, eta 0 (Song et al. 2020, arXiv:2010.02502). ``dpm++``: DPM-Solver++ of second order, timesteps
-    spaced from the last (Lu et al. 2022, arXiv:2211.01095; "trailing" in Lin et al. 2023, arXiv:2305.08891).
+    spaced from the last (Lu et al. 2022, arXiv:2211.01095; "trailing" in Lin et al. 2023, arXiv:2305.08891), or by Karras' sigmas if the
+    configuration asks for them (Karras et al. 2022, arXiv:2206.00364, equation 5).
 
     Raises:
         ValueError: unknown name, or steps outside 1..T.
@@ -65,8 +66,8 @@ def build_scheduler(name: SchedulerName, config: dict[str, Any], steps: int) -> 
         module = importlib.import_module("diffusers.schedulers.scheduling_dpmsolver_multistep")
         options = {k: v for k, v in config.items() if k not in ("clip_sample", "set_alpha_to_one")}
         scheduler = module.DPMSolverMultistepScheduler.from_config(
-            options | {"algorithm_type": "dpmsolver++", "solver_order": 2, "use_karras_sigmas": False,
-                       "timestep_spacing": "trailing", "steps_offset": 0})
+            {"use_karras_sigmas": False} | options | {"algorithm_type": "dpmsolver++", "solver_order": 2,
+                                                      "timestep_spacing": "trailing", "steps_offset": 0})
     scheduler.set_timesteps(steps)
     return scheduler
 

@@ -22,7 +22,7 @@ from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from siamese.diffusion import scaled_linear_alphas
+from siamese.diffusion import alphas_of_betas, scaled_linear_alphas
 from siamese.models.autoencoder import SmallAutoencoder, downsampling, latent_channels
 from siamese.models.context import PromptTable, TextContext
 from siamese.models.controlnet import SiameseControlNet
@@ -70,8 +70,10 @@ class Checkpoint:
     def alphas(self) -> Tensor:
         """a_t [T] of the noise schedule."""
         c = self.scheduler_config
+        if c.get("trained_betas") is not None:
+            return alphas_of_betas(c["trained_betas"])
         if c.get("beta_schedule") != "scaled_linear":
-            raise CheckpointError(f"noise schedule {c.get('beta_schedule')!r}: only scaled_linear (Stable Diffusion's) is supported.")
+            raise CheckpointError(f"noise schedule {c.get('beta_schedule')!r}: only scaled_linear (Stable Diffusion's) and a table of betas (trained_betas) are supported.")
         return scaled_linear_alphas(c["beta_start"], c["beta_end"], c["num_train_timesteps"])
 
     @property

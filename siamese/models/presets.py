@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-from siamese.diffusion import Prediction
+from siamese.diffusion import Prediction, log_normal_betas
 from siamese.models.hint import WIDTHS
 
 
@@ -25,6 +25,8 @@ class NetworkConfig:
     latent_channels: int = 4
     latent_size: int = 64
     prediction: Prediction = "epsilon"
+    log_sigma: tuple[float, float] | None = None
+    """Mean and standard deviation of ln sigma over uniform t (``log_normal_betas``); none: Stable Diffusion's schedule."""
     hint_widths: tuple[int, ...] = WIDTHS
     hint_mergings: int = 3
     hint_keeps_variance: bool = False
@@ -42,10 +44,14 @@ class NetworkConfig:
             resnet_time_scale_shift="scale_shift" if self.time_scale_shift else "default")
 
     def scheduler_config(self) -> dict[str, object]:
-        """Stable Diffusion's noise schedule as diffusers' schedulers take it (golden DDIM: offset 1, no clipping)."""
-        return dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
-                    prediction_type=self.prediction, clip_sample=False, set_alpha_to_one=False, steps_offset=1,
-                    timestep_spacing="leading")
+        """The noise schedule as diffusers' schedulers take it (golden DDIM: offset 1, no clipping).
+
+        A schedule of ``log_sigma`` has few timesteps at either end, so DPM-Solver++ spaces its steps by Karras' sigmas on it.
+        """
+        schedule = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
+                        prediction_type=self.prediction, clip_sample=False, set_alpha_to_one=False, steps_offset=1,
+                        timestep_spacing="leading")
+        return schedule if self.log_sigma is None else schedule | {"trained_betas": log_normal_betas(*self.log_sigma), "use_karras_sigmas": True}
 
     def to_dict(self) -> dict[str, object]:
         """Plain values, for a run's record."""
