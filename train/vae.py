@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from siamese.hints import image_hint
-from siamese.models.autoencoder import SmallAutoencoder, downsampling, grow_latents, latent_channels, rescale_latents
+from siamese.models.autoencoder import SmallAutoencoder, downsampling, grow_latents, latent_channels, rescale_latents, start_at_principal_components
 from train import loop
 from train.adversarial import AUGMENTATIONS, ProjectedDiscriminator, discriminator_losses
 from train.data import check_pairs, load_arrays, read_pairs
@@ -33,6 +33,7 @@ class AutoencoderConfig:
     decoder_layers: tuple[int, ...] = (1, 1, 2, 3)
     latent_channels: int = 8
     pack: int = 2
+    linear_path: bool = True
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ class VaeStage:
         self.val = load_arrays(val, config.size)[0] if val else None
         self.size = len(self.images)
         torch.manual_seed(config.loop.seed)
-        vae = SmallAutoencoder.from_pretrained(config.init) if config.init else SmallAutoencoder(**dataclasses.asdict(config.model))
+        vae = SmallAutoencoder.from_pretrained(config.init) if config.init else self._fresh()
         if config.grow_to is not None and vae.config.latent_channels != config.grow_to:
             vae = grow_latents(vae, config.grow_to)
         vae = vae.to(memory_format=torch.channels_last)
@@ -193,6 +194,14 @@ class VaeStage:
         for name, side in (("size", config.size), ("crop", config.crop)):
             if side % self.factor or config.crop > config.size:
                 raise ValueError(f"{name} is {side}; it must be a multiple of {self.factor}, and crop at most size.")
+
+    def _fresh(self, count: int = 256) -> SmallAutoencoder:
+        """A new autoencoder; one with a linear path starts at the principal components of ``count`` training images."""
+        vae = SmallAutoencoder(**dataclasses.asdict(self.config.model))
+        if vae.config.linear_path:
+            some = self.images[np.linspace(0, self.size - 1, min(self.size, count)).astype(int)]
+            start_at_principal_components(vae, image_hint(some).mul(2).sub(1))
+        return vae
 
     def batch(self, indices: np.ndarray, keys: list[int], device: torch.device) -> dict[str, Tensor]:
         """Random crops, flipped and turned, in -1..1, noise for their latents and a random offset for LPIPS."""

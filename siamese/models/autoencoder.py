@@ -24,6 +24,9 @@ class SmallAutoencoder(AutoencoderDC):
         latent_channels: channels of a latent before packing.
         pack: side of the square of positions that becomes channels (1: none).
         scaling_factor: multiplies latents to unit standard deviation.
+        linear_path: beside encoder and decoder each lies a linear map between a latent and the pixels that it stands for, as
+            in JPEG; the networks add what it lacks. It carries brightness and hue from the first update on
+            (``start_at_principal_components``), which networks alone take long to get right.
     """
 
     @register_to_config
@@ -35,6 +38,7 @@ class SmallAutoencoder(AutoencoderDC):
         latent_channels: int = 4,
         pack: int = 1,
         scaling_factor: float = 1.0,
+        linear_path: bool = False,
         block_out_channels: tuple[int, ...] | None = None,
         shift_factor: float | None = None,
         force_upcast: bool = False,
@@ -47,7 +51,12 @@ class SmallAutoencoder(AutoencoderDC):
             encoder_block_out_channels=tuple(widths), decoder_block_out_channels=tuple(widths),
             encoder_layers_per_block=tuple(encoder_layers), decoder_layers_per_block=tuple(decoder_layers),
             encoder_qkv_multiscales=((),) * scales, decoder_qkv_multiscales=((),) * scales,
-            downsample_block_type="Conv", upsample_block_type="interpolate", scaling_factor=scaling_factor)
+            downsample_block_type="Conv", upsample_block_type="interpolate", encoder_out_shortcut=not linear_path,
+            decoder_in_shortcut=not linear_path, scaling_factor=scaling_factor)
+        if linear_path:
+            side = 2 ** (scales - 1)
+            self.linear_in = nn.Conv2d(3, latent_channels, side, side)
+            self.linear_out = nn.ConvTranspose2d(latent_channels, 3, side, side)
         # Without what the parent has registered of its own: it follows from ours, and loading would warn of it.
         own = self._get_init_keys(type(self))
         self._internal_dict = FrozenDict({k: v for k, v in self.config.items() if k in own or k.startswith("_")})
@@ -56,12 +65,18 @@ class SmallAutoencoder(AutoencoderDC):
 
     def encode(self, x: Tensor, return_dict: bool = True) -> EncoderOutput | tuple[Tensor]:
         """Unscaled latents [B, pack^2 C, h, w] of images [B, 3, H, W] in -1..1."""
-        latent = F.pixel_unshuffle(self._encode(x), self.config.pack)
+        latent = self._encode(x)
+        if self.config.linear_path:
+            latent = latent + self.linear_in(x)
+        latent = F.pixel_unshuffle(latent, self.config.pack)
         return EncoderOutput(latent=latent) if return_dict else (latent,)
 
     def decode(self, z: Tensor, return_dict: bool = True, generator: torch.Generator | None = None) -> DecoderOutput | tuple[Tensor]:
         """Images [B, 3, H, W] near -1..1 (not clipped) of unscaled latents. ``generator`` is what pipelines pass; unused."""
-        sample = self._decode(F.pixel_shuffle(z, self.config.pack))
+        z = F.pixel_shuffle(z, self.config.pack)
+        sample = self._decode(z)
+        if self.config.linear_path:
+            sample = sample + self.linear_out(z)
         return DecoderOutput(sample=sample) if return_dict else (sample,)
 
 
@@ -102,9 +117,11 @@ def grow_latents(vae: SmallAutoencoder, channels: int) -> SmallAutoencoder:
     """The same autoencoder with more latent channels: the first are as before, the decoder does not hear the new ones yet.
 
     Raises:
-        ValueError: ``channels`` is not larger than before, or does not divide the last width.
+        ValueError: ``channels`` is not larger than before, or does not divide the last width; ``vae`` has a linear path.
     """
     old, width = vae.config.latent_channels, vae.config.widths[-1]
+    if vae.config.linear_path:
+        raise ValueError("an autoencoder with a linear path cannot be given more latent channels; train a new one.")
     if channels <= old or width % channels:
         raise ValueError(f"{channels} latent channels; it must be more than {old} and divide the last width, {width}.")
     config = {k: v for k, v in vae.config.items() if not k.startswith("_") and k != "block_out_channels"}
@@ -130,13 +147,44 @@ def rescale_latents(vae: SmallAutoencoder, factors: Tensor) -> None:
 
     A diffusion model sees noise of one strength on all channels: one that varies less than the others drowns first.
     """
-    average, repeat = _shortcuts(vae.config.widths[-1], vae.config.latent_channels)
     write, read = vae.encoder.conv_out, vae.decoder.conv_in
     write.weight.mul_(factors[:, None, None, None])
-    write.weight[:, :, 1, 1] += (factors[:, None] - 1) * average.to(factors)
     write.bias.mul_(factors)
     read.weight.div_(factors[None, :, None, None])
-    read.weight[:, :, 1, 1] += (1 / factors - 1) * repeat.to(factors)
+    if vae.config.linear_path:
+        vae.linear_in.weight.mul_(factors[:, None, None, None])
+        vae.linear_in.bias.mul_(factors)
+        vae.linear_out.weight.div_(factors[:, None, None, None])
+    else:
+        average, repeat = _shortcuts(vae.config.widths[-1], vae.config.latent_channels)
+        write.weight[:, :, 1, 1] += (factors[:, None] - 1) * average.to(factors)
+        read.weight[:, :, 1, 1] += (1 / factors - 1) * repeat.to(factors)
+
+
+@torch.no_grad()
+def start_at_principal_components(vae: SmallAutoencoder, images: Tensor) -> None:
+    """Make ``vae`` the best linear autoencoder of square blocks of pixels: its latents are their principal components.
+
+    Each has unit standard deviation over ``images`` [N, 3, H, W] in -1..1. Encoder and decoder add nothing to begin with.
+
+    Raises:
+        ValueError: ``vae`` has no linear path.
+    """
+    if not vae.config.linear_path:
+        raise ValueError("only an autoencoder with a linear path can start at principal components.")
+    channels, side = vae.config.latent_channels, 2 ** (len(vae.config.widths) - 1)
+    mean = images.mean((0, 2, 3))
+    blocks = F.unfold(images - mean[:, None, None], side, stride=side).transpose(1, 2).flatten(0, 1).double()
+    values, vectors = torch.linalg.eigh(blocks.T @ blocks / len(blocks))
+    strength = values[-channels:].flip(0).clamp_min(1e-8).sqrt()
+    components = vectors[:, -channels:].flip(1).T.reshape(channels, 3, side, side)
+    vae.linear_in.weight.copy_(components / strength[:, None, None, None])
+    vae.linear_in.bias.copy_(-(vae.linear_in.weight * mean[:, None, None]).sum((1, 2, 3)))
+    vae.linear_out.weight.copy_(components * strength[:, None, None, None])
+    vae.linear_out.bias.copy_(mean)
+    for last in (vae.encoder.conv_out, vae.decoder.conv_out):
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
 
 
 def _shortcuts(width: int, channels: int) -> tuple[Tensor, Tensor]:
