@@ -78,8 +78,17 @@ class SiameseObjective(nn.Module):
         output = decoder(encoding, context, control)
         return to_noise(self.alphas, output.float(), z, t, self.prediction)
 
+    def aliases(self) -> list[nn.Module]:
+        """theta', which is no module of this one's."""
+        return self._decoders[1:]
+
+    def chosen(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Samples that are augmented late in training: their rows [K] and weights [K] (all 1). Asks the device for K."""
+        rows = torch.nonzero(t <= self.config.augment_t).flatten()
+        return rows, torch.ones_like(rows, dtype=torch.float32)
+
     def per_sample(self, z0: Tensor, context: Tensor, hint_mask: Tensor, hint_image: Tensor, t: Tensor, noise: Tensor,
-                   step: int, max_steps: int) -> dict[str, Tensor]:
+                   step: int, max_steps: int, early: tuple[Tensor, Tensor] | None = None) -> dict[str, Tensor]:
         """The four losses of each sample, [B] each.
 
         Args:
@@ -88,6 +97,8 @@ class SiameseObjective(nn.Module):
             hint_mask, hint_image: [B, 3, H, W] in 0..1.
             t: timesteps [B], integers in 0..T-1.
             step, max_steps: optimiser updates done and planned.
+            early: rows [K] of the samples with t <= ``augment_t`` and their weights [K], from who drew t on the host. Rows
+                of weight 0 fill K up to one of few lengths and count for nothing. Without it, ``chosen`` finds them.
 
         Returns:
             ``mask`` L_m, ``image`` L_i, ``consistency`` L_c and, where augmentation is on, ``augmented`` L_m'
@@ -115,14 +126,16 @@ class SiameseObjective(nn.Module):
             "image": weight * squared_error(by_image, noise),                          # line 18
             "consistency": self.config.w_c * weight * squared_error(by_mask, by_image.detach()),  # line 20
         }
-        chosen = torch.nonzero(t <= self.config.augment_t).flatten()
-        if augments(step, max_steps, self.config.augment_after) and self.config.w_a and len(chosen):
+        if not (augments(step, max_steps, self.config.augment_after) and self.config.w_a):
+            return losses
+        chosen, counts = self.chosen(t) if early is None else early
+        if len(chosen):
             t_a, noise_a, context_a = t[chosen], noise[chosen], context[chosen]
             z0_a = one_step_z0(self.alphas, z_t[chosen], by_image.detach()[chosen], t_a)     # line 22
             z_a = add_noise(self.alphas, z0_a, noise_a, t_a)                                 # line 24
             c_a = self.controlnet.control(z_a, t_a, context_a, mask_features[chosen])
             again = self._noise(theta, self._encode(z_a, t_a, context_a), z_a, t_a, context_a, c_a)
-            error = self.config.w_a * weight[chosen] * squared_error(again, noise_a)
+            error = self.config.w_a * counts * weight[chosen] * squared_error(again, noise_a)
             losses["augmented"] = torch.zeros_like(losses["mask"]).index_add(0, chosen, error)  # line 26
         return losses
 
@@ -133,13 +146,13 @@ class SiameseObjective(nn.Module):
             return encode(self.unet, z, t, context)
 
     def forward(self, z0: Tensor, context: Tensor, hint_mask: Tensor, hint_image: Tensor, t: Tensor, noise: Tensor,
-                step: int, max_steps: int) -> dict[str, Tensor]:
+                step: int, max_steps: int, early: tuple[Tensor, Tensor] | None = None) -> dict[str, Tensor]:
         """Batch means of ``per_sample``'s losses and their sum ``total`` (line 28).
 
         Against the released step: no deep copy of the networks, no third ControlNet run for sg[c_m], one encoder run
         for L_m and L_i, the mask's hint features once, and L_m' on the samples with t <= ``augment_t`` only.
         """
-        losses = self.per_sample(z0, context, hint_mask, hint_image, t, noise, step, max_steps)
+        losses = self.per_sample(z0, context, hint_mask, hint_image, t, noise, step, max_steps, early)
         means = {name: values.mean() for name, values in losses.items()}
         return {"total": sum(means.values()), **means}
 

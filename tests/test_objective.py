@@ -64,6 +64,33 @@ def test_same_loss_and_gradients_as_the_transcription(step: int) -> None:
             torch.testing.assert_close(fast[name], p.grad, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("length", [2, 3, 4])
+def test_rows_known_on_the_host_and_filled_up_give_the_same_loss_and_gradients(length: int) -> None:
+    """Two samples have t <= 200; what fills up repeats the first of them and counts for nothing."""
+    rows = torch.tensor([0, 1, 0, 0][:length])
+    weights = torch.tensor([1.0, 1, 0, 0][:length])
+    found = []
+    for early in (None, (rows, weights)):
+        model = objective()
+        losses = model.per_sample(**example(), step=80, max_steps=90, early=early)
+        sum(v.mean() for v in losses.values()).backward()
+        found.append((losses, {n: p.grad for n, p in model.named_parameters() if p.grad is not None}))
+    (plain, gradients), (filled, others) = found
+    assert (filled["augmented"] > 0).tolist() == [True, True, False, False]
+    for name, value in plain.items():
+        torch.testing.assert_close(filled[name], value, rtol=1e-5, atol=1e-7)
+    assert gradients.keys() == others.keys()
+    for name, value in gradients.items():
+        torch.testing.assert_close(others[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_no_rows_or_a_closed_gate_give_no_fourth_loss() -> None:
+    none = torch.zeros(0, dtype=torch.long), torch.zeros(0)
+    assert "augmented" not in objective().per_sample(**example(), step=80, max_steps=90, early=none)
+    some = torch.tensor([0]), torch.ones(1)
+    assert "augmented" not in objective().per_sample(**example(), step=30, max_steps=90, early=some)
+
+
 def test_the_image_loss_never_reaches_the_decoder() -> None:
     model = objective()
     model.per_sample(**example(), step=80, max_steps=90)["image"].mean().backward()
