@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
-from accelerate import Accelerator
 
 from tests.stages import real_stage
 from train import loop
@@ -58,7 +57,7 @@ if __name__ == "__main__":
     if mode == "killed":
         die_while_saving()
     if mode == "asked-while-agreeing":
-        be_asked_to_stop(Accelerator, "gather", rank="1")
+        be_asked_to_stop(loop.Trainer, "any_process", rank="1")
     if mode == "asked-while-saving":
         be_asked_to_stop(torch, "save", rank="0")
     loop.run(*real_stage(kind, Path(data), Path(model), Path(out), max_steps=int(steps), checkpoint_every=int(every)))

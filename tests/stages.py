@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from train.base import BaseConfig, BaseStage
+from train.draws import Draws
 from train.loop import LoopConfig, Stage
 from train.siamese import SiameseStage, SiameseTrainConfig
 
@@ -31,26 +32,26 @@ class ToyModule(nn.Module):
 
 
 class ToyStage:
-    """Least squares on ``size`` points, each with noise of its key; remembers what it was asked for."""
+    """Least squares on ``size`` points, each with noise of its own; remembers what it was asked for."""
 
     def __init__(self, size: int = 10, poison: int | None = None) -> None:
         self.size, self.poison = size, poison
         self.module = ToyModule()
         self.x = torch.randn(size, 3, generator=torch.Generator().manual_seed(0))
-        self.asked: list[tuple[int, int]] = []
+        self.asked: list[tuple[int, float]] = []
         self.evaluated: list[tuple[int, Tensor]] = []
         self.exported: list[Tensor] = []
 
-    def batch(self, indices: np.ndarray, keys: list[int], device: torch.device) -> dict[str, Tensor]:
-        self.asked += list(zip(indices.tolist(), keys))
-        noise = torch.stack([torch.randn((), generator=torch.Generator().manual_seed(k)) for k in keys])
+    def batch(self, indices: np.ndarray, draws: Draws, device: torch.device) -> dict[str, Tensor]:
+        noise = draws.normal("noise", ())
+        self.asked += list(zip(indices.tolist(), noise.tolist()))
         x = self.x[indices]
         if self.poison is not None and len(self.asked) > self.poison:
             x = x * float("nan")
         return {"x": x, "y": x.sum(1) + 0.1 * noise}
 
-    def prepared(self) -> None:
-        """Nothing to build."""
+    def prepared(self) -> list[nn.Module]:
+        return []
 
     def evaluate(self, step: int, writer: SummaryWriter) -> dict[str, float]:
         self.evaluated.append((step, self.module.weight.detach().clone()))
@@ -68,6 +69,11 @@ def real_stage(kind: str, data: Path, model: Path, out: Path, **changes: Any) ->
         size = 64 if model.name == "small" else 32
         return BaseStage(BaseConfig((data,), init=model, size=size, prompt_drop=0.3, cache=out.parent / "cache", loop=config)), config
     return SiameseStage(SiameseTrainConfig((data,), model, cache=out.parent / "cache", loop=config)), config
+
+
+def draws_of(count: int, step: int = 0, seed: int = 0) -> Draws:
+    """All rows of an update of ``count`` samples, on the CPU."""
+    return Draws(seed, step, count, np.arange(count), torch.device("cpu"))
 
 
 def interrupted_after(stage: Stage, updates: int) -> Stage:

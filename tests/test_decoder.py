@@ -15,8 +15,10 @@ from siamese.prompts import POLYP
 from siamese.sampling import build_scheduler, denoise
 from tests.models import build
 from tests.phantoms import write_folder
+from tests.stages import draws_of
 from train import decoder, loop
 from train.decoder import DecoderConfig, DecoderStage, texture
+from train.draws import key
 from train.loop import LoopConfig
 
 
@@ -52,7 +54,7 @@ def test_every_latent_is_noised_to_a_step_of_the_sampler(pairs: Path, model: Pat
     clean, noised = torch.from_numpy(stage.train.mean), torch.from_numpy(stage.denoised)
     for variant in range(2):
         for i in range(8):
-            noise = torch.randn(clean.shape[2:], generator=torch.Generator().manual_seed(loop.key(0, variant, i)))
+            noise = torch.randn(clean.shape[2:], generator=torch.Generator().manual_seed(key(0, variant, i)))
             matches = [torch.allclose(add_noise(stage.checkpoint.alphas, clean[variant, i][None], noise[None], torch.tensor([t]))[0],
                                       noised[variant, i], atol=1e-5) for t in levels]
             assert sum(matches) == 1, (variant, i)
@@ -74,17 +76,17 @@ def test_denoised_latents_are_cached_by_model_and_settings(pairs: Path, model: P
 def test_latents_and_images_of_a_batch_belong_together(pairs: Path, model: Path, tmp_path: Path) -> None:
     """With the encoder's own latents only, of the whole image, decoding them is reconstructing the batch's images."""
     stage = DecoderStage(_config(pairs, model, tmp_path, encoded_share=1.0, crop=64))
-    batch = stage.batch(np.arange(4), [loop.key(0, 0, i) for i in range(4)], torch.device("cpu"))
+    batch = stage.batch(np.arange(4), draws_of(4), torch.device("cpu"))
     with torch.no_grad():
         expected = stage.module.vae.encode(batch["images"]).latent
     assert batch["images"].shape == (4, 3, 64, 64) and torch.allclose(batch["latents"], expected, atol=1e-4)
-    crops = DecoderStage(_config(pairs, model, tmp_path, encoded_share=1.0)).batch(np.arange(4), [7, 8, 9, 10], torch.device("cpu"))
+    crops = DecoderStage(_config(pairs, model, tmp_path, encoded_share=1.0)).batch(np.arange(4), draws_of(4, 1), torch.device("cpu"))
     assert crops["images"].shape == (4, 3, 32, 32) and crops["latents"].shape == (4, 16, 2, 2)
 
 
 def test_what_each_loss_reaches(pairs: Path, model: Path, tmp_path: Path) -> None:
     stage = DecoderStage(_config(pairs, model, tmp_path))
-    batch = stage.batch(np.arange(4), list(range(4)), torch.device("cpu"))
+    batch = stage.batch(np.arange(4), draws_of(4), torch.device("cpu"))
     module = stage.module
     parameters = list(module.discriminator.parameters())
 
@@ -114,7 +116,7 @@ def test_the_discriminator_sees_texture_and_no_colour(pairs: Path, model: Path, 
     seen: list[torch.Tensor] = []
     for network in (stage.module.discriminator, stage.module._tied[0]):
         network.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].detach()))
-    batch = stage.batch(np.arange(4), list(range(4)), torch.device("cpu"))
+    batch = stage.batch(np.arange(4), draws_of(4), torch.device("cpu"))
     stage.module(batch, 0, 1)
     assert len(seen) == 2 and torch.equal(seen[0][:4], texture(batch["images"])) and torch.equal(seen[0][4:], seen[1])
 
@@ -132,7 +134,7 @@ def test_the_tied_discriminator_follows_an_update(pairs: Path, model: Path, tmp_
 def test_only_the_decoder_changes_and_its_images_come_nearer(pairs: Path, model: Path, tmp_path: Path) -> None:
     config = _config(pairs, model, tmp_path)
     stage = DecoderStage(replace(config, loop=replace(config.loop, max_steps=40, learning_rate=3e-3, log_every=1)))
-    batch = stage.batch(np.arange(8), list(range(8)), torch.device("cpu"))
+    batch = stage.batch(np.arange(8), draws_of(8), torch.device("cpu"))
 
     def distance() -> float:
         with torch.no_grad():

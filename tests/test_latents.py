@@ -14,13 +14,18 @@ from siamese.hints import image_hint
 from siamese.models.autoencoder import encode_moments
 from siamese.prompts import LESION, POLYP
 from tests.models import kl_autoencoder, small_autoencoder
-from tests.stages import real_stage
+from tests.stages import draws_of, real_stage
 from train import latents
 from train.data import Pair, load_arrays, read_pairs
-from train.diffusion import keyed_draws, latent_batch
-from train.latents import dihedral, load_examples, variant_codes
+from train.diffusion import latent_batch, step_draws
+from train.latents import latent_dtype, load_examples, variant_codes
 
 CPU = torch.device("cpu")
+
+
+def dihedral(array: np.ndarray, code: int) -> np.ndarray:
+    """[H, W, ...] after a left-right flip where ``code`` >= 4 and ``code % 4`` quarter turns, one by one."""
+    return np.rot90(array[:, ::-1] if code >= 4 else array, code % 4)
 
 
 @pytest.fixture(params=["small", "sd"])
@@ -41,14 +46,6 @@ def encodings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(latents, "_encode", counted)
     return seen
-
-
-def test_eight_flips_and_turns_are_different_and_keep_the_image() -> None:
-    image = np.arange(12).reshape(2, 2, 3)
-    seen = [dihedral(image, code) for code in range(8)]
-    assert len({a.tobytes() for a in map(np.ascontiguousarray, seen)}) == 8
-    assert np.array_equal(seen[0], image) and np.array_equal(seen[4], image[:, ::-1])
-    assert all(sorted(a.reshape(4, 3).tolist()) == image.reshape(4, 3).tolist() for a in seen)
 
 
 def test_variants_are_those_that_the_organ_allows() -> None:
@@ -88,11 +85,11 @@ def test_posterior_is_drawn_anew_at_each_step(polyps: Path, tmp_path: Path) -> N
     torch.manual_seed(0)
     examples = load_examples(read_pairs([polyps]), kl_autoencoder().eval(), 32, 1, tmp_path)
     index, shape = np.array([2, 2]), examples.mean.shape[2:]
-    one, other = (keyed_draws(keys, shape, 1000, 1, 0) for keys in ([1, 2], [3, 4]))
+    one, other = (step_draws(draws_of(2, step), shape, 1000, 1, 0) for step in (1, 2))
     z = latent_batch(examples, index, one, CPU)
     assert not torch.equal(z[0], z[1]) and not torch.equal(z, latent_batch(examples, index, other, CPU))
     mean, logvar = examples.latents(index, [0, 0], CPU)
-    torch.testing.assert_close((z - mean) / (0.5 * logvar).exp(), one["posterior"], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close((z - mean) / (0.5 * logvar).exp(), one.posterior, rtol=1e-3, atol=1e-3)
 
 
 def test_cache_is_used_again(polyps: Path, vae: torch.nn.Module, tmp_path: Path, encodings: list[int]) -> None:
@@ -156,31 +153,59 @@ def test_cache_that_was_written_halfway_is_not_used(polyps: Path, vae: torch.nn.
 
 def test_batch_of_a_stage_turns_latents_masks_and_images_alike(polyps: Path, model_folder: Path, tmp_path: Path) -> None:
     stage, _ = real_stage("siamese", polyps, model_folder, tmp_path / "run")
-    batch = stage.batch(np.arange(8), list(range(100, 108)), CPU)
+    batch = stage.batch(np.arange(8), draws_of(8), CPU)
     size = stage.checkpoint.defaults.image_size
     assert batch["mask"].shape == batch["image"].shape == (8, 3, size, size)
     assert set(batch["mask"].unique().tolist()) == {0, 1} and batch["image"].min() >= 0 and batch["image"].max() <= 1
-    draws = keyed_draws(range(100, 108), stage.train.mean.shape[2:], 1000, 2, 0.05)
-    assert 0 < draws["variant"].sum() < 8
+    draws = step_draws(draws_of(8), stage.train.mean.shape[2:], 1000, 2, 0.05)
+    assert 0 < draws.variant.sum() < 8
     images, masks = load_arrays(read_pairs([polyps]), size)
     with torch.no_grad():
-        for i, variant in enumerate(draws["variant"]):
+        for i, variant in enumerate(draws.variant):
             image, mask = (a[i][:, ::-1] if variant else a[i] for a in (images, masks))
             assert np.array_equal(batch["image"][i].permute(1, 2, 0).mul(255).round().numpy(), image)
             assert np.array_equal(batch["mask"][i, 1].mul(255).numpy(), mask)
             mean, logvar = encode_moments(stage.checkpoint.vae, batch["image"][i:i + 1] * 2 - 1)
-            z0 = mean[0] if logvar is None else mean[0] + (0.5 * logvar[0]).exp() * draws["posterior"][i]
+            z0 = mean[0] if logvar is None else mean[0] + (0.5 * logvar[0]).exp() * draws.posterior[i]
             torch.testing.assert_close(batch["z0"][i], z0, rtol=1e-3, atol=1e-3)
 
 
 def test_dropped_prompts_are_replaced_by_the_empty_one(polyps: Path, model_folder: Path, tmp_path: Path) -> None:
-    keys = list(range(300))
     for kind in ("base", "siamese"):
         stage, _ = real_stage(kind, polyps, model_folder, tmp_path / kind)
-        drops = keyed_draws(keys, stage.train.mean.shape[2:], 1000, 2, stage.config.prompt_drop)["drop"]
+        drops = step_draws(draws_of(300), stage.train.mean.shape[2:], 1000, 2, stage.config.prompt_drop).drop
         assert 0 < drops.sum() < 150
-        batch = stage.batch(np.zeros(300, int), keys, CPU)
+        batch = stage.batch(np.zeros(300, int), draws_of(300), CPU)
         context = batch["context"] if kind == "siamese" else stage.checkpoint.context.table[batch["prompt"]]
         empty, prompt = stage.checkpoint.context(["", POLYP])
         for dropped, embedding in zip(drops, context):
             assert torch.equal(embedding, empty if dropped else prompt)
+
+
+def test_each_prompt_is_embedded_once(polyps: Path, tmp_path: Path, model_folder: Path) -> None:
+    stage, config = real_stage("siamese", polyps, model_folder, tmp_path / "run", max_steps=2)
+    seen: list[list[str]] = []
+    embed = stage.module.embed
+    stage.module.embed = lambda prompts: (seen.append(list(prompts)), embed(prompts))[1]
+    for step in range(3):
+        stage.batch(np.arange(4), draws_of(4, step), CPU)
+    assert seen == [["", POLYP]]
+
+
+def test_what_lies_on_the_device_is_uint8_and_what_the_run_computes_in(polyps: Path, tmp_path: Path) -> None:
+    assert latent_dtype("bf16") == torch.bfloat16 and latent_dtype("no") == latent_dtype("fp16") == torch.float32
+    pairs, vae = read_pairs([polyps]), kl_autoencoder().eval()
+    exact, rounded = (load_examples(pairs, vae, 32, 2, tmp_path / "cache", dtype=d) for d in (torch.float32, torch.bfloat16))
+    for held, dtype in ((exact, torch.float32), (rounded, torch.bfloat16)):
+        held.hints([0], [0], CPU), held.latents([0], [0], CPU)
+        assert {name: array.on(CPU).dtype for name, array in held._held.items()} == {
+            "mean": dtype, "logvar": dtype, "images": torch.uint8, "masks": torch.uint8}
+    for a, b in zip(exact.latents([3, 1], [0, 1], CPU), rounded.latents([3, 1], [0, 1], CPU)):
+        assert torch.equal(a.bfloat16().float(), b) and b.dtype == torch.float32
+    assert np.array_equal(exact.latents([3, 1], [0, 1], CPU)[0].numpy(), exact.mean[[0, 1], [3, 1]])
+
+
+def test_progress_counts_the_images(polyps: Path, vae: torch.nn.Module, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs = [replace(p, name=f"{p.name} {i}") for i in range(3) for p in read_pairs([polyps])][:17]  # not a multiple of a batch
+    load_examples(pairs, vae, 64, 1, tmp_path)
+    assert "17/17" in capsys.readouterr().err

@@ -10,9 +10,10 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.stages import ToyStage, checkpoints, differences, final_state, interrupted_after, real_stage
+from tests.stages import ToyStage, checkpoints, draws_of, final_state, interrupted_after, real_stage
 from train import loop
-from train.diffusion import keyed_draws, validation_draws
+from train.diffusion import padded_rows
+from train.draws import Draws
 from train.loop import LoopConfig
 
 
@@ -36,38 +37,6 @@ def test_no_sample_is_dropped_or_repeated_in_an_epoch() -> None:
     assert sorted(loop.sample_order(0, 3, 0, 9)) == [0, 0, 0, 1, 1, 1, 2, 2, 2]  # a batch larger than the data
 
 
-def test_key_is_of_seed_step_and_position() -> None:
-    keys = {loop.key(seed, step, position) for seed in range(5) for step in range(20) for position in range(20)}
-    assert len(keys) == 5 * 20 * 20 and min(keys) >= 0 and max(keys) < 2**63
-    assert loop.key(1, 2, 3) == loop.key(1, 2, 3)
-
-
-def test_draws_do_not_depend_on_the_rest_of_the_batch() -> None:
-    together = keyed_draws([11, 12, 13], (4, 2, 2), 1000, 8, 0.5)
-    for i, seed in enumerate([11, 12, 13]):
-        for name, value in keyed_draws([seed], (4, 2, 2), 1000, 8, 0.5).items():
-            assert torch.equal(value[0], together[name][i]), name
-    torch.manual_seed(5)  # nor on the global generator
-    assert differences(together, keyed_draws([11, 12, 13], (4, 2, 2), 1000, 8, 0.5)) == []
-
-
-def test_draws_are_distributed_as_they_should() -> None:
-    draws = keyed_draws([loop.key(0, s, 0) for s in range(2000)], (4,), 1000, 3, 0.1)
-    for name in ("noise", "posterior"):
-        assert abs(draws[name].mean()) < 0.05 and abs(draws[name].std() - 1) < 0.05
-    assert (draws["noise"] * draws["posterior"]).mean().abs() < 0.05
-    assert draws["t"].min() < 10 and draws["t"].max() > 989 and abs(draws["t"].float().mean() - 500) < 25
-    assert torch.bincount(draws["variant"]).float().div(2000).sub(1 / 3).abs().max() < 0.05
-    assert 0.07 < draws["drop"].float().mean() < 0.13
-    assert not keyed_draws(range(50), (1,), 10, 1, 0.0)["drop"].any()
-
-
-def test_validation_draws_are_fixed_and_cover_the_timesteps() -> None:
-    draws = validation_draws(50, (2, 2), 1000)
-    assert differences(draws, validation_draws(50, (2, 2), 1000)) == []
-    assert torch.histc(draws["t"].float(), 5, 0, 1000).min() >= 8
-
-
 def test_learning_rate_rises_then_stays_or_falls(tmp_path: Path) -> None:
     constant = _config(tmp_path, warmup_steps=4, max_steps=10)
     assert [loop.learning_rate(constant, s) for s in range(6)] == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1, 0.1])
@@ -84,11 +53,13 @@ def test_an_update_uses_the_rate_of_its_step(tmp_path: Path) -> None:
     torch.testing.assert_close(stage.module.weight.detach().abs(), torch.full((3,), 0.025), rtol=1e-4, atol=0)  # Adam's first is the rate
 
 
-def test_each_sample_gets_the_key_of_its_position(tmp_path: Path) -> None:
+def test_each_sample_gets_the_draws_of_its_position(tmp_path: Path) -> None:
     stage = ToyStage()
     loop.run(stage, _config(tmp_path, seed=7, max_steps=3))
     order = loop.sample_order(7, 10, 0, 12)
-    assert stage.asked == [(int(order[i]), loop.key(7, i // 4, i % 4)) for i in range(12)]
+    noise = [v for step in range(3) for v in draws_of(4, step, 7).normal("noise", ()).tolist()]
+    assert stage.asked == list(zip(order.tolist(), noise))
+    assert len(set(noise)) == 12
 
 
 def test_accumulation_asks_for_the_same_samples_and_gives_the_same_weights(tmp_path: Path) -> None:
@@ -107,17 +78,17 @@ def test_accumulated_gradient_of_the_siamese_loss_is_that_of_one_batch(polyps: P
         stage, config = real_stage("siamese", polyps, model_folder, tmp_path / str(parts), accumulation=parts, max_steps=1, clip_norm=None)
         ask, forward = stage.batch, stage.module.objective.forward
 
-        def batch(indices: np.ndarray, keys: list[int], device: torch.device, ask=ask) -> dict[str, torch.Tensor]:
-            made = ask(indices, keys, device)
-            early = torch.tensor([k % 5 == 0 for k in keys])
-            return made | {"t": torch.where(early, made["t"] % 200, 201 + made["t"] % 700)}
+        def batch(indices: np.ndarray, draws: Draws, device: torch.device, ask=ask) -> dict[str, torch.Tensor]:
+            made = ask(indices, draws, device)
+            early = torch.from_numpy(draws.rows == 1)  # of four; other parts than its own have none
+            made |= {"t": torch.where(early, made["t"] % 200, 201 + made["t"] % 700)}
+            return made | dict(zip(("early", "early_weight"), map(torch.from_numpy, padded_rows(early.numpy()))))
 
         stage.batch = batch
-        stage.module.objective.forward = lambda *inputs, forward=forward: forward(*inputs[:6], 5, 6)
+        stage.module.objective.forward = lambda *inputs, forward=forward: forward(*inputs[:6], 5, 6, inputs[8])
         loop.run(stage, config)
         moments.append([s["exp_avg"] for s in final_state(tmp_path / str(parts))["optimiser"]["state"].values()])
-        losses.append({name: _figures(tmp_path / str(parts), f"train/{name}")[1] for name in ("total", "mask", "image")})
-    assert 0 < sum(loop.key(0, 0, i) % 5 == 0 for i in range(4)) < 4  # some are augmented, some are not
+        losses.append({name: _figures(tmp_path / str(parts), f"train/{name}")[1] for name in ("total", "mask", "image", "augmented")})
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     largest = max(float(m.abs().max()) for m in moments[0])
     assert largest > 0
@@ -146,7 +117,7 @@ def test_average_is_evaluated_and_exported_and_training_goes_on_without_it(tmp_p
         average = decay * average + (1 - decay) * by_hand.module.weight.detach()
     torch.testing.assert_close(averaged.exported[0], average)
     assert torch.equal(averaged.exported[0], averaged.evaluated[-1][1])
-    assert torch.equal(final_state(tmp_path / "averaged")["ema"]["shadow_params"][0], averaged.exported[0])
+    assert torch.equal(final_state(tmp_path / "averaged")["ema"]["values"][0], averaged.exported[0])
     assert not torch.equal(averaged.exported[0], averaged.module.weight)
     assert torch.equal(plain.exported[0], plain.module.weight) and "ema" not in final_state(tmp_path / "plain")
     assert _figures(tmp_path / "averaged", "val/distance")[6] == pytest.approx(float((average - 1).abs().sum()), rel=1e-5)
@@ -169,20 +140,31 @@ def test_minutes_stop_the_run_early(tmp_path: Path) -> None:
     assert loop.run(ToyStage(), _config(tmp_path, minutes=5)) == 6
 
 
-def test_loss_that_is_not_finite_stops_the_run_before_it_spoils_anything(tmp_path: Path) -> None:
+def test_loss_that_is_not_finite_stops_the_run_before_it_is_saved(tmp_path: Path) -> None:
+    """It is noticed before the next checkpoint, and the first of the updates that it has spoilt is named."""
     stage = ToyStage(poison=3 * 4)
     with pytest.raises(FloatingPointError, match="loss is nan at step 3; .*The checkpoint of step 2 is whole"):
-        loop.run(stage, _config(tmp_path, checkpoint_every=2))
-    assert torch.isfinite(stage.module.weight).all() and checkpoints(tmp_path) == [2]
-    assert loop.run(ToyStage(), _config(tmp_path, checkpoint_every=2)) == 6
+        loop.run(stage, _config(tmp_path, checkpoint_every=2, max_steps=8, log_every=100, batch_size=4))
+    assert len(stage.asked) == 4 * 4 and checkpoints(tmp_path) == [2] and not stage.exported
+    assert loop.run(ToyStage(), _config(tmp_path, checkpoint_every=2, max_steps=8)) == 8
+    with pytest.raises(FloatingPointError, match="loss is nan at step 1; .*There is no checkpoint yet"):
+        loop.run(ToyStage(poison=4), _config(tmp_path / "other", log_every=3))
 
 
-def test_gradient_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
-    stage = ToyStage()
-    stage.module.weight.register_hook(lambda g: g * math.inf)
-    with pytest.raises(FloatingPointError, match="the gradient is (inf|nan) at step 0"):
-        loop.run(stage, _config(tmp_path, clip_norm=1.0))
-    assert torch.equal(stage.module.weight, torch.zeros(3))
+@pytest.mark.parametrize("clip_norm", [1.0, None])
+def test_gradient_that_is_not_finite_stops_the_run(clip_norm: float | None, tmp_path: Path) -> None:
+    """Also where it is one update's only, whose losses nobody has read, and the last before a checkpoint."""
+    stage, calls = ToyStage(), [0]
+
+    def spoil(gradient: torch.Tensor) -> torch.Tensor:
+        calls[0] += 1
+        return gradient * (math.inf if calls[0] == 4 else 1)
+
+    stage.module.weight.register_hook(spoil)
+    with pytest.raises(FloatingPointError, match="the gradient is (inf|nan) at step 3; .*The checkpoint of step 2 is whole"):
+        loop.run(stage, _config(tmp_path, clip_norm=clip_norm, checkpoint_every=2, log_every=100))
+    assert checkpoints(tmp_path) == [2] and not stage.exported
+    assert all(torch.isfinite(v).all() for v in final_state(tmp_path)["module"].values())
 
 
 def test_norm_of_the_gradient_is_limited(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from siamese.models.checkpoint import load_checkpoint, save_checkpoint
 from tests.models import build
 from tests.stages import ToyStage, checkpoints, differences, final_state, interrupted_after, real_stage
 from train import loop
-from train.loop import LoopConfig, ResumeError
+from train.checkpoints import ResumeError
+from train.loop import LoopConfig
 
 
 @pytest.mark.parametrize("kind", ["base", "siamese"])
@@ -38,7 +39,7 @@ def test_continued_run_equals_uninterrupted_run(kind: str, polyps: Path, model_f
     # Exported are the averaged weights.
     name = "objective.unet.conv_out.weight"
     assert not torch.equal(exported[0].unet.conv_out.weight, whole["module"][name])
-    assert any(torch.equal(exported[0].unet.conv_out.weight, average) for average in whole["ema"]["shadow_params"])
+    assert any(torch.equal(exported[0].unet.conv_out.weight, average) for average in whole["ema"]["values"])
 
 
 def _child(mode: str, kind: str, data: Path, model: Path, out: Path, steps: int, every: int) -> subprocess.Popen:
@@ -161,13 +162,24 @@ def test_checkpoint_of_other_weights_is_refused_though_it_knows_no_facts(tmp_pat
     loop.run(interrupted_after(ToyStage(), 2), _toy(tmp_path))
     file = tmp_path / "checkpoints" / "step-00000002" / "state.pt"
     state = torch.load(file, weights_only=True)
-    del state["facts"]  # as earlier versions wrote it
+    del state["facts"]
     torch.save(state, file)
     other = ToyStage()
     other.module.more = torch.nn.Parameter(torch.zeros(1))
     with pytest.raises(ResumeError, match="trains other weights than this run .more, 1 in all"):
         loop.run(other, _toy(tmp_path))
     assert loop.run(ToyStage(), _toy(tmp_path)) == 6
+
+
+def test_run_that_was_begun_with_other_drawing_is_refused(tmp_path: Path) -> None:
+    loop.run(interrupted_after(ToyStage(), 2), _toy(tmp_path))
+    file = tmp_path / "checkpoints" / "step-00000002" / "state.pt"
+    state = torch.load(file, weights_only=True)
+    del state["drawing"]  # as earlier versions wrote it
+    torch.save(state, file)
+    with pytest.raises(ResumeError, match="step-00000002 was begun with a version of this program that drew its random numbers in another way"):
+        loop.run(ToyStage(), _toy(tmp_path))
+    assert differences(state, torch.load(file, weights_only=True)) == []
 
 
 def test_what_does_not_change_the_result_may_change(tmp_path: Path) -> None:

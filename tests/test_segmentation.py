@@ -3,11 +3,13 @@ from __future__ import annotations
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from siamese.segmentation import CompactUNet, LesionSegmenter, SegmenterError, dice
+from tests.stages import draws_of
 from tests.stand_ins import phantom, write_perceptual, write_set
 from train.loop import LoopConfig
 from train.perceptual import load_perceptual
@@ -109,15 +111,59 @@ def test_soft_dice_loss():
     assert soft_dice_loss(-sure.abs(), torch.zeros_like(masks)) < 1e-5  # nothing there, nothing found
 
 
+def _phantoms(count, size=48):
+    images, masks = (np.stack(x) for x in zip(*(phantom(3, size) for _ in range(count))))
+    return torch.from_numpy(images), torch.from_numpy(masks)
+
+
 def test_augmentation_keeps_image_and_mask_together():
-    image, mask = phantom(3)
-    for seed in range(8):
-        turned, moved = augment(image, mask, np.random.default_rng(seed))
-        assert turned.shape == image.shape and moved.shape == mask.shape and set(np.unique(moved)) == {0, 255}
-        assert turned[moved == 0].mean() - turned[moved > 0].mean() > 30  # the ellipse is dark, wherever it went
-    first, second = (augment(image, mask, np.random.default_rng(s)) for s in (1, 2))
-    assert not np.array_equal(first[1], second[1])
-    np.testing.assert_array_equal(first[0], augment(image, mask, np.random.default_rng(1))[0])
+    images, masks = _phantoms(8)
+    turned, moved = augment(images, masks, draws_of(8))
+    assert turned.shape == (8, 3, 48, 48) and moved.shape == (8, 1, 48, 48) and set(moved.unique().tolist()) == {0, 1}
+    assert -1 <= turned.min() and turned.max() <= 1 and turned.is_contiguous(memory_format=torch.channels_last)
+    for image, mask in zip(turned, moved[:, 0].bool()):
+        assert image[:, ~mask].mean() - image[:, mask].mean() > 30 / 127.5  # the ellipse is dark, wherever it went
+    assert not torch.equal(moved[0], moved[1])
+    assert torch.equal(turned, augment(images, masks, draws_of(8))[0]) and not torch.equal(turned, augment(images, masks, draws_of(8, 1))[0])
+
+
+class Fixed:
+    """Draws that are what they are told, by name."""
+
+    def __init__(self, **values):
+        self.values = {"scale": 0.0, "shift": 0.0, "contrast": 1.0, "brightness": 0.0, "tint": 1.0} | values
+
+    def uniform(self, name, low, high, *shape):
+        assert np.all(low <= np.array(self.values[name])) and np.all(np.array(self.values[name]) <= high), name
+        return np.broadcast_to(np.float64(self.values[name]), (1, *shape))
+
+
+def _by_opencv(image, mask, scale, shift):
+    """Scale about the centre, then shift by a share of the side, with mirrored borders."""
+    side = image.shape[0]
+    move = np.array(shift) * side + (1 - scale) * (side - 1) / 2
+    affine = np.array([[scale, 0, move[0]], [0, scale, move[1]]])
+    return [cv2.warpAffine(x, affine, (side, side), flags=how, borderMode=cv2.BORDER_REFLECT_101)
+            for x, how in ((image.astype(np.float32), cv2.INTER_LINEAR), (mask, cv2.INTER_NEAREST))]
+
+
+@pytest.mark.parametrize(("power", "shift"), [(0, (0, 0)), (1, (0, 0)), (-1, (0, 0)), (0, (0.08, -0.05)), (0.6, (-0.08, 0.08)), (-0.7, (0.03, 0.06))])
+def test_scale_and_shift_are_opencvs(power, shift):
+    image, mask = phantom(5)
+    found, moved = augment(torch.from_numpy(image[None]), torch.from_numpy(mask[None]), Fixed(scale=power, shift=[[2 * s for s in shift]]))
+    expected, where = _by_opencv(image, mask, 1.25 ** power, shift)
+    away = (found[0].permute(1, 2, 0).numpy() + 1) * 127.5 - expected
+    assert abs(away).mean() < 0.6, "opencv rounds places to a 32nd of a pixel"
+    assert (moved[0, 0].numpy() * 255 != where).mean() < 0.02
+    if not power and not any(shift):
+        np.testing.assert_allclose(away, 0, atol=1e-3)
+
+
+def test_contrast_brightness_and_tint():
+    image, mask = phantom(5)
+    found, _ = augment(torch.from_numpy(image[None]), torch.from_numpy(mask[None]), Fixed(contrast=1.2, brightness=-20, tint=[[0.94, 1, 1.06]]))
+    expected = np.clip(((image - 127.5) * 1.2 + 107.5) * [0.94, 1, 1.06], 0, 255)
+    np.testing.assert_allclose((found[0].permute(1, 2, 0).numpy() + 1) * 127.5, expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("architecture", ["small", "vgg16"])

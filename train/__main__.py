@@ -35,12 +35,12 @@ def run(arguments: list[str]) -> None:
     # Only now: these import torch.
     from siamese.models.checkpoint import CheckpointError
     from siamese.segmentation import SegmenterError
-    from train.loop import ResumeError
+    from train.checkpoints import ResumeError, SaveError
     module = importlib.import_module(f"train.{name}")
     config = tyro.cli(getattr(module, STAGES[name][0]), args=arguments[1:], prog=f"python -m train {name}")
     try:
         module.main(config)
-    except (ValueError, FloatingPointError, ResumeError, CheckpointError, SegmenterError, FileNotFoundError) as error:
+    except (ValueError, FloatingPointError, ResumeError, SaveError, CheckpointError, SegmenterError, FileNotFoundError) as error:
         sys.exit(f"{type(error).__name__}: {error}")  # the user's to mend: no traceback
 
 

@@ -30,9 +30,10 @@ class ProjectedDiscriminator(nn.Module):
                           nn.Conv2d(width, width, 3, padding=1), nn.LeakyReLU(0.2), nn.Conv2d(width, 1, 1)) for c in channels)
         self.build_tied()
 
-    def build_tied(self) -> None:
-        """(Re)make the copy that shares the weights but not their gradients: what the decoder's loss goes through."""
+    def build_tied(self) -> list[nn.Module]:
+        """(Re)make and return the copy that shares the weights but not their gradients: what the decoder's loss goes through."""
         self._tied = [tied_copy(self.heads)]  # in a list: its parameters are not the module's a second time
+        return self._tied
 
     def forward(self, features: Sequence[Tensor], frozen: bool = False) -> list[Tensor]:
         """Opinions [B, 1, h, w] of each stage's features [B, C, h, w], high is real. ``frozen``: the heads get no gradient."""

@@ -20,8 +20,9 @@ from siamese.objective import DenoisingObjective
 from siamese.prompts import EMPTY
 from train import loop
 from train.data import check_pairs, read_pairs
-from train.diffusion import keyed_draws, latent_batch, validation_draws
-from train.latents import load_examples
+from train.diffusion import StepDraws, latent_batch, on_device, step_draws, validation_draws
+from train.draws import Draws, sent
+from train.latents import Examples, latent_dtype, load_examples
 from train.sheets import add_sheet
 
 
@@ -91,26 +92,30 @@ class BaseStage:
         self.checkpoint.check()
         check_pairs(train + val, self.checkpoint.context.prompts)
         vae = self.checkpoint.vae.requires_grad_(False).to(memory_format=torch.channels_last)
-        self.train = load_examples(train, vae, config.size, config.variants, config.cache)
-        self.val = load_examples(val, vae, config.size, 1, config.cache, augment=False) if val else None
+        dtype = latent_dtype(config.loop.mixed_precision)
+        self.train = load_examples(train, vae, config.size, config.variants, config.cache, dtype=dtype)
+        self.val = load_examples(val, vae, config.size, 1, config.cache, augment=False, dtype=dtype) if val else None
         self.prompt_rows = self._rows(self.train.prompts)
         self.val_rows = self._rows(self.val.prompts) if self.val else None
         self.size = len(self.train)
         self.module = BaseModule(self.checkpoint, config.weighting).to(memory_format=torch.channels_last)
 
-    def _rows(self, prompts: list[str]) -> Tensor:
-        return torch.tensor([self.checkpoint.context.index(p) for p in prompts])
+    def _rows(self, prompts: list[str]) -> np.ndarray:
+        return np.array([self.checkpoint.context.index(p) for p in prompts])
 
-    def batch(self, indices: np.ndarray, keys: list[int], device: torch.device) -> dict[str, Tensor]:
-        """Latents, noise, timesteps and prompt rows, keyed."""
-        draws = keyed_draws(keys, self.train.mean.shape[2:], len(self.checkpoint.alphas), self.config.variants, self.config.prompt_drop)
-        rows = torch.where(draws["drop"], self.checkpoint.context.index(EMPTY), self.prompt_rows[indices])
-        return {"z0": latent_batch(self.train, indices, draws, device), "noise": draws["noise"].to(device),
-                "t": draws["t"].to(device), "prompt": rows.to(device)}
+    def batch(self, indices: np.ndarray, draws: Draws, device: torch.device) -> dict[str, Tensor]:
+        """Latents, noise, timesteps and prompt rows."""
+        some = step_draws(draws, self.train.mean.shape[2:], len(self.checkpoint.alphas), self.config.variants, self.config.prompt_drop)
+        return self._batch(self.train, self.prompt_rows, indices, some, device)
 
-    def prepared(self) -> None:
+    def _batch(self, examples: Examples, rows: np.ndarray, indices: np.ndarray, draws: StepDraws, device: torch.device) -> dict[str, Tensor]:
+        prompts = np.where(draws.drop, self.checkpoint.context.index(EMPTY), rows[indices])
+        return {"z0": latent_batch(examples, indices, draws, device), "prompt": sent(prompts, device)} | on_device(draws, device)
+
+    def prepared(self) -> list[nn.Module]:
         """The autoencoder, which sheets need, is no part of the module that accelerate has moved."""
         self.checkpoint.vae.to(next(self.module.parameters()).device)
+        return []
 
     @torch.no_grad()
     def evaluate(self, step: int, writer: SummaryWriter) -> dict[str, float]:
@@ -122,9 +127,7 @@ class BaseStage:
         total, count = 0.0, len(self.val)
         draws = validation_draws(count, self.val.mean.shape[2:], len(self.checkpoint.alphas))
         for part in np.array_split(np.arange(count), max(1, count // 32)):
-            some = {k: v[part] for k, v in draws.items()}
-            batch = {"z0": latent_batch(self.val, part, some, device), "noise": some["noise"].to(device),
-                     "t": some["t"].to(device), "prompt": self.val_rows[part].to(device)}
+            batch = self._batch(self.val, self.val_rows, part, draws.part(part, device), device)
             total += float(self.module(batch, step, self.config.loop.max_steps)["total"]) * len(part)
         return {"loss": total / count}
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,8 +29,10 @@ from siamese.models.unet import tied_copy
 from siamese.sampling import build_scheduler, denoise, initial_noise
 from train import loop
 from train.data import check_pairs, fingerprint, load_arrays, read_pairs
+from train.draws import Draws, key
 from train.features import cached_array, digest_of
-from train.latents import Examples, dihedral, load_examples
+from train.held import Held, cropped, turned
+from train.latents import Examples, load_examples
 from train.perceptual import load_perceptual
 from train.vae import crop_batch, reconstruction_losses, validation_psnr
 
@@ -133,6 +136,9 @@ class DecoderStage:
             raise ValueError(f"crop is {config.crop}; it must be a multiple of {self.factor}, and at most {size}.")
         self.train = load_examples(train, vae, size, config.variants, config.cache)
         self.denoised = denoised_latents(self.checkpoint, self.train, config, fingerprint(train))
+        # On the device: 3 S^2 bytes a pair, and both kinds of latents [2, V, N, h, w, C], channels last so that crops are cheap.
+        self.images = Held(self.train.images)
+        self.sources = Held(np.ascontiguousarray(np.moveaxis(np.stack([self.denoised, self.train.mean]), 3, -1)))
         self.val = load_arrays(val, size)[0] if val else None
         self.size = len(self.train)
         torch.manual_seed(config.loop.seed)
@@ -141,25 +147,21 @@ class DecoderStage:
         perceptual = load_perceptual("alexnet", config.weights) if config.lpips_weight else None
         self.module = DecoderModule(vae, perceptual, config).to(memory_format=torch.channels_last)
 
-    def batch(self, indices: np.ndarray, keys: list[int], device: torch.device) -> dict[str, Tensor]:
+    def batch(self, indices: np.ndarray, draws: Draws, device: torch.device) -> dict[str, Any]:
         """Random crops in -1..1 on the grid of the latents, their latents, encoded or denoised, and a random offset for LPIPS."""
-        crops, latents, side = [], [], self.config.crop // self.factor
-        for index, seed in zip(indices, keys):
-            rng = np.random.default_rng(seed)
-            variant = rng.integers(self.config.variants)
-            source = self.train.mean if rng.random() < self.config.encoded_share else self.denoised
-            z = source[variant, index]
-            top, left = rng.integers(0, z.shape[-1] - side + 1, 2)
-            latents.append(z[:, top:top + side, left:left + side])
-            image = dihedral(self.train.images[index], self.train.codes[variant, index])
-            top, left = top * self.factor, left * self.factor
-            crops.append(image[top:top + self.config.crop, left:left + self.config.crop])
-        unscaled = torch.from_numpy(np.stack(latents)).float() / self.module.vae.config.scaling_factor
-        return crop_batch(crops, keys, device) | {"latents": unscaled.to(device)}
+        side, factor = self.config.crop // self.factor, self.factor
+        variant = draws.integers("variant", 0, self.config.variants)
+        encoded = (draws.uniform("encoded") < self.config.encoded_share).astype(np.int64)
+        top, left = draws.integers("corner", 0, self.train.mean.shape[-1] - side + 1, 2).T
+        latents = cropped(self.sources.on(device), top, left, side, encoded, variant, indices).permute(0, 3, 1, 2)
+        images = turned(self.images.on(device), indices, self.train.codes[variant, indices])
+        crops = cropped(images, top * factor, left * factor, self.config.crop, np.arange(len(indices)))
+        return crop_batch(crops, draws) | {"latents": latents.float() / self.module.vae.config.scaling_factor}
 
-    def prepared(self) -> None:
+    def prepared(self) -> list[nn.Module]:
         """The tied discriminator aliases the parameters that accelerate has moved."""
         self.module.build_tied_discriminator()
+        return self.module._tied
 
     @torch.no_grad()
     def evaluate(self, step: int, writer: SummaryWriter) -> dict[str, float]:
@@ -191,16 +193,18 @@ def _denoise(checkpoint: Checkpoint, examples: Examples, config: DecoderConfig, 
     checkpoint.to(device)
     out = np.empty_like(examples.mean)
     jobs = [(variant, start, index) for variant in range(config.variants) for start, index in _grouped(len(examples), starts, variant, batch)]
-    for variant, start, index in tqdm(jobs, desc="denoised latents", unit_scale=batch, unit="image"):
-        # Anew for each batch: a multistep solver remembers its steps.
-        solver = build_scheduler("dpm++", checkpoint.scheduler_config, config.steps)
-        noise = initial_noise([loop.key(config.loop.seed, variant, int(i)) for i in index], out.shape[2:])
-        z0 = torch.from_numpy(examples.mean[variant, index]).float()
-        z = add_noise(checkpoint.alphas, z0, noise, solver.timesteps[start].expand(len(index))).to(device)
-        masks, _ = examples.hints(index, np.full(len(index), variant), device)
-        context = checkpoint.context([examples.prompts[i] for i in index])
-        hints = [(1.0, checkpoint.controlnet.hint_features(masks.contiguous(memory_format=torch.channels_last)))]
-        out[variant, index] = denoise(checkpoint, solver, z, context, context, 1.0, hints, first=int(start)).cpu().numpy()
+    with tqdm(total=config.variants * len(examples), desc="denoised latents", unit="image") as bar:
+        for variant, start, index in jobs:
+            # Anew for each batch: a multistep solver remembers its steps.
+            solver = build_scheduler("dpm++", checkpoint.scheduler_config, config.steps)
+            noise = initial_noise([key(config.loop.seed, variant, int(i)) for i in index], out.shape[2:])
+            z0 = torch.from_numpy(examples.mean[variant, index]).float()
+            z = add_noise(checkpoint.alphas.cpu(), z0, noise, solver.timesteps[start].expand(len(index))).to(device)
+            masks, _ = examples.hints(index, np.full(len(index), variant), device)
+            context = checkpoint.context([examples.prompts[i] for i in index])
+            hints = [(1.0, checkpoint.controlnet.hint_features(masks))]
+            out[variant, index] = denoise(checkpoint, solver, z, context, context, 1.0, hints, first=int(start)).cpu().numpy()
+            bar.update(len(index))
     checkpoint.to("cpu")
     return out
 

@@ -1,8 +1,9 @@
-"""The training loop that every stage shares: accelerate, keyed randomness, EMA, atomic checkpoints, exact resume.
+"""The training loop that every stage shares: accelerate, keyed randomness, averages, checkpoints, exact resume.
 
 A stage is an object with the few methods of ``Stage``; the loop knows nothing of what it trains. ``step`` counts
 optimiser updates from 0. All randomness of a step is a function of (seed, step, position in the update), never of the
-process layout, of the accumulation or of how often the run was resumed.
+process layout, of the accumulation or of how often the run was resumed. An update asks the device nothing, so that the
+host can be some updates ahead of it.
 """
 from __future__ import annotations
 
@@ -10,22 +11,26 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
-import shutil
 import signal
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
+import torch.distributed
 from accelerate import Accelerator
-from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
+
+from train.checkpoints import DRAWING, CheckpointWriter, ResumeError, last_whole, load_checkpoint, plain
+from train.draws import Draws
+from train.ema import Average
+from train.readings import NotFinite, Readings
 
 
 @dataclass(frozen=True)
@@ -51,10 +56,15 @@ class LoopConfig:
     ema_decay: float | None = None
     """Decay of the exponential moving average of the trained weights; none: no average."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    tf32: bool = False
+    """On a GPU: multiply float32 with ten bits of mantissa, several times as fast. The paper is float32."""
+    compile: bool = False
+    """Compile the networks' blocks (torch.compile): minutes at the start, faster updates afterwards."""
     seed: int = 0
     checkpoint_every: int = 500
     keep_checkpoints: int = 2
     log_every: int = 20
+    """Updates after which the losses are read, and found to be finite or not: in between, the device is asked nothing."""
     evaluate_every: int = 500
     """Updates between a sample sheet with validation figures and the next."""
     minutes: float | None = None
@@ -67,19 +77,17 @@ class Stage(Protocol):
     module: nn.Module
     size: int
 
-    def batch(self, indices: np.ndarray, keys: list[int], device: torch.device) -> dict[str, Tensor]: ...
-    def prepared(self) -> None: ...
-    def evaluate(self, step: int, writer: SummaryWriter) -> dict[str, float]: ...
-    def export(self, folder: Path) -> None: ...
+    def batch(self, indices: np.ndarray, draws: Draws, device: torch.device) -> dict[str, Any]:
+        """Samples ``indices`` on ``device``, with all that is random from ``draws``; asks the device nothing."""
 
+    def prepared(self) -> list[nn.Module]:
+        """Build what aliases parameters, now that they are where they stay; returns the modules so built."""
 
-class ResumeError(RuntimeError):
-    """The checkpoint in the output folder belongs to another run."""
+    def evaluate(self, step: int, writer: SummaryWriter) -> dict[str, float]:
+        """Validation figures by name, and a sheet."""
 
-
-def key(seed: int, step: int, position: int) -> int:
-    """Seed of everything random about one sample of one update."""
-    return int(np.random.SeedSequence((seed, step, position)).generate_state(1, np.uint64)[0] >> 1)
+    def export(self, folder: Path) -> None:
+        """Save the trained model."""
 
 
 def sample_order(seed: int, size: int, first: int, count: int) -> np.ndarray:
@@ -98,18 +106,10 @@ def learning_rate(config: LoopConfig, step: int) -> float:
 
 # What may change between a run and its continuation; anything else would make it another run.
 _FREE = {"out", "checkpoint_every", "keep_checkpoints", "log_every", "evaluate_every", "minutes", "accumulation"}
-# Facts for people only: folders move.
-_FREE_FACTS = {"init", "data"}
 
 
 def _identity(config: LoopConfig) -> dict[str, Any]:
-    return {k: v for k, v in _plain(dataclasses.asdict(config)).items() if k not in _FREE}
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """As JSON gives it back, so that what is saved and what is asked for compare equal."""
-    plain = {k: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for k, v in values.items()}
-    return json.loads(json.dumps(plain, default=str))
+    return {k: v for k, v in plain(dataclasses.asdict(config)).items() if k not in _FREE}
 
 
 def _frozen_digest(module: nn.Module) -> str:
@@ -121,46 +121,17 @@ def _frozen_digest(module: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
-    """Write ``folder/step-XXXXXXXX/state.pt`` so that it is either complete or absent, then drop the oldest."""
-    final, part = folder / f"step-{step:08d}", folder / f"step-{step:08d}.part"
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    with open(part / "state.pt", "wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    if final.exists():
-        shutil.rmtree(final)
-    os.replace(part, final)
-    for old in _checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
-    return final
+def compile_blocks(module: nn.Module) -> None:
+    """Have torch compile the members of ``module``'s outermost lists, in place: the blocks of U-Nets and autoencoders.
 
-
-def _checkpoints(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.glob("step-*") if p.suffix != ".part" and (p / "state.pt").is_file())
-
-
-def load_checkpoint(folder: Path, config: LoopConfig, facts: dict[str, Any] | None = None) -> dict[str, Any] | None:
-    """Newest complete checkpoint, or None. Facts that the checkpoint does not know are not compared.
-
-    Raises:
-        ResumeError: it was made with other settings (``max_steps`` among them: ramp and gate depend on it).
+    Not the whole: a loss takes ``step``, which changes with each update, and equal blocks are compiled once.
     """
-    for leftover in folder.glob("*.part"):  # a save that was killed; the checkpoint before it is whole
-        shutil.rmtree(leftover, ignore_errors=True)  # another process may be doing the same
-    found = _checkpoints(folder)
-    if not found:
-        return None
-    state = torch.load(found[-1] / "state.pt", map_location="cpu", weights_only=True)
-    other = {k: (state["config"].get(k), v) for k, v in _identity(config).items() if state["config"].get(k) != v}
-    known = state.get("facts", {})
-    other |= {k: (known[k], v) for k, v in (facts or {}).items() if k in known and k not in _FREE_FACTS and known[k] != v}
-    if other:
-        changes = ", ".join(f"{k} was {old}, now {new}" for k, (old, new) in other.items())
-        raise ResumeError(f"{found[-1]} belongs to a run with other settings ({changes}). Use the same settings, or another --loop.out.")
-    return state
+    for child in module.children():
+        if isinstance(child, nn.ModuleList):
+            for block in child:
+                block.compile()
+        else:
+            compile_blocks(child)
 
 
 class _Interrupt:
@@ -181,6 +152,116 @@ class _Interrupt:
             signal.signal(number, handler)
 
 
+class Trainer:
+    """A stage with its optimiser and average: all that an update changes and a checkpoint holds.
+
+    Args:
+        facts: settings of the stage; a continuation has to have the same.
+
+    Raises:
+        ResumeError: ``config.out`` holds another run.
+        ValueError: the batch cannot be split as asked.
+    """
+
+    def __init__(self, stage: Stage, config: LoopConfig, facts: dict[str, Any] | None = None) -> None:
+        self.stage, self.config = stage, config
+        self.accelerator = Accelerator(mixed_precision=config.mixed_precision, cpu=not torch.cuda.is_available())
+        self.device, self.world, self.main = self.accelerator.device, self.accelerator.num_processes, self.accelerator.is_main_process
+        if config.batch_size % (self.world * config.accumulation):
+            raise ValueError(f"batch_size {config.batch_size} is not a multiple of processes x accumulation = {self.world} x {config.accumulation}.")
+        torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = config.tf32  # torch's own default is True
+        self.parameters = [p for p in stage.module.parameters() if p.requires_grad]
+        self.trained = {name for name, p in stage.module.named_parameters() if p.requires_grad}
+        self.facts = plain(facts or {}) | {"samples": stage.size, "frozen_weights": _frozen_digest(stage.module)}
+        self.readings, self.step = Readings(skips=config.mixed_precision == "fp16"), 0
+        state = load_checkpoint(config.out / "checkpoints", _identity(config), self.facts)
+        if state:
+            self._load_weights(state["module"])
+        optimiser = torch.optim.AdamW(self.parameters, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay, fused=True)
+        self.module, self.optimiser = self.accelerator.prepare(stage.module, optimiser)
+        aliases = stage.prepared()
+        if config.compile:
+            for module in (stage.module, *aliases):
+                compile_blocks(module)
+        self.average = Average(self.parameters, config.ema_decay) if config.ema_decay else None
+        self._stops = torch.distributed.new_group(backend="gloo") if self.world > 1 else None
+        if state:
+            self._load_progress(state)
+        self.resumed = state is not None
+        stage.module.train()
+
+    def _load_weights(self, weights: dict[str, Tensor]) -> None:
+        if odd := sorted(self.trained ^ set(weights)):
+            raise ResumeError(f"{self.config.out}: the checkpoint trains other weights than this run ({', '.join(odd[:3])}, {len(odd)} in all). "
+                              "Use the same settings, or another --loop.out.")
+        self.stage.module.load_state_dict(weights, strict=False)  # the frozen weights are not in it
+
+    def _load_progress(self, state: dict[str, Any]) -> None:
+        self.step = state["step"]
+        self.optimiser.load_state_dict(state["optimiser"])
+        if self.average:
+            self.average.load_state_dict(state["ema"])
+        if self.accelerator.scaler is not None and "scaler" in state:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds; the tensors are those that training changes."""
+        weights = {name: tensor.detach() for name, tensor in self.stage.module.state_dict().items() if name in self.trained}
+        scaler = self.accelerator.scaler
+        return {"drawing": DRAWING, "step": self.step, "config": _identity(self.config), "facts": self.facts, "module": weights,
+                "optimiser": self.optimiser.state_dict(), **({"ema": self.average.state_dict()} if self.average else {}),
+                **({"scaler": scaler.state_dict()} if scaler is not None else {})}
+
+    def update(self) -> None:
+        """One optimiser update. Its losses are in ``readings``."""
+        config, step, micro = self.config, self.step, self.config.batch_size // self.config.accumulation
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(config, step)
+        order = sample_order(config.seed, self.stage.size, step * config.batch_size, config.batch_size)
+        sums: dict[str, Tensor] = {}
+        for part in range(config.accumulation):
+            rows = np.arange(part * micro, (part + 1) * micro)[self.accelerator.process_index::self.world]
+            batch = self.stage.batch(order[rows], Draws(config.seed, step, config.batch_size, rows, self.device), self.device)
+            with nullcontext() if part == config.accumulation - 1 else self.accelerator.no_sync(self.module):
+                losses = self.module(batch, step, config.max_steps)
+                self.accelerator.backward(losses["total"] / config.accumulation)
+            for name, value in losses.items():
+                share = value.detach() / config.accumulation
+                sums[name] = sums[name] + share if name in sums else share
+        self.readings.add(step, sums | {"gradient_norm": self._limit_gradient()})
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        if self.average:
+            self.average.update()
+        self.step += 1
+
+    def _limit_gradient(self) -> Tensor:
+        """Scale the gradient down to ``clip_norm``; returns its norm before, a scalar on the device."""
+        if self.config.clip_norm is not None:
+            return self.accelerator.clip_grad_norm_(self.parameters, self.config.clip_norm)
+        self.accelerator.unscale_gradients()
+        return torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within, the stage has the averaged weights, where there are any, and does not train."""
+        self.stage.module.eval()
+        with self.average.in_place() if self.average else nullcontext():
+            try:
+                yield
+            finally:
+                self.stage.module.train()
+
+    def any_process(self, asked: bool) -> bool:
+        """Whether one process was asked to stop: all stop after the same update. The hosts talk, the devices go on."""
+        if self._stops is None:
+            return asked
+        flag = torch.tensor([int(asked)])
+        torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX, self._stops)
+        return bool(flag.item())
+
+
 def run(stage: Stage, config: LoopConfig, facts: dict[str, Any] | None = None) -> int:
     """Train ``stage`` until ``max_steps``, ``minutes`` or Ctrl-C; returns the updates done so far.
 
@@ -190,119 +271,77 @@ def run(stage: Stage, config: LoopConfig, facts: dict[str, Any] | None = None) -
     Raises:
         ResumeError: ``config.out`` holds another run.
         ValueError: the batch cannot be split as asked.
-        FloatingPointError: the loss is no longer finite.
+        FloatingPointError: the loss or the gradient is no longer finite. It is noticed where losses are read, at the latest
+            before the next checkpoint, which is then not written.
+        SaveError: a checkpoint could not be written.
     """
-    accelerator = Accelerator(mixed_precision=config.mixed_precision, cpu=not torch.cuda.is_available())
-    world, rank = accelerator.num_processes, accelerator.process_index
-    if config.batch_size % (world * config.accumulation):
-        raise ValueError(f"batch_size {config.batch_size} is not a multiple of processes x accumulation = {world} x {config.accumulation}.")
-    parameters = [p for p in stage.module.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay, fused=True)
-    trained = {name for name, p in stage.module.named_parameters() if p.requires_grad}
-    facts = _plain(facts or {}) | {"samples": stage.size, "frozen_weights": _frozen_digest(stage.module)}
-    state = load_checkpoint(config.out / "checkpoints", config, facts)
-    if state:
-        if odd := sorted(trained ^ set(state["module"])):
-            raise ResumeError(f"{config.out}: the checkpoint trains other weights than this run ({', '.join(odd[:3])}, {len(odd)} in all). "
-                              "Use the same settings, or another --loop.out.")
-        stage.module.load_state_dict(state["module"], strict=False)  # the frozen weights are not in it
-    module, optimiser = accelerator.prepare(stage.module, optimiser)
-    stage.prepared()
-    ema = EMAModel(parameters, decay=config.ema_decay, use_ema_warmup=True, power=0.75) if config.ema_decay else None
-    step = 0
-    if state:
-        step = state["step"]
-        optimiser.load_state_dict(state["optimiser"])
-        if ema:
-            ema.load_state_dict(state["ema"])
-        if accelerator.scaler is not None and "scaler" in state:
-            accelerator.scaler.load_state_dict(state["scaler"])
-    if ema:
-        ema.to(accelerator.device)
-
+    trainer = Trainer(stage, config, facts)
     config.out.mkdir(parents=True, exist_ok=True)
-    if accelerator.is_main_process:
-        (config.out / "run.json").write_text(json.dumps(_identity(config) | facts, indent=1))
-    # Figures after the checkpoint are of updates that a kill has undone.
     writer = None
-    if accelerator.is_main_process:
-        writer = SummaryWriter(config.out / "tensorboard", purge_step=step + 1 if state else None)
-
-    def save() -> None:
-        if not accelerator.is_main_process:
-            return
-        weights = {name: tensor.detach() for name, tensor in stage.module.state_dict().items() if name in trained}
-        save_checkpoint(config.out / "checkpoints", step, {
-            "step": step, "config": _identity(config), "facts": facts, "module": weights, "optimiser": optimiser.state_dict(),
-            **({"ema": ema.state_dict()} if ema else {}),
-            **({"scaler": accelerator.scaler.state_dict()} if accelerator.scaler is not None else {})}, config.keep_checkpoints)
-
-    def with_average(action, *args):
-        """Run ``action`` on the averaged weights, where there are any."""
-        if ema:
-            ema.store(parameters)
-            ema.copy_to(parameters)
+    if trainer.main:
+        (config.out / "run.json").write_text(json.dumps(_identity(config) | trainer.facts, indent=1))
+        # Figures after the checkpoint are of updates that a kill has undone.
+        writer = SummaryWriter(config.out / "tensorboard", purge_step=trainer.step + 1 if trainer.resumed else None)
+    with CheckpointWriter(config.out / "checkpoints", config.keep_checkpoints) as checkpoints:
         try:
-            stage.module.eval()
-            return action(*args)
-        finally:
-            stage.module.train()
-            if ema:
-                ema.restore(parameters)
-
-    micro = config.batch_size // config.accumulation
-    started, last_saved = time.monotonic(), step
-    stage.module.train()
-    with _Interrupt() as interrupt, tqdm(total=config.max_steps, initial=step, unit="step", dynamic_ncols=True,
-                                         disable=not accelerator.is_main_process) as bar:
-        stop = False
-        while step < config.max_steps and not stop:
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(config, step)
-            indices = sample_order(config.seed, stage.size, step * config.batch_size, config.batch_size)
-            sums: dict[str, float] = {}
-            for part in range(config.accumulation):
-                mine = np.arange(part * micro, (part + 1) * micro)[rank::world]
-                batch = stage.batch(indices[mine], [key(config.seed, step, int(i)) for i in mine], accelerator.device)
-                last = part == config.accumulation - 1
-                with nullcontext() if last else accelerator.no_sync(module):
-                    losses = module(batch, step, config.max_steps)
-                    accelerator.backward(losses["total"] / config.accumulation)
-                for name, value in losses.items():
-                    sums[name] = sums.get(name, 0.0) + float(value.detach()) / config.accumulation
-            if not math.isfinite(sums["total"]):
-                raise FloatingPointError(f"loss is {sums['total']} at step {step}; lower --loop.learning-rate or set --loop.clip-norm. "
-                                         f"The checkpoint of step {last_saved} is whole.")
-            if config.clip_norm is not None:
-                sums["gradient_norm"] = float(accelerator.clip_grad_norm_(parameters, config.clip_norm))
-                # fp16's scaler skips such an update by itself; elsewhere it would spoil every weight.
-                if config.mixed_precision != "fp16" and not math.isfinite(sums["gradient_norm"]):
-                    raise FloatingPointError(f"the gradient is {sums['gradient_norm']} at step {step}; lower --loop.learning-rate. "
-                                             f"The checkpoint of step {last_saved} is whole.")
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-            if ema:
-                ema.step(parameters)
-            step += 1
-            bar.update()
-            if step % config.log_every == 0 or step == config.max_steps:
-                rate = bar.format_dict["rate"] or 0.0
-                bar.set_postfix(loss=f"{sums['total']:.4f}", samples_per_s=f"{rate * config.batch_size:.1f}")
-                if writer is not None:
-                    for name, value in sums.items():
-                        writer.add_scalar(f"train/{name}", value, step)
-                    writer.add_scalar("train/learning_rate", learning_rate(config, step - 1), step)
-            stop = interrupt.asked or config.minutes is not None and time.monotonic() - started > 60 * config.minutes
-            if world > 1:  # whoever is asked, all stop after the same update; asked from here on, after the next
-                stop = bool(accelerator.gather(torch.tensor([stop], device=accelerator.device)).any())
-            if writer is not None and (step % config.evaluate_every == 0 or step == config.max_steps):
-                for name, value in with_average(stage.evaluate, step, writer).items():
-                    writer.add_scalar(f"val/{name}", value, step)
-                    bar.write(f"step {step}: val {name} {value:.5g}")
-            if step % config.checkpoint_every == 0 or step == config.max_steps or stop:
-                save()
-                last_saved = step
-    if accelerator.is_main_process:
-        with_average(stage.export, config.out / "model")
+            _train(trainer, checkpoints, writer)
+        except NotFinite as error:
+            checkpoints.wait()
+            raise FloatingPointError(f"{error} {last_whole(checkpoints.folder)}") from error
+    if writer is not None:
+        with trainer.averaged():
+            stage.export(config.out / "model")
         writer.close()
-    return step
+    return trainer.step
+
+
+def _train(trainer: Trainer, checkpoints: CheckpointWriter, writer: SummaryWriter | None) -> None:
+    config, started = trainer.config, time.monotonic()
+    clock, stop = _Clock(config.batch_size, trainer.step), False
+    with _Interrupt() as interrupt, tqdm(total=config.max_steps, initial=trainer.step, unit="step", dynamic_ncols=True,
+                                         disable=not trainer.main) as bar:
+        while trainer.step < config.max_steps and not stop:
+            trainer.update()
+            bar.update()
+            step, ends = trainer.step, trainer.step == config.max_steps
+            late = config.minutes is not None and time.monotonic() - started > 60 * config.minutes
+            stop = trainer.any_process(interrupt.asked or late)
+            logs, evaluates, saves = ((ends or step % every == 0) for every in (config.log_every, config.evaluate_every, config.checkpoint_every))
+            saves = saves or stop
+            figures = trainer.readings.read() if logs or evaluates or saves else {}  # the device is waited for here only
+            if logs:
+                speed = clock.samples_per_second(step)
+                bar.set_postfix(loss=f"{figures['total']:.4f}", samples_per_s=f"{speed:.1f}")
+                if writer is not None:
+                    rates = {"learning_rate": learning_rate(config, step - 1), "samples_per_s": speed}
+                    for name, value in (figures | rates).items():
+                        writer.add_scalar(f"train/{name}", value, step)
+            if evaluates and writer is not None:
+                with trainer.averaged(), clock.stopped():
+                    for name, value in trainer.stage.evaluate(step, writer).items():
+                        writer.add_scalar(f"val/{name}", value, step)
+                        bar.write(f"step {step}: val {name} {value:.5g}")
+            if trainer.main:
+                checkpoints.check()
+                if saves:
+                    checkpoints.save(step, trainer.state())
+
+
+class _Clock:
+    """Samples a second between one reading of the losses and the next, without the time of evaluations."""
+
+    def __init__(self, batch_size: int, step: int) -> None:
+        self.batch_size, self.since, self.step = batch_size, time.monotonic(), step
+
+    def samples_per_second(self, step: int) -> float:
+        """Since the last call; ``step`` updates are done. The first call has the first updates, which are slow, in it."""
+        now, samples = time.monotonic(), (step - self.step) * self.batch_size
+        seconds, self.since, self.step = now - self.since, now, step
+        return samples / max(seconds, 1e-9)
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Time within does not count."""
+        started = time.monotonic()
+        yield
+        self.since += time.monotonic() - started

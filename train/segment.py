@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -20,7 +19,8 @@ from siamese.prompts import EMPTY, LESION, POLYP
 from siamese.segmentation import CompactUNet, LesionSegmenter, dice
 from train import loop
 from train.data import Pair, check_pairs, load_arrays, read_pairs
-from train.latents import dihedral
+from train.draws import Draws, sent
+from train.held import Held, turned
 from train.perceptual import load_perceptual
 from train.vgg_unet import VggSegmenter, VggUNet
 
@@ -77,26 +77,29 @@ def soft_dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
     return (1 - (2 * overlap + 1) / (total + 1)).mean()
 
 
-def augment(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Flip, quarter turn, scale by 0.8 to 1.25 with a shift, brightness, contrast and tint of one pair.
+def augment(images: Tensor, masks: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+    """Scale by 0.8 to 1.25 with a shift, brightness, contrast and tint of a batch, on its device.
 
     Args:
-        image, mask: uint8 [S, S, 3] and [S, S] of 0 / 255.
+        images, masks: uint8 [B, S, S, 3] and [B, S, S] of 0 / 255.
 
     Returns:
-        Image float32 [S, S, 3] in 0..255 and mask uint8 [S, S] of 0 / 255.
+        Images float32 [B, 3, S, S] in -1..1, channels last, and masks float32 [B, 1, S, S] in {0, 1}.
     """
-    code, side = int(rng.integers(8)), image.shape[0]
-    image, mask = (np.ascontiguousarray(dihedral(x, code)) for x in (image, mask))
-    scale = 1.25 ** rng.uniform(-1, 1)
-    shift = rng.uniform(-0.08, 0.08, 2) * side + (1 - scale) * (side - 1) / 2  # about the centre
-    affine = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
-    image = cv2.warpAffine(image, affine, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    mask = cv2.warpAffine(mask, affine, (side, side), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT_101)
-    contrast, brightness = rng.uniform(0.8, 1.2), rng.uniform(-20, 20)
-    tint = rng.uniform(0.94, 1.06, 3)
-    coloured = ((image - 127.5) * contrast + 127.5 + brightness) * tint
-    return coloured.clip(0, 255).astype(np.float32), mask
+    side, device = images.shape[1], images.device
+    scale = 1.25 ** draws.uniform("scale", -1, 1)
+    shift = draws.uniform("shift", -0.16, 0.16, 2) * side / (side - 1)  # up to 0.08 of the side; the grid is two wide
+    affine = np.zeros((len(scale), 2, 3), np.float32)
+    affine[:, 0, 0] = affine[:, 1, 1] = 1 / scale
+    affine[:, :, 2] = -shift / scale[:, None]
+    # Aligned corners: what lies outside is mirrored at the middle of the outermost pixels.
+    grid = F.affine_grid(sent(affine, device), [len(scale), 1, side, side], align_corners=True)
+    moved = F.grid_sample(images.permute(0, 3, 1, 2).float(), grid, "bilinear", "reflection", align_corners=True)
+    found = F.grid_sample(masks[:, None].float(), grid, "nearest", "reflection", align_corners=True)
+    contrast, brightness, tint = (sent(x.astype(np.float32), device).reshape(len(scale), -1, 1, 1) for x in (
+        draws.uniform("contrast", 0.8, 1.2), draws.uniform("brightness", -20, 20), draws.uniform("tint", 0.94, 1.06, 3)))
+    coloured = ((moved - 127.5) * contrast + 127.5 + brightness) * tint
+    return coloured.clamp(0, 255).div(127.5).sub(1).contiguous(memory_format=torch.channels_last), found.div(255)
 
 
 class SegmentStage:
@@ -109,7 +112,7 @@ class SegmentStage:
             train = train + read_pairs(config.synthetic, "train", EMPTY)  # the prompt plays no part in learning
         val = fixed_subset(val, config.val_count)
         check_pairs(train + val)
-        self.images, self.masks = load_arrays(train, config.size)
+        self.images, self.masks = map(Held, load_arrays(train, config.size))  # 4 S^2 bytes a pair on the device
         self.val_images, self.val_masks = load_arrays(val, config.size) if val else (None, None)
         self.val_organs = [ORGANS.get(p.prompt, p.prompt) for p in val]
         self.size = len(train)
@@ -121,15 +124,15 @@ class SegmentStage:
             self.segmenter = VggSegmenter(VggUNet.from_perceptual(encoder, trained_convs=config.trained_convs), config.size)
         self.module = SegmentationLoss(self.segmenter.network.to(memory_format=torch.channels_last))
 
-    def batch(self, indices: np.ndarray, keys: list[int], device: torch.device) -> dict[str, Tensor]:
-        """Augmented pairs."""
-        pairs = [augment(self.images[i], self.masks[i], np.random.default_rng(k)) for i, k in zip(indices, keys)]
-        images, masks = (torch.from_numpy(np.stack(x)) for x in zip(*pairs))
-        images = images.permute(0, 3, 1, 2).div(127.5).sub(1)  # a permuted [B, H, W, 3] is channels-last already
-        return {"images": images.to(device), "masks": masks[:, None].to(device).div(255)}
+    def batch(self, indices: np.ndarray, draws: Draws, device: torch.device) -> dict[str, Tensor]:
+        """Pairs that are flipped and turned at random, then augmented."""
+        codes = draws.integers("turn", 0, 8)
+        images, masks = augment(*(turned(held.on(device), indices, codes) for held in (self.images, self.masks)), draws)
+        return {"images": images, "masks": masks}
 
-    def prepared(self) -> None:
+    def prepared(self) -> list[nn.Module]:
         """Nothing to build after accelerate's prepare."""
+        return []
 
     @torch.no_grad()
     def evaluate(self, step: int, writer: SummaryWriter) -> dict[str, float]:

@@ -21,8 +21,9 @@ from siamese.objective import SiameseConfig, SiameseObjective
 from siamese.prompts import EMPTY
 from train import loop
 from train.data import check_pairs, read_pairs
-from train.diffusion import keyed_draws, latent_batch, validation_draws
-from train.latents import load_examples
+from train.diffusion import StepDraws, latent_batch, on_device, padded_rows, step_draws, validation_draws
+from train.draws import Draws, sent
+from train.latents import Examples, latent_dtype, load_examples
 from train.sheets import add_sheet
 
 
@@ -69,7 +70,8 @@ class SiameseModule(nn.Module):
 
     def forward(self, batch: dict[str, Tensor], step: int, max_steps: int) -> dict[str, Tensor]:
         """Losses of a batch at ``step`` of ``max_steps``."""
-        return self.objective(batch["z0"], batch["context"], batch["mask"], batch["image"], batch["t"], batch["noise"], step, max_steps)
+        return self.objective(batch["z0"], batch["context"], batch["mask"], batch["image"], batch["t"], batch["noise"], step, max_steps,
+                              (batch["early"], batch["early_weight"]))
 
 
 class SiameseStage:
@@ -101,25 +103,39 @@ class SiameseStage:
             freeze_encoder(self.checkpoint.unet)
         vae = self.checkpoint.vae.requires_grad_(False).to(memory_format=torch.channels_last)
         size = self.checkpoint.defaults.image_size
-        self.train = load_examples(train, vae, size, config.variants, config.cache)
-        self.val = load_examples(val, vae, size, 1, config.cache, augment=False) if val else None
+        dtype = latent_dtype(config.loop.mixed_precision)
+        self.train = load_examples(train, vae, size, config.variants, config.cache, dtype=dtype)
+        self.val = load_examples(val, vae, size, 1, config.cache, augment=False, dtype=dtype) if val else None
+        # Prompts are few: each is read by the text encoder once, and lies on the device from then on.
+        self.prompts = sorted({EMPTY, *self.train.prompts, *(self.val.prompts if self.val else ())})
+        self.contexts: Tensor | None = None
         self.size = len(self.train)
         # Channels last: the hint block at full resolution is the costliest layer on a CPU, and twice as fast so.
         self.module = SiameseModule(self.checkpoint, config.objective).to(memory_format=torch.channels_last)
 
-    def batch(self, indices: np.ndarray, keys: list[int], device: torch.device) -> dict[str, Tensor]:
-        """Latents, hints, context, noise and timesteps, keyed."""
-        draws = keyed_draws(keys, self.train.mean.shape[2:], len(self.checkpoint.alphas), self.config.variants, self.config.prompt_drop)
-        mask, image = self.train.hints(indices, draws["variant"].numpy(), device)
-        prompts = [EMPTY if drop else self.train.prompts[i] for i, drop in zip(indices, draws["drop"])]
-        return {"z0": latent_batch(self.train, indices, draws, device), "noise": draws["noise"].to(device), "t": draws["t"].to(device),
-                "mask": mask.contiguous(memory_format=torch.channels_last), "image": image.contiguous(memory_format=torch.channels_last),
-                "context": self.module.embed(prompts)}
+    def batch(self, indices: np.ndarray, draws: Draws, device: torch.device) -> dict[str, Tensor]:
+        """Latents, hints, context, noise, timesteps, and the rows of samples that are augmented, known here from their t."""
+        some = step_draws(draws, self.train.mean.shape[2:], len(self.checkpoint.alphas), self.config.variants, self.config.prompt_drop)
+        return self._batch(self.train, indices, some, device)
 
-    def prepared(self) -> None:
+    def _batch(self, examples: Examples, indices: np.ndarray, draws: StepDraws, device: torch.device) -> dict[str, Tensor]:
+        mask, image = examples.hints(indices, draws.variant, device)
+        prompts = [EMPTY if drop else examples.prompts[i] for i, drop in zip(indices, draws.drop)]
+        early, weight = padded_rows(draws.t <= self.config.objective.augment_t)
+        return {"z0": latent_batch(examples, indices, draws, device), "mask": mask, "image": image, "context": self._context(prompts, device),
+                "early": sent(early, device), "early_weight": sent(weight, device)} | on_device(draws, device)
+
+    def _context(self, prompts: Sequence[str], device: torch.device) -> Tensor:
+        """[B, tokens, D] of ``prompts``, rows of the table of all prompts; 0.24 MB each for Stable Diffusion."""
+        if self.contexts is None:
+            self.contexts = torch.cat([self.module.embed(self.prompts[i:i + 64]) for i in range(0, len(self.prompts), 64)]).to(device)
+        return self.contexts.index_select(0, sent(np.array([self.prompts.index(p) for p in prompts]), device))
+
+    def prepared(self) -> list[nn.Module]:
         """theta' aliases the parameters that accelerate has moved."""
         self.module.objective.build_tied_decoder()
         self.checkpoint.vae.to(next(self.module.parameters()).device)
+        return self.module.objective.aliases()
 
     @torch.no_grad()
     def evaluate(self, step: int, writer: SummaryWriter) -> dict[str, float]:
@@ -131,11 +147,8 @@ class SiameseStage:
         draws = validation_draws(len(chosen), self.val.mean.shape[2:], len(self.checkpoint.alphas))
         sums: dict[str, float] = {}
         for part in np.array_split(np.arange(len(chosen)), max(1, len(chosen) // 16)):
-            index, some = chosen[part], {k: v[part] for k, v in draws.items()}
-            mask, image = self.val.hints(index, np.zeros(len(part), int), device)
-            losses = self.module({"z0": latent_batch(self.val, index, some, device), "noise": some["noise"].to(device), "t": some["t"].to(device),
-                                  "mask": mask, "image": image, "context": self.module.embed([self.val.prompts[i] for i in index])},
-                                 self.config.loop.max_steps, self.config.loop.max_steps)
+            batch = self._batch(self.val, chosen[part], draws.part(part, device), device)
+            losses = self.module(batch, self.config.loop.max_steps, self.config.loop.max_steps)
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + float(value) * len(part) / len(chosen)
         shown = chosen[np.linspace(0, len(chosen) - 1, 8).astype(int)]

@@ -6,9 +6,9 @@ over a crop (the texture term of DISTS, Ding et al. 2020, arXiv:2004.07728), and
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,11 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from siamese.hints import image_hint
 from siamese.models.autoencoder import SmallAutoencoder, downsampling, grow_latents, latent_channels, rescale_latents, start_at_principal_components
 from train import loop
 from train.adversarial import AUGMENTATIONS, ProjectedDiscriminator, discriminator_losses
 from train.data import check_pairs, load_arrays, read_pairs
+from train.draws import Draws, sent
+from train.held import Held, cropped, images_of, turned
 from train.perceptual import PerceptualNetwork, load_perceptual
 
 
@@ -88,15 +89,14 @@ class ReconstructionLoss(nn.Module):
                 raise ValueError("the discriminator looks through AlexNet; it needs its weights, that is a weight of LPIPS.")
             self.discriminator = ProjectedDiscriminator(perceptual.channels)
 
-    def prepared(self) -> None:
-        """The tied heads alias the parameters that accelerate has moved."""
-        if self.discriminator is not None:
-            self.discriminator.build_tied()
+    def build_tied(self) -> list[nn.Module]:
+        """(Re)make what aliases the discriminator's weights, after anything that moves parameters; returns it."""
+        return [] if self.discriminator is None else self.discriminator.build_tied()
 
     def forward(self, batch: dict[str, Tensor], step: int, max_steps: int) -> dict[str, Tensor]:
         """Losses of ``images`` [B, 3, H, W] in -1..1 and ``noise`` [B, C, h, w]; LPIPS from pixel ``offset`` [2] on.
 
-        ``uniform`` [B, 2, AUGMENTATIONS + 1] in 0..1 is what the discriminator's augmentation and equivariance draw.
+        ``uniform`` [B, 2, AUGMENTATIONS] in 0..1 is what the discriminator's augmentation draws, ``pool`` (an int) equivariance's factor.
         """
         images, config = batch["images"], self.config
         with torch.set_grad_enabled(torch.is_grad_enabled() and not config.decoder_only):
@@ -107,10 +107,10 @@ class ReconstructionLoss(nn.Module):
         weights = (config.lpips_weight, config.colour_weight, config.texture_weight)
         losses = reconstruction_losses(drawn, images, batch["offset"], self.perceptual, *weights)
         if config.equivariance:
-            losses["equivariance"] = self.equivariance(latents, images, 2 if batch["uniform"][0, 0, -1] < 0.7 else 4)
+            losses["equivariance"] = self.equivariance(latents, images, batch["pool"])
             losses["total"] = losses["total"] + config.equivariance * losses["equivariance"]
         if self.discriminator is not None:
-            losses |= discriminator_losses(self.discriminator, self.perceptual, images, drawn, batch["uniform"][..., :-1], config.penalty_weight)
+            losses |= discriminator_losses(self.discriminator, self.perceptual, images, drawn, batch["uniform"], config.penalty_weight)
             rise = min(1.0, step / max(1, max_steps // 10))
             losses["total"] = (losses["total"] + losses["discriminator"] + losses.get("penalty", 0.0)
                                + rise * config.adversarial_weight * losses["adversarial"])
@@ -128,14 +128,12 @@ class ReconstructionLoss(nn.Module):
         return loss + 0.3 * self.perceptual(drawn, images).float().mean()
 
 
-def crop_batch(crops: Sequence[np.ndarray], keys: list[int], device: torch.device) -> dict[str, Tensor]:
-    """``images`` [B, 3, H, W] in -1..1 of crops uint8 [H, W, 3], and LPIPS's ``offset`` [2] in 0..3, of the first key."""
-    images = image_hint(np.stack(crops)).mul(2).sub(1)
-    offset = torch.from_numpy(np.random.default_rng((keys[0], 1)).integers(0, 4, 2))
-    return {"images": images.contiguous(memory_format=torch.channels_last).to(device), "offset": offset}
+def crop_batch(crops: Tensor, draws: Draws) -> dict[str, Any]:
+    """``images`` [B, 3, H, W] in -1..1 of crops uint8 [B, H, W, 3], and LPIPS's ``offset`` [2] in 0..3, of the whole update, on the host."""
+    return {"images": images_of(crops), "offset": draws.shared("offset", 0, 4, 2)}
 
 
-def reconstruction_losses(reconstruction: Tensor, images: Tensor, offset: Tensor, perceptual: PerceptualNetwork | None, lpips_weight: float,
+def reconstruction_losses(reconstruction: Tensor, images: Tensor, offset: np.ndarray, perceptual: PerceptualNetwork | None, lpips_weight: float,
                           colour_weight: float, texture_weight: float = 0.0) -> dict[str, Tensor]:
     """``l1``, ``colour`` (L1 of means over 8 x 8 pixels), ``lpips`` and ``texture`` if ``perceptual`` is given, and their weighted ``total``.
 
@@ -180,6 +178,7 @@ class VaeStage:
         check_pairs(train + val)
         self.images, _ = load_arrays(train, config.size)
         self.val = load_arrays(val, config.size)[0] if val else None
+        self.held = Held(self.images)  # N S^2 x 3 bytes on the device: 0.56 GB for 2,872 images at 256 pixels
         self.size = len(self.images)
         torch.manual_seed(config.loop.seed)
         vae = SmallAutoencoder.from_pretrained(config.init) if config.init else self._fresh()
@@ -200,26 +199,22 @@ class VaeStage:
         vae = SmallAutoencoder(**dataclasses.asdict(self.config.model))
         if vae.config.linear_path:
             some = self.images[np.linspace(0, self.size - 1, min(self.size, count)).astype(int)]
-            start_at_principal_components(vae, image_hint(some).mul(2).sub(1))
+            start_at_principal_components(vae, images_of(torch.from_numpy(some)))
         return vae
 
-    def batch(self, indices: np.ndarray, keys: list[int], device: torch.device) -> dict[str, Tensor]:
-        """Random crops, flipped and turned, in -1..1, noise for their latents and a random offset for LPIPS."""
-        crops, noises, uniform, side = [], [], [], self.config.crop
-        channels = latent_channels(self.module.vae)
-        for index, seed in zip(indices, keys):
-            rng = np.random.default_rng(seed)
-            top, left = rng.integers(0, self.config.size - side + 1, 2)
-            crop = np.rot90(self.images[index, top:top + side, left:left + side], rng.integers(4))
-            crops.append(crop[:, ::-1] if rng.random() < 0.5 else crop)
-            noises.append(rng.standard_normal((channels, side // self.factor, side // self.factor), dtype=np.float32))
-            uniform.append(rng.random((2, AUGMENTATIONS + 1), dtype=np.float32))
-        return crop_batch(crops, keys, device) | {"noise": torch.from_numpy(np.stack(noises)).to(device),
-                                                  "uniform": torch.from_numpy(np.stack(uniform)).to(device)}
+    def batch(self, indices: np.ndarray, draws: Draws, device: torch.device) -> dict[str, Any]:
+        """Random crops, flipped and turned, in -1..1, noise for their latents, and what the losses draw."""
+        side, corner = self.config.crop, draws.integers("corner", 0, self.config.size - self.config.crop + 1, 2)
+        crops = cropped(self.held.on(device), corner[:, 0], corner[:, 1], side, indices)
+        crops = turned(crops, np.arange(len(indices)), draws.integers("turn", 0, 8))
+        noise = draws.normal("noise", (latent_channels(self.module.vae), side // self.factor, side // self.factor))
+        uniform = draws.uniform("augmentation", 0.0, 1.0, 2, AUGMENTATIONS).astype(np.float32)
+        pool = 2 if draws.shared("pool", 0, 10, 1)[0] < 7 else 4
+        return crop_batch(crops, draws) | {"noise": noise, "uniform": sent(uniform, device), "pool": pool}
 
-    def prepared(self) -> None:
+    def prepared(self) -> list[nn.Module]:
         """The tied heads alias the parameters that accelerate has moved."""
-        self.module.prepared()
+        return self.module.build_tied()
 
     @torch.no_grad()
     def evaluate(self, step: int, writer: SummaryWriter) -> dict[str, float]:
@@ -235,7 +230,7 @@ class VaeStage:
         if not self.config.decoder_only:
             device = next(vae.parameters()).device
             some = self.images[np.linspace(0, self.size - 1, min(self.size, 256)).astype(int)]
-            latents = torch.cat([vae.encode(torch.from_numpy(some[i:i + 8]).permute(0, 3, 1, 2).float().div(127.5).sub(1).to(device)).latent
+            latents = torch.cat([vae.encode(images_of(torch.from_numpy(some[i:i + 8]).to(device))).latent
                                  for i in range(0, len(some), 8)])
             channels = F.pixel_shuffle(latents, vae.config.pack).transpose(0, 1).flatten(1)
             factors = channels.std().item() / channels.std(1).clamp_min(1e-6)
@@ -253,7 +248,7 @@ def validation_psnr(vae: SmallAutoencoder, images: np.ndarray, step: int, writer
     """PSNR of the reconstructions of ``images`` uint8 [N, S, S, 3], in dB, and a sheet of the first eight."""
     device, scores = next(vae.parameters()).device, []
     for start in range(0, len(images), 8):
-        x = torch.from_numpy(images[start:start + 8]).permute(0, 3, 1, 2).float().div(127.5).sub(1).to(device)
+        x = images_of(torch.from_numpy(images[start:start + 8]).to(device))
         y = vae(x).sample.clamp(-1, 1)
         scores.append(psnr(x, y))
         if start == 0:
