@@ -104,8 +104,8 @@ def test_heads_learn_to_tell_sharp_from_blurred_and_their_opinion_sharpens(alexn
         (found["discriminator"] + found["penalty"]).backward()
         optimiser.step()
         optimiser.zero_grad()
-        first = float(found["discriminator"]) if first is None else first
-    assert float(found["discriminator"]) < 0.6 * first
+        first = float(found["discriminator"].detach()) if first is None else first
+    assert float(found["discriminator"].detach()) < 0.6 * first
     drawn = blurred(images).requires_grad_()
     [gradient] = torch.autograd.grad(losses(drawn, images)["adversarial"], drawn)
     with torch.no_grad():
