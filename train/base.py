@@ -136,8 +136,8 @@ class BaseStage:
         save_checkpoint(self.checkpoint, folder)
 
 
-def main(config: BaseConfig) -> None:
-    """Train and export."""
-    loop.run(BaseStage(config), config.loop, {
+def main(config: BaseConfig) -> int:
+    """Train and export; returns the updates done."""
+    return loop.run(BaseStage(config), config.loop, {
         "data": config.data, "init": config.init, "preset": config.preset, "weighting": config.weighting, "size": config.size,
         "variants": config.variants, "prompt_drop": config.prompt_drop})

@@ -216,9 +216,9 @@ def _grouped(count: int, starts: np.ndarray, seed: int, batch: int) -> list[tupl
     return [(start, index[i:i + batch]) for start, index in same for i in range(0, len(index), batch)]
 
 
-def main(config: DecoderConfig) -> None:
-    """Train and export."""
-    loop.run(DecoderStage(config), config.loop, {
+def main(config: DecoderConfig) -> int:
+    """Train and export; returns the updates done."""
+    return loop.run(DecoderStage(config), config.loop, {
         "data": config.data, "init": config.init, "variants": config.variants, "steps": config.steps, "noised_below": config.noised_below,
         "encoded_share": config.encoded_share, "crop": config.crop, "lpips_weight": config.lpips_weight, "colour_weight": config.colour_weight,
         "adversarial_weight": config.adversarial_weight})

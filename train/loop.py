@@ -137,6 +137,9 @@ def compile_blocks(module: nn.Module) -> None:
 class _Interrupt:
     """Ctrl-C or SIGTERM asks for a stop after the current update; a second Ctrl-C stops at once."""
 
+    latest = False
+    """Whether the latest run was asked."""
+
     def __enter__(self) -> "_Interrupt":
         self.asked = False
         self.old = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
@@ -148,10 +151,14 @@ class _Interrupt:
         self.asked = True
 
     def __exit__(self, *_: Any) -> None:
+        _Interrupt.latest = self.asked
         for number, handler in self.old.items():
             signal.signal(number, handler)
 
 
+def interrupted() -> bool:
+    """Whether Ctrl-C or SIGTERM came during the latest ``run``, be it after its last update: a caller with more to do stops as well."""
+    return _Interrupt.latest
 class Trainer:
     """A stage with its optimiser and average: all that an update changes and a checkpoint holds.
 

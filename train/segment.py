@@ -162,10 +162,10 @@ def fixed_subset(pairs: Sequence[Pair], count: int) -> list[Pair]:
             for i in np.linspace(0, len(group) - 1, min(count, len(group))).astype(int)]
 
 
-def main(config: SegmentConfig) -> None:
-    """Train and export."""
+def main(config: SegmentConfig) -> int:
+    """Train and export; returns the updates done."""
     # Both are usually trained, one after the other, and the measurements expect them in folders of their own.
     settings = dataclasses.replace(config.loop, out=config.loop.out / config.architecture)
     config = dataclasses.replace(config, loop=settings)
-    loop.run(SegmentStage(config), settings, {
+    return loop.run(SegmentStage(config), settings, {
         "data": [*config.data, *config.synthetic], "architecture": config.architecture, "size": config.size, "trained_convs": config.trained_convs})

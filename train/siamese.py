@@ -169,8 +169,8 @@ def check_fit(unet: nn.Module, controlnet: SiameseControlNet, where: Path) -> No
             raise ValueError(f"the ControlNet of {where} does not fit the U-Net: {name} is {its}, not {ours}.")
 
 
-def main(config: SiameseTrainConfig) -> None:
-    """Train and export."""
-    loop.run(SiameseStage(config), config.loop, {
+def main(config: SiameseTrainConfig) -> int:
+    """Train and export; returns the updates done."""
+    return loop.run(SiameseStage(config), config.loop, {
         "data": config.data, "init": config.init, "objective": config.objective, "train_encoder": config.train_encoder,
         "variants": config.variants, "prompt_drop": config.prompt_drop})

@@ -256,9 +256,9 @@ def validation_psnr(vae: SmallAutoencoder, images: np.ndarray, step: int, writer
     return {"psnr": float(torch.cat(scores).mean())}
 
 
-def main(config: VaeConfig) -> None:
-    """Train and export."""
-    loop.run(VaeStage(config), config.loop, {
+def main(config: VaeConfig) -> int:
+    """Train and export; returns the updates done."""
+    return loop.run(VaeStage(config), config.loop, {
         "data": config.data, "init": config.init, "grow_to": config.grow_to, "model": config.model, "size": config.size, "crop": config.crop,
         "lpips_weight": config.lpips_weight, "texture_weight": config.texture_weight, "adversarial_weight": config.adversarial_weight,
         "penalty_weight": config.penalty_weight, "equivariance": config.equivariance, "colour_weight": config.colour_weight,
