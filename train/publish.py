@@ -1,30 +1,21 @@
-"""Publish: a trained model and its figures as a folder for ``assets/``, in half precision, with card and licence."""
+"""Publish: a trained model as a folder that the app opens and that can be passed on, in half precision, with card and licence."""
 from __future__ import annotations
 
 import json
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from siamese.models.checkpoint import load_checkpoint, save_checkpoint
+from siamese.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from siamese.prompts import LESION, POLYP
 from siamese.provenance import Recipe, SyntheticPair, pair_png
 from siamese.sampling import GuideName, MaskDiffusion, SchedulerName
 from siamese.shapes import load_statistics, random_lesion
-
-LICENCE = """Weights of {name}: research and education only, non-commercial. Not for diagnosis.
-
-The weights were trained on public research data and follow its terms:
-
-  Kvasir-SEG (research and education only). Jha et al., "Kvasir-SEG: A Segmented Polyp Dataset", MMM 2020, arXiv:1911.07069.
-  CVC-ClinicDB (research and education only). Bernal et al., "WM-DOVA maps for accurate polyp highlighting in colonoscopy",
-      Computerized Medical Imaging and Graphics 43, 2015.
-  ISIC 2018, task 1 (CC BY-NC 4.0). Codella et al. 2019, arXiv:1902.03368; Tschandl et al. 2018, "The HAM10000 dataset".
-
-No image of these data sets is in this folder. The code of this repository is licensed apart from this, under Apache-2.0.
-"""
+from train.card import RunRecord, card
+from train.licence import licence
 
 EXAMPLE_SIDE = 512
 """Side of an example's mask as drawn: the page's."""
@@ -36,9 +27,19 @@ class PublishConfig:
 
     model: Path
     """Trained model folder."""
-    out: Path = Path("assets/siamese-tiny")
+    out: Path = Path("runs/published")
+    """Folder to write. Its name is the model's name in the app."""
+    trained_on: tuple[str, ...] = ()
+    """Names of all data that the weights were trained on, those of the weights that training started from included; LICENSE names
+    their terms. For the public sets: kvasir-seg, cvc-clinicdb, isic2018. None: the folder's LICENSE is kept."""
     segmenter: Path | None = None
     """Folder of the small segmentation network, copied beside the model."""
+    runs: tuple[Path, ...] = ()
+    """Folders of the stages' runs (what --loop.out named), in their order, for the card's table of the training."""
+    metrics: Path | None = None
+    """metrics.json of these weights, as ``evaluate`` wrote it; copied, and shown in the card."""
+    card: bool = False
+    """Replace a README.md that is there already."""
     steps: int | None = None
     """Default steps of sampling, as chosen on val; none: keep."""
     guidance: float | None = None
@@ -56,11 +57,15 @@ class PublishConfig:
     """Seed of each organ's example, of its random mask as well as of its image: what a first visit to the page shows."""
 
 
-def write_examples(folder: Path, seeds: tuple[int, ...]) -> None:
-    """``examples/POLYP.png`` and ``examples/LESION.png``: images of random lesions, with their recipes, for the organs that the model knows."""
+def write_examples(folder: Path, seeds: tuple[int, ...]) -> int:
+    """``examples/a-polyp.png`` and ``examples/b-lesion.png``: images of random lesions, with their recipes, of the organs that the model knows.
+
+    Returns:
+        How many were written: none for prompts of the user's own, whose lesions' shapes are not known.
+    """
     model = MaskDiffusion.from_pretrained(folder, "cpu")
-    defaults = model.checkpoint.defaults
-    (folder / "examples").mkdir(exist_ok=True)
+    defaults, written = model.checkpoint.defaults, 0
+    shutil.rmtree(folder / "examples", ignore_errors=True)  # of the weights before
     for (prompt, statistics), seed in zip(load_statistics().items(), seeds, strict=True):
         if model.prompts is not None and prompt not in model.prompts:
             continue
@@ -68,21 +73,64 @@ def write_examples(folder: Path, seeds: tuple[int, ...]) -> None:
         image = model.sample(drawn, prompt, [seed])[0]
         recipe = Recipe.of(defaults, prompt, seed, folder.name)
         name = {POLYP: "a-polyp.png", LESION: "b-lesion.png"}[prompt]
+        (folder / "examples").mkdir(exist_ok=True)
         (folder / "examples" / name).write_bytes(pair_png(SyntheticPair(image, model.fit_mask(drawn), drawn, recipe)))
+        written += 1
+    return written
+
+
+def megabytes(folder: Path) -> float:
+    """Size of all files in ``folder``."""
+    return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6
 
 
 def main(config: PublishConfig) -> None:
-    """Save in float16 and print the size; figures and card are written by ``evaluate`` and by hand."""
+    """Publish, and print the size."""
+    print(json.dumps({"folder": str(config.out), "megabytes": round(publish(config), 2), **_chosen(config)}))
+
+
+def publish(config: PublishConfig) -> float:
+    """Save in float16 with licence, card and examples; returns the folder's megabytes.
+
+    Raises:
+        ValueError: neither ``trained_on`` nor a LICENSE is there.
+        FileNotFoundError, ValueError: a run's record or the figures are missing or damaged.
+    """
     checkpoint = load_checkpoint(config.model)
-    names = ("steps", "guidance", "scheduler", "guide", "rescale", "guide_above", "guide_below")
-    changes = {k: v for k in names if (v := getattr(config, k)) is not None}
-    checkpoint.defaults = replace(checkpoint.defaults, **changes)
+    if not config.trained_on and not (config.out / "LICENSE").is_file():
+        raise ValueError("the weights follow the terms of the data that they were trained on: name all of it with --trained-on, "
+                         "for example --trained-on kvasir-seg cvc-clinicdb isic2018.")
+    records = [RunRecord.of(run, run.parent.name if run.parent.name == "segment" else run.name) for run in config.runs]
+    metrics = None if config.metrics is None else json.loads(config.metrics.read_text(encoding="utf-8"))
+    checkpoint.defaults = replace(checkpoint.defaults, **_chosen(config))
     for part in ("vae", "unet", "controlnet", "context", "scheduler"):
         shutil.rmtree(config.out / part, ignore_errors=True)
     save_checkpoint(checkpoint, config.out, torch.float16)
     if config.segmenter:
         shutil.copytree(config.segmenter, config.out / "segmenter", dirs_exist_ok=True)
-    write_examples(config.out, config.example_seeds)
-    (config.out / "LICENSE").write_text(LICENCE.format(name=config.out.name))
-    size = sum(f.stat().st_size for f in config.out.rglob("*") if f.is_file())
-    print(json.dumps({"folder": str(config.out), "megabytes": round(size / 1e6, 2), **changes}))
+    if not write_examples(config.out, config.example_seeds):
+        print("No examples: the shapes of this model's lesions are not known. The app begins with a plain blob.", flush=True)
+    if config.trained_on:
+        (config.out / "LICENSE").write_text(licence(config.out.name, config.trained_on), encoding="utf-8")
+    else:
+        print(f"{config.out / 'LICENSE'} is kept: --trained-on was not given.", flush=True)
+    if config.metrics is not None and config.metrics.resolve() != (config.out / "metrics.json").resolve():
+        shutil.copyfile(config.metrics, config.out / "metrics.json")
+    _write_card(config, checkpoint, records, metrics)
+    return megabytes(config.out)
+
+
+def _chosen(config: PublishConfig) -> dict[str, Any]:
+    """The sampling defaults that were given."""
+    names = ("steps", "guidance", "scheduler", "guide", "rescale", "guide_above", "guide_below")
+    return {k: v for k in names if (v := getattr(config, k)) is not None}
+
+
+def _write_card(config: PublishConfig, checkpoint: Checkpoint, records: list[RunRecord], metrics: dict[str, Any] | None) -> None:
+    file = config.out / "README.md"
+    if file.is_file() and not config.card:
+        print(f"{file} is kept: it may be written by hand, and of earlier weights. --card writes it anew.", flush=True)
+        return
+    file.unlink(missing_ok=True)
+    file.write_text(card(config.out.name, checkpoint, config.trained_on, (config.out / "segmenter").is_dir(), megabytes(config.out), records,
+                         metrics), encoding="utf-8")

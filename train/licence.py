@@ -1,0 +1,48 @@
+"""Licence texts of weights: they follow the terms of the data that the weights were trained on."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+KVASIR = """  Kvasir-SEG (research and education only). Jha et al., "Kvasir-SEG: A Segmented Polyp Dataset", MMM 2020, arXiv:1911.07069.
+"""
+CVC = """  CVC-ClinicDB (research and education only). Bernal et al., "WM-DOVA maps for accurate polyp highlighting in colonoscopy",
+      Computerized Medical Imaging and Graphics 43, 2015.
+"""
+ISIC = """  ISIC 2018, task 1 (CC BY-NC 4.0). Codella et al. 2019, arXiv:1902.03368; Tschandl et al. 2018, "The HAM10000 dataset".
+"""
+TERMS = {"kvasir-seg": KVASIR, "cvc-clinicdb": CVC, "isic2018": ISIC}
+"""Terms and source of the public sets, by their folder's name."""
+
+_PUBLIC = """Weights of {name}: research and education only, non-commercial. Not for diagnosis.
+
+The weights were trained on public research data and follow its terms:
+
+{terms}{others}
+No image of these data sets is in this folder. {code}
+"""
+_BESIDE = """
+and on other data, and follow its terms as well: {others}.
+"""
+_OWN = """Weights of {name}: research and education. Not for diagnosis.
+
+The weights follow the terms of the data that they were trained on: {others}.
+Whoever trained them has to know these terms, and to write them here before passing the weights on.
+
+No image of that data is in this folder. {code}
+"""
+_CODE = "The code of this repository is licensed apart from this, under Apache-2.0."
+
+
+def licence(name: str, sets: Sequence[str]) -> str:
+    """Text of the LICENSE file of the weights ``name`` that were trained on ``sets`` (names of folders or of JSON-lines files).
+
+    Raises:
+        ValueError: ``sets`` is empty: the terms would be a guess.
+    """
+    if not sets:
+        raise ValueError("a licence needs the names of the data that the weights were trained on.")
+    terms = "".join(text for known, text in TERMS.items() if known in sets)
+    others = ", ".join(s for s in sets if s not in TERMS)
+    if not terms:
+        return _OWN.format(name=name, others=others, code=_CODE)
+    return _PUBLIC.format(name=name, terms=terms, others=_BESIDE.format(others=others) if others else "", code=_CODE)
