@@ -8,6 +8,7 @@ import tyro
 
 # Stage: (configuration, what it does). Imported when named, so that --help is quick.
 STAGES = {
+    "all": ("AllConfig", "every stage of the recipe in order, to a folder that the app opens: begin here"),
     "vae": ("VaeConfig", "autoencoder of the images"),
     "base": ("BaseConfig", "latent diffusion model of images and prompts, without masks"),
     "transplant": ("TransplantConfig", "move a model to another autoencoder, to train it further"),

@@ -1,0 +1,147 @@
+"""Rehearsal: every stage of a recipe for a few updates on a few pairs, thrown away afterwards.
+
+It tells how long an update of each stage takes here, before hours are spent, and fails early where a stage cannot run.
+"""
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from train import loop
+from train.data import Pair
+from train.recipe import Recipe, StageShare, Workplace
+
+FEW, MANY = 4, 20
+"""Pairs on which each stage begins; the difference tells what a further pair costs."""
+WARM_UP, MEASURED = 2, 3
+"""Updates that are not timed, and that are."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long a stage takes on this machine, in seconds."""
+
+    update: float
+    evaluation: float
+    begin: float
+    """Before the first update: reading images, caching latents."""
+
+
+class Timed:
+    """A stage that notes when each of its updates begins, and how long it evaluates. All else is the stage's."""
+
+    def __init__(self, stage: loop.Stage) -> None:
+        self._stage = stage
+        self.marks: list[float] = []
+        self.evaluation = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stage, name)
+
+    def batch(self, indices: np.ndarray, keys: list[int], device: torch.device) -> dict[str, Tensor]:
+        """The stage's batch."""
+        self.marks.append(_now())
+        return self._stage.batch(indices, keys, device)
+
+    def evaluate(self, step: int, writer: SummaryWriter) -> dict[str, float]:
+        """Makes the stage's figures, right after the last update, and tells none: they are of a few updates."""
+        self.marks.append(_now())
+        self._stage.evaluate(step, writer)
+        self.evaluation = _now() - self.marks[-1]
+        return {}
+
+    def seconds(self, warm_up: int, accumulation: int) -> float:
+        """Mean duration of an update after the first ``warm_up``."""
+        return float(np.diff(self.marks[::accumulation])[warm_up:].mean())
+
+
+def _now() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()  # else the time is when work was asked for
+    return time.monotonic()
+
+
+def rehearse(recipe: Recipe, train: Sequence[Pair], val: Sequence[Pair], place: Workplace, scratch: Path, updates: tuple[int, int],
+             publish: Callable[[Workplace], object]) -> dict[str, Pace]:
+    """Pace of each stage, and of ``publish``, on data like ``train`` and ``val``.
+
+    Args:
+        scratch: folder that is made and removed.
+        updates: how many are not timed, and how many are.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C or SIGTERM came.
+    """
+    shutil.rmtree(scratch, ignore_errors=True)  # of one that was killed
+    try:
+        few, many = (dataclasses.replace(place, out=scratch, **_some_pairs(scratch / f"{count} pairs", train, val, count)) for count in (FEW, MANY))
+        sizes = [len(_chosen(train, count)) + len(_chosen(val, count // 4)) for count in (FEW, MANY)]
+        paces = {}
+        for stage in recipe.stages:
+            paces[stage.name] = _pace(stage, few, many, sizes, len(train) + len(val), updates)
+            print(f"  {stage.name}: {paces[stage.name].update:.2f} s an update", flush=True)
+        start = time.monotonic()
+        publish(many)
+        return paces | {"publish": Pace(0.0, 0.0, time.monotonic() - start)}
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _pace(stage: StageShare, few: Workplace, many: Workplace, sizes: list[int], count: int, updates: tuple[int, int]) -> Pace:
+    """Pace of one stage, begun on both workplaces (of ``sizes`` pairs), for ``count`` pairs."""
+    # The Siamese stage's augmentation is on after a third of the updates: the timed ones have it.
+    config, begun = stage.configured(many, sum(updates)), []
+    config = dataclasses.replace(config, loop=dataclasses.replace(config.loop, out=many.run(stage.name), checkpoint_every=sum(updates)))
+    for settings in (dataclasses.replace(config, data=few.data), config):
+        start = time.monotonic()
+        timed = Timed(stage.begin(settings))
+        begun.append(time.monotonic() - start)
+    loop.run(timed, config.loop)
+    if loop.interrupted():
+        raise KeyboardInterrupt
+    a_pair = max(0.0, begun[1] - begun[0]) / max(1, sizes[1] - sizes[0])
+    return Pace(timed.seconds(updates[0], config.loop.accumulation), timed.evaluation, begun[1] + a_pair * max(0, count - sizes[1]))
+
+
+def _chosen(pairs: Sequence[Pair], count: int) -> list[Pair]:
+    """About ``count`` pairs, at least one of each prompt."""
+    groups = defaultdict(list)
+    for pair in pairs:
+        groups[pair.prompt].append(pair)
+    return [pair for group in groups.values() for pair in group[:max(1, count // len(groups))]]
+
+
+def _some_pairs(folder: Path, train: Sequence[Pair], val: Sequence[Pair], count: int) -> dict[str, Any]:
+    """Copies of some pairs as ``data`` with a ``prompt``: training pairs as JSON lines, held-out ones of one prompt as a folder."""
+    rows = []
+    for number, pair in enumerate(_chosen(train, count)):
+        image, mask = _copied(pair, folder / "train", number)
+        rows.append({"source": str(mask.relative_to(folder)), "target": str(image.relative_to(folder)), "prompt": pair.prompt})
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    held_out = [pair for pair in _chosen(val, count // 4) if pair.prompt == val[0].prompt]
+    if not held_out:
+        return {"data": (folder / "train.jsonl",), "prompt": None}
+    names = [_copied(pair, folder / "held out", number)[0].stem for number, pair in enumerate(held_out)]
+    (folder / "held out" / "val.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+    return {"data": (folder / "train.jsonl", folder / "held out"), "prompt": held_out[0].prompt}
+
+
+def _copied(pair: Pair, folder: Path, number: int) -> tuple[Path, Path]:
+    files = []
+    for part, file in (("images", pair.image), ("masks", pair.mask)):
+        files.append(folder / part / f"{number:04d}{file.suffix}")
+        files[-1].parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, files[-1])
+    return files[0], files[1]
