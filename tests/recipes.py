@@ -15,7 +15,7 @@ import torch
 from siamese.models.presets import PRESETS
 from tests.models import SMALL
 from train import __main__ as command
-from train import sheets
+from train import rehearsal, sheets
 from train.recipe import RECIPES, TINY_RECIPE, Recipe, StageShare, Workplace
 from train.vae import AutoencoderConfig
 
@@ -45,6 +45,7 @@ def use(patch: pytest.MonkeyPatch, recipe: Recipe) -> None:
     """``recipe`` is the tiny one's."""
     patch.setitem(PRESETS, "tiny", SMALL)
     patch.setitem(RECIPES, "tiny", recipe)
+    patch.setattr(rehearsal, "QUICK", 0.0)
     # Sheets of samples would take half of the time.
     patch.setattr(sheets.sheet.__wrapped__, "__defaults__", (2,))
 

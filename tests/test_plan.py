@@ -96,8 +96,9 @@ def test_settings_shrink_with_the_updates(place: Workplace) -> None:
 
 def test_progress_counts_the_checkpoint_that_a_killed_run_left(tmp_path: Path) -> None:
     assert Progress.of(tmp_path) == Progress()
-    loop.save_checkpoint(tmp_path / "checkpoints", 7, {}, 2)
-    (tmp_path / "checkpoints" / "step-00000009.part").mkdir()
+    for name in ("step-00000005", "step-00000007", "step-00000009.part"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+        (tmp_path / "checkpoints" / name / "state.pt").touch()
     Progress(3, 2.0, True).save(tmp_path)
     assert Progress.of(tmp_path) == Progress(7, 2.0, False), "without its model folder no stage is complete"
 
@@ -132,9 +133,9 @@ def test_rehearsal_pairs_have_every_prompt_and_some_held_out(tmp_path: Path) -> 
 def test_timed_updates_are_those_of_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 5.0, 6.0, 8.0, 10.0, 13.0, 17.0])  # five updates, then the evaluation
     monkeypatch.setattr("train.rehearsal._now", lambda: next(clock))
-    timed = Timed(ToyStage())
-    loop.run(timed, LoopConfig(out=tmp_path, max_steps=5, batch_size=4))
-    assert timed.seconds(2, 1) == pytest.approx((2 + 2 + 3) / 3) and timed.evaluation == 4
+    timed = Timed(ToyStage(), LoopConfig(out=tmp_path, max_steps=5, batch_size=4))
+    loop.run(timed, timed.settings)
+    assert timed.seconds(2) == pytest.approx((2 + 2 + 3) / 3) and timed.evaluation == 4
     assert len(timed.evaluated) == 1 and isinstance(timed.evaluated[0][1], torch.Tensor)
 
 
@@ -145,5 +146,5 @@ def test_a_rehearsal_that_fails_leaves_nothing(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "kvasir-seg", 3)
     recipe = dataclasses.replace(TINY_RECIPE, stages=tuple(dataclasses.replace(s, begin=fail) for s in TINY_RECIPE.stages))
     with pytest.raises(ValueError, match="no such thing"):
-        rehearse(recipe, read_pairs((folder,)), [], Workplace(tmp_path / "out", (folder,)), tmp_path / "out" / "rehearsal", (1, 1), lambda _: None)
+        rehearse(recipe, read_pairs((folder,)), [], Workplace(tmp_path / "out", (folder,)), tmp_path / "out" / "rehearsal", lambda _: None)
     assert not (tmp_path / "out" / "rehearsal").exists()

@@ -8,6 +8,7 @@ was interrupted goes on from its newest checkpoint and ends with the weights of 
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import time
@@ -21,12 +22,10 @@ from siamese.models.presets import PRESETS
 from train import loop, publish
 from train.data import Pair, check_pairs, fingerprint, read_pairs
 from train.plan import FEWEST, Outlook, Plan, PlanError, Progress, difference, outlook
-from train.recipe import RECIPES, Recipe, StageShare, Workplace
-from train.rehearsal import MEASURED, WARM_UP, rehearse
+from train.recipe import RECIPES, Recipe, StageShare, Workplace, precision
+from train.rehearsal import rehearse
 
 PERCEPTUAL = "alexnet_lpips.safetensors"
-SHORT = 10
-"""Minutes below which the rehearsal is shorter as well."""
 STOPPED = 130
 """Exit status after Ctrl-C or SIGTERM, as shells have it."""
 
@@ -85,11 +84,12 @@ def _run(config: AllConfig, recipe: Recipe) -> None:
              "learnt from are measured.")
     if place.weights is None:
         _say("Without perceptual weights, as asked: images will be blurred.")
+    if precision() == "no":
+        _say("In float32: this machine does not calculate in bfloat16, or only by imitating it.")
     plan = plan_of(config, recipe, place, train, val)
     if not plan.paces:
-        short = config.minutes is not None and config.minutes < SHORT
         _say("Rehearsal: each stage for a few updates on a few pairs, to see how long they take here.")
-        plan.paces = rehearse(recipe, train, val, place, config.out / "rehearsal", (1, 1) if short else (WARM_UP, MEASURED),
+        plan.paces = rehearse(recipe, train, val, place, config.out / "rehearsal",
                               lambda rehearsed: _publish(recipe, rehearsed, sets))
         plan.rehearsed = time.monotonic() - started
         plan.save(config.out / "plan.json")
@@ -142,7 +142,7 @@ def plan_of(config: AllConfig, recipe: Recipe, place: Workplace, train: Sequence
         "preset": config.preset, "minutes": config.minutes, "extend": config.extend, "prompt": config.prompt,
         "perceptual weights": place.weights is not None, "training pairs_files": fingerprint(train), "validation pairs_files": fingerprint(val),
         "recipe": {stage.name: _settings(stage, place) for stage in recipe.stages} | {"network": PRESETS[config.preset].to_dict()}}
-    request = loop._plain(request)  # as JSON gives it back
+    request = json.loads(json.dumps(request))  # tuples become lists, as in the file
     plan = Plan.read(config.out / "plan.json")
     if plan is None:
         if any((place.run(s.name) / "checkpoints").is_dir() for s in recipe.stages):

@@ -25,8 +25,10 @@ from train.recipe import Recipe, StageShare, Workplace
 
 FEW, MANY = 4, 20
 """Pairs on which each stage begins; the difference tells what a further pair costs."""
-WARM_UP, MEASURED = 2, 3
-"""Updates that are not timed, and that are."""
+UPDATES, MORE_UPDATES = (1, 1), (5, 20)
+"""How many updates are not timed, and how many are: more where they are quick."""
+QUICK = 0.5
+"""Seconds below which an update is quick."""
 
 
 @dataclass(frozen=True)
@@ -42,18 +44,18 @@ class Pace:
 class Timed:
     """A stage that notes when each of its updates begins, and how long it evaluates. All else is the stage's."""
 
-    def __init__(self, stage: loop.Stage) -> None:
-        self._stage = stage
+    def __init__(self, stage: loop.Stage, config: loop.LoopConfig) -> None:
+        self._stage, self.settings = stage, config
         self.marks: list[float] = []
         self.evaluation = 0.0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stage, name)
 
-    def batch(self, indices: np.ndarray, keys: list[int], device: torch.device) -> dict[str, Tensor]:
-        """The stage's batch."""
+    def batch(self, *arguments: Any) -> dict[str, Tensor]:
+        """The stage's batch, with which an update begins."""
         self.marks.append(_now())
-        return self._stage.batch(indices, keys, device)
+        return self._stage.batch(*arguments)
 
     def evaluate(self, step: int, writer: SummaryWriter) -> dict[str, float]:
         """Makes the stage's figures, right after the last update, and tells none: they are of a few updates."""
@@ -62,9 +64,9 @@ class Timed:
         self.evaluation = _now() - self.marks[-1]
         return {}
 
-    def seconds(self, warm_up: int, accumulation: int) -> float:
+    def seconds(self, warm_up: int) -> float:
         """Mean duration of an update after the first ``warm_up``."""
-        return float(np.diff(self.marks[::accumulation])[warm_up:].mean())
+        return float(np.diff(self.marks[::self.settings.accumulation])[warm_up:].mean())
 
 
 def _now() -> float:
@@ -73,13 +75,13 @@ def _now() -> float:
     return time.monotonic()
 
 
-def rehearse(recipe: Recipe, train: Sequence[Pair], val: Sequence[Pair], place: Workplace, scratch: Path, updates: tuple[int, int],
+def rehearse(recipe: Recipe, train: Sequence[Pair], val: Sequence[Pair], place: Workplace, scratch: Path,
              publish: Callable[[Workplace], object]) -> dict[str, Pace]:
     """Pace of each stage, and of ``publish``, on data like ``train`` and ``val``.
 
     Args:
         scratch: folder that is made and removed.
-        updates: how many are not timed, and how many are.
+        publish: writes the model of a workplace.
 
     Raises:
         KeyboardInterrupt: Ctrl-C or SIGTERM came.
@@ -90,7 +92,7 @@ def rehearse(recipe: Recipe, train: Sequence[Pair], val: Sequence[Pair], place: 
         sizes = [len(_chosen(train, count)) + len(_chosen(val, count // 4)) for count in (FEW, MANY)]
         paces = {}
         for stage in recipe.stages:
-            paces[stage.name] = _pace(stage, few, many, sizes, len(train) + len(val), updates)
+            paces[stage.name] = _pace(stage, few, many, sizes, len(train) + len(val))
             print(f"  {stage.name}: {paces[stage.name].update:.2f} s an update", flush=True)
         start = time.monotonic()
         publish(many)
@@ -99,20 +101,33 @@ def rehearse(recipe: Recipe, train: Sequence[Pair], val: Sequence[Pair], place: 
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _pace(stage: StageShare, few: Workplace, many: Workplace, sizes: list[int], count: int, updates: tuple[int, int]) -> Pace:
+def _pace(stage: StageShare, few: Workplace, many: Workplace, sizes: list[int], count: int) -> Pace:
     """Pace of one stage, begun on both workplaces (of ``sizes`` pairs), for ``count`` pairs."""
-    # The Siamese stage's augmentation is on after a third of the updates: the timed ones have it.
-    config, begun = stage.configured(many, sum(updates)), []
-    config = dataclasses.replace(config, loop=dataclasses.replace(config.loop, out=many.run(stage.name), checkpoint_every=sum(updates)))
-    for settings in (dataclasses.replace(config, data=few.data), config):
-        start = time.monotonic()
-        timed = Timed(stage.begin(settings))
-        begun.append(time.monotonic() - start)
-    loop.run(timed, config.loop)
+    first, _ = _begun(stage, dataclasses.replace(many, data=few.data, prompt=few.prompt), UPDATES)
+    second, timed = _begun(stage, many, UPDATES)
+    update = _trained(timed, UPDATES)
+    if update < QUICK:
+        update = _trained(_begun(stage, many, MORE_UPDATES)[1], MORE_UPDATES)
+    a_pair = max(0.0, second - first) / max(1, sizes[1] - sizes[0])
+    return Pace(update, timed.evaluation, second + a_pair * max(0, count - sizes[1]))
+
+
+def _begun(stage: StageShare, place: Workplace, updates: tuple[int, int]) -> tuple[float, Timed]:
+    """Seconds that beginning takes, and the stage; the last of ``updates`` have the Siamese stage's augmentation, as two thirds of all have."""
+    config = stage.configured(place, sum(updates))
+    config = dataclasses.replace(config, loop=dataclasses.replace(config.loop, out=place.run(stage.name), checkpoint_every=sum(updates)))
+    start = time.monotonic()
+    begun = stage.begin(config)
+    return time.monotonic() - start, Timed(begun, config.loop)
+
+
+def _trained(timed: Timed, updates: tuple[int, int]) -> float:
+    """Seconds an update, of a stage that is trained and exported."""
+    shutil.rmtree(timed.settings.out / "checkpoints", ignore_errors=True)
+    loop.run(timed, timed.settings)
     if loop.interrupted():
         raise KeyboardInterrupt
-    a_pair = max(0.0, begun[1] - begun[0]) / max(1, sizes[1] - sizes[0])
-    return Pace(timed.seconds(updates[0], config.loop.accumulation), timed.evaluation, begun[1] + a_pair * max(0, count - sizes[1]))
+    return timed.seconds(updates[0])
 
 
 def _chosen(pairs: Sequence[Pair], count: int) -> list[Pair]:
