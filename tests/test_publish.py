@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from siamese.models.checkpoint import save_checkpoint
+from siamese.models.checkpoint import save_checkpoint, weights_hash
 from siamese.models.context import PromptTable
 from siamese.prompts import LESION, POLYP
 from siamese.provenance import read_png
@@ -96,7 +96,13 @@ def test_card_tells_training_and_figures(trained: Path, tmp_path: Path, capsys: 
     main(replace(config, metrics=tmp_path / "metrics.json", card=True))
     card = (out / "README.md").read_text()
     assert "| polyp | mask agreement | 0.500 |" in card and NOT_MEASURED not in card and "| 0.0004 | 1.5 |" in card
-    assert json.loads((out / "metrics.json").read_text())["polyp"]
+    assert json.loads((out / "metrics.json").read_text())["polyp"] and "of other weights" not in capsys.readouterr().out
+    (out / "metrics-settings.json").write_text(json.dumps({"model_weights": "of the model before"}))
+    main(config)
+    assert "of other weights" in capsys.readouterr().out
+    (out / "metrics-settings.json").write_text(json.dumps({"model_weights": weights_hash(out)}))
+    main(config)
+    assert "of other weights" not in capsys.readouterr().out
     with pytest.raises(FileNotFoundError, match="no run.json"):
         main(replace(config, runs=(tmp_path,)))
 

@@ -51,7 +51,8 @@ class RunRecord:
         """Its line of the card's table."""
         seen = None if self.updates is None or self.batch is None else self.updates * self.batch
         minutes = None if self.seconds is None else f"{self.seconds / 60:.1f}"
-        cells = [self.stage, *(_cell(x) for x in (self.updates, self.batch, seen, self.pairs)), "" if self.rate is None else f"{self.rate:g}", minutes or ""]
+        rate = "" if self.rate is None else f"{self.rate:g}"
+        cells = [self.stage, *(_cell(x) for x in (self.updates, self.batch, seen, self.pairs)), rate, minutes or ""]
         return "| " + " | ".join(cells) + " |"
 
 

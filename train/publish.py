@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from siamese.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from siamese.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, weights_hash
 from siamese.prompts import LESION, POLYP
 from siamese.provenance import Recipe, SyntheticPair, pair_png
 from siamese.sampling import GuideName, MaskDiffusion, SchedulerName
@@ -114,10 +114,19 @@ def publish(config: PublishConfig) -> float:
         (config.out / "LICENSE").write_text(licence(config.out.name, config.trained_on), encoding="utf-8")
     else:
         print(f"{config.out / 'LICENSE'} is kept: --trained-on was not given.", flush=True)
-    if config.metrics is not None and config.metrics.resolve() != (config.out / "metrics.json").resolve():
-        shutil.copyfile(config.metrics, config.out / "metrics.json")
+    if config.metrics is not None:
+        if config.metrics.resolve() != (config.out / "metrics.json").resolve():
+            shutil.copyfile(config.metrics, config.out / "metrics.json")
+    elif (config.out / "metrics.json").is_file() and _measured(config.out) != weights_hash(config.out):
+        print(f"{config.out / 'metrics.json'} is kept, and is of other weights: measure these, or remove it before the app shows it.", flush=True)
     _write_card(config, checkpoint, records, metrics)
     return megabytes(config.out)
+
+
+def _measured(folder: Path) -> str | None:
+    """Hash of the weights whose figures lie in ``folder``, where ``evaluate`` says it."""
+    settings = folder / "metrics-settings.json"
+    return json.loads(settings.read_text(encoding="utf-8")).get("model_weights") if settings.is_file() else None
 
 
 def _chosen(config: PublishConfig) -> dict[str, Any]:
