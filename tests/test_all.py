@@ -81,8 +81,8 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, s
 def test_plan_and_stages_are_told_in_order(whole: tuple[Path, str]) -> None:
     out, said = whole
     places = [said.index(text) for text in (
-        "10 training and 4 validation pairs (kvasir-seg)", "Without perceptual weights", "Rehearsal", "siamese: ", "The plan:", "About ", "vae (1 of 6)",
-        "base (2 of 6)", "siamese (3 of 6)", "decoder (4 of 6)", "segment (5 of 6)", "publish (6 of 6)", f"python app.py --model {out / 'model'}")]
+        "10 training and 4 validation pairs (kvasir-seg)", "Without perceptual weights", "Rehearsal", "siamese: ", "The plan:", "About ",
+        "vae (1 of 6)", "base (2 of 6)", "siamese (3 of 6)", "decoder (4 of 6)", "segment (5 of 6)", "publish (6 of 6)", f"python app.py --model {out / 'model'}")]
     assert places == sorted(places)
     table = said[said.index("The plan:"):said.index("About ")].splitlines()[2:]
     assert [line.split()[0] for line in table] == [*STAGES, "publish"]
@@ -258,7 +258,8 @@ def test_missing_perceptual_weights_are_told_before_anything_is_trained(data: Pa
 
 
 def test_stages_with_perceptual_weights_take_them(tmp_path: Path) -> None:
-    with_them, without = ([s.configured(Workplace(tmp_path, (tmp_path,), weights=weights), 10) for s in TINY_RECIPE.stages] for weights in (tmp_path, None))
+    with_them, without = ([stage.configured(Workplace(tmp_path, (tmp_path,), weights=weights), 10) for stage in TINY_RECIPE.stages]
+                          for weights in (tmp_path, None))
     assert [(c.lpips_weight, c.weights) for c in (with_them[0], with_them[3])] == [(0.3, tmp_path)] * 2
     assert [c.lpips_weight for c in (without[0], without[3])] == [0, 0]
 
@@ -278,7 +279,8 @@ def test_several_processes_are_refused(data: Path, tmp_path: Path, monkeypatch: 
 def test_three_minutes_on_phantoms_of_the_users_own(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """The command as typed, with the user's prompt and no split files. The recipe's updates end it long before."""
     own, out, started = write_folder(tmp_path / "walls", 8), tmp_path / "out", time.monotonic()
-    command.run(["all", "--preset", "tiny", "--data", str(own), "--prompt", "a stain on a wall", "--minutes", "3", "--out", str(out), "--weights", "none"])
+    command.run(["all", "--preset", "tiny", "--data", str(own), "--prompt", "a stain on a wall", "--minutes", "3", "--out", str(out),
+                 "--weights", "none"])
     assert time.monotonic() - started < 180
     said = capsys.readouterr().out
     assert "8 training and 0 validation pairs (walls)" in said and "No validation pairs" in said and "No examples" in said
