@@ -22,7 +22,8 @@ from siamese.models.presets import PRESETS
 from train import loop, publish
 from train.data import Pair, check_pairs, fingerprint, read_pairs
 from train.plan import FEWEST, Outlook, Plan, PlanError, Progress, difference, outlook
-from train.recipe import RECIPES, Recipe, StageShare, Workplace, precision
+from train.precision import resolved
+from train.recipe import RECIPES, Recipe, StageShare, Workplace
 from train.rehearsal import rehearse
 
 PERCEPTUAL = "alexnet_lpips.safetensors"
@@ -84,7 +85,7 @@ def _run(config: AllConfig, recipe: Recipe) -> None:
              "learnt from are measured.")
     if place.weights is None:
         _say("Without perceptual weights, as asked: images will be blurred.")
-    if precision() == "no":
+    if resolved("auto") == "no":
         _say("In float32: this machine does not calculate in bfloat16, or only by imitating it.")
     plan = plan_of(config, recipe, place, train, val)
     if not plan.paces:

@@ -50,7 +50,7 @@ class BaseConfig:
     """Folder of cached latents."""
     loop: loop.LoopConfig = field(default_factory=lambda: loop.LoopConfig(
         out=Path("runs/base"), max_steps=20000, batch_size=16, learning_rate=4e-4, betas=(0.9, 0.99), warmup_steps=300,
-        clip_norm=1.0, ema_decay=0.999, mixed_precision="bf16", evaluate_every=1000, checkpoint_every=500))
+        clip_norm=1.0, ema_decay=0.999, mixed_precision="auto", evaluate_every=1000, checkpoint_every=500))
 
 
 class BaseModule(nn.Module):

@@ -67,7 +67,7 @@ class DecoderConfig:
     """Folder of cached latents."""
     loop: loop.LoopConfig = field(default_factory=lambda: loop.LoopConfig(
         out=Path("runs/decoder"), max_steps=600, batch_size=16, learning_rate=3e-4, betas=(0.5, 0.9), warmup_steps=50,
-        schedule="cosine", ema_decay=0.995, mixed_precision="bf16", evaluate_every=200, checkpoint_every=100))
+        schedule="cosine", ema_decay=0.995, mixed_precision="auto", evaluate_every=200, checkpoint_every=100))
 
 
 class PatchDiscriminator(nn.Module):

@@ -21,6 +21,7 @@ from siamese.prompts import LESION
 from train.data import Pair, fingerprint, load_arrays
 from train.draws import sent
 from train.held import FLIP, Held, turned
+from train.precision import Precision, resolved
 
 # Dermoscopy has no up; in colonoscopy the frame's corners, overlays and light are where they are, so only left-right.
 _DERMOSCOPY, _OTHER = tuple(range(8)), (0, FLIP)
@@ -78,9 +79,9 @@ class Examples:
         return mask.contiguous(memory_format=torch.channels_last), images.permute(0, 3, 1, 2).float().div(255)
 
 
-def latent_dtype(mixed_precision: str) -> torch.dtype:
+def latent_dtype(mixed_precision: Precision) -> torch.dtype:
     """bfloat16 for latents of a run whose networks round their inputs to it in any case, else float32."""
-    return torch.bfloat16 if mixed_precision == "bf16" else torch.float32
+    return torch.bfloat16 if resolved(mixed_precision) == "bf16" else torch.float32
 
 
 def load_examples(pairs: Sequence[Pair], vae: nn.Module, size: int, variants: int, cache: Path, augment: bool = True,

@@ -30,6 +30,7 @@ from tqdm import tqdm
 from train.checkpoints import DRAWING, CheckpointWriter, ResumeError, last_whole, load_checkpoint, plain
 from train.draws import Draws
 from train.ema import Average
+from train.precision import Precision, resolved
 from train.readings import NotFinite, Readings
 
 
@@ -55,7 +56,8 @@ class LoopConfig:
     """Largest norm of the gradient; none: no clipping."""
     ema_decay: float | None = None
     """Decay of the exponential moving average of the trained weights; none: no average."""
-    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    mixed_precision: Precision = "no"
+    """``auto`` is bf16 if this machine calculates in it, else float32."""
     tf32: bool = False
     """On a GPU: multiply float32 with ten bits of mantissa, several times as fast. The paper is float32."""
     compile: bool = False
@@ -159,6 +161,8 @@ class _Interrupt:
 def interrupted() -> bool:
     """Whether Ctrl-C or SIGTERM came during the latest ``run``, be it after its last update: a caller with more to do stops as well."""
     return _Interrupt.latest
+
+
 class Trainer:
     """A stage with its optimiser and average: all that an update changes and a checkpoint holds.
 
@@ -172,7 +176,7 @@ class Trainer:
 
     def __init__(self, stage: Stage, config: LoopConfig, facts: dict[str, Any] | None = None) -> None:
         self.stage, self.config = stage, config
-        self.accelerator = Accelerator(mixed_precision=config.mixed_precision, cpu=not torch.cuda.is_available())
+        self.accelerator = Accelerator(mixed_precision=resolved(config.mixed_precision), cpu=not torch.cuda.is_available())
         self.device, self.world, self.main = self.accelerator.device, self.accelerator.num_processes, self.accelerator.is_main_process
         if config.batch_size % (self.world * config.accumulation):
             raise ValueError(f"batch_size {config.batch_size} is not a multiple of processes x accumulation = {self.world} x {config.accumulation}.")

@@ -10,9 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import torch
+from typing import Any
 
 from siamese.models.checkpoint import SamplingDefaults
 from siamese.objective import SiameseConfig
@@ -103,25 +101,18 @@ class Recipe:
             raise ValueError(f"the stages' shares of the minutes add up to {total:.3f}, not 1.")
 
 
-def precision() -> Literal["no", "bf16"]:
-    """bfloat16 where this machine calculates in it, else float32: a processor that only imitates it takes many times as long."""
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
-    return "bf16" if torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported() else "no"
-
-
 def _vae(place: Workplace) -> vae.VaeConfig:
     return vae.VaeConfig(
         place.data, prompt=place.prompt, **place.perceptual(0.3), colour_weight=1.0, model=vae.AutoencoderConfig(latent_channels=8, pack=2),
         loop=LoopConfig(out=place.run("vae"), batch_size=16, learning_rate=1.5e-3, betas=(0.9, 0.99), warmup_steps=200, schedule="cosine",
-                        clip_norm=1.0, ema_decay=0.998, mixed_precision=precision(), evaluate_every=500))
+                        clip_norm=1.0, ema_decay=0.998, mixed_precision="auto", evaluate_every=500))
 
 
 def _base(place: Workplace) -> base.BaseConfig:
     return base.BaseConfig(
         place.data, vae=place.model("vae") / "vae", prompt=place.prompt, preset="tiny", variants=1, weighting="velocity", cache=place.cache,
         loop=LoopConfig(out=place.run("base"), batch_size=32, learning_rate=6e-4, betas=(0.9, 0.99), warmup_steps=200, clip_norm=1.0,
-                        ema_decay=0.995, mixed_precision=precision(), evaluate_every=1000))
+                        ema_decay=0.995, mixed_precision="auto", evaluate_every=1000))
 
 
 def _siamese(place: Workplace) -> siamese.SiameseTrainConfig:
@@ -129,21 +120,21 @@ def _siamese(place: Workplace) -> siamese.SiameseTrainConfig:
         place.data, place.model("base"), prompt=place.prompt, preset="tiny", train_encoder=True, variants=1, cache=place.cache,
         objective=SiameseConfig(weighting="velocity"),
         loop=LoopConfig(out=place.run("siamese"), batch_size=16, learning_rate=4e-4, betas=(0.9, 0.999), warmup_steps=100, schedule="cosine",
-                        clip_norm=1.0, ema_decay=0.995, mixed_precision=precision(), evaluate_every=500))
+                        clip_norm=1.0, ema_decay=0.995, mixed_precision="auto", evaluate_every=500))
 
 
 def _decoder(place: Workplace) -> decoder.DecoderConfig:
     return decoder.DecoderConfig(
         place.data, place.model("siamese"), prompt=place.prompt, **place.perceptual(0.3), cache=place.cache,
         loop=LoopConfig(out=place.run("decoder"), batch_size=16, learning_rate=3e-4, betas=(0.5, 0.9), warmup_steps=20, schedule="cosine",
-                        ema_decay=0.995, mixed_precision=precision(), evaluate_every=200))
+                        ema_decay=0.995, mixed_precision="auto", evaluate_every=200))
 
 
 def _segment(place: Workplace) -> segment.SegmentConfig:
     return segment.SegmentConfig(
         place.data, prompt=place.prompt, architecture="small",
         loop=LoopConfig(out=place.run("segment").parent, batch_size=16, learning_rate=1e-3, betas=(0.9, 0.99), warmup_steps=20,
-                        schedule="cosine", clip_norm=1.0, ema_decay=0.99, mixed_precision=precision(), evaluate_every=200))
+                        schedule="cosine", clip_norm=1.0, ema_decay=0.99, mixed_precision="auto", evaluate_every=200))
 
 
 TINY_RECIPE = Recipe(

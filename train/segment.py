@@ -49,7 +49,7 @@ class SegmentConfig:
     """Validation pairs of each organ; the same ones each time."""
     loop: loop.LoopConfig = field(default_factory=lambda: loop.LoopConfig(
         out=Path("runs/segment"), max_steps=1200, batch_size=16, learning_rate=1e-3, betas=(0.9, 0.99), warmup_steps=20,
-        schedule="cosine", clip_norm=1.0, ema_decay=0.99, mixed_precision="bf16", evaluate_every=200, checkpoint_every=100))
+        schedule="cosine", clip_norm=1.0, ema_decay=0.99, mixed_precision="auto", evaluate_every=200, checkpoint_every=100))
     """The architecture's name is appended to ``out``. vgg16 learns from fewer updates: 360 are enough."""
 
 

@@ -52,7 +52,7 @@ class SiameseTrainConfig:
     """Folder of cached latents."""
     loop: loop.LoopConfig = field(default_factory=lambda: loop.LoopConfig(
         out=Path("runs/siamese"), max_steps=3000, batch_size=8, learning_rate=2e-4, betas=(0.9, 0.99), warmup_steps=100,
-        clip_norm=1.0, ema_decay=0.999, mixed_precision="bf16", evaluate_every=500, checkpoint_every=250))
+        clip_norm=1.0, ema_decay=0.999, mixed_precision="auto", evaluate_every=500, checkpoint_every=250))
 
 
 class SiameseModule(nn.Module):

@@ -14,6 +14,7 @@ from siamese.models.checkpoint import Checkpoint, SamplingDefaults
 from siamese.models.controlnet import SiameseControlNet
 from siamese.sampling import GuideName, MaskDiffusion, SchedulerName
 from train.features import cached_array, digest_of
+from train.precision import resolved
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class SamplingConfig:
     guide_below: float | None = None
     """Highest, likewise."""
     batch_size: int = 16
-    bf16: bool = True
-    """Sample under bfloat16 autocast: faster on processors that have it."""
+    bf16: bool | None = None
+    """Sample under bfloat16 autocast; none: if this machine calculates in it."""
 
 
 def seed_of(seed: int, index: int, variant: int) -> int:
@@ -64,12 +65,13 @@ class Synthesiser:
         names = [f.name for f in fields(SamplingDefaults) if f.name != "image_size"]
         chosen = defaults.chosen(**{name: getattr(config, name) for name in names})
         self.settings = {name: getattr(chosen, name) for name in names}
-        self.record = self.settings | {"bf16": config.bf16}
+        self.bf16 = resolved("auto") == "bf16" if config.bf16 is None else config.bf16
+        self.record = self.settings | {"bf16": self.bf16}
         self.folder = None if cache is None else cache / digest_of(identity, defaults.image_size, sorted(self.record.items()))
 
     def draw(self, masks: np.ndarray, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
         """Images uint8 [B, S, S, 3] of one batch of masks uint8 [B, H, W]."""
-        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.config.bf16):
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.bf16):
             return self.model.sample(masks, prompts, seeds, **self.settings)
 
     def images(self, title: str, masks: np.ndarray, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:

@@ -74,7 +74,7 @@ class VaeConfig:
     """Keep the encoder, so that models trained on its latents stay valid."""
     loop: loop.LoopConfig = field(default_factory=lambda: loop.LoopConfig(
         out=Path("runs/vae"), max_steps=2000, batch_size=8, learning_rate=1.5e-3, betas=(0.9, 0.99), warmup_steps=200,
-        schedule="cosine", clip_norm=1.0, ema_decay=0.999, mixed_precision="bf16", evaluate_every=250))
+        schedule="cosine", clip_norm=1.0, ema_decay=0.999, mixed_precision="auto", evaluate_every=250))
 
 
 class ReconstructionLoss(nn.Module):
