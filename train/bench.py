@@ -1,4 +1,4 @@
-"""Cost of a training step beside the released algorithm's, and of sampling with the embedded model.
+"""Cost of a training step beside the released algorithm's, samples a second of each stage, and time of sampling.
 
 The step: floating-point operations (forward and backward, counted by torch), wall-clock and peak memory of
 ``SiameseObjective`` and of the literal transcription in ``tests/reference.py``, on the golden configuration.
@@ -12,6 +12,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +22,17 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from train.diffusion import padded_lengths, padded_rows
+from train.draws import sent
+from train.rates import RatesConfig, rates
+
 Which = Literal["reference", "ours"]
 MAX_STEPS, BEFORE, AFTER = 3000, 500, 1500
 
 
 @dataclass(frozen=True)
 class BenchConfig:
-    """Compare the fast step with the released one, and time the embedded model."""
+    """Compare the fast step with the released one, time every stage's updates and the embedded model."""
 
     model: Path = Path("assets/siamese-tiny")
     """Model folder that is sampled."""
@@ -37,8 +42,12 @@ class BenchConfig:
     """Timed steps and images, after one warm-up; medians are printed."""
     json: bool = False
     """End with one line of JSON."""
+    skip_step: bool = False
+    """No comparison with the released step."""
     skip_sample: bool = False
-    """Only the step."""
+    """No sampling."""
+    train: RatesConfig = RatesConfig()
+    """Stages whose updates are timed; ``--train.stages`` without a name: none."""
 
 
 class Bench:
@@ -65,9 +74,10 @@ class Bench:
     def step(self, which: Which, t: torch.Tensor, step: int) -> None:
         """One loss and its gradients."""
         self.model.zero_grad(set_to_none=True)
-        t = t.to(self.device)
+        known, t = t.numpy(), t.to(self.device)  # as in training, the host knows t
         if which == "ours":
-            loss = self.model(*self.inputs, t, self.noise, step, MAX_STEPS)["total"]
+            early = [sent(x, t.device) for x in padded_rows(known <= self.model.config.augment_t)]
+            loss = self.model(*self.inputs, t, self.noise, step, MAX_STEPS, tuple(early))["total"]
         else:
             from tests.reference import reference_losses
             x, context, mask, image = self.inputs
@@ -85,18 +95,21 @@ class Bench:
 def expected_flops(batch: int) -> dict[str, dict[str, float]]:
     """Operations a step, before and after a third of the steps, in expectation over uniform t.
 
-    The released step augments the whole batch where any sample has t <= 200, ours those samples only. With the number
-    of such samples binomial (B, 201/1000), each count's operations are measured and weighted by its probability.
+    The released step augments the whole batch where any sample has t <= 200, ours those samples only, their number filled
+    up to 0, B/8, B/4, B/2 or B. With the number of such samples binomial (B, 201/1000), each case's operations are
+    measured, filling included, and weighted by its probability.
     """
     bench, share = Bench(batch), 201 / 1000
+    late = torch.full((batch,), 700)
+    cases = {"reference": [0, batch], "ours": sorted(set(padded_lengths(batch)))}
     found: dict[str, dict[str, float]] = {}
-    for which in ("reference", "ours"):
-        late = torch.full((batch,), 700)
+    for which, lengths in cases.items():
         after = 0.0
-        for count in range(batch + 1):
+        for shorter, length in zip([-1, *lengths], lengths):
             t = late.clone()
-            t[:count] = 100
-            after += float(_binomial(batch, count, share)) * bench.flops(which, t, AFTER)
+            t[:length] = 100
+            likely = sum(_binomial(batch, count, share) for count in range(shorter + 1, length + 1))
+            after += likely * bench.flops(which, t, AFTER)
         found[which] = {"before": float(bench.flops(which, late, BEFORE)), "after": after}
     return found
 
@@ -174,24 +187,36 @@ def sampling(model_folder: Path, repeats: int) -> dict[str, float]:
     return {"seconds_per_image": statistics.median(times[1:]), "start_to_first_image_seconds": first}
 
 
-def main(config: BenchConfig) -> None:
-    """Print the figures; with ``--json`` the last line is for programs."""
-    flops = expected_flops(config.batch)
-    cost = measured(config.batch, config.repeats)
+def compared(batch: int, repeats: int) -> dict[str, float]:
+    """Print the released step beside ours; returns the ratios."""
+    flops, cost = expected_flops(batch), measured(batch, repeats)
     ratios = {
         "flops_ratio_before": flops["reference"]["before"] / flops["ours"]["before"],
         "flops_ratio_after": flops["reference"]["after"] / flops["ours"]["after"],
         "wall_ratio_after": cost["reference"][0] / cost["ours"][0],
         "peak_memory_ratio": cost["reference"][1] / cost["ours"][1],
     }
-    print(f"{'step of ' + str(config.batch) + ' samples':28}{'released':>12}{'ours':>12}{'ratio':>8}")
+    print(f"{'step of ' + str(batch) + ' samples':28}{'released':>12}{'ours':>12}{'ratio':>8}")
     rows = [("GFLOP before a third", *(flops[w]["before"] / 1e9 for w in ("reference", "ours")), ratios["flops_ratio_before"]),
             ("GFLOP after a third", *(flops[w]["after"] / 1e9 for w in ("reference", "ours")), ratios["flops_ratio_after"]),
             ("seconds after a third", cost["reference"][0], cost["ours"][0], ratios["wall_ratio_after"]),
             ("peak MB above networks", cost["reference"][1] / 1e6, cost["ours"][1] / 1e6, ratios["peak_memory_ratio"])]
     for title, theirs, mine, ratio in rows:
         print(f"{title:28}{theirs:12.3f}{mine:12.3f}{ratio:8.2f}")
-    result: dict[str, Any] = {"step": ratios}
+    return ratios
+
+
+def main(config: BenchConfig) -> None:
+    """Print the figures; with ``--json`` the last line is for programs."""
+    result: dict[str, Any] = {}
+    if not config.skip_step:
+        result["step"] = compared(config.batch, config.repeats)
+    if config.train.stages:
+        with tempfile.TemporaryDirectory() as folder:
+            result["train"] = rates(config.train, Path(folder))
+        print(f"training {config.train.preset} at {config.train.size} pixels, {config.train.precision}: samples a second")
+        for name, value in result["train"].items():
+            print(f"{name:28}{value['samples_per_second']:12.2f}  batch of {value['batch']}")
     if not config.skip_sample:
         result["sample"] = sampling(config.model, config.repeats)
         for name, value in result["sample"].items():
