@@ -193,3 +193,21 @@ def test_figures_of_undone_updates_are_purged(tmp_path: Path) -> None:
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert [e.step for e in events.Scalars("train/total")] == [1, 2, 3, 4, 5]
+
+
+def test_samples_a_second_are_of_the_time_since_the_last_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A continued run counts its own updates, and evaluations are no part of the time."""
+    now = [100.0]
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+    clock = loop._Clock(batch_size=8, step=50)
+    now[0] += 2
+    assert clock.samples_per_second(60) == pytest.approx(10 * 8 / 2)
+    with clock.stopped():
+        now[0] += 100
+    now[0] += 1
+    assert clock.samples_per_second(65) == pytest.approx(5 * 8 / 1)
+
+
+def test_speed_is_recorded_with_the_losses(tmp_path: Path) -> None:
+    loop.run(ToyStage(), _config(tmp_path, log_every=3))
+    assert sorted(_figures(tmp_path, "train/samples_per_s")) == [3, 6] and min(_figures(tmp_path, "train/samples_per_s").values()) > 0
