@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -17,15 +18,20 @@ from train.data import Pair, fingerprint, load_arrays
 from train.perceptual import Backbone, PerceptualNetwork, load_perceptual
 
 
-def cached_array(file: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
-    """The array in ``file`` (.npz), or what ``make`` returns, which is then stored there whole or not at all."""
+def cached_arrays(file: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays in ``file`` (.npz), or what ``make`` returns, which is then stored there whole or not at all."""
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(".part.npz")
-        np.savez(part, array=make())
+        part = file.with_suffix(f".{os.getpid()}.part.npz")  # several processes may fill one cache
+        np.savez(part, **make())
         part.replace(file)
     with np.load(file) as stored:
-        return stored["array"]
+        return dict(stored)
+
+
+def cached_array(file: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """``cached_arrays`` of a single array."""
+    return cached_arrays(file, lambda: {"array": make()})["array"]
 
 
 def digest_of(*parts: object) -> str:
@@ -38,7 +44,34 @@ def resized(images: np.ndarray, size: int) -> np.ndarray:
     return images if images.shape[1:3] == (size, size) else np.stack([resize_image(x, size) for x in images])
 
 
-class Features:
+class PooledFeatures:
+    """Pooled features of one network, the part that all networks share: the cache of real images' features.
+
+    Args:
+        name: the network's, in the names of cached files.
+        digest: short digest of its weights and of all that its features depend on besides the images.
+        size: side in pixels to which images are read, before what the network itself asks for.
+        cache: folder of the cached features of real images.
+    """
+
+    def __init__(self, name: str, digest: str, size: int, cache: Path) -> None:
+        self.name, self.digest, self.size, self.cache = name, digest, size, cache
+
+    def pooled(self, images: np.ndarray) -> np.ndarray:
+        """Features float32 [N, D] of uint8 [N, H, W, 3]."""
+        raise NotImplementedError
+
+    def pooled_of_pairs(self, pairs: Sequence[Pair], title: str, chunk: int = 64) -> np.ndarray:
+        """``pooled`` of real images, read and cached chunk by chunk: [len(pairs), D]."""
+        found = []
+        for start in tqdm(range(0, len(pairs), chunk), desc=title, unit="chunk"):
+            some = pairs[start:start + chunk]
+            file = self.cache / f"{self.name}-{digest_of(fingerprint(some), self.digest, self.size)}.npz"
+            found.append(cached_array(file, lambda some=some: self.pooled(load_arrays(some, self.size)[0])))
+        return np.concatenate(found)
+
+
+class Features(PooledFeatures):
     """VGG16 for pooled features and AlexNet for LPIPS, both at ``size`` pixels.
 
     Args:
@@ -47,9 +80,10 @@ class Features:
     """
 
     def __init__(self, weights: Path, size: int, cache: Path, device: torch.device, batch: int = 8) -> None:
-        self.size, self.cache, self.device, self.batch = size, cache, device, batch
+        self.device, self.batch = device, batch
         self.vgg16, self.alexnet = self._load("vgg16", weights), self._load("alexnet", weights)
-        self.vgg16_digest = hashlib.sha256((weights / "vgg16_lpips.safetensors").read_bytes()).hexdigest()[:16]
+        digest = hashlib.sha256((weights / "vgg16_lpips.safetensors").read_bytes()).hexdigest()[:16]
+        super().__init__("vgg16", digest, size, cache)
 
     def _load(self, backbone: Backbone, weights: Path) -> PerceptualNetwork:
         return load_perceptual(backbone, weights).to(device=self.device, memory_format=torch.channels_last)
@@ -64,15 +98,6 @@ class Features:
         """Mean-pooled last convolution of VGG16, float32 [N, D], of uint8 [N, H, W, 3]."""
         return np.concatenate([self.vgg16.pooled(self.tensor(images[i:i + self.batch])).float().cpu().numpy()
                                for i in range(0, len(images), self.batch)])
-
-    def pooled_of_pairs(self, pairs: Sequence[Pair], title: str, chunk: int = 64) -> np.ndarray:
-        """``pooled`` of real images, read and cached chunk by chunk: [len(pairs), D]."""
-        found = []
-        for start in tqdm(range(0, len(pairs), chunk), desc=title, unit="chunk"):
-            some = pairs[start:start + chunk]
-            file = self.cache / f"vgg16-{digest_of(fingerprint(some), self.vgg16_digest, self.size)}.npz"
-            found.append(cached_array(file, lambda some=some: self.pooled(load_arrays(some, self.size)[0])))
-        return np.concatenate(found)
 
     @torch.inference_mode()
     def lpips(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
