@@ -20,7 +20,9 @@ from train.perceptual import load_perceptual
 from train.synthesis import SamplingConfig, contact_sheet, seed_of, untrained
 from train.vgg_unet import VggSegmenter, VggUNet
 
-FIGURES = {"fd_vgg16", "fd_vgg16_floor", "fd_vgg16_ceiling", "kd_vgg16", "mask_agreement", "mask_agreement_real", "diversity_lpips"}
+COMPARED = ("fd_vgg16", "fd_efficientnet_lite0", "c2st", "c2st_efficientnet_lite0", "swd", "swd_256", "swd_128", "swd_64")
+QUICK = {name + suffix for name in COMPARED for suffix in ("", "_floor", "_autoencoder")}
+FIGURES = QUICK | {"fd_vgg16_ceiling", "kd_vgg16", "mask_agreement", "mask_agreement_real", "diversity_lpips"}
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +51,16 @@ def test_shape_of_the_figures_and_continuing(world, tmp_path, monkeypatch):
     metrics = evaluate.evaluate(config)
     assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
     assert list(metrics) == ["autoencoder", "polyp", "lesion"]
-    assert set(metrics["autoencoder"]) == {"psnr", "lpips"}
+    assert set(metrics["autoencoder"]) == {"psnr", "lpips", "latent_high_low_power"}
     for organ in ("polyp", "lesion"):
         assert set(metrics[organ]) == FIGURES
         assert all(np.isfinite(v) for v in metrics[organ].values())
         assert 0 <= metrics[organ]["mask_agreement"] <= 1 and 0 <= metrics[organ]["mask_agreement_real"] <= 1
         # Real images are nearer to real images than those of a model that has learnt nothing.
         assert metrics[organ]["fd_vgg16_floor"] < metrics[organ]["fd_vgg16_ceiling"]
+        assert metrics[organ]["fd_efficientnet_lite0_floor"] < metrics[organ]["fd_efficientnet_lite0"]
         assert metrics[organ]["diversity_lpips"] > 0
+        assert all(0 <= metrics[organ][f"{name}{suffix}"] <= 1 for name in ("c2st", "c2st_efficientnet_lite0") for suffix in ("", "_floor"))
     settings = json.loads((tmp_path / "metrics-settings.json").read_text())
     assert settings["n"] == 4 and settings["split"] == "val" and settings["model_weights"] == weights_hash(world / "model")
     assert not (world / "model" / "test_measurements.jsonl").exists()
@@ -66,6 +70,15 @@ def test_shape_of_the_figures_and_continuing(world, tmp_path, monkeypatch):
 
     monkeypatch.setattr(MaskDiffusion, "sample", never)
     assert evaluate.evaluate(config) == metrics
+
+    # The quick figures are the same, without a segmenter; the autoencoder is measured on fewer images where there are more than N.
+    quick = evaluate.evaluate(dataclasses.replace(config, figures="quick", segmenter=tmp_path / "none", out=tmp_path / "quick.json"))
+    assert json.loads((tmp_path / "quick.json").read_text()) == quick
+    settings = json.loads((tmp_path / "quick-settings.json").read_text())
+    assert settings["figures"] == "quick" and settings["segmenter_weights"] is None
+    for organ in ("polyp", "lesion"):
+        assert quick[organ] == {name: metrics[organ][name] for name in QUICK}
+    assert quick["autoencoder"].keys() == metrics["autoencoder"].keys() and quick["autoencoder"] != metrics["autoencoder"]
 
 
 def test_test_split_is_guarded_and_counted(world, tmp_path):

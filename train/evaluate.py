@@ -1,8 +1,8 @@
 """Measurements of a model: autoencoder, image quality, agreement with the mask, diversity; one JSON file.
 
-Features are VGG16's, not Inception's: these distances must not be called FID or KID, nor compared with such figures.
-Every Frechet distance is taken at the same number of images N of each side, for both organs; where the organ's floor
-(real against real) and ceiling (untrained model against real) lie at that N is measured with it.
+Features are VGG16's and EfficientNet-Lite0's, not Inception's: these distances must not be called FID or KID, nor compared with such
+figures. Every distance is taken at the same number of images N of each side, for both organs. Beside it, at that N, stand the organ's
+floor (real against real), what the autoencoder alone costs (real images encoded and decoded), and for VGG16 the ceiling (untrained model).
 """
 from __future__ import annotations
 
@@ -15,19 +15,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
-from siamese.hints import image_hint
-from siamese.models.autoencoder import decode_latents, encode_moments
 from siamese.models.checkpoint import weights_hash
 from siamese.sampling import MaskDiffusion
 from siamese.segmentation import LesionSegmenter, dice
+from train.autoencoder_figures import Reconstructions, joined, reconstruct, whiteness
+from train.comparison import Comparison, by_organ, chosen, equal_count
 from train.data import DataError, Pair, check_pairs, load_arrays, read_pairs
 from train.distances import fd_at_n, kernel_distance
+from train.efficientnet import EfficientNetFeatures
 from train.features import Features, resized
-from train.segment import ORGANS
 from train.synthesis import SamplingConfig, Synthesiser, seed_of, untrained
-from train.vae import psnr
 from train.vgg_unet import VggSegmenter
 
 
@@ -43,6 +41,9 @@ class EvaluateConfig:
     """Folders with images/, masks/ and split files."""
     model: Path
     """Model folder."""
+    figures: Literal["all", "quick"] = "all"
+    """quick: for comparing many checkpoints. Without ceiling, diversity, kernel distance and mask agreement (no segmenter is
+    needed); the autoencoder on the N images of each organ only, not on the whole split."""
     segmenter: Path = Path("runs/segment/vgg16/model")
     """Folder of the independent VGG16 U-Net (python -m train segment --architecture vgg16)."""
     prompt: str | None = None
@@ -81,72 +82,62 @@ def evaluate(config: EvaluateConfig) -> dict[str, dict[str, float]]:
         raise FinalSplitError("the test split is measured once for a finished model: choose with --split val, then pass --final.")
     train, split = (read_pairs(config.data, s, config.prompt) for s in ("train", config.split))
     check_pairs(train + split)
-    organs = _by_organ(train, split)
-    count = min(config.images, *(len(pairs) for both in organs.values() for pairs in both))
+    organs = by_organ(train, split)
+    count = equal_count(organs, config.images)
     print(f"{config.split}: {', '.join(f'{len(s)} {o}' for o, (_, s) in organs.items())} pairs; N = {count} images of each", flush=True)
 
     model = MaskDiffusion.from_pretrained(config.model)
-    identity = weights_hash(config.model)
-    segmenter = VggSegmenter.from_pretrained(config.segmenter, model.device)
-    features = Features(config.weights, config.size, config.cache / "features", model.device)
+    identity, kept = weights_hash(config.model), config.cache / "features"
+    segmenter = VggSegmenter.from_pretrained(config.segmenter, model.device) if config.figures == "all" else None
+    features = Features(config.weights, config.size, kept, model.device)
+    families = [features, EfficientNetFeatures(config.size, kept, model.device)]
     trained = Synthesiser(model, config.sampling, identity, config.cache)
-    fresh = Synthesiser(MaskDiffusion(untrained(model.checkpoint, config.seed), model.device), config.sampling,
-                        f"{identity} untrained {config.seed}", config.cache)
 
-    metrics: dict[str, dict[str, float]] = {"autoencoder": measure_autoencoder(model, split, config.size, features)}
+    metrics: dict[str, dict[str, float]] = {"autoencoder": {}}
+    reconstructions = []
     for organ, (own_train, own_split) in organs.items():
-        metrics[organ] = measure_organ(organ, own_train, chosen(own_split, count, config.seed), trained, fresh, segmenter, features, config)
+        pairs = chosen(own_split, count, config.seed)
+        comparison = Comparison(organ, own_train, pairs, families, config.draws, config.seed, config.cache / "comparisons")
+        whole = own_split if config.figures == "all" else pairs
+        reconstructions.append(reconstruct(model.checkpoint.vae, whole, features, f"{organ}: autoencoder", config.cache / "comparisons"))
+        metrics[organ] = measure_organ(comparison, trained, reconstructions[-1].part([whole.index(p) for p in pairs]), config)
+        if segmenter is not None:
+            fresh = Synthesiser(MaskDiffusion(untrained(model.checkpoint, config.seed), model.device), config.sampling,
+                                f"{identity} untrained {config.seed}", config.cache)
+            metrics[organ] |= measure_further(comparison, trained, fresh, segmenter, features, config)
+    together = joined(reconstructions)
+    metrics["autoencoder"] = together.figures() | whiteness(together.latents)
     _record(config, identity, {"n": count, "sampling": trained.record, "model_weights": identity,
-                               "segmenter_weights": weights_hash(config.segmenter)}, metrics)
+                               "segmenter_weights": None if segmenter is None else weights_hash(config.segmenter)}, metrics)
     return metrics
 
 
-def _by_organ(train: list[Pair], split: list[Pair]) -> dict[str, tuple[list[Pair], list[Pair]]]:
-    """Training pairs and the split's, by organ; other prompts than the known ones name themselves."""
-    names = sorted({ORGANS.get(p.prompt, p.prompt) for p in train + split}, reverse=True)  # polyp, then lesion
-    organs = {name: tuple([p for p in pairs if ORGANS.get(p.prompt, p.prompt) == name] for pairs in (train, split)) for name in names}
-    for name, pairs in organs.items():
-        if min(map(len, pairs)) < 2:
-            raise DataError(f"{name}: {len(pairs[0])} training pairs and {len(pairs[1])} in the split; two of each are needed.")
-    return organs
+def images_of(comparison: Comparison, synthesiser: Synthesiser, title: str, seed: int) -> np.ndarray:
+    """One image of ``synthesiser`` for each mask of ``comparison``: uint8 [N, S, S, 3]."""
+    _, masks = load_arrays(comparison.pairs, synthesiser.model.size)
+    seeds = [seed_of(seed, i, 0) for i in range(len(masks))]
+    return synthesiser.images(f"{comparison.organ}: {title}", masks, [p.prompt for p in comparison.pairs], seeds)
 
 
-def chosen(pairs: list[Pair], count: int, seed: int) -> list[Pair]:
-    """``count`` of ``pairs``, drawn with ``seed``, in their order."""
-    return [pairs[i] for i in sorted(np.random.default_rng(seed).permutation(len(pairs))[:count])]
+def measure_organ(comparison: Comparison, trained: Synthesiser, reconstructions: Reconstructions, config: EvaluateConfig) -> dict[str, float]:
+    """One organ's distances of the model, the floor and the autoencoder, ``reconstructions`` being those of the comparison's N images."""
+    synthetic = images_of(comparison, trained, "one image a mask", config.seed)
+    print(f"{comparison.organ}: distances", flush=True)
+    found = {"": synthetic, "_floor": None, "_autoencoder": reconstructions.images}
+    return {name: value for suffix, images in found.items() for name, value in comparison.all(images, suffix).items()}
 
 
-@torch.inference_mode()
-def measure_autoencoder(model: MaskDiffusion, pairs: list[Pair], size: int, features: Features, batch: int = 8) -> dict[str, float]:
-    """Mean PSNR (dB) and LPIPS (AlexNet) of the reconstructions of all ``pairs``' images at ``size`` pixels."""
-    vae, ratios, distances = model.checkpoint.vae, [], []
-    for start in range(0, len(pairs), batch):
-        images, _ = load_arrays(pairs[start:start + batch], size)
-        x = image_hint(images).mul(2).sub(1).to(model.device)
-        mean, _ = encode_moments(vae, x)
-        y = decode_latents(vae, mean)
-        ratios.append(psnr(x, y).cpu())
-        distances.append(features.alexnet(y, x).cpu())
-    return {"psnr": float(torch.cat(ratios).mean()), "lpips": float(torch.cat(distances).mean())}
-
-
-def measure_organ(organ: str, train: list[Pair], pairs: list[Pair], trained: Synthesiser, fresh: Synthesiser, segmenter: LesionSegmenter,
-                  features: Features, config: EvaluateConfig) -> dict[str, float]:
-    """One organ's figures on ``pairs`` (N of the split), against its training images."""
-    count, side = len(pairs), trained.model.size
-    images, masks = load_arrays(pairs, side)
-    prompts = [p.prompt for p in pairs]
-    seeds = [seed_of(config.seed, i, 0) for i in range(count)]
-    synthetic = trained.images(f"{organ}: one image a mask", masks, prompts, seeds)
-    noise = fresh.images(f"{organ}: untrained model", masks, prompts, seeds)
-    diversity = measure_diversity(organ, masks, prompts, trained, features, config)
-    real = features.pooled_of_pairs(train, f"{organ}: features of training images")
-    held_out = features.pooled_of_pairs(pairs, f"{organ}: features of {config.split} images")
-    print(f"{organ}: distances and agreement", flush=True)
-    fake = features.pooled(synthetic)
-    frechet = {"": fake, "_floor": held_out, "_ceiling": features.pooled(noise)}
-    return {**{f"fd_vgg16{name}": fd_at_n(real, other, count, config.draws, config.seed) for name, other in frechet.items()},
-            "kd_vgg16": kernel_distance(fake, real),
+def measure_further(comparison: Comparison, trained: Synthesiser, fresh: Synthesiser, segmenter: LesionSegmenter, features: Features,
+                    config: EvaluateConfig) -> dict[str, float]:
+    """One organ's figures that a quick measurement leaves out."""
+    images, masks = load_arrays(comparison.pairs, trained.model.size)
+    prompts, real = [p.prompt for p in comparison.pairs], comparison.of_train(features)
+    synthetic = images_of(comparison, trained, "one image a mask", config.seed)
+    noise = images_of(comparison, fresh, "untrained model", config.seed)
+    diversity = measure_diversity(comparison.organ, masks, prompts, trained, features, config)
+    print(f"{comparison.organ}: ceiling and agreement", flush=True)
+    return {"fd_vgg16_ceiling": fd_at_n(real, comparison.pooled(features, noise), len(images), config.draws, config.seed),
+            "kd_vgg16": kernel_distance(comparison.pooled(features, synthetic), real),
             "mask_agreement": agreement(segmenter, synthetic, masks),
             "mask_agreement_real": agreement(segmenter, images, masks),
             "diversity_lpips": diversity}
@@ -179,7 +170,7 @@ def _record(config: EvaluateConfig, identity: str, settings: dict[str, Any], met
         print(f"test was measured {sum(r['weights'] == identity for r in lines)} times with these weights.")
     config.out.parent.mkdir(parents=True, exist_ok=True)
     config.out.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
-    kept = {k: v for k, v in dataclasses.asdict(config).items() if k in ("split", "size", "draws", "diversity_masks", "diversity_images", "seed")}
+    kept = {k: v for k, v in dataclasses.asdict(config).items() if k in ("split", "figures", "size", "draws", "diversity_masks", "diversity_images", "seed")}
     beside = config.out.with_name(f"{config.out.stem}-settings.json")
     beside.write_text(json.dumps(kept | settings | {"date": date, "command": command}, indent=1) + "\n", encoding="utf-8")
 
