@@ -12,8 +12,9 @@ from siamese.models.autoencoder import SmallAutoencoder, grow_latents, rescale_l
 from siamese.prompts import POLYP
 from tests.phantoms import phantom, write_folder
 from train import loop
+from train.autoencoder_figures import psnr
 from train.loop import LoopConfig
-from train.vae import AutoencoderConfig, VaeConfig, VaeStage, psnr
+from train.vae import AutoencoderConfig, VaeConfig, VaeStage
 
 TINY = dict(widths=(8, 8, 8), encoder_layers=(1, 1, 1), decoder_layers=(1, 1, 1), latent_channels=4, pack=2, linear_path=True)
 

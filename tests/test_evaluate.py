@@ -7,15 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from siamese.masks import resize_mask
+from siamese.models.autoencoder import SmallAutoencoder
 from siamese.models.checkpoint import load_checkpoint, weights_hash
 from siamese.sampling import MaskDiffusion
 from tests.stand_ins import phantom, write_model, write_perceptual, write_set
-from train import evaluate, memorisation, sample, synthesis
+from train import evaluate, memorisation, sample, synthesis, vae
+from train.autoencoder_figures import measure_autoencoder
+from train.comparison import by_organ
 from train.data import DataError, read_pairs
 from train.features import Features
+from train.loop import LoopConfig
 from train.perceptual import load_perceptual
 from train.synthesis import SamplingConfig, contact_sheet, seed_of, untrained
 from train.vgg_unet import VggSegmenter, VggUNet
@@ -203,3 +208,21 @@ def test_contact_sheet():
     assert sheet.shape == (11, 11, 3)
     assert (sheet[:5, :5] == red).all() and (sheet[:5, 6:] == 0).all() and (sheet[6:, :5] == red).all()
     assert (sheet[6:, 6:] == 255).all() and (sheet[5] == 255).all()
+
+
+def test_the_autoencoder_is_measured_at_the_end_of_its_training(world, tmp_path):
+    """The same figures as the evaluation of a model with that autoencoder; none after a stop before the end."""
+    config = vae.VaeConfig((world / "kvasir-seg", world / "isic2018"), weights=world / "weights", size=64, crop=64, measure=True,
+                           model=vae.AutoencoderConfig(widths=(8, 8, 8), encoder_layers=(1, 1, 1), decoder_layers=(1, 1, 1), latent_channels=4),
+                           cache=tmp_path / "cache", loop=LoopConfig(out=tmp_path / "run", max_steps=2, batch_size=2, minutes=0.0))
+    assert vae.main(config) == 1 and not (tmp_path / "run" / "figures.json").exists()
+    assert vae.main(dataclasses.replace(config, loop=dataclasses.replace(config.loop, minutes=None))) == 2
+    figures = json.loads((tmp_path / "run" / "figures.json").read_text())
+    assert list(figures) == ["autoencoder", "polyp", "lesion"] and set(figures["autoencoder"]) == {"psnr", "lpips", "latent_high_low_power"}
+    made = SmallAutoencoder.from_pretrained(tmp_path / "run" / "model" / "vae").eval()
+    organs = by_organ(*(read_pairs(config.data, split) for split in ("train", "val")))
+    expected = measure_autoencoder(made, organs, Features(world / "weights", 64, tmp_path / "other", torch.device("cpu")))
+    for organ in ("polyp", "lesion"):
+        assert figures[organ]["fd_vgg16_autoencoder"] == pytest.approx(expected[organ]["fd_vgg16_autoencoder"], rel=1e-4)
+        assert figures[organ]["fd_vgg16_ratio"] == pytest.approx(figures[organ]["fd_vgg16_autoencoder"] / figures[organ]["fd_vgg16_floor"])
+        assert figures[organ]["fd_efficientnet_lite0_autoencoder"] > 0

@@ -20,11 +20,12 @@ from tests.phantoms import write_folder, write_json_lines
 from tests.stages import LOOP, real_stage
 from train import __main__ as command
 from train import loop
+from train.autoencoder_figures import psnr
 from train.base import BaseConfig, BaseStage
 from train.data import DataError
 from train.loop import LoopConfig
 from train.siamese import SiameseStage, SiameseTrainConfig
-from train.vae import AutoencoderConfig, VaeConfig, VaeStage, psnr
+from train.vae import AutoencoderConfig, VaeConfig, VaeStage
 
 TINY_VAE = AutoencoderConfig(widths=(8, 8, 16, 16), encoder_layers=(1, 1, 1, 1), decoder_layers=(1, 1, 1, 1), latent_channels=4)
 

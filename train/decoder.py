@@ -34,7 +34,7 @@ from train.features import cached_array, digest_of
 from train.held import Held, cropped, turned
 from train.latents import Examples, load_examples
 from train.perceptual import load_perceptual
-from train.vae import crop_batch, reconstruction_losses, validation_psnr
+from train.vae import crop_batch, reconstruction_losses, validation_figures
 
 
 @dataclass(frozen=True)
@@ -165,8 +165,8 @@ class DecoderStage:
 
     @torch.no_grad()
     def evaluate(self, step: int, writer: SummaryWriter) -> dict[str, float]:
-        """PSNR of reconstructed validation images: what texture costs. Choose by distances of samples, see ``evaluate``."""
-        return {} if self.val is None else validation_psnr(self.module.vae, self.val[::4], step, writer)
+        """Figures of reconstructed validation images: what texture costs. Choose by distances of samples, see ``evaluate``."""
+        return {} if self.val is None else validation_figures(self.module.vae, self.val[::4], step, writer)
 
     def export(self, folder: Path) -> None:
         """Save the model folder, with the new decoder."""

@@ -6,6 +6,7 @@ over a crop (the texture term of DISTS, Ding et al. 2020, arXiv:2004.07728), and
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,15 @@ from torch.utils.tensorboard import SummaryWriter
 from siamese.models.autoencoder import SmallAutoencoder, downsampling, grow_latents, latent_channels, rescale_latents, start_at_principal_components
 from train import loop
 from train.adversarial import AUGMENTATIONS, ProjectedDiscriminator, discriminator_losses
+from train.autoencoder_figures import measure_autoencoder, psnr, whiteness
+from train.comparison import by_organ
 from train.data import check_pairs, load_arrays, read_pairs
 from train.draws import Draws, sent
+from train.efficientnet import EfficientNetFeatures
+from train.features import Features
 from train.held import Held, cropped, images_of, turned
 from train.perceptual import PerceptualNetwork, load_perceptual
+from train.spectrum import unpacked
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,10 @@ class VaeConfig:
     """Noise on the latents, in units of each channel's standard deviation: the decoder learns to bear a sampler's errors."""
     decoder_only: bool = False
     """Keep the encoder, so that models trained on its latents stay valid."""
+    measure: bool = False
+    """At the end, measure distances on the validation split, into OUT/figures.json. Needs VGG16's perceptual weights, and minutes."""
+    cache: Path = Path("runs/eval")
+    """Folder of cached features of real images, for ``measure``; the evaluation's."""
     loop: loop.LoopConfig = field(default_factory=lambda: loop.LoopConfig(
         out=Path("runs/vae"), max_steps=2000, batch_size=8, learning_rate=1.5e-3, betas=(0.9, 0.99), warmup_steps=200,
         schedule="cosine", clip_norm=1.0, ema_decay=0.999, mixed_precision="auto", evaluate_every=250))
@@ -218,10 +228,10 @@ class VaeStage:
 
     @torch.no_grad()
     def evaluate(self, step: int, writer: SummaryWriter) -> dict[str, float]:
-        """PSNR on every fourth validation image, in dB, and a sheet of the first eight."""
+        """PSNR (dB) and ``latent_high_low_power`` on every fourth validation image, and a sheet of the first eight."""
         if self.val is None:
             return {}
-        return validation_psnr(self.module.vae, self.val[::4], step, writer)
+        return validation_figures(self.module.vae, self.val[::4], step, writer)
 
     @torch.no_grad()
     def export(self, folder: Path) -> None:
@@ -239,27 +249,45 @@ class VaeStage:
         vae.save_pretrained(folder / "vae")
 
 
-def psnr(a: Tensor, b: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio [B] in dB of images [B, 3, H, W] in -1..1."""
-    return -10 * torch.log10(((a - b) / 2).square().mean((1, 2, 3)).clamp_min(1e-12))
-
-
-def validation_psnr(vae: SmallAutoencoder, images: np.ndarray, step: int, writer: SummaryWriter) -> dict[str, float]:
-    """PSNR of the reconstructions of ``images`` uint8 [N, S, S, 3], in dB, and a sheet of the first eight."""
-    device, scores = next(vae.parameters()).device, []
+def validation_figures(vae: SmallAutoencoder, images: np.ndarray, step: int, writer: SummaryWriter) -> dict[str, float]:
+    """PSNR of the reconstructions of ``images`` uint8 [N, S, S, 3] in dB, ``latent_high_low_power``, and a sheet of the first eight."""
+    device, scores, latents = next(vae.parameters()).device, [], []
     for start in range(0, len(images), 8):
         x = images_of(torch.from_numpy(images[start:start + 8]).to(device))
-        y = vae(x).sample.clamp(-1, 1)
+        z = vae.encode(x).latent
+        y = vae.decode(z).sample.clamp(-1, 1)
         scores.append(psnr(x, y))
+        latents.append(unpacked(z, vae).cpu())
         if start == 0:
             writer.add_images("val/reconstruction", torch.cat([x, y]).add(1).div(2), step)
-    return {"psnr": float(torch.cat(scores).mean())}
+    return {"psnr": float(torch.cat(scores).mean())} | whiteness(torch.cat(latents).float().numpy())
+
+
+def measure(config: VaeConfig) -> dict[str, dict[str, float]]:
+    """``measure_autoencoder``'s figures of the exported autoencoder on the validation split, by VGG16 and EfficientNet-Lite0.
+
+    Features of all training images are needed, once; they are kept in ``config.cache``.
+
+    Raises:
+        FileNotFoundError: the perceptual weights are missing.
+        DataError: an organ has too few pairs.
+    """
+    organs = by_organ(read_pairs(config.data, "train", config.prompt), read_pairs(config.data, "val", config.prompt))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    vae = SmallAutoencoder.from_pretrained(config.loop.out / "model" / "vae").to(device, memory_format=torch.channels_last).eval()
+    kept = config.cache / "features"
+    return measure_autoencoder(vae, organs, Features(config.weights, config.size, kept, device), EfficientNetFeatures(config.size, kept, device))
 
 
 def main(config: VaeConfig) -> int:
-    """Train and export; returns the updates done."""
-    return loop.run(VaeStage(config), config.loop, {
+    """Train, export and, if asked to, measure; returns the updates done."""
+    updates = loop.run(VaeStage(config), config.loop, {
         "data": config.data, "init": config.init, "grow_to": config.grow_to, "model": config.model, "size": config.size, "crop": config.crop,
         "lpips_weight": config.lpips_weight, "texture_weight": config.texture_weight, "adversarial_weight": config.adversarial_weight,
         "penalty_weight": config.penalty_weight, "equivariance": config.equivariance, "colour_weight": config.colour_weight,
         "latent_noise": config.latent_noise, "decoder_only": config.decoder_only})
+    if config.measure and updates == config.loop.max_steps and not loop.interrupted():
+        figures = json.dumps(measure(config), indent=1)
+        (config.loop.out / "figures.json").write_text(figures + "\n", encoding="utf-8")
+        print(figures)
+    return updates
