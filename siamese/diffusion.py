@@ -37,12 +37,18 @@ def alphas_of_betas(betas: Sequence[float]) -> Tensor:
     return torch.from_numpy(np.cumprod(1 - np.asarray(betas, dtype=np.float64))).float()
 
 
-def timestep_of_sigma(alphas: Tensor, sigma: float) -> int:
-    """The largest t whose noise level sigma_t = sqrt((1 - a_t) / a_t) is at most ``sigma``; -1 if there is none.
+def noise_levels(alphas: Tensor) -> Tensor:
+    """sigma_t = sqrt((1 - a_t) / a_t) [T], the noise's standard deviation beside a signal of unit variance."""
+    return ((1 - alphas) / alphas).sqrt()
 
-    It carries a bound on t from one schedule to another: Algorithm 1's t <= 200 is sigma <= 0.5717 on Stable Diffusion's.
+
+def timestep_like(alphas: Tensor, t: int) -> int:
+    """The largest timestep of ``alphas`` whose noise level is at most that of t on Stable Diffusion's schedule; -1 if there is none.
+
+    It carries a bound on t to another schedule. On Stable Diffusion's own it is t.
     """
-    return int((((1 - alphas) / alphas).sqrt() <= sigma).sum()) - 1
+    level = noise_levels(scaled_linear_alphas())[min(t, 999)] if t >= 0 else -1.0
+    return int((noise_levels(alphas.cpu()) <= level).sum()) - 1
 
 
 def at(alphas: Tensor, t: Tensor) -> Tensor:

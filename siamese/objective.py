@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from siamese.diffusion import Prediction, Weighting, add_noise, loss_weight, one_step_z0, to_noise
+from siamese.diffusion import Prediction, Weighting, add_noise, loss_weight, one_step_z0, timestep_like, to_noise
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.unet import Control, Decoder, Encoding, encode, encoder_is_frozen, tied_copy
 
@@ -28,7 +28,7 @@ class SiameseConfig:
     ramp: bool = True
     """w_i = step / max_steps; without it w_i is 1."""
     augment_t: int = 200
-    """Largest timestep, inclusive, of samples that are augmented."""
+    """Largest timestep, inclusive, of samples that are augmented; on another schedule than Stable Diffusion's, that of its noise level."""
     augment_after: float = 1 / 3
     """Share of the steps after which (strictly) augmentation begins."""
     weighting: Weighting = "none"
@@ -66,6 +66,7 @@ class SiameseObjective(nn.Module):
         self.unet, self.controlnet = unet, controlnet
         self.config, self.prediction = config, prediction
         self.register_buffer("alphas", alphas, persistent=False)
+        self.augment_t = timestep_like(alphas, config.augment_t)
         self.build_tied_decoder()
 
     def build_tied_decoder(self) -> None:
@@ -84,7 +85,7 @@ class SiameseObjective(nn.Module):
 
     def chosen(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Samples that are augmented late in training: their rows [K] and weights [K] (all 1). Asks the device for K."""
-        rows = torch.nonzero(t <= self.config.augment_t).flatten()
+        rows = torch.nonzero(t <= self.augment_t).flatten()
         return rows, torch.ones_like(rows, dtype=torch.float32)
 
     def per_sample(self, z0: Tensor, context: Tensor, hint_mask: Tensor, hint_image: Tensor, t: Tensor, noise: Tensor,

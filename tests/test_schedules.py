@@ -1,16 +1,19 @@
 """Noise schedules: Stable Diffusion's and the one whose uniform timesteps draw EDM's noise levels."""
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scipy.stats import norm
 
-from siamese.diffusion import add_noise, alphas_of_betas, log_normal_betas, scaled_linear_alphas, timestep_of_sigma
+from siamese.diffusion import add_noise, alphas_of_betas, log_normal_betas, scaled_linear_alphas, timestep_like
 from siamese.models.checkpoint import load_checkpoint, save_checkpoint
 from siamese.models.presets import TINY
+from siamese.objective import SiameseObjective
 from siamese.sampling import MaskDiffusion, build_scheduler
 from tests.models import build
 
@@ -34,16 +37,28 @@ def test_betas_are_betas() -> None:
     torch.testing.assert_close(alphas_of_betas(betas), torch.from_numpy(np.cumprod(1 - betas)).float())
 
 
-@pytest.mark.parametrize("alphas", [scaled_linear_alphas(), alphas_of_betas(log_normal_betas())], ids=["scaled linear", "log-normal"])
-def test_timestep_of_a_noise_level(alphas: torch.Tensor) -> None:
-    levels = sigmas(alphas)
-    for t in (0, 200, 999):
-        assert timestep_of_sigma(alphas, float(levels[t]) * 1.0001) == t
-    assert timestep_of_sigma(alphas, float(levels[0]) / 2) == -1
-    # Algorithm 1's gate: the same noise level, another index.
-    bound = sigmas(scaled_linear_alphas())[200]
-    t = timestep_of_sigma(alphas, float(bound) * 1.0001)
-    assert levels[t] <= bound * 1.001 < levels[t + 1] * 1.001
+@pytest.mark.parametrize("on_the_other", [False, True], ids=["scaled linear", "log-normal"])
+def test_timestep_of_the_same_noise_level(on_the_other: bool) -> None:
+    alphas = alphas_of_betas(log_normal_betas()) if on_the_other else scaled_linear_alphas()
+    levels, reference = sigmas(alphas), sigmas(scaled_linear_alphas())
+    for t in (0, 200, 999):  # 200 is Algorithm 1's gate
+        same = timestep_like(alphas, t)
+        assert levels[same] <= reference[t] * 1.0001
+        assert same == 999 or levels[same + 1] > reference[t] * 0.9999
+        if not on_the_other:
+            assert same == t
+    assert timestep_like(alphas, -1) == -1
+
+
+def test_the_gate_of_the_augmentation_is_a_noise_level() -> None:
+    """sigma <= 0.5717: 201 timesteps of Stable Diffusion's schedule, the quantile of ln 0.5717 of the log-normal one."""
+    small = build("small")
+    for betas, expected in ((None, 200), (log_normal_betas(-0.5, 1.0), int(1000 * norm.cdf(math.log(0.57167), -0.5, 1.0) - 0.5))):
+        alphas = scaled_linear_alphas() if betas is None else alphas_of_betas(betas)
+        objective = SiameseObjective(small.unet, small.controlnet, alphas)
+        assert objective.augment_t == expected
+        rows, _ = objective.chosen(torch.tensor([0, expected, expected + 1, 999]))
+        assert rows.tolist() == [0, 1]
 
 
 def test_a_model_of_that_schedule_is_saved_loaded_and_sampled(tmp_path: Path) -> None:

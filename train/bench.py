@@ -76,7 +76,7 @@ class Bench:
         self.model.zero_grad(set_to_none=True)
         known, t = t.numpy(), t.to(self.device)  # as in training, the host knows t
         if which == "ours":
-            early = [sent(x, t.device) for x in padded_rows(known <= self.model.config.augment_t)]
+            early = [sent(x, t.device) for x in padded_rows(known <= self.model.augment_t)]
             loss = self.model(*self.inputs, t, self.noise, step, MAX_STEPS, tuple(early))["total"]
         else:
             from tests.reference import reference_losses
