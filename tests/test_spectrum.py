@@ -65,7 +65,8 @@ def test_packed_latents_are_unpacked():
         assert unpacked(plain.encode(images).latent, plain).shape == (2, 2, 16, 16)
 
 
-@pytest.mark.parametrize("latents", [torch.randn(2, 4, 8, 8), torch.randn(4, 32, 32), torch.zeros(1, 1, 16, 16), torch.full((1, 1, 16, 16), math.nan)])
+@pytest.mark.parametrize("latents", [torch.randn(2, 4, 8, 8), torch.randn(4, 32, 32), torch.zeros(1, 1, 16, 16),
+                                     torch.full((1, 1, 16, 16), math.nan)])
 def test_what_has_no_spectrum_is_refused(latents):
     with pytest.raises(ValueError, match="latents are"):
         latent_high_low_power(latents)

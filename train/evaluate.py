@@ -170,7 +170,8 @@ def _record(config: EvaluateConfig, identity: str, settings: dict[str, Any], met
         print(f"test was measured {sum(r['weights'] == identity for r in lines)} times with these weights.")
     config.out.parent.mkdir(parents=True, exist_ok=True)
     config.out.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
-    kept = {k: v for k, v in dataclasses.asdict(config).items() if k in ("split", "figures", "size", "draws", "diversity_masks", "diversity_images", "seed")}
+    names = ("split", "figures", "size", "draws", "diversity_masks", "diversity_images", "seed")
+    kept = {k: v for k, v in dataclasses.asdict(config).items() if k in names}
     beside = config.out.with_name(f"{config.out.stem}-settings.json")
     beside.write_text(json.dumps(kept | settings | {"date": date, "command": command}, indent=1) + "\n", encoding="utf-8")
 
