@@ -21,7 +21,7 @@ from siamese.sampling import MaskDiffusion
 from siamese.segmentation import LesionSegmenter, dice
 from train.autoencoder_figures import Reconstructions, joined, reconstruct, whiteness
 from train.comparison import Comparison, by_organ, chosen, equal_count
-from train.data import DataError, Pair, check_pairs, load_arrays, read_pairs
+from train.data import DataError, check_pairs, load_arrays, read_pairs
 from train.distances import fd_at_n, kernel_distance
 from train.efficientnet import EfficientNetFeatures
 from train.features import Features, resized
