@@ -34,7 +34,8 @@ from train.features import cached_array, digest_of
 from train.held import Held, cropped, turned
 from train.latents import Examples, load_examples
 from train.perceptual import load_perceptual
-from train.vae import crop_batch, reconstruction_losses, validation_figures
+from train.reconstruction import reconstruction_losses
+from train.vae import crop_batch, validation_figures
 
 
 @dataclass(frozen=True)

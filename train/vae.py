@@ -1,7 +1,6 @@
-"""Autoencoder: reconstruction of crops with L1 and LPIPS, then the scale that gives latents unit standard deviation.
+"""Autoencoder: reconstruction of crops (``train.reconstruction``, ``train.adversarial``), then the scale of the latents.
 
-L1 and LPIPS blur texture that cannot be known from the latents. Two terms ask for it: the statistics of AlexNet's features
-over a crop (the texture term of DISTS, Ding et al. 2020, arXiv:2004.07728), and a discriminator (``train.adversarial``).
+A new one starts as the best linear autoencoder of blocks of pixels; its networks learn what that lacks.
 """
 from __future__ import annotations
 
@@ -28,6 +27,7 @@ from train.efficientnet import EfficientNetFeatures
 from train.features import Features
 from train.held import Held, cropped, images_of, turned
 from train.perceptual import PerceptualNetwork, load_perceptual
+from train.reconstruction import reconstruction_losses
 from train.spectrum import unpacked
 
 
@@ -141,42 +141,6 @@ class ReconstructionLoss(nn.Module):
 def crop_batch(crops: Tensor, draws: Draws) -> dict[str, Any]:
     """``images`` [B, 3, H, W] in -1..1 of crops uint8 [B, H, W, 3], and LPIPS's ``offset`` [2] in 0..3, of the whole update, on the host."""
     return {"images": images_of(crops), "offset": draws.shared("offset", 0, 4, 2)}
-
-
-def reconstruction_losses(reconstruction: Tensor, images: Tensor, offset: np.ndarray, perceptual: PerceptualNetwork | None, lpips_weight: float,
-                          colour_weight: float, texture_weight: float = 0.0) -> dict[str, Tensor]:
-    """``l1``, ``colour`` (L1 of means over 8 x 8 pixels), ``lpips`` and ``texture`` if ``perceptual`` is given, and their weighted ``total``.
-
-    ``reconstruction`` and ``images`` are [B, 3, H, W] in -1..1; AlexNet sees them from pixel ``offset`` [2] on.
-    """
-    losses = {"l1": F.l1_loss(reconstruction.float(), images)}
-    losses["colour"] = F.l1_loss(F.avg_pool2d(reconstruction.float(), 8), F.avg_pool2d(images, 8))
-    losses["total"] = losses["l1"] + colour_weight * losses["colour"]
-    if perceptual is not None:
-        # AlexNet steps 4 pixels at a time: at one offset the decoder would learn artefacts on that grid.
-        top, left = offset.tolist()
-        drawn, real = (perceptual.features(x[..., top:, left:]) for x in (reconstruction, images))
-        losses["lpips"] = perceptual.distance(drawn, real).float().mean()
-        losses["total"] = losses["total"] + lpips_weight * losses["lpips"]
-        if texture_weight:
-            losses["texture"] = texture_distance(drawn, real)
-            losses["total"] = losses["total"] + texture_weight * losses["texture"]
-    return losses
-
-
-def texture_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-    """How far means and standard deviations over the crop of features [B, C, h, w] are apart; a scalar, 0 or more.
-
-    Squared differences, summed over channels, of the root-mean-square features of ``b`` (after DISTS's texture term, which compares
-    the means of each channel; where texture lies within the crop plays no part).
-    """
-    total = 0.0
-    for x, y in zip(a, b):
-        x, y = x.float(), y.float()
-        scale = y.square().mean((2, 3)).sum(1)
-        statistics = ((x.mean((2, 3)), y.mean((2, 3))), (x.std((2, 3)), y.std((2, 3))))
-        total = total + sum(((p - q).square().sum(1) / scale.clamp_min(1e-6)).mean() for p, q in statistics)
-    return total / len(a)
 
 
 class VaeStage:
