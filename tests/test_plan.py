@@ -61,7 +61,8 @@ def test_the_recipes_updates_are_the_most_unless_more_are_asked_for(place: Workp
 def test_a_stage_that_needs_less_hands_its_minutes_on(place: Workplace) -> None:
     quick = paces(1.0) | {"vae": Pace(0.001, 0.0, 0.0)}
     found = planned(place, Plan({}, quick), 1000 / 60)
-    assert found["vae"] == 2300 and found["base"] == math.floor((1000 - 2.3) * 0.35 / 0.75)
+    updates = TINY_RECIPE.stages[0].updates
+    assert found["vae"] == updates and found["base"] == math.floor((1000 - 0.001 * updates) * 0.35 / 0.75)
 
 
 def test_too_few_minutes_leave_a_handful_of_updates(place: Workplace) -> None:

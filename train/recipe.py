@@ -102,9 +102,11 @@ class Recipe:
 
 
 def _vae(place: Workplace) -> vae.VaeConfig:
+    texture = {} if place.weights is None else {"texture_weight": 1.0, "adversarial_weight": 0.05}  # seen through AlexNet
     return vae.VaeConfig(
-        place.data, prompt=place.prompt, **place.perceptual(0.3), colour_weight=1.0, model=vae.AutoencoderConfig(latent_channels=8, pack=2),
-        loop=LoopConfig(out=place.run("vae"), batch_size=16, learning_rate=1.5e-3, betas=(0.9, 0.99), warmup_steps=200, schedule="cosine",
+        place.data, prompt=place.prompt, **place.perceptual(0.5), **texture, colour_weight=1.0,
+        model=vae.AutoencoderConfig(latent_channels=8, pack=2, linear_path=True),
+        loop=LoopConfig(out=place.run("vae"), batch_size=8, learning_rate=1e-3, betas=(0.9, 0.99), warmup_steps=50, schedule="cosine",
                         clip_norm=1.0, ema_decay=0.998, mixed_precision="auto", evaluate_every=500))
 
 
@@ -139,7 +141,7 @@ def _segment(place: Workplace) -> segment.SegmentConfig:
 
 TINY_RECIPE = Recipe(
     stages=(
-        StageShare("vae", "autoencoder of the images", 0.25, 2300, vae.VaeStage, vae.main, _vae),
+        StageShare("vae", "autoencoder of the images", 0.25, 3000, vae.VaeStage, vae.main, _vae),
         StageShare("base", "diffusion model of images and prompts", 0.35, 2083, base.BaseStage, base.main, _base),
         StageShare("siamese", "Mask-Diffusion, which follows a mask", 0.27, 1800, siamese.SiameseStage, siamese.main, _siamese),
         # More updates of this one bring samples away from real images again.
