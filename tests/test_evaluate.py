@@ -15,7 +15,7 @@ from siamese.models.autoencoder import SmallAutoencoder
 from siamese.models.checkpoint import load_checkpoint, weights_hash
 from siamese.sampling import MaskDiffusion
 from tests.stand_ins import phantom, write_model, write_perceptual, write_set
-from train import evaluate, memorisation, sample, synthesis, vae
+from train import comparison, evaluate, memorisation, sample, synthesis, vae
 from train.autoencoder_figures import measure_autoencoder
 from train.comparison import by_organ
 from train.data import DataError, read_pairs
@@ -41,6 +41,12 @@ def world(tmp_path_factory) -> Path:
     unet = VggUNet.from_perceptual(load_perceptual("vgg16", folder / "weights"), decoder=(8, 8, 8, 8, 8))
     VggSegmenter(unet, 32).save_pretrained(folder / "segmenter")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def one_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two-sample tests of one random choice: what they are is tested elsewhere."""
+    monkeypatch.setattr(comparison, "C2ST_SEEDS", 1)
 
 
 def config_for(world: Path, out: Path, **changes) -> evaluate.EvaluateConfig:

@@ -54,10 +54,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_autoencoder_learns_to_reconstruct(runs: Path) -> None:
+    """It starts as the best linear one, whose error falls further."""
     events = _events(runs / "vae")
-    _falls(events, "train/l1", 0.6)
+    _falls(events, "train/l1", 0.8)
     psnr = _figures(events, "val/psnr")
-    assert psnr[-1] > psnr[0] and psnr[-1] > 12
+    assert psnr[-1] > psnr[0] and psnr[-1] > 15
     assert len(events.Images("val/reconstruction")) == 2
 
 

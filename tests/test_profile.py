@@ -60,7 +60,7 @@ def _stage(kind: str, data: Path, model: Path, out: Path, config: LoopConfig) ->
 @pytest.mark.parametrize("kind", ["vae", "base", "siamese", "decoder", "segment"])
 def test_ten_updates_ask_nothing(kind: str, ward: Path, model: Path, tmp_path: Path) -> None:
     """Losses, their gradients, clipping, the average: all but the optimiser, which on a CPU asks for its step counts."""
-    config = LoopConfig(out=tmp_path / "run", max_steps=20, batch_size=4, accumulation=2, clip_norm=1.0, ema_decay=0.9)
+    config = LoopConfig(out=tmp_path / "run", max_steps=20, batch_size=4, clip_norm=1.0, ema_decay=0.9)
     trainer = Trainer(_stage(kind, ward, model, tmp_path, config), config)
     trainer.optimiser.step = lambda: None
     trainer.step = 9  # augmentation, where there is any, is on

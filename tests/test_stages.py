@@ -171,7 +171,7 @@ def test_command_line_as_a_user_starts_it(capfd: pytest.CaptureFixture[str]) -> 
 
 
 def test_users_errors_end_without_traceback(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="unknown stage 'bass'; choose from vae, base"):
+    with pytest.raises(SystemExit, match="unknown stage 'bass'; choose from all, vae, base"):
         command.run(["bass"])
     with pytest.raises(SystemExit, match="DataError: .*nowhere: expected a folder"):
         command.run(["vae", "--data", str(tmp_path / "nowhere"), "--lpips-weight", "0"])

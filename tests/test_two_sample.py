@@ -49,8 +49,8 @@ def test_one_class_says_that_class():
 
 
 def test_one_law_gives_a_half_and_two_give_one():
-    chance = [c2st(draw(2 * i, 40), draw(2 * i + 1, 40), names(40), names(40), seeds=1) for i in range(12)]
-    assert abs(np.mean(chance) - 0.5) < 4 * np.std(chance) / np.sqrt(12) + 0.02 and np.std(chance) > 0
+    chance = [c2st(draw(2 * i, 40), draw(2 * i + 1, 40), names(40), names(40), seeds=1) for i in range(8)]
+    assert abs(np.mean(chance) - 0.5) < 4 * np.std(chance) / np.sqrt(8) + 0.02 and np.std(chance) > 0
     assert c2st(draw(0, 40), draw(1, 40, shift=6), names(40), names(40)) == 1.0
     # A normal law moved by 2 in one of six features: no classifier is right more often than Phi(1) = 0.841.
     moved = draw(1, 200) + np.array([2.0, 0, 0, 0, 0, 0])

@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 STRENGTHS = (1e4, 1e3, 1e2, 1e1, 1e0)
 """Weights of the penalty |w|^2 / 2 beside the sum of the images' losses, from which the inner folds choose; the strongest first."""
@@ -40,12 +41,13 @@ def c2st(real: np.ndarray, fake: np.ndarray, real_groups: Sequence[str], fake_gr
     if min(len(set(real_groups)), len(set(fake_groups))) < 2:
         raise ValueError("a set's images are all of one group: none can be held out.")
     count, scores = min(len(real), len(fake)), []
-    for s in range(seed, seed + seeds):
-        rng = np.random.default_rng(s)
-        picked = [np.sort(rng.permutation(len(x))[:count]) for x in (real, fake)]
-        x = np.concatenate([real[picked[0]], fake[picked[1]]]).astype(np.float64)
-        groups = np.array([real_groups[i] for i in picked[0]] + [fake_groups[i] for i in picked[1]])
-        scores.append(_held_out_accuracy(x, np.arange(2 * count) >= count, groups, folds, s))
+    with threadpool_limits(1):  # the matrices are small: threads would wait for each other
+        for s in range(seed, seed + seeds):
+            rng = np.random.default_rng(s)
+            picked = [np.sort(rng.permutation(len(x))[:count]) for x in (real, fake)]
+            x = np.concatenate([real[picked[0]], fake[picked[1]]]).astype(np.float64)
+            groups = np.array([real_groups[i] for i in picked[0]] + [fake_groups[i] for i in picked[1]])
+            scores.append(_held_out_accuracy(x, np.arange(2 * count) >= count, groups, folds, s))
     return float(np.mean(scores))
 
 
