@@ -1,4 +1,6 @@
-"""Recipes: how a preset's shipped weights are trained, as one table in code. ``python -m train all`` runs it.
+"""Recipes: how a preset's weights are trained, as one table in code. ``python -m train all`` runs it.
+
+The weights embedded today are older than this table: their card tells how they were made. The next ones come from it.
 
 A recipe's row is one stage: its settings, how many updates the shipped weights had, and its share of the minutes where
 fewer are given. Change a value here and the next run is trained so; a run that was begun with other values is refused.
