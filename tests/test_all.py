@@ -260,8 +260,11 @@ def test_missing_perceptual_weights_are_told_before_anything_is_trained(data: Pa
 def test_stages_with_perceptual_weights_take_them(tmp_path: Path) -> None:
     with_them, without = ([stage.configured(Workplace(tmp_path, (tmp_path,), weights=weights), 10) for stage in TINY_RECIPE.stages]
                           for weights in (tmp_path, None))
-    assert [(c.lpips_weight, c.weights) for c in (with_them[0], with_them[3])] == [(0.3, tmp_path)] * 2
+    vae, decoder = with_them[0], with_them[3]
+    assert vae.lpips_weight > 0 and decoder.lpips_weight > 0 and vae.weights == decoder.weights == tmp_path
+    assert vae.texture_weight > 0 and vae.adversarial_weight > 0
     assert [c.lpips_weight for c in (without[0], without[3])] == [0, 0]
+    assert without[0].texture_weight == without[0].adversarial_weight == 0  # both look through AlexNet
 
 
 @pytest.mark.parametrize("options", [{"minutes": 0.0}, {"minutes": -1.0}, {"extend": True}])
