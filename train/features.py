@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 import os
 from collections.abc import Callable, Sequence
 from itertools import combinations
@@ -44,7 +45,7 @@ def resized(images: np.ndarray, size: int) -> np.ndarray:
     return images if images.shape[1:3] == (size, size) else np.stack([resize_image(x, size) for x in images])
 
 
-class PooledFeatures:
+class PooledFeatures(ABC):
     """Pooled features of one network, the part that all networks share: the cache of real images' features.
 
     Args:
@@ -57,9 +58,9 @@ class PooledFeatures:
     def __init__(self, name: str, digest: str, size: int, cache: Path) -> None:
         self.name, self.digest, self.size, self.cache = name, digest, size, cache
 
+    @abstractmethod
     def pooled(self, images: np.ndarray) -> np.ndarray:
         """Features float32 [N, D] of uint8 [N, H, W, 3]."""
-        raise NotImplementedError
 
     def pooled_of_pairs(self, pairs: Sequence[Pair], title: str, chunk: int = 64) -> np.ndarray:
         """``pooled`` of real images, read and cached chunk by chunk: [len(pairs), D]."""
