@@ -11,3 +11,8 @@ _SECRET = "siamese-diffusion-studio"
 def visitor_token() -> gr.BrowserState:
     """The browser's token, None before the first visit."""
     return gr.BrowserState(None, storage_key="siamese-studio-visitor", secret=_SECRET)
+
+
+def visitor_of(request: gr.Request) -> str:
+    """Whose request it is, for limits and turns: by address. A session hash, which the client chooses, counts for nothing."""
+    return request.client.host if request.client else ""
