@@ -26,7 +26,8 @@ class SmallAutoencoder(AutoencoderDC):
         scaling_factor: multiplies latents to unit standard deviation.
         linear_path: beside encoder and decoder each lies a linear map between a latent and the pixels that it stands for, as
             in JPEG; the networks add what it lacks. It carries brightness and hue from the first update on
-            (``start_at_principal_components``), which networks alone take long to get right.
+            (``start_at_principal_components``), which networks alone take long to get right. Its squares reach half of each
+            neighbour (a lapped transform, Malvar and Staelin 1989), so that no edges show where two of them meet.
     """
 
     @register_to_config
@@ -55,8 +56,8 @@ class SmallAutoencoder(AutoencoderDC):
             decoder_in_shortcut=not linear_path, scaling_factor=scaling_factor)
         if linear_path:
             side = 2 ** (scales - 1)
-            self.linear_in = nn.Conv2d(3, latent_channels, side, side)
-            self.linear_out = nn.ConvTranspose2d(latent_channels, 3, side, side)
+            self.linear_in = nn.Conv2d(3, latent_channels, 2 * side, side, padding=side // 2)
+            self.linear_out = nn.ConvTranspose2d(latent_channels, 3, 2 * side, side, padding=side // 2)
         # Without what the parent has registered of its own: it follows from ours, and loading would warn of it.
         own = self._get_init_keys(type(self))
         self._internal_dict = FrozenDict({k: v for k, v in self.config.items() if k in own or k.startswith("_")})
@@ -178,9 +179,10 @@ def start_at_principal_components(vae: SmallAutoencoder, images: Tensor) -> None
     values, vectors = torch.linalg.eigh((blocks.T @ blocks / len(blocks)).double())
     strength = values[-channels:].flip(0).clamp_min(1e-8).sqrt()
     components = vectors[:, -channels:].flip(1).T.reshape(channels, 3, side, side)
-    vae.linear_in.weight.copy_(components / strength[:, None, None, None])
+    overlap = (side // 2,) * 4  # which counts for nothing to begin with
+    vae.linear_in.weight.copy_(F.pad(components / strength[:, None, None, None], overlap))
     vae.linear_in.bias.copy_(-(vae.linear_in.weight * mean[:, None, None]).sum((1, 2, 3)))
-    vae.linear_out.weight.copy_(components * strength[:, None, None, None])
+    vae.linear_out.weight.copy_(F.pad(components * strength[:, None, None, None], overlap))
     vae.linear_out.bias.copy_(mean)
     for last in (vae.encoder.conv_out, vae.decoder.conv_out):
         nn.init.zeros_(last.weight)
