@@ -70,7 +70,7 @@ def share_statistic(count: int):
 
 
 def summarise_pairs(pairs: Pairs, **settings: Any) -> PairSummary:
-    """All figures of the pairwise protocol.
+    """All figures of the pairwise protocol, of the raters who have judged a pair with each method. Every pair weighs the same.
 
     Args:
         pairs: all answers, repeats and training items included: they are set apart here.
@@ -79,7 +79,8 @@ def summarise_pairs(pairs: Pairs, **settings: Any) -> PairSummary:
     Raises:
         StatisticsError: no answers to analyse.
     """
-    table = pairs.counted()
+    table = pairs.counted().of_every_method()
+    pairs = pairs.of_raters(table.raters)
     raters, groups, methods = table.raters, table.groups, table.methods
     rater, group = codes(table.rater, raters), codes(table.group, groups)
     shape, size = (len(raters), len(groups)), len(methods)

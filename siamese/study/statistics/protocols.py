@@ -40,6 +40,9 @@ class Ratings(Answers):
         """Methods, ``real`` first."""
         return methods_in_order(self.method)
 
+    def shown(self) -> tuple[np.ndarray, ...]:
+        return (self.method,)
+
     def item(self) -> list[tuple[Any, ...]]:
         return list(zip(self.rater.tolist(), self.group.tolist(), self.method.tolist()))
 
@@ -75,6 +78,9 @@ class Rankings(Answers):
     def methods(self) -> tuple[str, ...]:
         """Methods, ``real`` first."""
         return methods_in_order(self.method)
+
+    def shown(self) -> tuple[np.ndarray, ...]:
+        return (self.method,)
 
     def item(self) -> list[tuple[Any, ...]]:
         return list(zip(self.rater.tolist(), self.group.tolist(), self.method.tolist()))
@@ -113,6 +119,9 @@ class Pairs(Answers):
     def methods(self) -> tuple[str, ...]:
         """Methods, ``real`` first."""
         return methods_in_order(np.concatenate([self.winner, self.loser]))
+
+    def shown(self) -> tuple[np.ndarray, ...]:
+        return (self.winner, self.loser)
 
     def item(self) -> list[tuple[Any, ...]]:
         ends = zip(self.winner.tolist(), self.loser.tolist())

@@ -118,9 +118,11 @@ def pair_tests(blocks: np.ndarray, methods: tuple[str, ...]) -> tuple[PairTest, 
     tests: list[PairTest] = []
     for i, j in combinations(range(len(methods)), 2):
         difference = np.round(blocks[:, i] - blocks[:, j], 9)
-        if not difference.any():
-            tests.append(PairTest(methods[i], methods[j], 0.0 if len(difference) else None, None, None,
-                                  "the two methods tie in every mask group." if len(difference) else "no mask group was ranked by every rater."))
+        if len(difference) < 2 or not difference.any():
+            reason = ("no mask group was ranked by every rater." if not len(difference) else
+                      "the two methods tie in every mask group." if not difference.any() else
+                      "the test needs two or more mask groups that every rater has ranked.")
+            tests.append(PairTest(methods[i], methods[j], float(difference.mean()) if len(difference) else None, None, None, reason))
             continue
         # with 2^13 sign patterns or fewer, all of them are gone through
         method: Any = stats.PermutationMethod(n_resamples=2 ** 14) if len(difference) <= 13 else "asymptotic"
@@ -169,7 +171,7 @@ def strengths(events: np.ndarray, members: np.ndarray, rater: np.ndarray, group:
 
 
 def summarise_rankings(rankings: Rankings, **settings: Any) -> RankingSummary:
-    """All figures of the ranking protocol.
+    """All figures of the ranking protocol. Every ranking weighs the same.
 
     Args:
         rankings: all answers, repeats and training items included: they are set apart here.
@@ -184,6 +186,7 @@ def summarise_rankings(rankings: Rankings, **settings: Any) -> RankingSummary:
         raise StatisticsError("no complete ranking yet: wait until a rater has ranked a whole group.")
     if len(methods) < 2:
         raise StatisticsError("a ranking needs two or more methods: add one to the study.")
+    rankings = rankings.of_raters(raters)
     rater, group, orders = orders_of(table)
     shape, size = (len(raters), len(groups)), len(methods)
     ranks = size - np.argsort(orders, 1).astype(np.float64)

@@ -8,7 +8,7 @@ import numpy as np
 
 from siamese.study.statistics.agreement import NOMINAL, ORDINAL, WithinRater, alpha_figure, fleiss_figure, matrix_of, within
 from siamese.study.statistics.bootstrap import FEWEST_RATERS, bootstrap, cell_sums
-from siamese.study.statistics.detection import Detection, detect, ratio, score_counts, signed_levels
+from siamese.study.statistics.detection import Detection, detect, rater_mean, ratio, score_counts, signed_levels
 from siamese.study.statistics.figures import CONDITIONAL, OVER_RATERS, Figure, Quantity, missing
 from siamese.study.statistics.protocols import Ratings
 from siamese.study.statistics.table import CONFIDENCES, REAL, Exclusion, codes
@@ -79,7 +79,7 @@ class RatingSummary:
     raters: tuple[RaterRatings, ...]
     methods: tuple[MethodRatings, ...]
     overall: Detection
-    """All synthetic methods (positive) against the real images; the mean over raters of each rater's own figure."""
+    """All synthetic methods (positive) against the real images; the mean over raters, by their number of answers, of each rater's own figure."""
     agreement: RatingAgreement
     within_rater: tuple[WithinRater, ...]
     """All raters first, then each."""
@@ -102,16 +102,19 @@ def response_times(seconds: np.ndarray) -> ResponseTimes:
 def method_statistic(methods: int, has_real: bool):
     """Statistic of MOS [M], confidence [M] and, with real images (method 0), real minus each other method [M - 1].
 
-    Features are counts, answers "real" and confidences, each [M]. A mean is over all answers, as in the paper.
+    Features are counts, answers "real" and confidences, each [M]. Means over raters of each rater's own figure, weighted by the rater's number
+    of answers; raters without an answer to some method count in none. For complete raters that is the mean over all answers, as in the
+    paper. With the same weights in ``detection_statistic``, a method's MOS is 1 minus its sensitivity, and the real images' the specificity.
     """
 
     def statistic(totals: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        total = (totals * weights[..., None]).sum(-2)
-        count = total[..., :methods]
-        mos = ratio(total[..., methods:2 * methods], count)
-        confidence = ratio(total[..., 2 * methods:], count)
+        count = totals[..., :methods]
+        count = np.where((count > 0).all(-1, keepdims=True), count, 0)
+        mos = ratio(totals[..., methods:2 * methods], count)
+        confidence = ratio(totals[..., 2 * methods:], count)
         difference = mos[..., :1] - mos[..., 1:] if has_real else mos[..., :0]
-        return np.concatenate([mos, confidence, difference], -1)
+        each = np.concatenate([mos, confidence, difference], -1)
+        return rater_mean(np.moveaxis(each, -1, -2), (weights * count.sum(-1))[..., None, :])
 
     return statistic
 
@@ -132,7 +135,7 @@ def method_quantities(methods: tuple[str, ...]) -> list[Quantity]:
 
 
 def summarise_ratings(ratings: Ratings, **settings: Any) -> RatingSummary:
-    """All figures of the Real / Synthetic protocol.
+    """All figures of the Real / Synthetic protocol, of the raters who have answered an image of each method.
 
     Args:
         ratings: all answers, repeats and training items included: they are set apart here.
@@ -141,14 +144,16 @@ def summarise_ratings(ratings: Ratings, **settings: Any) -> RatingSummary:
     Raises:
         StatisticsError: no answers to analyse.
     """
-    table = ratings.counted()
+    table = ratings.counted().of_every_method()
+    ratings = ratings.of_raters(table.raters)
     raters, groups, methods = table.raters, table.groups, table.methods
-    rater, group, method = codes(table.rater, raters), codes(table.group, groups), codes(table.method, methods)
+    rater, group = codes(table.rater, raters), codes(table.group, groups)
     shape = (len(raters), len(groups))
     synthetic = table.method != REAL
     advice = NO_REAL if synthetic.all() else NO_SYNTHETIC if not synthetic.any() else WAIT
     levels = signed_levels(table.real, table.confidence)
     scores = score_counts(table.real, table.confidence, synthetic, levels)
+    cells, answers = cell_sums(rater, group, scores, *shape), cell_sums(rater, group, np.ones((len(table), 1)), *shape)[..., 0]
 
     sums = cell_sums(rater, group, method_features(table, methods), *shape)
     figures = bootstrap(sums, method_statistic(len(methods), methods[0] == REAL), method_quantities(methods), **settings)
@@ -160,18 +165,17 @@ def summarise_ratings(ratings: Ratings, **settings: Any) -> RatingSummary:
         else:
             against = rows | ~synthetic
             difference = figures[2 * len(methods) + n - 1] if methods[0] == REAL else missing(f"needs answers on real images: {NO_REAL}.")
-            detection = detect(cell_sums(rater[against], group[against], scores[against], *shape), levels, advice, **settings)
+            detection = detect(cell_sums(rater[against], group[against], scores[against], *shape), levels, advice, answers, **settings)
         by_method.append(MethodRatings(name, int(rows.sum()), figures[n], figures[len(methods) + n], difference, detection,
                                        response_times(table.seconds[rows])))
 
-    cells = cell_sums(rater, group, scores, *shape)
     per_rater = tuple(rater_ratings(table.take(rater == n), cells[n:n + 1], levels, advice, settings) for n in range(len(raters)))
     conditional = settings.get("conditional")
     if conditional is None:
         conditional = len(raters) < FEWEST_RATERS
     first, second = ratings.repeated()
     return RatingSummary(
-        len(table), per_rater, tuple(by_method), detect(cells, levels, advice, **settings), rating_agreement(table, settings),
+        len(table), per_rater, tuple(by_method), detect(cells, levels, advice, answers, **settings), rating_agreement(table, settings),
         within(ratings.rater[first], ratings.group[first], ratings.real[first], ratings.real[second], raters, **settings | {"conditional": None}),
         response_times(table.seconds), len(groups), CONDITIONAL if conditional else OVER_RATERS, table.exclusions)
 

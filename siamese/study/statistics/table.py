@@ -18,6 +18,7 @@ CONFIDENCES = (1, 10)
 TRAINING_REASON = "training item"
 REPEAT_REASON = "repeated item: the first answer counts"
 ORPHAN_REASON = "repeated item whose first answer is missing"
+ONE_SIDED_REASON = "rater without an answer to an image of each method"
 
 
 class StatisticsError(ValueError):
@@ -192,6 +193,27 @@ class Answers(ABC):
         if not reason.strip():
             raise StatisticsError("say why the rater is left out: the reason is published with the results.")
         return self.drop(self.rater == rater, reason)
+
+    @abstractmethod
+    def shown(self) -> tuple[np.ndarray, ...]:
+        """The method of each image of a row: one or more str [N]."""
+
+    def of_every_method(self) -> Self:
+        """Without raters who lack an answer to an image of some method: all figures of a row are then of the same raters.
+
+        Raises:
+            StatisticsError: none is left.
+        """
+        columns = self.shown()
+        methods = len(np.unique(np.concatenate(columns)))
+        short = [r for r in self.raters if len(np.unique(np.concatenate([c[self.rater == r] for c in columns]))) < methods]
+        if len(short) == len(self.raters):
+            raise StatisticsError("no rater has answered an image of every method yet: wait until one has.")
+        return self.drop(np.isin(self.rater, short), ONE_SIDED_REASON) if short else self
+
+    def of_raters(self, raters: Sequence[str]) -> Self:
+        """Answers of ``raters`` only; the record does not change."""
+        return self.take(np.isin(self.rater, raters))
 
     def counted(self) -> Self:
         """First answers to study items.
