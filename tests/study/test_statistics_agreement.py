@@ -82,5 +82,5 @@ def test_within_rater_agreement():
     table = np.array([[np.sum((first == i) & (second == j)) for j in (0, 1)] for i in (0, 1)])
     assert everyone.kappa.value == pytest.approx(inter_rater.cohens_kappa(table).kappa)
     assert ann.rater == "ann" and ann.pairs == bob.pairs == 30 and ann.same.low < ann.same.value < ann.same.high
-    assert eve.pairs == 0 and eve.same.value is None and "plan repeated items" in eve.same.reason
+    assert eve.pairs == 0 and eve.same.value is None and "no item was answered twice" in eve.same.reason
     assert within(rater[:0], group[:0], first[:0], second[:0], ("ann",))[0].pairs == 0

@@ -138,12 +138,29 @@ def test_settings_out_of_range_are_refused():
         bootstrap(sums[:1], mean_of, SHARE, conditional=False)
 
 
-@pytest.mark.parametrize(("low", "high"), [(0, 1), (-1, 1), (-np.inf, 1), (-np.inf, np.inf)])
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-1, 1), (-np.inf, np.inf)])
 def test_intervals_stay_inside_the_limits(low, high):
     quantity = Quantity("figure", "", low, high)
     for value in (0.02, 0.5, 0.98):
         bottom, top = interval(value, 0.01, 20, 0.95, quantity)
         assert low <= bottom < value < top <= high
+        if np.isfinite(low):
+            assert low <= interval(value, 1e6, 1, 0.95, quantity)[0] and interval(value, 1e6, 1, 0.95, quantity)[1] <= high
+
+
+def test_a_quantity_with_one_limit_is_refused():
+    """Its interval left the range at the other end: kappa of -2.459."""
+    with pytest.raises(ValueError, match="both limits or none"):
+        Quantity("kappa", "", high=1)
+
+
+def test_no_more_comparisons_than_there_were():
+    """Resampling that shows next to no variation gives the interval of 12 independent comparisons, and no narrower one: Wilson's with t."""
+    quantity = Quantity("kappa", "", -1, 1, comparisons=12)
+    t, share = 2.200985, 0.45
+    centre, half = (share + t ** 2 / 24) / (1 + t ** 2 / 12), t * np.sqrt(share * (1 - share) / 12 + t ** 2 / 576) / (1 + t ** 2 / 12)
+    assert interval(-0.1, 1e-4, 11, 0.95, quantity) == pytest.approx((2 * (centre - half) - 1, 2 * (centre + half) - 1), abs=1e-5)
+    assert interval(-0.1, 0.2, 11, 0.95, quantity) == interval(-0.1, 0.2, 11, 0.95, Quantity("kappa", "", -1, 1))
 
 
 def test_variance_is_never_below_its_parts():

@@ -57,9 +57,16 @@ def test_overall_is_the_mean_of_raters_who_saw_both_kinds():
     sums = np.zeros((3, 6, 4))
     sums[0] = [1, 0, 0, 1]  # says real of all: sensitivity 0, specificity 0
     sums[1] = [0, 1, 1, 0]  # always right
-    sums[2, :, 1] = 1       # saw synthetic images only
+    sums[2, :, 1] = 1       # saw synthetic images only: counts in no figure of the row
     found = detect(sums, levels, "show both", resamples=200)
-    assert found.balanced_accuracy.value == 0.5 and found.auc.value == 0.5 and found.sensitivity.value == pytest.approx(2 / 3)
+    assert found.balanced_accuracy.value == 0.5 and found.auc.value == 0.5 and found.sensitivity.value == 0.5 == found.specificity.value
+
+
+def test_raters_of_one_kind_each_give_no_figure():
+    sums = np.zeros((2, 6, 4))
+    sums[0, :, 1] = sums[1, :, 2] = 1
+    found = detect(sums, np.array([-5, 5]), "wait", resamples=200)
+    assert {f.value for f in vars(found).values()} == {None} and "wait" in found.sensitivity.reason
 
 
 @pytest.mark.parametrize("kind", [0, 1])

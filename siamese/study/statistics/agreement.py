@@ -2,6 +2,12 @@
 
 Intervals of agreement between raters come from resampling mask groups only: a rater drawn twice agrees perfectly with their copy, so
 that resampling raters would raise the agreement. They are conditional on these raters, however many there are.
+
+Each coefficient has two limits. Cohen's kappa is -1 or more: with shares p and q of the answers in each category and the share x of items
+with the same answer, p_i + q_i <= 1 + x_ii, so that the agreement by chance is at most (1 + x) / 2. Fleiss' kappa of m raters is
+-1 / (m - 1) or more, since the squared share of a category averaged over items is at least its squared average. Krippendorff's alpha has
+the same limit with the least number m of answers to an item that has two: its disagreement within items is the squared distance within
+items, which is no more than all of it (nominal and ordinal distances are squared Euclidean ones of scores given to the values).
 """
 from __future__ import annotations
 
@@ -17,7 +23,7 @@ from siamese.study.statistics.table import StatisticsError, codes
 
 NOMINAL, ORDINAL, INTERVAL = "nominal", "ordinal", "interval"
 ONE_RATER = "agreement between raters needs two or more raters: invite another."
-NO_REPEATS = "no repeated items were answered: plan repeated items in the study's configuration."
+NO_REPEATS = "no item was answered twice."
 
 
 @dataclass(frozen=True)
@@ -145,7 +151,8 @@ def fleiss_figure(data: np.ndarray, group: np.ndarray, **settings) -> tuple[Figu
         totals = totals[..., 0, :]
         return kappa_from_sums(totals[..., 0], totals[..., 1], totals[..., 2:])[..., None]
 
-    quantity = Quantity("Fleiss' kappa", "every answer is the same: kappa is undefined.", high=1)
+    more = len(data) - 1
+    quantity = Quantity("Fleiss' kappa", "every answer is the same: kappa is undefined.", -1 / more, 1, comparisons=more * len(counts))
     return over_groups(features, group[full], statistic, quantity, settings), int((~full).sum())
 
 
@@ -162,7 +169,10 @@ def alpha_figure(data: np.ndarray, group: np.ndarray, level: str, **settings) ->
         square = totals[..., 0, :].reshape(*totals.shape[:-2], len(values), len(values))
         return alpha_from_coincidences(square, values, level)[..., None]
 
-    quantity = Quantity("Krippendorff's alpha", "every answer is the same: alpha is undefined.", high=1)
+    more = counts.sum(1) - 1
+    more = more[more > 0]
+    quantity = Quantity("Krippendorff's alpha", "every answer is the same: alpha is undefined.", -1 / float(more.min()), 1,
+                        comparisons=float(more.sum()))
     return over_groups(features, group, statistic, quantity, settings)
 
 
@@ -186,8 +196,6 @@ def within(rater: np.ndarray, group: np.ndarray, first: np.ndarray, second: np.n
     """
     values = np.unique(np.concatenate([first, second]))
     features = np.column_stack([first == second, np.ones(len(first)), first[:, None] == values, second[:, None] == values]).astype(np.float64)
-    quantities = [Quantity("same", NO_REPEATS, 0, 1, average=True),
-                  Quantity("kappa", "every repeated answer is the same: kappa is undefined.", high=1)]
     split = 2 + len(values)
 
     def statistic(totals: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -202,6 +210,8 @@ def within(rater: np.ndarray, group: np.ndarray, first: np.ndarray, second: np.n
             return WithinRater(name, 0, missing(NO_REPEATS), missing(NO_REPEATS))
         names, groups = np.unique(rater[rows]).tolist(), np.unique(group[rows]).tolist()
         sums = cell_sums(codes(rater[rows], names), codes(group[rows], groups), features[rows], len(names), len(groups))
+        quantities = [Quantity("same", NO_REPEATS, 0, 1, average=True),
+                      Quantity("kappa", "every repeated answer is the same: kappa is undefined.", -1, 1, comparisons=int(rows.sum()))]
         return WithinRater(name, int(rows.sum()), *bootstrap(sums, statistic, quantities, **settings))
 
     return (one(None, np.ones(len(rater), bool)), *(one(r, rater == r) for r in raters))

@@ -123,7 +123,7 @@ def bootstrap(sums: np.ndarray, statistic: Statistic, quantities: Sequence[Quant
                                                              "it hangs on too few answers."))
         else:
             variance, freedom = variance_of([c[kept] for c in columns], raters, groups)
-            figures.append(finish(float(estimate[n]), variance, freedom, units, level, quantity, basis))
+            figures.append(finish(float(estimate[n]), max(variance, quantity.least_variance), freedom, units, level, quantity, basis))
     return tuple(figures)
 
 

