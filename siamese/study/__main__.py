@@ -300,16 +300,19 @@ class Report:
     """The study's id."""
     out: Path
     """File to write."""
+    raters: Literal["complete", "all"] = "complete"
+    """Whose answers the figures are of: raters who answered every item that counts, or all with an answer."""
     place: Annotated[Place, tyro.conf.arg(name="")] = field(default_factory=Place)
 
     def run(self) -> None:
-        """Write the file."""
-        html = report_html(read_results(self.place.store(), self.study))
+        """Write the file and say whose answers its figures are of."""
+        results = read_results(self.place.store(), self.study, self.raters)
+        html = report_html(results)
         try:
             self.out.write_text(html, encoding="utf-8")
         except OSError as error:
             raise PlaceError(f"{self.out} cannot be written ({error.strerror}).") from error
-        print(f"{self.out}: {len(html.encode('utf-8')) // 1024} KiB")
+        print("\n".join([f"{self.out}: {len(html.encode('utf-8')) // 1024} KiB", *results.who, *([results.missing] if results.missing else [])]))
 
 
 @dataclass(frozen=True)

@@ -123,9 +123,14 @@ class StudyConfig:
         return -(-self.training // self.per_group)
 
     @property
+    def counted(self) -> int:
+        """Items that each rater answers and that count in figures: neither training nor repeats."""
+        return self.groups * self.per_group
+
+    @property
     def rated(self) -> int:
         """Items that each rater answers, repeats included, training not."""
-        return self.groups * self.per_group + self.repeats
+        return self.counted + self.repeats
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import select
 
 from siamese.study.config import RANKING, REAL_SYNTHETIC
+from siamese.study.raters import complete_raters
 from siamese.study.schema import answers, items, presentations, raters
 from siamese.study.store import Study, StudyStore, find_study
 
@@ -101,28 +102,33 @@ def safe_cell(text: str) -> str:
 
 
 def answers_csv(given: StudyAnswers, pseudonyms: bool = False) -> str:
-    """One line an answer, with a header. Lists within a cell are separated by ``|``, from the left image to the right."""
+    """One line an answer, with a header, of all raters. Lists within a cell are separated by ``|``, from the left image to the right.
+
+    ``rater_complete`` is 1 where the rater has answered every item that counts: figures are of these unless all raters are asked for.
+    """
+    complete = complete_raters(given.study.config, given.answers)
     buffer = io.StringIO()
     writer = csv.writer(buffer, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
     writer.writerow(["number", "rater", *(["pseudonym"] if pseudonyms else []), "role", "phase", "position", "repeat_of", "group", "methods",
                      "response", "confidence", "comment", "client_ms", "server_ms", "answered_at", "supersedes", "current", "excluded",
-                     "study", "config_sha256"])
+                     "rater_complete", "study", "config_sha256"])
     for a in given.answers:
         cells = [a.number, a.rater, *([a.pseudonym] if pseudonyms else []), a.role, a.phase, a.position, a.repeat_of, a.group, "|".join(a.methods),
                  "|".join(map(str, a.response)), a.confidence, a.comment, a.client_ms, a.server_ms, iso(a.created_at), a.supersedes,
-                 int(a.current), a.excluded, given.study.config.id, given.study.config_hash]
+                 int(a.current), a.excluded, int(a.rater in complete), given.study.config.id, given.study.config_hash]
         writer.writerow(["" if c is None else safe_cell(c) if isinstance(c, str) else c for c in cells])
     return buffer.getvalue()
 
 
 def answers_json(store: StudyStore, given: StudyAnswers, pseudonyms: bool = False) -> str:
-    """Configuration, hashes, answers and notes of withdrawals as JSON."""
+    """Configuration, hashes, answers of all raters, which raters are complete, and notes of withdrawals as JSON."""
     hidden = set() if pseudonyms else {"pseudonym"}
     rows: list[dict[str, Any]] = [{k: v for k, v in vars(a).items() if k not in hidden} | {"answered_at": iso(a.created_at)} for a in given.answers]
     study = given.study
     return json.dumps({
         "format": FORMAT, "config": study.config.to_dict(), "config_sha256": study.config_hash, "content_sha256": study.content_hash,
         "locked_at": None if study.locked_at is None else iso(study.locked_at), "answers": rows,
+        "complete_raters": sorted(complete_raters(study.config, given.answers), key=lambda rater: int(rater.split()[1])),
         "withdrawals": [{"at": iso(w.created_at), "answers_deleted": w.answers_deleted, "requested_by": w.requested_by}
                         for w in store.withdrawals(study.config.id)]}, indent=1, ensure_ascii=False)
 

@@ -1,11 +1,13 @@
 """A study's results: its stored answers through ``siamese.study.statistics``, beside what the paper reports.
 
-The same answers give the same figures: the resampling has a fixed seed. Up to two seconds for the paper's study; kept until an answer,
-an exclusion or a withdrawal changes them.
+Figures are of complete raters unless all are asked for; see ``siamese.study.raters``. The same answers give the same figures: the
+resampling has a fixed seed. Up to two seconds for the paper's study; kept until an answer, an exclusion or a withdrawal changes them.
 """
 from __future__ import annotations
 
 import threading
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,6 +17,7 @@ from siamese.study.config import PAIRWISE, RANKING, REAL_SYNTHETIC, StudyConfig
 from siamese.study.export import Answered, StudyAnswers, read_answers
 from siamese.study.feed import rows_of
 from siamese.study.order import MAIN
+from siamese.study.raters import COMPLETE, items_answered, nobody_complete, raters_of, who_counts
 from siamese.study.statistics import (Exclusion, Pairs, PairSummary, Rankings, RankingSummary, Ratings, RatingSummary, StatisticsError,
                                       summarise_pairs, summarise_rankings, summarise_ratings)
 from siamese.study.statistics.paper import ISIC2016, ISIC2018, POLYPS, REPORTED, Reported
@@ -39,6 +42,8 @@ class RaterProgress:
     answered: int
     """Screens, practice included."""
     screens: int
+    counted: int
+    """Items answered that count: neither practice nor repeats."""
     excluded: str
     """Why the rater is left out; empty where not."""
 
@@ -57,6 +62,10 @@ class Results:
     """Everything that results pages and reports show, anonymised."""
 
     study: Study
+    raters: str
+    """Whose answers the figures are of: ``COMPLETE`` or ``ALL`` of ``siamese.study.raters``."""
+    who: tuple[str, ...]
+    """Sentences that say which raters and how many count, and how much each weighs."""
     summary: Summary | None
     missing: str | None
     """Why there is no summary."""
@@ -72,8 +81,11 @@ class Results:
     """What the paper reports for this protocol."""
 
 
-def read_results(store: StudyStore, study: str) -> Results:
+def read_results(store: StudyStore, study: str, raters: str = COMPLETE) -> Results:
     """The results of ``study`` as its answers are now.
+
+    Args:
+        raters: ``COMPLETE`` takes the raters who answered every item that counts, ``ALL`` takes all with an answer.
 
     Raises:
         NoSuchStudyError: there is no such study.
@@ -81,16 +93,27 @@ def read_results(store: StudyStore, study: str) -> Results:
     """
     given = read_answers(store, study)
     config = given.study.config
-    summary, missing = summarise(config, given.answers)
-    progress = tuple(RaterProgress(f"rater {n}", p.answered, p.screens, p.excluded_reason or "") for n, p in enumerate(store.progress(study), 1))
-    counted = {a.rater for a in given.answers}
-    left_out = [Exclusion(p.rater, sum(a.rater == p.rater and a.current for a in given.answers), p.excluded) for p in progress
-                if p.excluded and p.rater in counted]
+    far, items = raters_of(config, given.answers), items_answered(given.answers)
+    partial = dict(far.partial) if raters == COMPLETE else {}
+    taken = StudyAnswers(given.study, tuple(a for a in given.answers if a.rater not in partial))
+    missing = nobody_complete(far) if raters == COMPLETE else None
+    summary, missing = (None, missing) if missing else summarise(config, taken.answers)
+    progress = tuple(RaterProgress(f"rater {n}", p.answered, p.screens, items.get(f"rater {n}", 0), p.excluded_reason or "")
+                     for n, p in enumerate(store.progress(study), 1))
+    current = Counter(a.rater for a in given.answers if a.current)
+    left_out = [Exclusion(p.rater, current[p.rater], p.excluded) for p in progress if p.excluded and current[p.rater]]
+    left_out += [Exclusion(rater, current[rater], f"answered {count} of {far.items} items that count") for rater, count in partial.items()]
     # The statistics count a ranking's images.
     each = len(config.methods) if config.protocol == RANKING else 1
     exclusions = (*left_out, *(Exclusion(e.rater, e.answers // each, e.reason) for e in (summary.exclusions if summary else ())))
-    return Results(given.study, summary, missing, progress, exclusions, sum(not a.current for a in given.answers),
-                   tuple(store.withdrawals(study)), rater_times(given), tuple(r for r in REPORTED if r.dataset in PAPER[config.protocol]))
+    return Results(given.study, raters, who_counts(far, raters, names_of(summary)), summary, missing, progress, exclusions,
+                   sum(not a.current for a in given.answers), tuple(store.withdrawals(study)), rater_times(taken, names_of(summary)),
+                   tuple(r for r in REPORTED if r.dataset in PAPER[config.protocol]))
+
+
+def names_of(summary: Summary | None) -> tuple[str, ...]:
+    """Raters whose answers a summary is of; none where there is no summary."""
+    return () if summary is None else tuple(r if isinstance(r, str) else r.rater for r in summary.raters)
 
 
 busy = threading.Lock()
@@ -107,27 +130,14 @@ def compute(config: StudyConfig, answers: tuple[Answered, ...]) -> tuple[Summary
     """See ``summarise``; kept by what the answers are, not by how many."""
     table, summarised = TABLES[config.protocol]
     try:
-        rows = table.from_rows(rows_of(config, answers))
-        if isinstance(rows, Rankings) and len(ranked_by_all(rows)) == 1:
-            # The tests of pairs cannot do with one mask group.
-            return None, "one mask group is ranked by every rater so far: figures come with the second. Exclude a rater who will not go on."
-        return summarised(rows, seed=SEED), None
+        return summarised(table.from_rows(rows_of(config, answers)), seed=SEED), None
     except StatisticsError as error:
         return None, str(error)
 
 
-def ranked_by_all(rankings: Rankings) -> set[str]:
-    """Mask groups that every rater has ranked wholly; see ``Rankings.counted`` for errors."""
-    table = rankings.counted().complete()
-    ranked: dict[str, set[str]] = {}
-    for rater, group in zip(table.rater.tolist(), table.group.tolist()):
-        ranked.setdefault(rater, set()).add(group)
-    return set.intersection(*ranked.values()) if ranked else set()
-
-
-def rater_times(given: StudyAnswers) -> tuple[RaterTimes, ...]:
-    """Response times of counted first answers, overall and by rater; a corrected answer's time is the correction's."""
-    used = [a for a in given.answers if a.current and not a.excluded and a.phase == MAIN]
+def rater_times(given: StudyAnswers, raters: Sequence[str]) -> tuple[RaterTimes, ...]:
+    """Response times of the counted first answers of ``raters``, overall and by rater; a corrected answer's time is the correction's."""
+    used = [a for a in given.answers if a.current and a.rater in raters and a.phase == MAIN]
     raters = sorted({a.rater for a in used}, key=lambda r: int(r.split()[1]))
 
     def times(rows: list[Answered]) -> ResponseTimes:

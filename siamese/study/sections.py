@@ -17,6 +17,7 @@ MISSING = "–"
 REFERENCE = "is the reference"
 NO_TIMES = "no response times were recorded."
 DETECTION = ("Balanced accuracy", "Sensitivity", "Specificity", "d'", "Criterion", "ROC-AUC")
+MEANS = "Means over raters of each rater's own figure, by the raters' numbers of answers: the same raters and weights in every figure of a row."
 DETECTION_NOTE = ("Positive is synthetic. Chance is 0.5 for balanced accuracy and ROC-AUC, and 0 for d'. A criterion above 0 leans to real. "
                   "ROC-AUC is of signed confidence (Synthetic +c, Real -c).")
 
@@ -121,7 +122,7 @@ def natural(rater: str | None) -> tuple[int, str]:
 def sections_of(results: Results) -> tuple[Section, ...]:
     """Everything that results pages show, in their order."""
     summary = results.summary
-    found: list[Section] = []
+    found = [Section("Raters", results.who)]
     if summary is None:
         found.append(Section("Figures", (sentence(results.missing or ""),)))
     elif isinstance(summary, RatingSummary):
@@ -129,7 +130,7 @@ def sections_of(results: Results) -> tuple[Section, ...]:
     elif isinstance(summary, RankingSummary):
         found += ranking_sections(summary, results)
     else:
-        found += pair_sections(summary)
+        found += pair_sections(summary, results)
     found += [times_section(results), paper_section(results), progress_section(results), exclusions_section(results)]
     return tuple(found)
 
@@ -151,14 +152,14 @@ def rating_sections(summary: RatingSummary, results: Results) -> list[Section]:
                  *plot("Real minus method: difference of MOS", differences, -1, 1, [Line("no difference", 0)])),
                 (table("By method", ("Method", "Answers", "MOS", "Mean confidence", "Real minus method"),
                        [(m.method, m.answers, m.mos, m.confidence, m.real_minus_method or REFERENCE) for m in methods],
-                       ("MOS is the share of answers Real, 0 to 1.",)),)),
+                       ("MOS is the share of answers Real, 0 to 1.", MEANS)),)),
         Section("Detection", (DETECTION_NOTE,),
                 plot("Balanced accuracy", [("all raters", summary.overall.balanced_accuracy),
                                            *((r.rater, r.detection.balanced_accuracy) for r in raters)], 0, 1, chance),
                 (table("Overall and by method", ("Synthetic images", *DETECTION),
                        [("all methods", *detection_cells(summary.overall)),
                         *((m.method, *detection_cells(m.detection)) for m in methods if m.detection)],
-                       ("Means over raters of each rater's own figure.",)),
+                       (f"{MEANS} Balanced accuracy is the mean of the sensitivity and the specificity beside it.",)),
                  table("By rater", ("Rater", "Answers", "Judged real", "Mean confidence", *DETECTION),
                        [(r.rater, r.answers, r.judged_real, r.confidence, *detection_cells(r.detection)) for r in raters]))),
         Section("Agreement", (), (), (
@@ -167,7 +168,7 @@ def rating_sections(summary: RatingSummary, results: Results) -> list[Section]:
                    ("Krippendorff's alpha of Real / Synthetic, nominal", summary.agreement.alpha),
                    ("Krippendorff's alpha of signed confidence, ordinal", summary.agreement.alpha_confidence)],
                   (f"Fleiss' kappa leaves out {summary.agreement.left_out} items that not every rater has answered.",)),
-            within_table(summary.within_rater)))]
+            within_table(summary.within_rater, results)))]
 
 
 def ranking_sections(summary: RankingSummary, results: Results) -> list[Section]:
@@ -185,7 +186,7 @@ def ranking_sections(summary: RankingSummary, results: Results) -> list[Section]
                  *plot("Share of rankings in which the method is the best", [(m.method, m.ranked_best) for m in methods], 0, 1,
                        [Line("chance", 1 / size)])),
                 (table("By method", ("Method", "MOS (mean rank)", "Ranked best", "Plackett-Luce log strength"),
-                       [(m.method, m.mean_rank, m.ranked_best, m.strength) for m in methods], ("The methods' mean strength is 0.",)),
+                       [(m.method, m.mean_rank, m.ranked_best, m.strength) for m in methods], ("The methods' mean strength is 0. Every ranking weighs the same.",)),
                  table("Mean rank by rater", ("Rater", *(m.method for m in methods)),
                        [(summary.raters[n], *summary.rater_means[n]) for n in order]))),
         Section("Tests", (), (), (
@@ -197,7 +198,7 @@ def ranking_sections(summary: RankingSummary, results: Results) -> list[Section]
                    for p in summary.pairs]))),
         Section("Agreement", (), (), (
             table("Between raters", ("Measure", "Value"), [("Krippendorff's alpha of ranks, ordinal", summary.alpha)]),
-            within_table(summary.within_rater, "Images ranked twice")))]
+            within_table(summary.within_rater, results, "Images ranked twice")))]
 
 
 def of_test(value: float | None, reason: str | None) -> Figure:
@@ -205,7 +206,7 @@ def of_test(value: float | None, reason: str | None) -> Figure:
     return Figure(value, reason=reason)
 
 
-def pair_sections(summary: PairSummary) -> list[Section]:
+def pair_sections(summary: PairSummary, results: Results) -> list[Section]:
     """Of the pairwise protocol."""
     raters, chance = sorted(summary.raters, key=lambda r: natural(r.rater)), [Line("chance", 0.5)]
     against = [(m.method, m.beats_real) for m in summary.methods if m.beats_real is not None]
@@ -214,24 +215,29 @@ def pair_sections(summary: PairSummary) -> list[Section]:
                 plot("Share of pairs with the real image in which the method was taken for it", against, 0, 1, chance),
                 (table("By method", ("Method", "Pairs", "Chosen as real", "Chosen against the real image", "Bradley-Terry log strength"),
                        [(m.method, m.pairs, m.chosen, m.beats_real or REFERENCE, m.strength) for m in summary.methods],
-                       ("0.5 against the real image cannot be told from it. The methods' mean strength is 0.",)),)),
+                       ("0.5 against the real image cannot be told from it. The methods' mean strength is 0. Every pair weighs the same.",)),)),
         Section("Detection", (), plot("Share of pairs in which the real image was found",
                                       [("all raters", summary.found_real), *((r.rater, r.found_real) for r in raters)], 0, 1, chance),
                 (table("Real image found", ("Rater", "Pairs", "Share"),
                        [("all raters", summary.pairs, summary.found_real), *((r.rater, r.pairs, r.found_real) for r in raters)]),)),
         Section("Agreement", (), (), (
             table("Between raters", ("Measure", "Value"), [("Krippendorff's alpha of the choice, nominal", summary.alpha)]),
-            within_table(summary.within_rater)))]
+            within_table(summary.within_rater, results)))]
 
 
-def within_table(found: Sequence[WithinRater], items: str = "Items twice") -> Table:
-    """Agreement of raters with themselves."""
+def within_table(found: Sequence[WithinRater], results: Results, items: str = "Items twice") -> Table:
+    """Agreement of raters with themselves; a note says whether the study shows anything twice."""
+    repeats = results.study.config.repeats
+    note = (f"The study shows {repeats} {'screen' if repeats == 1 else 'screens'} a second time, after all others."
+            if repeats else "The study shows nothing a second time: its configuration has repeats 0.")
     return table("Within raters, on repeated items", ("Rater", items, "Same answer", "Cohen's kappa"),
-                 [(w.rater or "all raters", w.pairs, w.same, w.kappa) for w in sorted(found, key=lambda w: natural(w.rater))])
+                 [(w.rater or "all raters", w.pairs, w.same, w.kappa) for w in sorted(found, key=lambda w: natural(w.rater))], (note,))
 
 
 def times_section(results: Results) -> Section:
     """How long answers took."""
+    if results.summary is None:
+        return Section("Response times", ("None without figures.",))
     headers = ("Median", "Lower quartile", "Upper quartile")
     tables = [table("Seconds from image to answer, by rater", ("Rater", *headers),
                     [(t.rater or "all raters", *seconds(t.times)) for t in results.times])]
@@ -256,8 +262,8 @@ def progress_section(results: Results) -> Section:
         return Section("Progress", ("Nobody is invited yet.",))
     done = sum(p.answered >= p.screens for p in results.progress)
     return Section("Progress", (f"{done} of {len(results.progress)} raters have finished.",), (),
-                   (table("Screens answered, practice included", ("Rater", "Answered", "Of", "State"),
-                          [(p.rater, p.answered, p.screens, "excluded" if p.excluded else "finished" if p.answered >= p.screens else
+                   (table("Screens answered, practice included", ("Rater", "Answered", "Of", "Items that count", "State"),
+                          [(p.rater, p.answered, p.screens, f"{p.counted} of {results.study.config.counted}", "excluded" if p.excluded else "finished" if p.answered >= p.screens else
                             "under way" if p.answered else "not begun") for p in results.progress]),))
 
 

@@ -1,16 +1,23 @@
 """Results pages and reports: the figures are the statistics', everything missing has its reason, nothing names a rater or is left unescaped."""
 from __future__ import annotations
 
+import csv
+import io
+import json
 import random
 import re
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from fastapi.testclient import TestClient
 
 from siamese.study import results as results_module
+from siamese.study.__main__ import main
 from siamese.study.config import PAIRWISE, PROTOCOLS, RANKING, REAL_SYNTHETIC, Method
+from siamese.study.export import answers_csv, answers_json, read_answers
 from siamese.study.plot import Dot, Line, dot_plot, shorten
+from siamese.study.raters import ALL, CHOICES, COMPLETE
 from siamese.study.results import read_results
 from siamese.study.sections import number, p_value, sections_of, table
 from siamese.study.session import Judgement, RaterSessions, Task
@@ -31,11 +38,11 @@ def random_judgement(protocol: str, task: Task, chance: random.Random) -> Judgem
     return Judgement(response, chance.randint(1, 10), HOSTILE, chance.randint(500, 4000))
 
 
-def rated_study(folder, raters: int = 3, most: int = 10**9, **changes) -> StudyStore:
-    """A study with random answers, at most ``most`` a rater."""
+def rated_study(folder, raters: int = 3, most: int | tuple[int, ...] = 10**9, **changes) -> StudyStore:
+    """A study with random answers, at most ``most`` a rater, or as many as it says for each."""
     store, study = make_study(folder, **changes)
     sessions, chance = RaterSessions(store), random.Random(5)
-    for n in range(raters):
+    for n, most in enumerate([most] * raters if isinstance(most, int) else most):
         token = store.invite(study.config.id, [f"Dr Secret {n}"])[0].token
         step = sessions.register(token, f"owl{n}", HOSTILE, True)
         for count in range(most):
@@ -90,7 +97,8 @@ def test_paper_is_drawn_as_reported(tmp_path, protocol, drawn):
 def test_ranks_on_another_scale_get_no_paper_lines(tmp_path):
     methods = (*METHODS, Method("Third", "synthetic"))
     found = read_results(rated_study(tmp_path, protocol=RANKING, methods=methods), "phantoms")
-    assert "plot-letter" in "".join(p.markup for p in sections_of(found)[0].plots[1:]) and "reported" not in sections_of(found)[0].plots[0].markup
+    plots = sections_of(found)[1].plots
+    assert "plot-letter" in "".join(p.markup for p in plots[1:]) and "reported" not in plots[0].markup
     assert "another scale" in texts(found) and "ISIC2016" in texts(found)
 
 
@@ -99,19 +107,24 @@ def test_ranks_on_another_scale_get_no_paper_lines(tmp_path):
 def test_few_answers_give_sentences(tmp_path, monkeypatch, protocol, raters, most):
     monkeypatch.setenv("SIAMESE_ADMIN_PASSWORD", "x")
     store = rated_study(tmp_path, raters, most, protocol=protocol, groups=2, training=1)
-    found = read_results(store, "phantoms")
-    text = texts(found)
-    if not raters or most <= 1:
-        assert found.summary is None and "No answers to analyse yet" in text
-    elif found.summary is None:
-        assert protocol == RANKING and "figures come with the second" in found.missing
-    else:
-        assert re.search(r"\[1\] .{20,}", text)
-    assert "nan" not in text.lower().replace("finan", "") and "None" not in text
+    for choice in CHOICES:
+        found = read_results(store, "phantoms", choice)
+        text = texts(found)
+        if not raters or most <= 1:
+            assert found.summary is None and "No answers to analyse yet" in text
+        elif most == 2 and choice == COMPLETE:
+            assert found.summary is None and f"No rater has answered all {found.study.config.counted} items" in text and "take all raters" in text
+        elif found.summary is None:
+            assert protocol != RANKING and most == 2 and "No rater has answered an image of every method yet" in text
+        else:
+            assert re.search(r"\[1\] .{20,}", text)
+        assert "nan" not in text.lower().replace("finan", "").replace("unanswered", "") and "None" not in text.replace("None without figures", "")
     with TestClient(study_app(tmp_path), follow_redirects=False) as client:
         client.post("/study/admin/login", data={"password": "x"})
         for name in ("results", "report.html"):
-            assert client.get(f"/study/admin/studies/phantoms/{name}").status_code == 200
+            for query in ("", "?raters=all", "?raters=complete"):
+                assert client.get(f"/study/admin/studies/phantoms/{name}{query}").status_code == 200
+            assert client.get(f"/study/admin/studies/phantoms/{name}?raters=some").status_code == 422
         assert client.get("/study/admin/studies/none/results").status_code == client.get("/study/admin/studies/none/report.html").status_code == 404
 
 
@@ -134,7 +147,7 @@ def test_excluded_and_withdrawn_raters(tmp_path):
 
 
 def test_summaries_are_kept_until_answers_change(tmp_path, monkeypatch):
-    store = rated_study(tmp_path, most=4)
+    store = rated_study(tmp_path)
     calls = []
     table_kind, summarised = results_module.TABLES[REAL_SYNTHETIC]
     monkeypatch.setitem(results_module.TABLES, REAL_SYNTHETIC, (table_kind, lambda *a, **k: calls.append(1) or summarised(*a, **k)))
@@ -144,6 +157,8 @@ def test_summaries_are_kept_until_answers_change(tmp_path, monkeypatch):
     assert read_results(store, "phantoms").summary is first and len(calls) == 1
     store.exclude(store.progress("phantoms")[0].rater, "x")
     assert read_results(store, "phantoms").summary != first and len(calls) == 2
+    read_results(store, "phantoms", ALL)
+    assert len(calls) == 2  # all raters are complete
 
 
 def test_report_is_one_file_without_names(tmp_path):
@@ -180,10 +195,102 @@ def test_tables_note_reasons_once():
     assert (number(-0.0001), number(-0.5), number(12.345)) == ("0.000", "-0.500", "12.35") and (p_value(0.0001), p_value(None)) == ("< 0.001", "–")
 
 
-def test_one_common_ranking_is_not_enough(tmp_path):
-    found = read_results(rated_study(tmp_path, 1, 1, protocol=RANKING, groups=3), "phantoms")
-    assert found.summary is None and "figures come with the second" in found.missing
-    assert read_results(rated_study(tmp_path, 1, 2, protocol=RANKING, groups=3, id="two"), "two").summary.rankings == 2
+def test_one_common_ranking_has_figures_and_says_why_no_test(tmp_path):
+    found = read_results(rated_study(tmp_path, 1, 1, protocol=RANKING, groups=3), "phantoms", ALL)
+    assert found.summary.rankings == 1 and found.summary.pairs[0].p is None
+    assert "The test needs two or more mask groups that every rater has ranked." in texts(found)
+    assert read_results(rated_study(tmp_path, 1, 2, protocol=RANKING, groups=3, id="two"), "two", ALL).summary.rankings == 2
+
+
+@pytest.fixture(scope="module")
+def half_way(tmp_path_factory) -> StudyStore:
+    """Three raters who answered all 18 items and repeats, one with 14 items, one with a single one, one with practice only."""
+    return rated_study(tmp_path_factory.mktemp("half way"), most=(99, 99, 99, 16, 3, 2), groups=6, training=2, repeats=3)
+
+
+def test_incomplete_raters_are_left_out_and_a_line_says_so(half_way):
+    found = read_results(half_way, "phantoms")
+    assert [r.rater for r in found.summary.raters] == ["rater 1", "rater 2", "rater 3"] and found.summary.answers == 54
+    assert [t.rater for t in found.times] == [None, "rater 1", "rater 2", "rater 3"]
+    text = texts(found)
+    assert "3 of 6 raters with answers count: those who answered all 18 items, practice and repeats apart." in text
+    assert "Left out: 3 raters with 0, 1 and 14 of 18 answers." in text and "leaves out 0 items" in text
+    assert {("rater 4", 16, "answered 14 of 18 items that count"), ("rater 5", 3, "answered 1 of 18 items that count")} <= {
+        (e.rater, e.answers, e.reason) for e in found.exclusions}
+    assert [p.counted for p in found.progress] == [18, 18, 18, 14, 1, 0] and "14 of 18" in text
+    assert found.summary == read_results(without(half_way, "rater 4", "rater 5", "rater 6"), "phantoms", ALL).summary
+
+
+def without(store: StudyStore, *raters: str) -> StudyStore:
+    """The store, whose ``read_answers`` would be without ``raters``: they are excluded, and included again at the next call."""
+    for n, p in enumerate(store.progress("phantoms"), 1):
+        store.exclude(p.rater, "test" if f"rater {n}" in raters else None)
+    return store
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_figure_of_a_row_is_of_the_same_raters(half_way, choice):
+    found = read_results(without(half_way), "phantoms", choice)
+    real = found.summary.methods[0]
+    for row in (found.summary.overall, *(m.detection for m in found.summary.methods[1:]), *(r.detection for r in found.summary.raters)):
+        assert row.balanced_accuracy.value == pytest.approx((row.sensitivity.value + row.specificity.value) / 2)
+    for method in found.summary.methods[1:]:
+        assert method.detection.specificity.value == pytest.approx(real.mos.value) == pytest.approx(found.summary.overall.specificity.value)
+        assert method.detection.sensitivity.value == pytest.approx(1 - method.mos.value)
+        assert method.real_minus_method.value == pytest.approx(real.mos.value - method.mos.value)
+
+
+def test_all_raters_weigh_by_their_answers(half_way):
+    found = read_results(without(half_way), "phantoms", ALL)
+    assert [r.rater for r in found.summary.raters] == [f"rater {n}" for n in (1, 2, 3, 4)]
+    each = [(r.answers, r.detection.auc.value, r.detection.sensitivity.value) for r in found.summary.raters]
+    for figure, n in ((found.summary.overall.auc, 1), (found.summary.overall.sensitivity, 2)):
+        assert figure.value == pytest.approx(sum(r[0] * r[n] for r in each) / (3 * 18 + 14))
+    text = texts(found)
+    assert "4 of 6 raters with answers count, whether or not they answered all 18 items" in text and "weighs by the number of answers given" in text
+    assert "without an answer to an image of each method so far: rater 5, rater 6." in text
+    assert ("rater 5", 1, "rater without an answer to an image of each method") in {(e.rater, e.answers, e.reason) for e in found.exclusions}
+
+
+def test_the_switch_is_on_the_page_in_the_report_and_on_the_command_line(half_way, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SIAMESE_ADMIN_PASSWORD", "x")
+    folder = Path(without(half_way).database.engine.url.database).parent
+    line = {COMPLETE: "3 of 6 raters with answers count", ALL: "4 of 6 raters with answers count"}
+    with TestClient(study_app(folder), follow_redirects=False) as client:
+        client.post("/study/admin/login", data={"password": "x"})
+        address = "/study/admin/studies/phantoms"
+        assert line[COMPLETE] in client.get(f"{address}/results").text and line[COMPLETE] in client.get(f"{address}/report.html").text
+        for choice, other in ((COMPLETE, ALL), (ALL, COMPLETE)):
+            page = client.get(f"{address}/results?raters={choice}").text
+            assert line[choice] in page and f'href="{address}/results?raters={other}"' in page and f'href="{address}/report.html?raters={choice}"' in page
+            assert line[choice] in client.get(f"{address}/report.html?raters={choice}").text
+    for choice, arguments in ((COMPLETE, []), (ALL, ["--raters", "all"])):
+        main(["report", "--study", "phantoms", "--out", str(tmp_path / "report.html"), "--data", str(folder), *arguments])
+        assert line[choice] in capsys.readouterr().out and line[choice] in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_exports_keep_all_raters_and_say_who_is_complete(half_way):
+    given = read_answers(without(half_way), "phantoms")
+    rows = list(csv.DictReader(io.StringIO(answers_csv(given), newline="")))
+    assert len(rows) == 3 * 23 + 16 + 3 + 2
+    assert {(r["rater"], r["rater_complete"]) for r in rows} == {(f"rater {n}", "1" if n < 4 else "0") for n in range(1, 7)}
+    data = json.loads(answers_json(half_way, given))
+    assert data["complete_raters"] == ["rater 1", "rater 2", "rater 3"] and len(data["answers"]) == len(rows)
+
+
+def test_repeats_that_are_planned_and_not_reached_are_not_asked_for(tmp_path):
+    text = texts(read_results(rated_study(tmp_path, 1, 18, groups=6, repeats=3), "phantoms"))
+    assert "The study shows 3 screens a second time, after all others." in text and "No item was answered twice." in text and "plan repeated" not in text
+    text = texts(read_results(rated_study(tmp_path, 1, groups=6, id="none"), "none"))
+    assert "The study shows nothing a second time" in text
+
+
+def test_figures_of_nobody(half_way):
+    found = read_results(without(half_way, "rater 1", "rater 2", "rater 3"), "phantoms")
+    assert found.summary is None and found.missing.startswith("no rater has answered all 18 items that count yet; the furthest has 14.")
+    assert found.who[0].startswith("0 of 3 raters") and "Left out: 3 raters with 0, 1 and 14 of 18 answers." in found.who
+    assert read_results(half_way, "phantoms", ALL).who[0].startswith("1 of 3 raters")
+    without(half_way)
 
 
 def test_friedman_without_enough_methods_says_why(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, File, Form, Request, Response, UploadFile
 from fastapi.responses import HTMLResponse, RedirectResponse
@@ -13,6 +13,7 @@ from siamese.study.config import DEFAULT_CONSENT, REAL, SYNTHETIC, ConfigError, 
 from siamese.study.create import count_groups, create_study
 from siamese.study.export import answers_csv, answers_json, read_answers
 from siamese.study.load import import_study
+from siamese.study.raters import COMPLETE
 from siamese.study.results import read_results
 from siamese.study.sampled import create_sampled_study, parse_all
 from siamese.study.space import origin
@@ -25,6 +26,8 @@ from siamese.study.web.pages import report_html, results_values, templates
 from siamese.study.web.security import install_errors, refusal
 
 Text = Annotated[str, Form(max_length=20_000)]
+Choice = Literal["complete", "all"]
+"""Raters whose answers count, as ``siamese.study.raters`` names them."""
 REFUSED = {NotLoggedInError: 401, ForgedRequestError: 403, NotAnAdministratorError: 403, TooManyAttemptsError: 429, ProviderError: 502}
 """HTTP status of what is answered with the page to log in."""
 
@@ -136,13 +139,13 @@ def install_admin(app: FastAPI, store: StudyStore, folder: Path) -> None:
         return study_page(request, study)
 
     @read.get("/studies/{study}/results")
-    def results(request: Request, study: str) -> Response:
-        found = read_results(store, study)
+    def results(request: Request, study: str, raters: Choice = COMPLETE) -> Response:
+        found = read_results(store, study, raters)
         return page("results.html", f"Results: {found.study.config.title}", 200, csrf_of(request), **results_values(found))
 
     @read.get("/studies/{study}/report.html")
-    def report(study: str) -> Response:
-        return download(report_html(read_results(store, study)).encode("utf-8"), "text/html; charset=utf-8", f"{study}.html")
+    def report(study: str, raters: Choice = COMPLETE) -> Response:
+        return download(report_html(read_results(store, study, raters)).encode("utf-8"), "text/html; charset=utf-8", f"{study}.html")
 
     @read.get("/studies/{study}/answers.csv")
     def as_csv(study: str) -> Response:
