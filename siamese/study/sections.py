@@ -186,7 +186,8 @@ def ranking_sections(summary: RankingSummary, results: Results) -> list[Section]
                  *plot("Share of rankings in which the method is the best", [(m.method, m.ranked_best) for m in methods], 0, 1,
                        [Line("chance", 1 / size)])),
                 (table("By method", ("Method", "MOS (mean rank)", "Ranked best", "Plackett-Luce log strength"),
-                       [(m.method, m.mean_rank, m.ranked_best, m.strength) for m in methods], ("The methods' mean strength is 0. Every ranking weighs the same.",)),
+                       [(m.method, m.mean_rank, m.ranked_best, m.strength) for m in methods],
+                       ("The methods' mean strength is 0. Every ranking weighs the same.",)),
                  table("Mean rank by rater", ("Rater", *(m.method for m in methods)),
                        [(summary.raters[n], *summary.rater_means[n]) for n in order]))),
         Section("Tests", (), (), (
@@ -263,7 +264,8 @@ def progress_section(results: Results) -> Section:
     done = sum(p.answered >= p.screens for p in results.progress)
     return Section("Progress", (f"{done} of {len(results.progress)} raters have finished.",), (),
                    (table("Screens answered, practice included", ("Rater", "Answered", "Of", "Items that count", "State"),
-                          [(p.rater, p.answered, p.screens, f"{p.counted} of {results.study.config.counted}", "excluded" if p.excluded else "finished" if p.answered >= p.screens else
+                          [(p.rater, p.answered, p.screens, f"{p.counted} of {results.study.config.counted}",
+                            "excluded" if p.excluded else "finished" if p.answered >= p.screens else
                             "under way" if p.answered else "not begun") for p in results.progress]),))
 
 

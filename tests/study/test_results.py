@@ -17,7 +17,7 @@ from siamese.study.__main__ import main
 from siamese.study.config import PAIRWISE, PROTOCOLS, RANKING, REAL_SYNTHETIC, Method
 from siamese.study.export import answers_csv, answers_json, read_answers
 from siamese.study.plot import Dot, Line, dot_plot, shorten
-from siamese.study.raters import ALL, CHOICES, COMPLETE
+from siamese.study.raters import ALL, CHOICES, COMPLETE, Raters, who_counts
 from siamese.study.results import read_results
 from siamese.study.sections import number, p_value, sections_of, table
 from siamese.study.session import Judgement, RaterSessions, Task
@@ -262,7 +262,8 @@ def test_the_switch_is_on_the_page_in_the_report_and_on_the_command_line(half_wa
         assert line[COMPLETE] in client.get(f"{address}/results").text and line[COMPLETE] in client.get(f"{address}/report.html").text
         for choice, other in ((COMPLETE, ALL), (ALL, COMPLETE)):
             page = client.get(f"{address}/results?raters={choice}").text
-            assert line[choice] in page and f'href="{address}/results?raters={other}"' in page and f'href="{address}/report.html?raters={choice}"' in page
+            assert line[choice] in page and f'href="{address}/results?raters={other}"' in page
+            assert f'href="{address}/report.html?raters={choice}"' in page
             assert line[choice] in client.get(f"{address}/report.html?raters={choice}").text
     for choice, arguments in ((COMPLETE, []), (ALL, ["--raters", "all"])):
         main(["report", "--study", "phantoms", "--out", str(tmp_path / "report.html"), "--data", str(folder), *arguments])
@@ -280,9 +281,18 @@ def test_exports_keep_all_raters_and_say_who_is_complete(half_way):
 
 def test_repeats_that_are_planned_and_not_reached_are_not_asked_for(tmp_path):
     text = texts(read_results(rated_study(tmp_path, 1, 18, groups=6, repeats=3), "phantoms"))
-    assert "The study shows 3 screens a second time, after all others." in text and "No item was answered twice." in text and "plan repeated" not in text
+    assert "The study shows 3 screens a second time, after all others." in text and "No item was answered twice." in text
+    assert "plan repeated" not in text
     text = texts(read_results(rated_study(tmp_path, 1, groups=6, id="none"), "none"))
     assert "The study shows nothing a second time" in text
+
+
+def test_many_incomplete_raters_are_counted_and_not_listed():
+    far = Raters(18, ("rater 1",), tuple((f"rater {n}", n) for n in range(2, 12)))
+    assert who_counts(far, COMPLETE, ("rater 1",))[-1] == "Left out: 10 raters with 2 to 11 of 18 answers."
+    one = Raters(18, (), (("rater 1", 4),))
+    assert who_counts(one, COMPLETE, ())[-1] == "Left out: 1 rater with 4 of 18 answers."
+    assert who_counts(Raters(18, (), ()), ALL, ()) == ("Nobody has answered yet.",)
 
 
 def test_figures_of_nobody(half_way):

@@ -8,6 +8,10 @@ with the same answer, p_i + q_i <= 1 + x_ii, so that the agreement by chance is 
 -1 / (m - 1) or more, since the squared share of a category averaged over items is at least its squared average. Krippendorff's alpha has
 the same limit with the least number m of answers to an item that has two: its disagreement within items is the squared distance within
 items, which is no more than all of it (nominal and ordinal distances are squared Euclidean ones of scores given to the values).
+
+Measured coverage of the nominal 95 % (``tests/study/test_statistics_intervals.py``): between raters 90 to 97 % with 12 to 50 items, the least
+where one answer is rare or many raters judge few items, since the coefficient is then skewed; a variance by the jackknife (Fleiss &
+Davies 1982, American Journal of Epidemiology 115) covers no better. Cohen's kappa 91 to 100 % with 12 to 24 repeated items, 94 to 97 % with 50.
 """
 from __future__ import annotations
 

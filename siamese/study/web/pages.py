@@ -21,7 +21,8 @@ def templates() -> jinja2.Environment:
 
 def results_values(results: Results) -> dict[str, object]:
     """What the results' templates show."""
-    return {"study": results.study, "raters": results.raters, "sections": sections_of(results), "now": iso(time.time())[:19].replace("T", " "), "seed": SEED}
+    now = iso(time.time())[:19].replace("T", " ")
+    return {"study": results.study, "raters": results.raters, "sections": sections_of(results), "now": now, "seed": SEED}
 
 
 def report_html(results: Results) -> str:
