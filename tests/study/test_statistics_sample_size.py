@@ -6,7 +6,7 @@ import pytest
 
 from siamese.study.statistics import Rating, Ratings, StatisticsError
 from siamese.study.statistics.bootstrap import bootstrap
-from siamese.study.statistics.figures import Quantity
+from siamese.study.statistics.figures import Quantity, interval
 from siamese.study.statistics.sample_size import (Components, difference_components, groups_needed, half_width, least_raters, mos_components,
                                                   pilot_components, plans)
 
@@ -37,8 +37,12 @@ def test_planned_width_is_reached(raters, wanted):
 
 
 def test_formula_by_hand():
-    """One rater: t(0.975, 49) = 2.00958 times sqrt(0.25 / 50)."""
-    assert half_width(mos_components(0.5, 0, 0), 50, 1) == pytest.approx(2.00958 * np.sqrt(0.25 / 50), abs=1e-5)
+    """One rater: t(0.975, 49) = 2.00958 times sqrt(0.25 / 50), in Wilson's interval of a share of 0.5."""
+    reach = 2.00958 * np.sqrt(0.25 / 50)
+    assert half_width(mos_components(0.5, 0, 0), 50, 1) == pytest.approx(reach / np.sqrt(1 + 4 * reach ** 2), abs=1e-5)
+    assert half_width(Components(0, 0, 0.25), 50, 1) == pytest.approx(reach, abs=1e-5)
+    low, high = interval(0.5, 0.25 / 50, 49, 0.95, Quantity("MOS", "", 0, 1))
+    assert half_width(mos_components(0.5, 0, 0), 50, 1) == pytest.approx((high - low) / 2)
     components = difference_components(0.9, 0.6, 0.1, 0.05)
     assert components.raters + components.groups + components.rest == pytest.approx(0.9 * 0.1 + 0.6 * 0.4)
 
@@ -58,6 +62,15 @@ def test_plans_list_what_each_number_of_raters_needs():
     assert [p.conditional for p in table] == [True, True, False, False]
     assert table[0].groups > table[1].groups and table[2].groups > table[3].groups
     assert groups_needed(mos_components(0.5), 0.9, 3).groups == 5  # below, there is no interval
+
+
+def test_no_width_is_beyond_the_range():
+    """Of 4.3 for a MOS of 0.5 with one rater and two groups, before."""
+    generator = np.random.default_rng(1)
+    for groups, raters in ((2, 1), (2, 6), (3, 2), (5, 9), (50, 3)):
+        for mos in generator.random((20, 2)):
+            assert 0 < half_width(mos_components(mos[0]), groups, raters) <= 0.5
+            assert 0 < half_width(difference_components(*mos), groups, raters) <= 1
 
 
 def test_pilot_gives_the_variances_back():

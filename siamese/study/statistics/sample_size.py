@@ -3,9 +3,10 @@
 Model: an answer y of rater r to group g is m + a_r + b_g + e_rg, with variances s_r^2 between raters, s_g^2 between mask groups and s_e^2
 of the rest (the two-way random model; for answers of 0 or 1 these are the parts of their variance p (1 - p)). With R raters and G groups
 
-    half width = t(0.975, f) * sqrt(s_r^2 / R + s_g^2 / G + s_e^2 / (R G)),
+    reach = t(0.975, f) * sqrt(s_r^2 / R + s_g^2 / G + s_e^2 / (R G)),    half width = reach / sqrt(1 + (reach / h)^2),
 
-where f is Satterthwaite's number of degrees of freedom (see ``bootstrap``). Conditional on the raters, s_r^2 / R drops out and s_e^2 stays in,
+where h is half of the figure's range: that is the half width of the score interval (see ``figures``) in the middle of the range, which stays in it.
+f is Satterthwaite's number of degrees of freedom (see ``bootstrap``). Conditional on the raters, s_r^2 / R drops out and s_e^2 stays in,
 with f = G - 1. For a difference of two methods, y is the difference of the two answers of a rater to a group.
 
 The half width is the expected one: about half of all studies come out narrower.
@@ -34,11 +35,15 @@ class Components:
     raters: float
     groups: float
     rest: float
+    half_range: float = math.inf
+    """Half of the figure's range: 0.5 of a MOS, 1 of a difference; infinite of a figure without limits."""
 
     def __post_init__(self) -> None:
         values = (self.raters, self.groups, self.rest)
         if not all(math.isfinite(v) and v >= 0 for v in values) or sum(values) == 0:
             raise StatisticsError("variances are 0 or more and not all 0.")
+        if not self.half_range > 0:
+            raise StatisticsError("half of a figure's range is above 0.")
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ def mos_components(mos: float, rater_share: float = 0.1, group_share: float = 0.
     check_shares(rater_share, group_share)
     if not 0 < mos < 1:
         raise StatisticsError("an expected MOS lies between 0 and 1; use 0.5 if nothing is known.")
-    return split(mos * (1 - mos), rater_share, group_share)
+    return split(mos * (1 - mos), rater_share, group_share, 0.5)
 
 
 def difference_components(real: float, method: float, rater_share: float = 0.1, group_share: float = 0.05) -> Components:
@@ -81,7 +86,7 @@ def difference_components(real: float, method: float, rater_share: float = 0.1, 
     check_shares(rater_share, group_share)
     if not (0 < real < 1 and 0 < method < 1):
         raise StatisticsError("an expected MOS lies between 0 and 1; use 0.5 if nothing is known.")
-    return split(real * (1 - real) + method * (1 - method), rater_share, group_share)
+    return split(real * (1 - real) + method * (1 - method), rater_share, group_share, 1.0)
 
 
 def check_shares(rater_share: float, group_share: float) -> None:
@@ -90,9 +95,9 @@ def check_shares(rater_share: float, group_share: float) -> None:
         raise StatisticsError("the shares of raters and groups are 0 or more and together at most 1.")
 
 
-def split(variance: float, rater_share: float, group_share: float) -> Components:
+def split(variance: float, rater_share: float, group_share: float, half_range: float) -> Components:
     """A variance in its parts."""
-    return Components(variance * rater_share, variance * group_share, variance * (1 - rater_share - group_share))
+    return Components(variance * rater_share, variance * group_share, variance * (1 - rater_share - group_share), half_range)
 
 
 def pilot_components(ratings: Ratings, method: str, minus: str | None = None) -> Components:
@@ -119,7 +124,8 @@ def pilot_components(ratings: Ratings, method: str, minus: str | None = None) ->
     rest = float(((answers - by_rater[:, None] - by_group + mean) ** 2).sum() / ((count_r - 1) * (count_g - 1)))
     if rest == 0 and np.ptp(answers) == 0:
         raise StatisticsError("the pilot's answers are all alike: give expected values instead.")
-    return Components(max(0.0, float(by_rater.var(ddof=1)) - rest / count_g), max(0.0, float(by_group.var(ddof=1)) - rest / count_r), rest)
+    return Components(max(0.0, float(by_rater.var(ddof=1)) - rest / count_g), max(0.0, float(by_group.var(ddof=1)) - rest / count_r), rest,
+                      0.5 if minus is None else 1.0)
 
 
 def half_width(components: Components, groups: int, raters: int, level: float = LEVEL, conditional: bool | None = None) -> float:
@@ -140,11 +146,16 @@ def half_width(components: Components, groups: int, raters: int, level: float = 
     rest = components.rest / (raters * groups)
     from_groups = components.groups / groups + rest
     if conditional:
-        return float(stdtrit(groups - 1, (1 + level) / 2)) * math.sqrt(from_groups)
+        return in_range(float(stdtrit(groups - 1, (1 + level) / 2)) * math.sqrt(from_groups), components)
     from_raters = components.raters / raters + rest
     variance = from_raters + from_groups - rest
     freedom = variance ** 2 / (from_raters ** 2 / (raters - 1) + from_groups ** 2 / (groups - 1) + rest ** 2 / ((raters - 1) * (groups - 1)))
-    return float(stdtrit(freedom, (1 + level) / 2)) * math.sqrt(variance)
+    return in_range(float(stdtrit(freedom, (1 + level) / 2)) * math.sqrt(variance), components)
+
+
+def in_range(reach: float, components: Components) -> float:
+    """Half width of the score interval in the middle of the range that has this reach without limits."""
+    return reach / math.sqrt(1 + (reach / components.half_range) ** 2)
 
 
 def groups_needed(components: Components, wanted: float, raters: int, level: float = LEVEL, conditional: bool | None = None) -> Plan:
