@@ -150,8 +150,8 @@ def truth_of(path: Path, truths: Truths) -> tuple[str, float]:
 def test_every_interval_covers_the_truth(protocol, raters, groups, repeats, no_tests, monkeypatch):
     """The share of 200 studies whose interval holds the truth; ``-s`` prints it.
 
-    With 95 % it is 0.91 or more in 199 of 200 runs, with 88 % in one of ten. Agreement between raters covers 92 to 95 % with 12 to 50 groups
-    (see ``agreement``), for which 0.88 is as rare. It may be 1: six raters are few to tell a variance, and a share of 12 items is coarse.
+    With 95 % it is 0.91 or more in 199 of 200 runs, with 88 % in one of ten. Agreement between raters covers 89 to 97 % with 12 to 50 groups
+    (see ``agreement``), for which the floor is 0.88 and tells less. It may be 1: six raters are few to tell a variance, and a share of 12 items is coarse.
     """
     if raters > 1:
         monkeypatch.setattr(realism, "rater_ratings", lambda table, *_: str(table.rater[0]))  # a rater's own figures are those of one rater

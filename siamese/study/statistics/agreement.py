@@ -9,7 +9,7 @@ with the same answer, p_i + q_i <= 1 + x_ii, so that the agreement by chance is 
 the same limit with the least number m of answers to an item that has two: its disagreement within items is the squared distance within
 items, which is no more than all of it (nominal and ordinal distances are squared Euclidean ones of scores given to the values).
 
-Measured coverage of the nominal 95 % (``tests/study/test_statistics_intervals.py``): between raters 90 to 97 % with 12 to 50 items, the least
+Measured coverage of the nominal 95 % (``tests/study/test_statistics_intervals.py``): between raters 89 to 97 % with 12 to 50 items, the least
 where one answer is rare or many raters judge few items, since the coefficient is then skewed; a variance by the jackknife (Fleiss &
 Davies 1982, American Journal of Epidemiology 115) covers no better. Cohen's kappa 91 to 100 % with 12 to 24 repeated items, 94 to 97 % with 50.
 """
