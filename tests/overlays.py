@@ -19,7 +19,8 @@ def lines(rng: np.random.Generator) -> list[str]:
     """One to four lines: a date, a name, an identity, an age, as machines write them."""
     day, month, year = rng.integers(1, 29), rng.integers(1, 13), rng.integers(1938, 2026)
     hour, minute, second, number = rng.integers(0, 24), rng.integers(0, 60), rng.integers(0, 60), rng.integers(10_000, 10_000_000)
-    date = (f"{day:02d}/{month:02d}/{year}", f"{year}-{month:02d}-{day:02d}", f"{day:02d}.{month:02d}.{year} {hour:02d}:{minute:02d}:{second:02d}")[rng.integers(3)]
+    clock = f"{hour:02d}:{minute:02d}:{second:02d}"
+    date = (f"{day:02d}/{month:02d}/{year}", f"{year}-{month:02d}-{day:02d}", f"{day:02d}.{month:02d}.{year} {clock}")[rng.integers(3)]
     identity = (f"ID {number}", f"MRN: {number}", f"Pat. No. {number}", f"#{number}")[rng.integers(4)]
     name = NAMES[rng.integers(len(NAMES))]
     age = (f"Sex: F  Age: {rng.integers(18, 95)}", f"D.O.B. {day:02d}/{month:02d}/{year}", "Name:", "Dr. House / Ward 7")[rng.integers(4)]

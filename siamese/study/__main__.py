@@ -22,6 +22,7 @@ from siamese.study.database import StorageError
 from siamese.study.demo import Demonstration, make_demo
 from siamese.study.export import answers_csv, answers_json, read_answers
 from siamese.study.load import import_study
+from siamese.study.overlays import text_warning
 from siamese.study.places import PlaceError, data_directory
 from siamese.study.results import read_results
 from siamese.study.sampled import Report as SamplingReport
@@ -97,6 +98,9 @@ class Create:
     """Do not open the study to raters yet."""
     accept_loss: bool = False
     """Open it although storage may not last, as on a Space without a volume."""
+    accept_text: bool = False
+    """Open it although text is burned into real images, which may name patients and tells what is real. Without this and without
+    --draft nothing is made of such images; a draft asks when it is opened."""
     place: Annotated[Place, tyro.conf.arg(name="")] = field(default_factory=Place)
 
     def run(self) -> None:
@@ -128,10 +132,13 @@ class Create:
         store = self.place.store()
         if not self.draft:
             store.check_loss(self.accept_loss)  # before minutes of work
-        study = (create_sampled_study(store, config, folders, sampled, self.prompt, sampling_report()) if sampled
-                 else create_study(store, config, folders))
+        refuse = not (self.draft or self.accept_text)
+        study = (create_sampled_study(store, config, folders, sampled, self.prompt, sampling_report(), refuse) if sampled
+                 else create_study(store, config, folders, refuse_text=refuse))
         if not self.draft:
-            store.open(config.id, self.accept_loss)
+            store.open(config.id, self.accept_loss, self.accept_text)
+        elif names := [one.name for one in store.texts(config.id)]:
+            print(f"warning: {text_warning(names, 'the study is a draft.')}", file=sys.stderr)
         print(f"{config.id}: {config.groups} groups of {len(config.methods)} methods, {config.rated} items a rater"
               f"{f' after {config.training} for practice' if config.training else ''}. Configuration {study.config_hash[:12]}.\n"
               f"Next: python -m siamese.study invite {config.id} \"Dr A\" \"Dr B\"")
@@ -233,6 +240,8 @@ class Demo:
     """What the images show."""
     groups: int = 6
     """Masks."""
+    accept_text: bool = False
+    """Show the real images although text is burned into some, which may name patients and tells what is real."""
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 for all networks."""
     port: int = 0
@@ -244,7 +253,8 @@ class Demo:
         listener = bound(self.host, self.port)  # before the long part
         store = self.place.store()
         print("Loading the model ...", flush=True)
-        study = make_demo(store, Demonstration(self.model, self.organ, self.groups, self.real, self.masks), sampling_report()).config
+        wanted = Demonstration(self.model, self.organ, self.groups, self.real, self.masks, accept_text=self.accept_text)
+        study = make_demo(store, wanted, sampling_report()).config
         made, = store.invite(study.id, ["demonstration"])
         app, address = study_app(self.place.data, self.place.database), address_of(listener)
         serve_on(app, listener, f"{study.id}: {study.rated} items. Rate at\n\n    {address}{made.path}\n\nStudies and results: {address}/study/admin")
@@ -323,11 +333,13 @@ class Open:
     """The study's id."""
     accept_loss: bool = False
     """Open it although storage may not last, as on a Space without a volume."""
+    accept_text: bool = False
+    """Open it although text is burned into real images: each was looked at."""
     place: Annotated[Place, tyro.conf.arg(name="")] = field(default_factory=Place)
 
     def run(self) -> None:
         """Open it."""
-        self.place.store().open(self.study, self.accept_loss)
+        self.place.store().open(self.study, self.accept_loss, self.accept_text)
         print(f"{self.study}: open")
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from siamese.study.config import ConfigError, StudyConfig
 from siamese.study.images import UnusableImageError, blind, common_size, list_images, native_size, read_image
-from siamese.study.store import NewItem, Study, StudyStore
+from siamese.study.overlays import Texts, find_texts, names_of, text_warning
+from siamese.study.store import NewItem, Study, StudyError, StudyStore
 
 MOST_LISTED = 50
 
@@ -74,6 +75,24 @@ def choose_files(config: StudyConfig, folders: Mapping[str, Path], sampled: Coll
     return Choice(rated, training, {name: {mask: files[mask] for mask in rated + training} for name, files in found.items()})
 
 
+def look_for_text(config: StudyConfig, choice: Choice, refuse: bool) -> Texts:
+    """Burned-in text in the chosen images of real methods.
+
+    Raises:
+        StudyError: there is some, and ``refuse``.
+    """
+    found = find_texts({m.name: choice.files[m.name] for m in config.real})
+    names = names_of(found)
+    if names and refuse:
+        raise StudyError(text_warning(names, "nothing was made."))
+    return found
+
+
+def with_text(made: list[NewItem], found: Texts) -> list[NewItem]:
+    """``made`` with the text that was found in their files."""
+    return [dataclasses.replace(item, text=found.get((item.method, item.group))) for item in made]
+
+
 def blind_files(config: StudyConfig, choice: Choice, report: Callable[[int, int], None] = lambda done, total: None) -> list[NewItem]:
     """The blinded images (see ``siamese.study.images``) of ``choice``.
 
@@ -111,9 +130,15 @@ def prepare(config: StudyConfig, folders: Mapping[str, Path], report: Callable[[
 
 
 def create_study(store: StudyStore, config: StudyConfig, folders: Mapping[str, Path],
-                 report: Callable[[int, int], None] = lambda done, total: None) -> Study:
-    """Make and store a study as a draft; see ``prepare`` and ``StudyStore.add`` for arguments and errors."""
-    return store.add(config, prepare(config, folders, report))
+                 report: Callable[[int, int], None] = lambda done, total: None, refuse_text: bool = False) -> Study:
+    """Make and store a study as a draft; see ``prepare`` and ``StudyStore.add`` for arguments and errors.
+
+    Args:
+        refuse_text: raise a StudyError where real images have burned-in text; else ``StudyStore.open`` asks for it to be accepted.
+    """
+    choice = choose_files(config, folders)
+    made = blind_files(config, choice, report)  # finds what cannot be used in less time than text is looked for
+    return store.add(config, with_text(made, look_for_text(config, choice, refuse_text)))
 
 
 def count_groups(config: StudyConfig, folders: Mapping[str, Path]) -> StudyConfig:

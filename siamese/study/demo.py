@@ -32,6 +32,8 @@ class Demonstration:
     masks: Path | None = None
     """Folder of the real images' masks, named as they are; random lesions where there are none."""
     seed: int = 0
+    accept_text: bool = False
+    """Show the real images although text is burned into some."""
 
     def methods(self) -> tuple[Sampled, ...]:
         """What is sampled. Without real images a second setting, without guidance: a difference that can be seen."""
@@ -77,6 +79,7 @@ def make_demo(store: StudyStore, wanted: Demonstration, report: Report = lambda 
 
     Raises:
         ConfigError: a folder, model or organ that cannot be used, or too few images.
+        StudyError: real images have burned-in text, and that is not accepted.
     """
     if wanted.masks is not None and wanted.real is None:
         raise ConfigError(["--masks are those of real images: give --real FOLDER."])
@@ -92,6 +95,6 @@ def make_demo(store: StudyStore, wanted: Demonstration, report: Report = lambda 
                 ids = Random(wanted.seed).sample(found, min(wanted.groups, len(found)))
             masks = write_lesions(Path(space) / "masks", ids, prompt, wanted.seed)
         folders = ({"real": images} if real else {}) | {s.name: masks for s in sampled}
-        study = create_sampled_study(store, config, folders, sampled, prompt, report)
-    store.open(study.config.id)
+        study = create_sampled_study(store, config, folders, sampled, prompt, report, refuse_text=not wanted.accept_text)
+    store.open(study.config.id, accept_text=wanted.accept_text)
     return study

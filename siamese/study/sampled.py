@@ -19,7 +19,7 @@ from PIL import Image
 from siamese import VERSION
 from siamese.prompts import PROMPT_OF_ORGAN
 from siamese.study.config import ConfigError, Method, StudyConfig
-from siamese.study.create import Choice, blind_files, choose_files, shortened
+from siamese.study.create import Choice, blind_files, choose_files, look_for_text, shortened, with_text
 from siamese.study.images import UnusableImageError, read_image
 from siamese.study.store import Study, StudyError, StudyStore
 from siamese.uploads import UploadError, read_mask
@@ -236,7 +236,7 @@ def load_samplers(sampled: Sequence[Sampled], prompt: str, masks: Mapping[str, M
 
 
 def create_sampled_study(store: StudyStore, config: StudyConfig, folders: Mapping[str, Path], sampled: Sequence[Sampled],
-                         prompt: str | None = None, report: Report = lambda method, done, total: None) -> Study:
+                         prompt: str | None = None, report: Report = lambda method, done, total: None, refuse_text: bool = False) -> Study:
     """Make and store a study as a draft, some of whose methods are sampled first: of the chosen masks alone.
 
     How they were sampled becomes the methods' ``source``, and with it part of the configuration's hash.
@@ -244,6 +244,7 @@ def create_sampled_study(store: StudyStore, config: StudyConfig, folders: Mappin
     Args:
         folders: a folder by method name; of sampled methods the folder of masks. Files of one stem belong to one mask.
         prompt: of all sampled images; follows from ``config.organ`` where None.
+        refuse_text: see ``create_study``.
 
     Raises:
         ConfigError: every folder, file, model and setting that cannot be used. Found before the first image is sampled.
@@ -255,10 +256,11 @@ def create_sampled_study(store: StudyStore, config: StudyConfig, folders: Mappin
         raise StudyError(f"there is a study {config.id!r} already; choose another id.")
     choice = choose_files(config, folders, names)
     check_images(choice, [m.name for m in config.methods if m.name not in names])
+    texts = look_for_text(config, choice, refuse_text)
     samplers = load_samplers(sampled, prompt, {name: read_masks(choice.files[name]) for name in names})
     sources = {s.method.name: s.record() for s in samplers}
     config = dataclasses.replace(config, methods=tuple(Method(m.name, m.kind, sources.get(m.name, m.source)) for m in config.methods))
     with tempfile.TemporaryDirectory(prefix="study-") as space:
         for i, sampler in enumerate(samplers):
             choice.files[sampler.method.name] = sampler.write(Path(space) / str(i), config.seed, report)
-        return store.add(config, blind_files(config, choice))
+        return store.add(config, with_text(blind_files(config, choice), texts))

@@ -24,7 +24,8 @@ studies = Table(
     Column("opened_at", Double),
     Column("closed_at", Double),
     Column("locked_at", Double),  # nothing of the configuration changes from then on
-    Column("loss_accepted_at", Double))  # an administrator accepted that storage may not last
+    Column("loss_accepted_at", Double),  # an administrator accepted that storage may not last
+    Column("text_accepted_at", Double))  # an administrator accepted burned-in text
 
 items = Table(
     "items", metadata,
@@ -33,6 +34,7 @@ items = Table(
     Column("group_name", String(255), nullable=False),  # mask id
     Column("method", String(64), nullable=False),
     Column("training", Boolean, nullable=False),
+    Column("text_boxes", Text),  # JSON list of burned-in text; null where that was not looked for
     UniqueConstraint("study_id", "group_name", "method"))
 
 images = Table(  # apart, so that reading items does not read pictures

@@ -19,6 +19,8 @@ from siamese.study.store import NewItem, content_hash, find_study
 TABLES = (studies, items, raters, presentations, answers, withdrawals)
 """In the order in which they refer to each other."""
 IMAGES = "images.zip"
+LATER = {studies: {"text_accepted_at"}, items: {"text_boxes"}}
+"""Columns that copies of earlier versions lack; nothing is in them there."""
 Rows = dict[Table, list[dict[str, Any]]]
 
 
@@ -71,9 +73,9 @@ def read_rows(folder: Path) -> Rows:
         except (OSError, ValueError) as error:
             raise SnapshotError(f"{folder.name}/{file.name} cannot be read ({error}).") from error
         for number, row in enumerate(rows, 1):
-            if not isinstance(row, dict) or set(row) != columns:
+            if not isinstance(row, dict) or not columns - LATER.get(table, set()) <= set(row) <= columns:
                 raise SnapshotError(f"{folder.name}/{file.name}, line {number}: these are not the columns of this version.")
-        found[table] = rows
+        found[table] = [dict.fromkeys(LATER.get(table, ())) | row for row in rows]
     if [row["id"] for row in found[studies]] != [folder.name]:
         raise SnapshotError(f"{folder.name}/{file_name(studies)} does not describe the study {folder.name!r}.")
     return found

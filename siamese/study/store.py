@@ -11,9 +11,11 @@ from functools import lru_cache
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from siamese.overlay import Box
 from siamese.study.config import ConfigError, StudyConfig
 from siamese.study.database import Database, StorageError
 from siamese.study.durability import Durability
+from siamese.study.overlays import TextImage, text_images, text_warning, thumbnail, to_json, unaccepted
 from siamese.study.schema import answers, images, items, presentations, raters, studies, withdrawals
 
 RATER, ADMINISTRATOR = "rater", "administrator"
@@ -54,6 +56,8 @@ class NewItem:
     method: str
     training: bool
     png: bytes
+    text: tuple[Box, ...] | None = None
+    """Burned-in text that was found; None where it was not looked for."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +181,8 @@ class StudyStore:
             with self.database.write() as connection:
                 connection.execute(insert(studies).values(id=config.id, config=config.canonical(), config_hash=config.hash(),
                                                           content_hash=content_hash(contents), created_at=time.time()))
-                connection.execute(insert(items), [dict(id=id, study_id=config.id, group_name=i.group, method=i.method, training=i.training)
+                connection.execute(insert(items), [dict(id=id, study_id=config.id, group_name=i.group, method=i.method, training=i.training,
+                                                        text_boxes=to_json(i.text))
                                                    for id, i in new])
                 for id, item in new:
                     connection.execute(insert(images).values(item_id=id, data=item.png))
@@ -245,11 +250,37 @@ class StudyStore:
         if warning and not accepted:
             raise StudyError(f"the study was not opened. {warning} To open it all the same, accept that (on the command line: --accept-loss).")
 
-    def open(self, study: str, accept_loss: bool = False) -> None:
-        """Let raters begin, or begin again after ``close``. ``accept_loss`` records that storage may not last and that this is accepted.
+    def texts(self, study: str) -> list[TextImage]:
+        """The study's images with burned-in text; see ``siamese.study.overlays``."""
+        with self.database.read() as connection:
+            return text_images(connection, study)
+
+    def thumbnail(self, study: str, item: str) -> bytes:
+        """One of them as a small JPEG file with the text framed.
 
         Raises:
-            StudyError: the study was imported and has no images, or answers could be lost and that is not accepted.
+            NoSuchStudyError: there is none of that id.
+        """
+        with self.database.read() as connection:
+            found = thumbnail(connection, study, item)
+        if found is None:
+            raise NoSuchStudyError("there is no such image.")
+        return found
+
+    def text_accepted(self, study: str) -> bool:
+        """Whether nothing stands against opening: no burned-in text was found, or it was accepted."""
+        with self.database.read() as connection:
+            return not unaccepted(connection, study)
+
+    def open(self, study: str, accept_loss: bool = False, accept_text: bool = False) -> None:
+        """Let raters begin, or begin again after ``close``.
+
+        Args:
+            accept_loss: records that storage may not last and that this is accepted.
+            accept_text: records that burned-in text was found in real images and that this is accepted; asked for once.
+
+        Raises:
+            StudyError: the study was imported and has no images, or answers could be lost or text was found and that is not accepted.
         """
         self.check_loss(accept_loss)
         with self.database.write() as connection:
@@ -257,7 +288,11 @@ class StudyStore:
             pictures = select(func.count()).select_from(items.join(images, images.c.item_id == items.c.id)).where(items.c.study_id == study)
             if not connection.execute(pictures).scalar_one():
                 raise StudyError("the study has no images: it was imported for its results. Raters cannot begin.")
+            names = unaccepted(connection, study)
+            if names and not accept_text:
+                raise StudyError(text_warning(names, "the study was not opened."))
             values = dict(opened_at=found.opened_at or now, closed_at=None) | (dict(loss_accepted_at=now) if accept_loss else {})
+            values |= dict(text_accepted_at=now) if names else {}
             connection.execute(update(studies).where(studies.c.id == study).values(values))
         self.changed()
 

@@ -128,6 +128,7 @@ def install_admin(app: FastAPI, store: StudyStore, folder: Path) -> None:
     def study_page(request: Request, study: str, links: list = ()) -> Response:
         found = store.study(study)
         return page("study.html", found.config.title, 200, csrf_of(request), study=found, raters=store.progress(study), links=links,
+                    texts=store.texts(study), text_accepted=store.text_accepted(study),
                     withdrawals=store.withdrawals(study), warning=store.warning(), origin=origin() or f"{request.url.scheme}://{request.url.netloc}")
 
     @read.get("")
@@ -137,6 +138,10 @@ def install_admin(app: FastAPI, store: StudyStore, folder: Path) -> None:
     @read.get("/studies/{study}")
     def one(request: Request, study: str) -> Response:
         return study_page(request, study)
+
+    @read.get("/studies/{study}/text/{item}.jpg")
+    def text_image(study: str, item: str) -> Response:
+        return Response(store.thumbnail(study, item), media_type="image/jpeg")
 
     @read.get("/studies/{study}/results")
     def results(request: Request, study: str, raters: Choice = COMPLETE) -> Response:
@@ -189,8 +194,8 @@ def install_admin(app: FastAPI, store: StudyStore, folder: Path) -> None:
         return RedirectResponse(f"{HOME}/studies/{study.config.id}/results", 303)
 
     @change.post("/studies/{study}/open")
-    def open_study(study: str, accept_loss: Text = "") -> Response:
-        store.open(study, bool(accept_loss))
+    def open_study(study: str, accept_loss: Text = "", accept_text: Text = "") -> Response:
+        store.open(study, bool(accept_loss), bool(accept_text))
         return RedirectResponse(f"{HOME}/studies/{study}", 303)
 
     @change.post("/studies/{study}/close")
