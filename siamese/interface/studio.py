@@ -19,6 +19,7 @@ from siamese.interface.generate import Failed, Finished, Form, Presses, Started,
 from siamese.interface.jobs import Loading, Waiting
 from siamese.interface.results import ResultPanel, Shown, build_results
 from siamese.interface.settings import SettingsPanel, build_settings, restore, wire_model, wire_settings
+from siamese.interface.text_warning import warn_of_text
 from siamese.interface.worker import ModelWorker
 
 REVEAL = "() => document.querySelector('#message .done') && document.getElementById('result').scrollIntoView({block: 'nearest'})"
@@ -134,7 +135,9 @@ def wire_studio(page: gr.Blocks, studio: Studio, worker: ModelWorker) -> None:
                     result.slider, result.note]
     wire_model(settings, worker, page.load, studio.model)
     wire_settings(settings)
-    for event in wire_draw(draw, worker, studio.model, settings.prompt, restore, settings.restored):
+    photo_events = wire_draw(draw, worker, studio.model, settings.prompt, restore, settings.restored)
+    warn_of_text(draw.photo, [draw.photo_row, settings.reference_group], photo_events)
+    for event in photo_events:
         event.then(lambda photo: [gr.update(visible=photo is not None), False], draw.photo, [settings.reference_group, settings.use_photo], **QUICK)
 
     drawn, reading = reader(draw.canvas)
