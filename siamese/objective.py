@@ -40,6 +40,16 @@ def image_weight(step: int, max_steps: int) -> float:
     return step / max_steps
 
 
+def in_words(config: SiameseConfig, step: int, max_steps: int) -> str:
+    """w_i and the augmentation's gate at ``step`` of ``max_steps``, for messages."""
+    w_i = image_weight(step, max_steps) if config.ramp else 1.0
+    if not config.w_a:
+        gate = "no augmentation (w_a = 0)"
+    else:
+        gate = f"augmentation {'on' if augments(step, max_steps, config.augment_after) else 'off'} (after step {max_steps * config.augment_after:g})"
+    return f"w_i = {w_i:.3g}{'' if config.ramp else ' throughout'}, {gate}"
+
+
 def augments(step: int, max_steps: int, after: float) -> bool:
     """The online augmentation's gate over steps: strictly later than ``after`` of them."""
     return step > max_steps * after

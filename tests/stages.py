@@ -60,6 +60,11 @@ class ToyStage:
 
     def export(self, folder: Path) -> None:
         self.exported.append(self.module.weight.detach().clone())
+        folder.mkdir()
+        (folder / "weight.txt").write_text(str(self.module.weight.tolist()))
+
+    def schedule(self, step: int, max_steps: int) -> str:
+        return f"step {step} of {max_steps}"
 
 
 def real_stage(kind: str, data: Path, model: Path, out: Path, **changes: Any) -> tuple[Stage, LoopConfig]:

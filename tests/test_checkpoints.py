@@ -92,7 +92,8 @@ def test_full_disk_is_told_with_the_last_whole_checkpoint(tmp_path: Path, monkey
 
     monkeypatch.setattr(torch, "save", full)
     stage = ToyStage()
-    with pytest.raises(SaveError, match=r"of step 4 could not be written \(.*No space left on device\). The checkpoint of step 2 is whole"):
+    with pytest.raises(SaveError, match=r"of step 4 could not be written \(no space is left on the disk\). The checkpoint of step 2 is whole: .*step-00000002\. "
+                                         r"Make space .*the same command goes on from there"):
         loop.run(stage, _config(tmp_path))
     assert not stage.exported and sorted(p.parent.name for p in tmp_path.glob("checkpoints/step-????????/state.pt")) == ["step-00000002"]
     monkeypatch.setattr(torch, "save", save)

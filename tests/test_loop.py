@@ -145,10 +145,14 @@ def test_loss_that_is_not_finite_stops_the_run_before_it_is_saved(tmp_path: Path
     stage = ToyStage(poison=3 * 4)
     with pytest.raises(FloatingPointError, match="loss is nan at step 3; .*The checkpoint of step 2 is whole"):
         loop.run(stage, _config(tmp_path, checkpoint_every=2, max_steps=8, log_every=100, batch_size=4))
-    assert len(stage.asked) == 4 * 4 and checkpoints(tmp_path) == [2] and not stage.exported
+    assert len(stage.asked) == 4 * 4 and checkpoints(tmp_path) == [2]
+    [exported] = stage.exported
+    assert torch.equal(exported, final_state(tmp_path)["module"]["weight"])  # the checkpoint's, not those that the fault has spoilt
     assert loop.run(ToyStage(), _config(tmp_path, checkpoint_every=2, max_steps=8)) == 8
-    with pytest.raises(FloatingPointError, match="loss is nan at step 1; .*There is no checkpoint yet"):
-        loop.run(ToyStage(poison=4), _config(tmp_path / "other", log_every=3))
+    stage = ToyStage(poison=4)
+    with pytest.raises(FloatingPointError, match="loss is nan at step 1; .*There is no checkpoint yet") as error:
+        loop.run(stage, _config(tmp_path / "other", log_every=3))
+    assert not stage.exported and "needs another --loop.out" in str(error.value)
 
 
 @pytest.mark.parametrize("clip_norm", [1.0, None])
@@ -163,7 +167,7 @@ def test_gradient_that_is_not_finite_stops_the_run(clip_norm: float | None, tmp_
     stage.module.weight.register_hook(spoil)
     with pytest.raises(FloatingPointError, match="the gradient is (inf|nan) at step 3; .*The checkpoint of step 2 is whole"):
         loop.run(stage, _config(tmp_path, clip_norm=clip_norm, checkpoint_every=2, log_every=100))
-    assert checkpoints(tmp_path) == [2] and not stage.exported
+    assert checkpoints(tmp_path) == [2] and torch.isfinite(stage.exported[0]).all()
     assert all(torch.isfinite(v).all() for v in final_state(tmp_path)["module"].values())
 
 

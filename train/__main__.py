@@ -25,7 +25,7 @@ STAGES = {
 
 
 def run(arguments: list[str]) -> None:
-    """Parse ``STAGE [options]`` and run it; errors of the user's end with their message and status 1."""
+    """Parse ``STAGE [options]`` and run it; errors of the user's end with their message and status 1, Ctrl-C with 130."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: python -m train STAGE [options]    (python -m train STAGE --help lists them)\n")
         print("\n".join(f"  {name:14}{what}" for name, (_, what) in STAGES.items()))
@@ -37,12 +37,24 @@ def run(arguments: list[str]) -> None:
     from siamese.models.checkpoint import CheckpointError
     from siamese.segmentation import SegmenterError
     from train.checkpoints import ResumeError, SaveError
+    from train.disk import DiskFull, is_full
+    from train.loop import interrupted
+    from train.told import STOPPED
     module = importlib.import_module(f"train.{name}")
     config = tyro.cli(getattr(module, STAGES[name][0]), args=arguments[1:], prog=f"python -m train {name}")
     try:
         module.main(config)
-    except (ValueError, FloatingPointError, ResumeError, SaveError, CheckpointError, SegmenterError, FileNotFoundError) as error:
+    except (ValueError, FloatingPointError, ResumeError, SaveError, CheckpointError, SegmenterError, FileNotFoundError, DiskFull) as error:
         sys.exit(f"{type(error).__name__}: {error}")  # the user's to mend: no traceback
+    except KeyboardInterrupt:
+        sys.exit(STOPPED)  # what there is to say, the loop has said; before it nothing is lost
+    except Exception as error:
+        if not is_full(error):
+            raise
+        sys.exit(f"DiskFull: no space is left on the disk{f' for {error.filename}' if getattr(error, 'filename', None) else ''}. Make space; then the "
+                 "same command goes on.")
+    if interrupted():
+        sys.exit(STOPPED)  # so that a script does not go on to the next stage with half a model
 
 
 if __name__ == "__main__":

@@ -19,16 +19,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from siamese.models.presets import PRESETS
-from train import loop, publish
+from train import loop, publish, told
 from train.data import Pair, check_pairs, fingerprint, read_pairs
 from train.plan import FEWEST, Outlook, Plan, PlanError, Progress, difference, outlook
 from train.precision import resolved
 from train.recipe import RECIPES, Recipe, StageShare, Workplace
 from train.rehearsal import rehearse
+from train.told import STOPPED
 
 PERCEPTUAL = "alexnet_lpips.safetensors"
-STOPPED = 130
-"""Exit status after Ctrl-C or SIGTERM, as shells have it."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def main(config: AllConfig) -> None:
     try:
         _run(config, RECIPES[config.preset])
     except KeyboardInterrupt:
-        print(f"\nStopped. The same command continues where it was; everything is in {config.out}.", flush=True)
+        print(f"\nStopped. The same command continues where it was; everything is in {config.out}:\n  {told.typed()}", flush=True)
         raise SystemExit(STOPPED) from None
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -18,7 +18,7 @@ from siamese.models.context import PromptTable
 from siamese.models.presets import PRESETS
 from siamese.objective import DenoisingObjective
 from siamese.prompts import EMPTY
-from train import loop
+from train import identity, loop
 from train.data import check_pairs, read_pairs
 from train.diffusion import StepDraws, latent_batch, on_device, step_draws, validation_draws
 from train.draws import Draws, sent
@@ -91,6 +91,10 @@ class BaseStage:
                                          network.scheduler_config(), SamplingDefaults(config.size, 20, 2.0, "dpm++"))
         self.checkpoint.check()
         check_pairs(train + val, self.checkpoint.context.prompts)
+        self.began_with = identity.of_pairs(train, val)
+        self.began_with["autoencoder_weights"] = identity.of_weights(self.checkpoint.vae)
+        if config.init:
+            self.began_with["init_weights"] = identity.of_weights(*self.checkpoint.networks())
         vae = self.checkpoint.vae.requires_grad_(False).to(memory_format=torch.channels_last)
         dtype = latent_dtype(config.loop.mixed_precision)
         self.train = load_examples(train, vae, config.size, config.variants, config.cache, dtype=dtype)
@@ -135,9 +139,15 @@ class BaseStage:
         """Save the model folder (without ControlNet)."""
         save_checkpoint(self.checkpoint, folder)
 
+    def schedule(self, step: int, max_steps: int) -> str:
+        """Nothing of this loss depends on the step."""
+        return ""
 
-def main(config: BaseConfig) -> int:
-    """Train and export; returns the updates done."""
-    return loop.run(BaseStage(config), config.loop, {
-        "data": config.data, "init": config.init, "preset": config.preset, "weighting": config.weighting, "size": config.size,
-        "variants": config.variants, "prompt_drop": config.prompt_drop})
+
+def main(config: BaseConfig, told: bool = True) -> int:
+    """Train and export, and where ``told`` say what comes next; returns the updates done."""
+    stage = BaseStage(config)
+    return loop.run(stage, config.loop, {
+        "data": config.data, "init": config.init, "vae": config.vae, "preset": config.preset, "weighting": config.weighting, "size": config.size,
+        "variants": config.variants, "prompt_drop": config.prompt_drop} | stage.began_with,
+        f"Next, Mask-Diffusion:\n  python -m train siamese --init {config.loop.out / 'model'} --data ..." if told else None)

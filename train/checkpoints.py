@@ -1,11 +1,9 @@
 """Checkpoints of a run: complete or absent, written by a thread of their own, refused where they belong to another run."""
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from train.disk import is_full
+from train.identity import differences
+
 DRAWING = 2
 """How random numbers are drawn (``train.draws``). 1, which checkpoints do not name, drew each sample's own on the host."""
-# Facts for people only: folders move.
-_FREE_FACTS = {"init", "data"}
 
 
 class ResumeError(RuntimeError):
@@ -27,61 +26,100 @@ class SaveError(RuntimeError):
     """A checkpoint could not be written."""
 
 
-def plain(values: dict[str, Any]) -> dict[str, Any]:
-    """As JSON gives it back, so that what is saved and what is asked for compare equal."""
-    return json.loads(json.dumps({k: asdict(v) if is_dataclass(v) else v for k, v in values.items()}, default=str))
-
-
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
-    """Write ``folder/step-XXXXXXXX/state.pt`` so that it is either complete or absent, then drop the oldest."""
+    """Write ``folder/step-XXXXXXXX/state.pt`` so that it is either complete or absent, then drop the oldest.
+
+    What could not be written whole is removed again: on a full disk it would keep the space that is to be freed.
+    """
     final, part = folder / f"step-{step:08d}", folder / f"step-{step:08d}.part"
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    with open(part / "state.pt", "wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    if final.exists():
-        shutil.rmtree(final)
-    os.replace(part, final)
+    try:
+        part.mkdir(parents=True)
+        with open(part / "state.pt", "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        if final.exists():
+            shutil.rmtree(final)  # of the same step of the same run: the same bytes
+        os.replace(part, final)
+        _to_disk(folder)  # the name as well, before an older one goes
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
     for old in _whole(folder)[:-keep]:
         shutil.rmtree(old)
     return final
+
+
+def _to_disk(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _whole(folder: Path) -> list[Path]:
     return sorted(p for p in folder.glob("step-*") if p.suffix != ".part" and (p / "state.pt").is_file())
 
 
+def step_of(checkpoint: Path) -> int:
+    """Updates that were done when it was made."""
+    return int(checkpoint.name.split("-")[1])
+
+
+def newest(folder: Path) -> Path | None:
+    """The newest complete checkpoint's folder."""
+    found = _whole(folder)
+    return found[-1] if found else None
+
+
 def last_whole(folder: Path) -> str:
     """A sentence that names the newest complete checkpoint."""
-    found = _whole(folder)
-    return f"The checkpoint of step {int(found[-1].name.split('-')[1])} is whole." if found else "There is no checkpoint yet."
+    found = newest(folder)
+    return f"The checkpoint of step {step_of(found)} is whole: {found}." if found else f"There is no checkpoint yet in {folder}."
+
+
+def go_on(folder: Path) -> str:
+    """``last_whole``, and what to do once the cause is mended: space, a disk that can be written to."""
+    found = newest(folder)
+    size = f" (a checkpoint takes {(found / 'state.pt').stat().st_size / 1e6:.3g} MB)" if found else ""
+    return f"{last_whole(folder)} Make space{size}; then the same command {'goes on from there' if found else 'begins anew'}."
 
 
 def load_checkpoint(folder: Path, settings: dict[str, Any], facts: dict[str, Any] | None = None) -> dict[str, Any] | None:
     """Newest complete checkpoint, or None. Facts that the checkpoint does not know are not compared.
 
     Raises:
-        ResumeError: it was made with other ``settings`` (``max_steps`` among them: ramp and gate depend on it), or by a
-            version of this program that drew other random numbers.
+        ResumeError: it cannot be read, it was made with other ``settings`` (``max_steps`` among them: ramp and gate depend on
+            it) or other ``facts``, or by a version of this program that drew other random numbers.
     """
     for leftover in folder.glob("*.part"):  # a save that was killed; the checkpoint before it is whole
         shutil.rmtree(leftover, ignore_errors=True)  # another process may be doing the same
-    found = _whole(folder)
-    if not found:
+    found = newest(folder)
+    if found is None:
         return None
-    state = torch.load(found[-1] / "state.pt", map_location="cpu", weights_only=True)
+    state = _read(found)
     if state.get("drawing") != DRAWING:
-        raise ResumeError(f"{found[-1]} was begun with a version of this program that drew its random numbers in another way, so this one cannot "
+        raise ResumeError(f"{found} was begun with a version of this program that drew its random numbers in another way, so this one cannot "
                           "continue it exactly. Continue it with that version, or begin anew with another --loop.out.")
-    other = {k: (state["config"].get(k), v) for k, v in settings.items() if state["config"].get(k) != v}
-    known = state.get("facts", {})
-    other |= {k: (known[k], v) for k, v in (facts or {}).items() if k in known and k not in _FREE_FACTS and known[k] != v}
+    other = differences({k: None for k in settings} | state["config"], settings) + differences(state.get("facts", {}), facts or {})
     if other:
-        changes = ", ".join(f"{k} was {old}, now {new}" for k, (old, new) in other.items())
-        raise ResumeError(f"{found[-1]} belongs to a run with other settings ({changes}). Use the same settings, or another --loop.out.")
+        longer = settings.get("max_steps", 0) > (state["config"].get("max_steps") or 0)
+        raise ResumeError(f"{found} belongs to a run that was begun otherwise: {'; '.join(other)}. To continue it give what it was begun with; "
+                          "for a new run give another --loop.out."
+                          + (f" To train this run longer leave --loop.max-steps and add --loop.extend-to {settings['max_steps']}." if longer else ""))
     return state
+
+
+def _read(checkpoint: Path) -> dict[str, Any]:
+    try:
+        return torch.load(checkpoint / "state.pt", map_location="cpu", weights_only=True)
+    except Exception as error:  # damage shows as errors of pickle, of zip, of torch and of the system
+        before = [c for c in _whole(checkpoint.parent) if c != checkpoint]
+        rest = f"the checkpoint of step {step_of(before[-1])}" if before else "the beginning: there is no other checkpoint"
+        raise ResumeError(f"{checkpoint} cannot be read ({type(error).__name__}); it is damaged. Remove that folder, and the same command goes on "
+                          f"from {rest}.") from error
 
 
 def on_host(value: Any) -> Any:
@@ -129,7 +167,8 @@ class CheckpointWriter:
         try:
             future.result()
         except Exception as error:
-            raise SaveError(f"the checkpoint of step {step} could not be written ({error}). {last_whole(self.folder)}") from error
+            why = "no space is left on the disk" if is_full(error) else str(error)
+            raise SaveError(f"the checkpoint of step {step} could not be written ({why}). {go_on(self.folder)}") from error
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._thread.shutdown(wait=True)

@@ -27,7 +27,7 @@ from siamese.models.autoencoder import SmallAutoencoder, downsampling
 from siamese.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, weights_hash
 from siamese.models.unet import tied_copy
 from siamese.sampling import build_scheduler, denoise, initial_noise
-from train import loop
+from train import identity, loop
 from train.data import check_pairs, fingerprint, load_arrays, read_pairs
 from train.draws import Draws, key
 from train.features import cached_array, digest_of
@@ -35,7 +35,7 @@ from train.held import Held, cropped, turned
 from train.latents import Examples, load_examples
 from train.perceptual import load_perceptual
 from train.reconstruction import reconstruction_losses
-from train.vae import crop_batch, validation_figures
+from train.vae import crop_batch, rise, training_sheet, validation_figures
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,7 @@ class DecoderModule(nn.Module):
         real, fake = self.discriminator(texture(torch.cat([images, drawn.detach().to(images.dtype)]))).float().chunk(2)
         losses["discriminator"] = F.relu(1 - real).mean() + F.relu(1 + fake).mean()
         losses["adversarial"] = -self._tied[0](texture(drawn)).float().mean()
-        rise = min(1.0, step / max(1, max_steps // 10))
-        losses["total"] = losses["total"] + losses["discriminator"] + rise * config.adversarial_weight * losses["adversarial"]
+        losses["total"] = losses["total"] + losses["discriminator"] + rise(step, max_steps) * config.adversarial_weight * losses["adversarial"]
         return losses
 
 
@@ -132,6 +131,7 @@ class DecoderStage:
                              "a base model needs the Siamese stage first, Stable Diffusion's autoencoder stays as it is.")
         train, val = read_pairs(config.data, "train", config.prompt), read_pairs(config.data, "val", config.prompt, required=False)
         check_pairs(train + val)
+        self.began_with = identity.of_pairs(train, val) | {"init_weights": identity.of_weights(*self.checkpoint.networks())}
         size, self.factor = self.checkpoint.defaults.image_size, downsampling(vae)
         if config.crop % self.factor or config.crop > size:
             raise ValueError(f"crop is {config.crop}; it must be a multiple of {self.factor}, and at most {size}.")
@@ -166,12 +166,22 @@ class DecoderStage:
 
     @torch.no_grad()
     def evaluate(self, step: int, writer: SummaryWriter) -> dict[str, float]:
-        """Figures of reconstructed validation images: what texture costs. Choose by distances of samples, see ``evaluate``."""
-        return {} if self.val is None else validation_figures(self.module.vae, self.val[::4], step, writer)
+        """Figures of reconstructed validation images: what texture costs. Choose by distances of samples, see ``evaluate``.
+
+        Without them a sheet of training images.
+        """
+        if self.val is None:
+            training_sheet(self.module.vae, self.train.images, step, writer)
+            return {}
+        return validation_figures(self.module.vae, self.val[::4], step, writer)
 
     def export(self, folder: Path) -> None:
         """Save the model folder, with the new decoder."""
         save_checkpoint(self.checkpoint, folder)
+
+    def schedule(self, step: int, max_steps: int) -> str:
+        """How far the discriminator's weight has risen."""
+        return f"the discriminator has {100 * rise(step, max_steps):.0f} % of its weight"
 
 
 @torch.no_grad()
@@ -217,9 +227,11 @@ def _grouped(count: int, starts: np.ndarray, seed: int, batch: int) -> list[tupl
     return [(start, index[i:i + batch]) for start, index in same for i in range(0, len(index), batch)]
 
 
-def main(config: DecoderConfig) -> int:
-    """Train and export; returns the updates done."""
-    return loop.run(DecoderStage(config), config.loop, {
+def main(config: DecoderConfig, told: bool = True) -> int:
+    """Train and export, and where ``told`` say what comes next; returns the updates done."""
+    stage = DecoderStage(config)
+    return loop.run(stage, config.loop, {
         "data": config.data, "init": config.init, "variants": config.variants, "steps": config.steps, "noised_below": config.noised_below,
         "encoded_share": config.encoded_share, "crop": config.crop, "lpips_weight": config.lpips_weight, "colour_weight": config.colour_weight,
-        "adversarial_weight": config.adversarial_weight})
+        "adversarial_weight": config.adversarial_weight} | stage.began_with,
+        f"To open it in the app:\n  python app.py --model {config.loop.out / 'model'}" if told else None)

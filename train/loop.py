@@ -13,7 +13,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,21 +27,29 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from train.checkpoints import DRAWING, CheckpointWriter, ResumeError, last_whole, load_checkpoint, plain
+from train import told
+from train.checkpoints import DRAWING, CheckpointWriter, ResumeError, SaveError, go_on, last_whole, load_checkpoint
+from train.disk import DiskFull, quiet_log_thread, replacing, writing
 from train.draws import Draws
 from train.ema import Average
+from train.export import written
+from train.identity import SETTINGS_THAT_MAY_CHANGE, plain
 from train.precision import Precision, resolved
 from train.readings import NotFinite, Readings
 
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """How long, how fast and how safely to train. Defaults are the paper's optimiser (ALGORITHM.md, step 9)."""
+    """How long, how fast and how safely to train. Each stage has defaults of its own, which suit small models on few images; the
+    paper's are 3000 updates of batch 48 at 1e-5, betas 0.9 and 0.999, constant, in float32, without warm-up, clipping or average."""
 
     out: Path = Path("runs/run")
     """Folder of checkpoints, logs and the exported model. An interrupted run there is continued."""
     max_steps: int = 3000
     """Optimiser updates in all. Ramp and gate of the losses are relative to it."""
+    extend_to: int | None = None
+    """Train an earlier run further, to so many updates in all, with its other settings as they were. Its schedule stays max_steps':
+    beyond, ramp and gate are as at its end (w_i = 1, augmentation on). A cosine rises again to the full rate and falls to 0 there."""
     batch_size: int = 48
     """Samples an optimiser update, over all processes and accumulation steps."""
     accumulation: int = 1
@@ -91,6 +99,9 @@ class Stage(Protocol):
     def export(self, folder: Path) -> None:
         """Save the trained model."""
 
+    def schedule(self, step: int, max_steps: int) -> str:
+        """What of the losses depends on the step, at ``step`` of ``max_steps``, in words; empty: nothing."""
+
 
 def sample_order(seed: int, size: int, first: int, count: int) -> np.ndarray:
     """Indices of samples number ``first`` to ``first + count``: one permutation an epoch, no sample ever dropped."""
@@ -100,18 +111,41 @@ def sample_order(seed: int, size: int, first: int, count: int) -> np.ndarray:
     return np.array([orders[e][n % size] for e, n in zip(epochs, numbers)])
 
 
-def learning_rate(config: LoopConfig, step: int) -> float:
-    """Warm-up, then constant or half a cosine to zero at ``max_steps``."""
+def learning_rate(config: LoopConfig, step: int, ends: Sequence[int] = ()) -> float:
+    """Warm-up, then constant or half a cosine to zero at ``max_steps``.
+
+    ``ends`` are those of a run that was extended: to each of them the cosine falls anew (a warm restart, Loshchilov and Hutter
+    2017, arXiv:1608.03983), as at rate 0 nothing would be learnt.
+    """
     rate = config.learning_rate * min(1.0, (step + 1) / max(config.warmup_steps, 1))
-    return rate * 0.5 * (1 + math.cos(math.pi * step / config.max_steps)) if config.schedule == "cosine" else rate
-
-
-# What may change between a run and its continuation; anything else would make it another run.
-_FREE = {"out", "checkpoint_every", "keep_checkpoints", "log_every", "evaluate_every", "minutes", "accumulation"}
+    if config.schedule != "cosine":
+        return rate
+    start, end = 0, config.max_steps
+    for later in ends[1:]:
+        if step >= end:
+            start, end = end, later
+    return rate * 0.5 * (1 + math.cos(math.pi * (step - start) / (end - start)))
 
 
 def _identity(config: LoopConfig) -> dict[str, Any]:
-    return {k: v for k, v in plain(dataclasses.asdict(config)).items() if k not in _FREE}
+    return {k: v for k, v in plain(dataclasses.asdict(config)).items() if k not in SETTINGS_THAT_MAY_CHANGE}
+
+
+def _ends(config: LoopConfig, state: dict[str, Any] | None) -> list[int]:
+    """Where the run ends: as it was begun, and with each extension.
+
+    Raises:
+        ResumeError: there is nothing to extend, or it was extended further before.
+    """
+    known, asked = [config.max_steps] if state is None else state.get("ends", [config.max_steps]), config.extend_to
+    if asked is None or asked == known[-1]:
+        return known
+    if state is None:
+        raise ResumeError(f"{told.EXTEND} trains an earlier run further, but there is no checkpoint in {config.out / 'checkpoints'}. Name the "
+                          f"run's folder with --loop.out; to begin a new run leave {told.EXTEND} out.")
+    if asked < known[-1]:
+        raise ResumeError(f"{told.EXTEND} is {asked}, and the run in {config.out} is to have {known[-1]} updates already; give more than that.")
+    return [*known, asked]
 
 
 def _frozen_digest(module: nn.Module) -> str:
@@ -187,6 +221,10 @@ class Trainer:
         self.facts = plain(facts or {}) | {"samples": stage.size, "frozen_weights": _frozen_digest(stage.module)}
         self.readings, self.step = Readings(skips=config.mixed_precision == "fp16"), 0
         state = load_checkpoint(config.out / "checkpoints", _identity(config), self.facts)
+        if state is None and (config.out / "model").is_dir():
+            raise ResumeError(f"{config.out / 'model'} is there, but no checkpoint in {config.out / 'checkpoints'}: this run cannot be continued, "
+                              f"and a new one would overwrite its model. Give another --loop.out, or remove {config.out}.")
+        self.ends = _ends(config, state)
         if state:
             self._load_weights(state["module"])
         optimiser = torch.optim.AdamW(self.parameters, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay, fused=True)
@@ -220,7 +258,7 @@ class Trainer:
         """What a checkpoint holds; the tensors are those that training changes."""
         weights = {name: tensor.detach() for name, tensor in self.stage.module.state_dict().items() if name in self.trained}
         scaler = self.accelerator.scaler
-        return {"drawing": DRAWING, "step": self.step, "config": _identity(self.config), "facts": self.facts, "module": weights,
+        return {"drawing": DRAWING, "step": self.step, "config": _identity(self.config), "facts": self.facts, "ends": self.ends, "module": weights,
                 "optimiser": self.optimiser.state_dict(), **({"ema": self.average.state_dict()} if self.average else {}),
                 **({"scaler": scaler.state_dict()} if scaler is not None else {})}
 
@@ -228,14 +266,14 @@ class Trainer:
         """One optimiser update. Its losses are in ``readings``."""
         config, step, micro = self.config, self.step, self.config.batch_size // self.config.accumulation
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(config, step)
+            group["lr"] = learning_rate(config, step, self.ends)
         order = sample_order(config.seed, self.stage.size, step * config.batch_size, config.batch_size)
         sums: dict[str, Tensor] = {}
         for part in range(config.accumulation):
             rows = np.arange(part * micro, (part + 1) * micro)[self.accelerator.process_index::self.world]
             batch = self.stage.batch(order[rows], Draws(config.seed, step, config.batch_size, rows, self.device), self.device)
             with nullcontext() if part == config.accumulation - 1 else self.accelerator.no_sync(self.module):
-                losses = self.module(batch, step, config.max_steps)
+                losses = self.module(batch, min(step, config.max_steps), config.max_steps)  # beyond: as at its end
                 self.accelerator.backward(losses["total"] / config.accumulation)
             for name, value in losses.items():
                 share = value.detach() / config.accumulation
@@ -264,6 +302,30 @@ class Trainer:
             finally:
                 self.stage.module.train()
 
+    def export(self) -> None:
+        """Write the averaged model, or the trained one where there is no average, to OUT/model.
+
+        Raises:
+            DiskFull: there was no space; a model that was there before is whole.
+        """
+        with self.averaged(), writing(f"the model ({self.config.out / 'model'})"), written(self.config.out / "model") as folder:
+            self.stage.export(folder)
+
+    def last_model(self) -> str:
+        """Export the model of the newest checkpoint, as the weights now are of no use; returns what there is, and what to do."""
+        config = self.config
+        state = load_checkpoint(config.out / "checkpoints", _identity(config), self.facts)
+        again = "The same command would come to that point again: the new run needs another --loop.out"
+        if state is None:
+            return f"{last_whole(config.out / 'checkpoints')} {again}."
+        if self.main:
+            self._load_weights(state["module"])
+            if self.average:
+                self.average.load_state_dict(state["ema"])
+            self.export()
+        return (f"{last_whole(config.out / 'checkpoints')} Its model: {config.out / 'model'}. {again}; it can start from that model where its "
+                "stage has --init.")
+
     def any_process(self, asked: bool) -> bool:
         """Whether one process was asked to stop: all stop after the same update. The hosts talk, the devices go on."""
         if self._stops is None:
@@ -273,48 +335,71 @@ class Trainer:
         return bool(flag.item())
 
 
-def run(stage: Stage, config: LoopConfig, facts: dict[str, Any] | None = None) -> int:
-    """Train ``stage`` until ``max_steps``, ``minutes`` or Ctrl-C; returns the updates done so far.
+def run(stage: Stage, config: LoopConfig, facts: dict[str, Any] | None = None, then: str | None = None) -> int:
+    """Train ``stage`` until ``max_steps`` (or ``extend_to``), ``minutes`` or Ctrl-C; returns the updates done so far.
 
     Args:
-        facts: settings of the stage, written to ``run.json``; a continuation has to have the same.
+        facts: settings of the stage and digests of its data, written to ``run.json``; a continuation has to have the same.
+        then: what to do with the model of a whole run. None: nothing is said of where the run continues and where its model is.
 
     Raises:
         ResumeError: ``config.out`` holds another run.
         ValueError: the batch cannot be split as asked.
         FloatingPointError: the loss or the gradient is no longer finite. It is noticed where losses are read, at the latest
-            before the next checkpoint, which is then not written.
-        SaveError: a checkpoint could not be written.
+            before the next checkpoint, which is then not written. The model of the one before is exported.
+        SaveError: a checkpoint, the log or the model could not be written.
     """
-    trainer = Trainer(stage, config, facts)
-    config.out.mkdir(parents=True, exist_ok=True)
-    writer = None
+    trainer, reports = Trainer(stage, config, facts), then is not None
+    reports = reports and trainer.main
+    checkpoints = CheckpointWriter(config.out / "checkpoints", config.keep_checkpoints)
+    try:
+        with quiet_log_thread():
+            _run(trainer, checkpoints, reports)
+    except DiskFull as error:
+        raise SaveError(f"{error} {go_on(checkpoints.folder)}") from error
+    except KeyboardInterrupt:
+        if reports:
+            print(told.broken_off(config.out), flush=True)
+        raise
+    if reports:
+        print(told.ended(config.out, trainer.step, trainer.ends[-1], then or ""), flush=True)
+    return trainer.step
+
+
+def _run(trainer: Trainer, checkpoints: CheckpointWriter, reports: bool) -> None:
+    config, writer = trainer.config, None
     if trainer.main:
-        (config.out / "run.json").write_text(json.dumps(_identity(config) | trainer.facts, indent=1))
+        with writing(f"{config.out / 'run.json'}"):
+            config.out.mkdir(parents=True, exist_ok=True)
+            record = json.dumps(_identity(config) | trainer.facts | {"ends": trainer.ends}, indent=1)
+            with replacing(config.out / "run.json") as part:
+                part.write_text(record)
         # Figures after the checkpoint are of updates that a kill has undone.
-        writer = SummaryWriter(config.out / "tensorboard", purge_step=trainer.step + 1 if trainer.resumed else None)
-    with CheckpointWriter(config.out / "checkpoints", config.keep_checkpoints) as checkpoints:
+        with writing("the log"):
+            writer = SummaryWriter(config.out / "tensorboard", purge_step=trainer.step + 1 if trainer.resumed else None)
+    if reports and trainer.resumed:
+        print(told.continues(config.out, trainer.step, trainer.ends, config.max_steps, lambda step: trainer.stage.schedule(step, config.max_steps)),
+              flush=True)
+    with checkpoints:
         try:
             _train(trainer, checkpoints, writer)
         except NotFinite as error:
             checkpoints.wait()
-            raise FloatingPointError(f"{error} {last_whole(checkpoints.folder)}") from error
+            raise FloatingPointError(f"{error} {trainer.last_model()}") from error
     if writer is not None:
-        with trainer.averaged():
-            stage.export(config.out / "model")
-        writer.close()
-    return trainer.step
+        trainer.export()
+        with writing("the log"):
+            writer.close()
 
 
 def _train(trainer: Trainer, checkpoints: CheckpointWriter, writer: SummaryWriter | None) -> None:
-    config, started = trainer.config, time.monotonic()
+    config, started, end = trainer.config, time.monotonic(), trainer.ends[-1]
     clock, stop = _Clock(config.batch_size, trainer.step), False
-    with _Interrupt() as interrupt, tqdm(total=config.max_steps, initial=trainer.step, unit="step", dynamic_ncols=True,
-                                         disable=not trainer.main) as bar:
-        while trainer.step < config.max_steps and not stop:
+    with _Interrupt() as interrupt, tqdm(total=end, initial=trainer.step, unit="step", dynamic_ncols=True, disable=not trainer.main) as bar:
+        while trainer.step < end and not stop:
             trainer.update()
             bar.update()
-            step, ends = trainer.step, trainer.step == config.max_steps
+            step, ends = trainer.step, trainer.step == end
             late = config.minutes is not None and time.monotonic() - started > 60 * config.minutes
             stop = trainer.any_process(interrupt.asked or late)
             logs, evaluates, saves = ((ends or step % every == 0) for every in (config.log_every, config.evaluate_every, config.checkpoint_every))
@@ -324,11 +409,12 @@ def _train(trainer: Trainer, checkpoints: CheckpointWriter, writer: SummaryWrite
                 speed = clock.samples_per_second(step)
                 bar.set_postfix(loss=f"{figures['total']:.4f}", samples_per_s=f"{speed:.1f}")
                 if writer is not None:
-                    rates = {"learning_rate": learning_rate(config, step - 1), "samples_per_s": speed}
-                    for name, value in (figures | rates).items():
-                        writer.add_scalar(f"train/{name}", value, step)
+                    rates = {"learning_rate": learning_rate(config, step - 1, trainer.ends), "samples_per_s": speed}
+                    with writing("the log"):
+                        for name, value in (figures | rates).items():
+                            writer.add_scalar(f"train/{name}", value, step)
             if evaluates and writer is not None:
-                with trainer.averaged(), clock.stopped():
+                with trainer.averaged(), clock.stopped(), writing("the sample sheet"):
                     for name, value in trainer.stage.evaluate(step, writer).items():
                         writer.add_scalar(f"val/{name}", value, step)
                         bar.write(f"step {step}: val {name} {value:.5g}")

@@ -46,7 +46,7 @@ class Readings:
         values = torch.cat([self._watched, *(v.float().reshape(1) for v in self.figures.values())]).tolist()  # one transfer
         step, total, norm = values[:3]
         if not math.isfinite(total):
-            raise NotFinite("loss", total, int(step), "lower --loop.learning-rate or set --loop.clip-norm")
+            raise NotFinite("loss", total, int(step), "begin a new run with a lower --loop.learning-rate, or with a (lower) --loop.clip-norm")
         if not math.isfinite(norm):
-            raise NotFinite("the gradient", norm, int(step), "lower --loop.learning-rate")
+            raise NotFinite("the gradient", norm, int(step), "begin a new run with a lower --loop.learning-rate")
         return dict(zip(self.figures, values[3:], strict=True))

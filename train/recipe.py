@@ -8,6 +8,7 @@ fewer are given. Change a value here and the next run is trained so; a run that 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -103,6 +104,11 @@ class Recipe:
             raise ValueError(f"the stages' shares of the minutes add up to {total:.3f}, not 1.")
 
 
+def _untold(train: Callable[..., int]) -> Callable[[Any], int]:
+    """``train`` without its words on what comes next: ``all`` does that."""
+    return functools.partial(train, told=False)
+
+
 def _vae(place: Workplace) -> vae.VaeConfig:
     texture = {} if place.weights is None else {"texture_weight": 1.0, "adversarial_weight": 0.05}  # seen through AlexNet
     return vae.VaeConfig(
@@ -143,13 +149,13 @@ def _segment(place: Workplace) -> segment.SegmentConfig:
 
 TINY_RECIPE = Recipe(
     stages=(
-        StageShare("vae", "autoencoder of the images", 0.25, 3000, vae.VaeStage, vae.main, _vae),
-        StageShare("base", "diffusion model of images and prompts", 0.35, 2083, base.BaseStage, base.main, _base),
-        StageShare("siamese", "Mask-Diffusion, which follows a mask", 0.27, 1800, siamese.SiameseStage, siamese.main, _siamese),
+        StageShare("vae", "autoencoder of the images", 0.25, 3000, vae.VaeStage, _untold(vae.main), _vae),
+        StageShare("base", "diffusion model of images and prompts", 0.35, 2083, base.BaseStage, _untold(base.main), _base),
+        StageShare("siamese", "Mask-Diffusion, which follows a mask", 0.27, 1800, siamese.SiameseStage, _untold(siamese.main), _siamese),
         # More updates of this one bring samples away from real images again.
-        StageShare("decoder", "the autoencoder's decoder, on denoised latents", 0.05, 200, decoder.DecoderStage, decoder.main, _decoder,
+        StageShare("decoder", "the autoencoder's decoder, on denoised latents", 0.05, 200, decoder.DecoderStage, _untold(decoder.main), _decoder,
                    extends=False),
-        StageShare("segment", "segmentation network", 0.08, 600, segment.SegmentStage, segment.main, _segment)),
+        StageShare("segment", "segmentation network", 0.08, 600, segment.SegmentStage, _untold(segment.main), _segment)),
     sampling=SamplingDefaults(image_size=256, steps=12, guidance=5.0, scheduler="dpm++", guide="mask", guide_above=0.3, guide_below=0.8))
 
 RECIPES = {"tiny": TINY_RECIPE}

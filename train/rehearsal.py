@@ -123,7 +123,7 @@ def _begun(stage: StageShare, place: Workplace, updates: tuple[int, int]) -> tup
 
 def _trained(timed: Timed, updates: tuple[int, int]) -> float:
     """Seconds an update, of a stage that is trained and exported."""
-    shutil.rmtree(timed.settings.out / "checkpoints", ignore_errors=True)
+    shutil.rmtree(timed.settings.out, ignore_errors=True)
     loop.run(timed, timed.settings)
     if loop.interrupted():
         raise KeyboardInterrupt

@@ -17,11 +17,12 @@ from torch.utils.tensorboard import SummaryWriter
 from siamese.masks import outline
 from siamese.prompts import EMPTY, LESION, POLYP
 from siamese.segmentation import CompactUNet, LesionSegmenter, dice
-from train import loop
+from train import identity, loop
 from train.data import Pair, check_pairs, load_arrays, read_pairs
 from train.draws import Draws, sent
 from train.held import Held, turned
 from train.perceptual import load_perceptual
+from train.sheets import without_validation
 from train.vgg_unet import VggSegmenter, VggUNet
 
 ORGANS = {POLYP: "polyp", LESION: "lesion"}
@@ -112,7 +113,11 @@ class SegmentStage:
             train = train + read_pairs(config.synthetic, "train", EMPTY)  # the prompt plays no part in learning
         val = fixed_subset(val, config.val_count)
         check_pairs(train + val)
-        self.images, self.masks = map(Held, load_arrays(train, config.size))  # 4 S^2 bytes a pair on the device
+        self.began_with = identity.of_pairs(train, val)
+        images, masks = load_arrays(train, config.size)
+        some = np.linspace(0, len(train) - 1, min(8, len(train))).astype(int)
+        self.shown = images[some], masks[some]  # on sheets, where there is no validation pair
+        self.images, self.masks = Held(images), Held(masks)  # 4 S^2 bytes a pair on the device
         self.val_images, self.val_masks = load_arrays(val, config.size) if val else (None, None)
         self.val_organs = [ORGANS.get(p.prompt, p.prompt) for p in val]
         self.size = len(train)
@@ -136,21 +141,36 @@ class SegmentStage:
 
     @torch.no_grad()
     def evaluate(self, step: int, writer: SummaryWriter) -> dict[str, float]:
-        """Mean Dice of each organ's validation pairs, and a sheet of eight predictions as outlines."""
+        """Mean Dice of each organ's validation pairs, and a sheet of eight predictions as outlines.
+
+        Without validation pairs a sheet of training pairs alone.
+        """
         if self.val_images is None:
+            without_validation("what is found in training images")
+            images, masks = self.shown
+            _add_outlines("train", images, masks, self.segmenter.predict(images), step, writer)
             return {}
         found = np.concatenate([self.segmenter.predict(self.val_images[i:i + 16]) for i in range(0, len(self.val_images), 16)])
         scores = defaultdict(list)
         for organ, score in zip(self.val_organs, dice(found, self.val_masks)):
             scores[organ].append(score)
         shown = np.linspace(0, len(found) - 1, min(8, len(found))).astype(int)
-        sheet = [outline(outline(self.val_images[i], self.val_masks[i]), found[i], (255, 200, 0)) for i in shown]
-        writer.add_images("val/found", np.stack(sheet), step, dataformats="NHWC")
+        _add_outlines("val", self.val_images[shown], self.val_masks[shown], found[shown], step, writer)
         return {f"dice_{organ}": float(np.mean(s)) for organ, s in scores.items()}
 
     def export(self, folder: Path) -> None:
         """Save the segmenter."""
         self.segmenter.save_pretrained(folder)
+
+    def schedule(self, step: int, max_steps: int) -> str:
+        """Nothing of this loss depends on the step."""
+        return ""
+
+
+def _add_outlines(split: str, images: np.ndarray, masks: np.ndarray, found: np.ndarray, step: int, writer: SummaryWriter) -> None:
+    """A sheet of images with the outlines of their masks and of what was found."""
+    sheet = [outline(outline(image, mask), own, (255, 200, 0)) for image, mask, own in zip(images, masks, found, strict=True)]
+    writer.add_images(f"{split}/found", np.stack(sheet), step, dataformats="NHWC")
 
 
 def fixed_subset(pairs: Sequence[Pair], count: int) -> list[Pair]:
@@ -162,10 +182,14 @@ def fixed_subset(pairs: Sequence[Pair], count: int) -> list[Pair]:
             for i in np.linspace(0, len(group) - 1, min(count, len(group))).astype(int)]
 
 
-def main(config: SegmentConfig) -> int:
-    """Train and export; returns the updates done."""
+def main(config: SegmentConfig, told: bool = True) -> int:
+    """Train and export, and where ``told`` say what comes next; returns the updates done."""
     # Both are usually trained, one after the other, and the measurements expect them in folders of their own.
     settings = dataclasses.replace(config.loop, out=config.loop.out / config.architecture)
     config = dataclasses.replace(config, loop=settings)
-    return loop.run(SegmentStage(config), settings, {
-        "data": [*config.data, *config.synthetic], "architecture": config.architecture, "size": config.size, "trained_convs": config.trained_convs})
+    stage, model = SegmentStage(config), settings.out / "model"
+    then = {"small": f"To put it beside a model:\n  python -m train publish --segmenter {model} --model ...",
+            "vgg16": f"To measure with it:\n  python -m train evaluate --segmenter {model} --model ... --data ..."}[config.architecture]
+    return loop.run(stage, settings, {
+        "data": [*config.data, *config.synthetic], "architecture": config.architecture, "size": config.size, "trained_convs": config.trained_convs}
+        | stage.began_with, then if told else None)

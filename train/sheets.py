@@ -10,6 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 from siamese.models.autoencoder import decode_latents, downsampling
 from siamese.models.checkpoint import Checkpoint
 from siamese.sampling import build_scheduler, denoise, initial_noise
+from train.told import once
 
 
 @torch.no_grad()
@@ -25,8 +26,14 @@ def sheet(checkpoint: Checkpoint, hints: Tensor | None, prompts: Sequence[str], 
     return decode_latents(checkpoint.vae, z).float().add(1).div(2)
 
 
-def add_sheet(checkpoint: Checkpoint, writer: SummaryWriter, step: int, hints: Tensor | None, prompts: Sequence[str], count: int = 8) -> None:
-    """Write ``count`` samples, the masks first where there are any, to the log."""
+def without_validation(shown: str) -> None:
+    """Say that sheets show ``shown`` in the place of validation pairs, of which there are none."""
+    once(f"No val.txt, hence no validation figures: the log's sheets show {shown}.")
+
+
+def add_sheet(checkpoint: Checkpoint, writer: SummaryWriter, step: int, hints: Tensor | None, prompts: Sequence[str], count: int = 8,
+              split: str = "val") -> None:
+    """Write ``count`` samples, the masks (of ``split``) first where there are any, to the log."""
     prompts = [prompts[i % len(prompts)] for i in range(count)] if hints is None else list(prompts)
     images = sheet(checkpoint, hints, prompts)
-    writer.add_images("val/samples", images if hints is None else torch.cat([hints.to(images.device), images]), step)
+    writer.add_images(f"{split}/samples", images if hints is None else torch.cat([hints.to(images.device), images]), step)

@@ -17,14 +17,14 @@ from siamese.models.context import PromptTable
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.presets import PRESETS
 from siamese.models.unet import freeze_encoder
-from siamese.objective import SiameseConfig, SiameseObjective
+from siamese.objective import SiameseConfig, SiameseObjective, in_words
 from siamese.prompts import EMPTY
-from train import loop
+from train import identity, loop
 from train.data import check_pairs, read_pairs
 from train.diffusion import StepDraws, latent_batch, on_device, padded_rows, step_draws, validation_draws
 from train.draws import Draws, sent
 from train.latents import Examples, latent_dtype, load_examples
-from train.sheets import add_sheet
+from train.sheets import add_sheet, without_validation
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,7 @@ class SiameseStage:
         context = self.checkpoint.context
         train, val = read_pairs(config.data, "train", config.prompt), read_pairs(config.data, "val", config.prompt, required=False)
         check_pairs(train + val, context.prompts if isinstance(context, PromptTable) else None)
+        self.began_with = identity.of_pairs(train, val) | {"init_weights": identity.of_weights(*self.checkpoint.networks())}
         torch.manual_seed(config.loop.seed)
         if config.controlnet is not None:
             if self.checkpoint.controlnet is not None:
@@ -139,10 +140,15 @@ class SiameseStage:
 
     @torch.no_grad()
     def evaluate(self, step: int, writer: SummaryWriter) -> dict[str, float]:
-        """Losses on validation pairs at fixed noise and timesteps, and a sheet of eight validation masks."""
-        if self.val is None:
-            return {}
+        """Losses on validation pairs at fixed noise and timesteps, and a sheet of eight validation masks.
+
+        Without validation pairs a sheet of eight training masks alone.
+        """
         device = next(self.module.parameters()).device
+        if self.val is None:
+            without_validation("samples of training masks")
+            self._sheet(self.train, np.arange(len(self.train)), "train", step, writer, device)
+            return {}
         chosen = np.linspace(0, len(self.val) - 1, min(len(self.val), 96)).astype(int)
         draws = validation_draws(len(chosen), self.val.mean.shape[2:], len(self.checkpoint.alphas))
         sums: dict[str, float] = {}
@@ -151,14 +157,22 @@ class SiameseStage:
             losses = self.module(batch, self.config.loop.max_steps, self.config.loop.max_steps)
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + float(value) * len(part) / len(chosen)
-        shown = chosen[np.linspace(0, len(chosen) - 1, 8).astype(int)]
-        mask, _ = self.val.hints(shown, np.zeros(8, int), device)
-        add_sheet(self.checkpoint, writer, step, mask, [self.val.prompts[i] for i in shown])
+        self._sheet(self.val, chosen, "val", step, writer, device)
         return sums
+
+    def _sheet(self, examples: Examples, chosen: np.ndarray, split: str, step: int, writer: SummaryWriter, device: torch.device) -> None:
+        """Samples of eight of the ``chosen`` masks."""
+        shown = chosen[np.linspace(0, len(chosen) - 1, 8).astype(int)]
+        mask, _ = examples.hints(shown, np.zeros(8, int), device)
+        add_sheet(self.checkpoint, writer, step, mask, [examples.prompts[i] for i in shown], split=split)
 
     def export(self, folder: Path) -> None:
         """Save the model folder."""
         save_checkpoint(self.checkpoint, folder)
+
+    def schedule(self, step: int, max_steps: int) -> str:
+        """w_i and the augmentation's gate."""
+        return in_words(self.config.objective, step, max_steps)
 
 
 def check_fit(unet: nn.Module, controlnet: SiameseControlNet, where: Path) -> None:
@@ -169,8 +183,10 @@ def check_fit(unet: nn.Module, controlnet: SiameseControlNet, where: Path) -> No
             raise ValueError(f"the ControlNet of {where} does not fit the U-Net: {name} is {its}, not {ours}.")
 
 
-def main(config: SiameseTrainConfig) -> int:
-    """Train and export; returns the updates done."""
-    return loop.run(SiameseStage(config), config.loop, {
+def main(config: SiameseTrainConfig, told: bool = True) -> int:
+    """Train and export, and where ``told`` say what comes next; returns the updates done."""
+    stage = SiameseStage(config)
+    return loop.run(stage, config.loop, {
         "data": config.data, "init": config.init, "objective": config.objective, "train_encoder": config.train_encoder,
-        "variants": config.variants, "prompt_drop": config.prompt_drop})
+        "variants": config.variants, "prompt_drop": config.prompt_drop, "preset": config.preset} | stage.began_with,
+        f"To open it in the app:\n  python app.py --model {config.loop.out / 'model'}" if told else None)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from siamese.models.autoencoder import SmallAutoencoder, downsampling, grow_latents, latent_channels, rescale_latents, start_at_principal_components
-from train import loop
+from train import identity, loop
 from train.adversarial import AUGMENTATIONS, ProjectedDiscriminator, discriminator_losses
 from train.autoencoder_figures import measure_autoencoder, psnr, whiteness
 from train.comparison import by_organ
@@ -28,6 +28,7 @@ from train.features import Features
 from train.held import Held, cropped, images_of, turned
 from train.perceptual import PerceptualNetwork, load_perceptual
 from train.reconstruction import reconstruction_losses
+from train.sheets import without_validation
 from train.spectrum import unpacked
 
 
@@ -121,9 +122,8 @@ class ReconstructionLoss(nn.Module):
             losses["total"] = losses["total"] + config.equivariance * losses["equivariance"]
         if self.discriminator is not None:
             losses |= discriminator_losses(self.discriminator, self.perceptual, images, drawn, batch["uniform"], config.penalty_weight)
-            rise = min(1.0, step / max(1, max_steps // 10))
             losses["total"] = (losses["total"] + losses["discriminator"] + losses.get("penalty", 0.0)
-                               + rise * config.adversarial_weight * losses["adversarial"])
+                               + rise(step, max_steps) * config.adversarial_weight * losses["adversarial"])
         return losses
 
     def equivariance(self, latents: Tensor, images: Tensor, factor: int) -> Tensor:
@@ -150,12 +150,15 @@ class VaeStage:
         self.config = config
         train, val = read_pairs(config.data, "train", config.prompt), read_pairs(config.data, "val", config.prompt, required=False)
         check_pairs(train + val)
+        self.began_with = identity.of_pairs(train, val)
         self.images, _ = load_arrays(train, config.size)
         self.val = load_arrays(val, config.size)[0] if val else None
         self.held = Held(self.images)  # N S^2 x 3 bytes on the device: 0.56 GB for 2,872 images at 256 pixels
         self.size = len(self.images)
         torch.manual_seed(config.loop.seed)
         vae = SmallAutoencoder.from_pretrained(config.init) if config.init else self._fresh()
+        if config.init:
+            self.began_with["init_weights"] = identity.of_weights(vae)
         if config.grow_to is not None and vae.config.latent_channels != config.grow_to:
             vae = grow_latents(vae, config.grow_to)
         vae = vae.to(memory_format=torch.channels_last)
@@ -192,10 +195,18 @@ class VaeStage:
 
     @torch.no_grad()
     def evaluate(self, step: int, writer: SummaryWriter) -> dict[str, float]:
-        """PSNR (dB) and ``latent_high_low_power`` on every fourth validation image, and a sheet of the first eight."""
+        """PSNR (dB) and ``latent_high_low_power`` on every fourth validation image, and a sheet of the first eight.
+
+        Without them a sheet of training images.
+        """
         if self.val is None:
+            training_sheet(self.module.vae, self.images, step, writer)
             return {}
         return validation_figures(self.module.vae, self.val[::4], step, writer)
+
+    def schedule(self, step: int, max_steps: int) -> str:
+        """How far the discriminator's weight has risen, if there is one."""
+        return f"the discriminator has {100 * rise(step, max_steps):.0f} % of its weight" if self.config.adversarial_weight else ""
 
     @torch.no_grad()
     def export(self, folder: Path) -> None:
@@ -211,6 +222,20 @@ class VaeStage:
             rescale_latents(vae, factors)
             vae.register_to_config(scaling_factor=float(1 / (channels * factors[:, None]).std()))
         vae.save_pretrained(folder / "vae")
+
+
+def rise(step: int, max_steps: int) -> float:
+    """Share, 0..1, of its full weight that a discriminator's opinion has: it rises over the first tenth of the updates."""
+    return min(1.0, step / max(1, max_steps // 10))
+
+
+@torch.no_grad()
+def training_sheet(vae: SmallAutoencoder, images: np.ndarray, step: int, writer: SummaryWriter) -> None:
+    """A sheet of eight of the training images uint8 [N, S, S, 3] and their reconstructions, for data without validation images."""
+    without_validation("reconstructions of training images")
+    some = images[np.linspace(0, len(images) - 1, min(8, len(images))).astype(int)]
+    x = images_of(torch.from_numpy(some).to(next(vae.parameters()).device))
+    writer.add_images("train/reconstruction", torch.cat([x, vae.decode(vae.encode(x).latent).sample.clamp(-1, 1)]).add(1).div(2), step)
 
 
 def validation_figures(vae: SmallAutoencoder, images: np.ndarray, step: int, writer: SummaryWriter) -> dict[str, float]:
@@ -243,14 +268,16 @@ def measure(config: VaeConfig) -> dict[str, dict[str, float]]:
     return measure_autoencoder(vae, organs, Features(config.weights, config.size, kept, device), EfficientNetFeatures(config.size, kept, device))
 
 
-def main(config: VaeConfig) -> int:
-    """Train, export and, if asked to, measure; returns the updates done."""
-    updates = loop.run(VaeStage(config), config.loop, {
+def main(config: VaeConfig, told: bool = True) -> int:
+    """Train, export, where ``told`` say what comes next, and, if asked to, measure; returns the updates done."""
+    stage = VaeStage(config)
+    updates = loop.run(stage, config.loop, {
         "data": config.data, "init": config.init, "grow_to": config.grow_to, "model": config.model, "size": config.size, "crop": config.crop,
         "lpips_weight": config.lpips_weight, "texture_weight": config.texture_weight, "adversarial_weight": config.adversarial_weight,
         "penalty_weight": config.penalty_weight, "equivariance": config.equivariance, "colour_weight": config.colour_weight,
-        "latent_noise": config.latent_noise, "decoder_only": config.decoder_only})
-    if config.measure and updates == config.loop.max_steps and not loop.interrupted():
+        "latent_noise": config.latent_noise, "decoder_only": config.decoder_only} | stage.began_with,
+        f"Next, the base model:\n  python -m train base --vae {config.loop.out / 'model' / 'vae'} --data ..." if told else None)
+    if config.measure and updates == (config.loop.extend_to or config.loop.max_steps) and not loop.interrupted():
         figures = json.dumps(measure(config), indent=1)
         (config.loop.out / "figures.json").write_text(figures + "\n", encoding="utf-8")
         print(figures)
