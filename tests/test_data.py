@@ -49,7 +49,7 @@ def test_training_split_without_its_file_is_what_the_other_files_leave(tmp_path:
     assert _names(read_pairs([own], "train", POLYP)) == ["ward/case 01", "ward/case 02"]
 
 
-@pytest.mark.parametrize(("in_file", "given", "expected"), [(LESION, None, LESION), (None, POLYP, POLYP), (LESION, POLYP, LESION), ("", POLYP, "")])
+@pytest.mark.parametrize(("in_file", "given", "expected"), [(LESION, None, LESION), (None, POLYP, POLYP), (LESION, POLYP, POLYP), ("", POLYP, POLYP), ("", None, ""), (LESION, "", "")])
 def test_json_lines(tmp_path: Path, in_file: str | None, given: str | None, expected: str) -> None:
     folder = write_folder(tmp_path / "any", 3)
     file = write_json_lines(tmp_path / "train.jsonl", folder, in_file)
@@ -59,6 +59,21 @@ def test_json_lines(tmp_path: Path, in_file: str | None, given: str | None, expe
     assert {p.prompt for p in pairs} == {expected}
     check_pairs(pairs)
     assert read_pairs([file], "val", given, required=False) == []  # whole for training, as a folder without split files
+
+
+def test_prompt_that_is_given_wins_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """For lines with a prompt of their own and for data sets whose name tells one; silent where nothing is replaced, and said once."""
+    known, own = write_folder(tmp_path / "kvasir-seg", 2), write_folder(tmp_path / "ward", 2)
+    lines = write_json_lines(tmp_path / "train.jsonl", known, LESION)
+    for split in ("train", "val", "train"):
+        pairs = read_pairs([known, own, lines], split, "a polyp", required=False)
+    assert {p.prompt for p in pairs} == {"a polyp"} and len(pairs) == 6
+    assert capsys.readouterr().out.splitlines() == [
+        f"{known}: --prompt, 'a polyp', takes the place of this data set's {POLYP!r}.",
+        f"{lines}: --prompt, 'a polyp', takes the place of the prompts of 2 lines ({LESION!r})."]
+    assert {p.prompt for p in read_pairs([known], "train", POLYP) + read_pairs([lines], "train", LESION)} == {POLYP, LESION}
+    assert {p.prompt for p in read_pairs([known, own, lines], otherwise="")} == {POLYP, "", LESION}
+    assert capsys.readouterr().out == ""
 
 
 def test_json_lines_with_byte_order_mark(tmp_path: Path) -> None:

@@ -124,11 +124,15 @@ def test_rehearsal_pairs_have_every_prompt_and_some_held_out(tmp_path: Path) -> 
     lesions = write_folder(tmp_path / "isic2018", 9, {"train": range(7), "val": range(7, 9)})
     train, val = (read_pairs((polyps, lesions), split) for split in ("train", "val"))
     made = _some_pairs(tmp_path / "some", train, val, 8)
-    some, held_out = read_pairs(made["data"], "train", made["prompt"]), read_pairs(made["data"], "val", made["prompt"])
+    some, held_out = (read_pairs(made["data"], split) for split in ("train", "val"))
     check_pairs(some + held_out)
     assert [sum(p.prompt == prompt for p in some) for prompt in (POLYP, LESION)] == [4, 4] and len(held_out) == 1
     alone = _some_pairs(tmp_path / "alone", train, [], 8)
-    assert len(read_pairs(alone["data"], "train", alone["prompt"])) == 8 and not read_pairs(alone["data"], "val", alone["prompt"], required=False)
+    assert len(read_pairs(alone["data"])) == 8 and not read_pairs(alone["data"], "val", required=False)
+    own = write_folder(tmp_path / "ward", 9, {"train": range(7), "val": range(7, 9)})
+    train, val = (read_pairs((own,), split, "a stain") for split in ("train", "val"))
+    asked = _some_pairs(tmp_path / "asked", train, val, 8)
+    assert {p.prompt for split in ("train", "val") for p in read_pairs(asked["data"], split, "a stain")} == {"a stain"}
 
 
 def test_timed_updates_are_those_of_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,8 +51,8 @@ def run(arguments: list[str]) -> None:
     except Exception as error:
         if not is_full(error):
             raise
-        sys.exit(f"DiskFull: no space is left on the disk{f' for {error.filename}' if getattr(error, 'filename', None) else ''}. Make space; then the "
-                 "same command goes on.")
+        place = f" for {error.filename}" if getattr(error, "filename", None) else ""
+        sys.exit(f"DiskFull: no space is left on the disk{place}. Make space; then the same command goes on.")
     if interrupted():
         sys.exit(STOPPED)  # so that a script does not go on to the next stage with half a model
 

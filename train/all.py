@@ -37,7 +37,7 @@ class AllConfig:
     data: tuple[Path, ...]
     """Folders with images/, masks/ and optional split files, or JSON-lines files {source, target, prompt}."""
     prompt: str | None = None
-    """Prompt of folders that are not a known data set, for example "a photo of a leaf with rust"."""
+    """Prompt of all pairs, for example "a photo of a leaf with rust", in the place of what JSON lines or a known data set's name say; none: those."""
     preset: Literal["tiny"] = "tiny"
     """Architecture and recipe: the embedded model's. (Stable Diffusion is fine-tuned by ``python -m train siamese``.)"""
     minutes: float | None = None

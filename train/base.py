@@ -35,7 +35,7 @@ class BaseConfig:
     vae: Path = Path("runs/vae/model/vae")
     """Autoencoder folder."""
     prompt: str | None = None
-    """Prompt of folders that are not a known data set."""
+    """Prompt of all pairs, in the place of what JSON lines or a known data set's name say; none: those."""
     preset: Literal["tiny", "sd15"] = "tiny"
     init: Path | None = None
     """Model folder to start from instead of fresh weights."""

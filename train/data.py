@@ -19,8 +19,9 @@ from PIL import Image
 
 from siamese.masks import binarise, resize_image, resize_mask
 from siamese.prompts import LESION, POLYP
+from train.once import once
 
-# Public data sets whose folder name tells the organ; every other folder needs an explicit prompt.
+# Public data sets whose folder name tells the organ; every other folder needs an explicit prompt, and an explicit one wins.
 PROMPT_OF_SET = {"kvasir-seg": POLYP, "cvc-clinicdb": POLYP, "isic2018": LESION}
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 # Pillow's decoders raise more than OSError on damaged files: SyntaxError on broken PNG chunks, ValueError on bomb-like ones.
@@ -41,15 +42,18 @@ class Pair:
     prompt: str
 
 
-def read_pairs(sources: Sequence[Path], split: str = "train", prompt: str | None = None, required: bool = True) -> list[Pair]:
+def read_pairs(sources: Sequence[Path], split: str = "train", prompt: str | None = None, required: bool = True,
+               otherwise: str | None = None) -> list[Pair]:
     """All pairs of ``sources`` (folders, or ``.json``/``.jsonl`` files) in ``split``, sorted by name.
 
     Args:
         sources: folders in the layout above, folders that contain such folders, or JSON-lines files.
         split: ``train``, ``val`` or ``test``. A JSON-lines file, and a folder without split files, is used whole for
             ``train``; without ``train.txt`` only, ``train`` is what the other split files leave.
-        prompt: prompt of folders whose name is not a known data set, and of JSON lines without one.
+        prompt: prompt of all pairs, also where a file or the name of a known data set says another; a line is printed there.
+            None: what those say.
         required: whether it is an error that ``split`` has no pairs.
+        otherwise: prompt where neither ``prompt`` nor those say one.
 
     Raises:
         DataError: a source is missing, has neither layout, or has no known prompt.
@@ -57,12 +61,12 @@ def read_pairs(sources: Sequence[Path], split: str = "train", prompt: str | None
     pairs: list[Pair] = []
     for source in map(Path, sources):
         if source.is_file():
-            pairs += _read_json_lines(source, prompt) if split == "train" else []
+            pairs += _read_json_lines(source, prompt, otherwise) if split == "train" else []
         elif (source / "images").is_dir():
-            pairs += _read_folder(source, split, prompt)
+            pairs += _read_folder(source, split, prompt, otherwise)
         elif source.is_dir() and (inner := sorted(d for d in source.iterdir() if (d / "images").is_dir())):
             for folder in inner:
-                pairs += _read_folder(folder, split, prompt)
+                pairs += _read_folder(folder, split, prompt, otherwise)
         else:
             raise DataError(f"{source}: expected a folder with images/ and masks/, or a JSON-lines file with source, target, prompt.")
     if required and not pairs:
@@ -70,8 +74,12 @@ def read_pairs(sources: Sequence[Path], split: str = "train", prompt: str | None
     return sorted(pairs, key=lambda p: p.name)
 
 
-def _read_folder(folder: Path, split: str, prompt: str | None) -> list[Pair]:
-    prompt = PROMPT_OF_SET.get(folder.name, prompt)
+def _read_folder(folder: Path, split: str, prompt: str | None, otherwise: str | None) -> list[Pair]:
+    known = PROMPT_OF_SET.get(folder.name, otherwise)
+    if prompt is None:
+        prompt = known
+    elif folder.name in PROMPT_OF_SET and prompt != known:
+        once(f"{folder}: --prompt, {prompt!r}, takes the place of this data set's {known!r}.")
     if prompt is None:
         raise DataError(f"{folder}: the prompt is not known for this folder; pass --prompt, for example --prompt '{POLYP}'.")
     if not (folder / "masks").is_dir():
@@ -102,8 +110,8 @@ def _by_stem(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _read_json_lines(file: Path, prompt: str | None) -> list[Pair]:
-    pairs, faults = [], []
+def _read_json_lines(file: Path, prompt: str | None, otherwise: str | None) -> list[Pair]:
+    pairs, faults, replaced = [], [], []
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -114,16 +122,21 @@ def _read_json_lines(file: Path, prompt: str | None) -> list[Pair]:
         try:
             row = json.loads(line)
             image, mask = file.parent / row["target"], file.parent / row["source"]
-            text = prompt if row.get("prompt") is None else str(row["prompt"])
+            text = otherwise if row.get("prompt") is None else str(row["prompt"])
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             faults.append(f"line {number}: {error!r}")
             continue
+        if prompt is not None:
+            replaced += [text] if text not in (None, otherwise, prompt) else []
+            text = prompt
         if text is None:
             faults.append(f"line {number}: no prompt")
         else:
             pairs.append(Pair(f"{file.stem}/{number:06d}-{image.stem}", image, mask, text))
     if faults:
         raise DataError(_listing(f"{file}: lines that are not {{source, target, prompt}}", faults))
+    if replaced:
+        once(f"{file}: --prompt, {prompt!r}, takes the place of the prompts of {len(replaced)} lines ({_some(sorted(set(replaced)))}).")
     return pairs
 
 
@@ -175,6 +188,10 @@ def _fault_of(pair: Pair) -> str | None:
     if not (mask > 127).any():
         return "mask is empty" + (" (its values are 0 and 1; store them as 0 and 255)" if mask.max() == 1 else "")
     return None
+
+
+def _some(prompts: Sequence[str]) -> str:
+    return ", ".join(map(repr, prompts[:3])) + (f" and {len(prompts) - 3} others" if len(prompts) > 3 else "")
 
 
 def _listing(title: str, faults: Sequence[str]) -> str:

@@ -47,7 +47,7 @@ class DecoderConfig:
     init: Path
     """Siamese model folder; its autoencoder is a ``SmallAutoencoder``."""
     prompt: str | None = None
-    """Prompt of folders that are not a known data set."""
+    """Prompt of all pairs, in the place of what JSON lines or a known data set's name say; none: those."""
     weights: Path = Path("../shared/weights")
     """Folder of the perceptual weights (alexnet_lpips.safetensors)."""
     variants: int = 1

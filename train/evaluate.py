@@ -47,7 +47,7 @@ class EvaluateConfig:
     segmenter: Path = Path("runs/segment/vgg16/model")
     """Folder of the independent VGG16 U-Net (python -m train segment --architecture vgg16)."""
     prompt: str | None = None
-    """Prompt of folders that are not a known data set."""
+    """Prompt of all pairs, in the place of what JSON lines or a known data set's name say; none: those."""
     weights: Path = Path("../shared/weights")
     """Folder of the perceptual weights."""
     split: Literal["val", "test"] = "val"

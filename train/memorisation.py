@@ -30,7 +30,7 @@ class MemorisationConfig:
     model: Path
     """Model folder."""
     prompt: str | None = None
-    """Prompt of folders that are not a known data set."""
+    """Prompt of all pairs, in the place of what JSON lines or a known data set's name say; none: those."""
     weights: Path = Path("../shared/weights")
     """Folder of the perceptual weights."""
     count: int = 200

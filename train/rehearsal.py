@@ -103,7 +103,7 @@ def rehearse(recipe: Recipe, train: Sequence[Pair], val: Sequence[Pair], place: 
 
 def _pace(stage: StageShare, few: Workplace, many: Workplace, sizes: list[int], count: int) -> Pace:
     """Pace of one stage, begun on both workplaces (of ``sizes`` pairs), for ``count`` pairs."""
-    first, _ = _begun(stage, dataclasses.replace(many, data=few.data, prompt=few.prompt), UPDATES)
+    first, _ = _begun(stage, dataclasses.replace(many, data=few.data), UPDATES)
     second, timed = _begun(stage, many, UPDATES)
     update = _trained(timed, UPDATES)
     if update < QUICK:
@@ -139,18 +139,19 @@ def _chosen(pairs: Sequence[Pair], count: int) -> list[Pair]:
 
 
 def _some_pairs(folder: Path, train: Sequence[Pair], val: Sequence[Pair], count: int) -> dict[str, Any]:
-    """Copies of some pairs as ``data`` with a ``prompt``: training pairs as JSON lines, held-out ones of one prompt as a folder."""
+    """Copies of some pairs as ``data``: training pairs as JSON lines, held-out ones of one data set as a folder of its name."""
     rows = []
     for number, pair in enumerate(_chosen(train, count)):
         image, mask = _copied(pair, folder / "train", number)
         rows.append({"source": str(mask.relative_to(folder)), "target": str(image.relative_to(folder)), "prompt": pair.prompt})
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    held_out = [pair for pair in _chosen(val, count // 4) if pair.prompt == val[0].prompt]
-    if not held_out:
-        return {"data": (folder / "train.jsonl",), "prompt": None}
-    names = [_copied(pair, folder / "held out", number)[0].stem for number, pair in enumerate(held_out)]
-    (folder / "held out" / "val.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
-    return {"data": (folder / "train.jsonl", folder / "held out"), "prompt": held_out[0].prompt}
+    if not val:
+        return {"data": (folder / "train.jsonl",)}
+    own = val[0].name.split("/")[0]  # by its name, or by the run's --prompt, its prompt is known as it was
+    place, of_one = folder / "held out" / own, [pair for pair in _chosen(val, count // 4) if pair.name.split("/")[0] == own]
+    names = [_copied(pair, place, number)[0].stem for number, pair in enumerate(of_one)]
+    (place / "val.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+    return {"data": (folder / "train.jsonl", place)}
 
 
 def _copied(pair: Pair, folder: Path, number: int) -> tuple[Path, Path]:

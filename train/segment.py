@@ -35,7 +35,7 @@ class SegmentConfig:
     data: tuple[Path, ...]
     """Folders with images/, masks/ and split files. Only the train split is learnt from."""
     prompt: str | None = None
-    """Prompt of folders that are not a known data set."""
+    """Prompt of all pairs, in the place of what JSON lines or a known data set's name say; none: those."""
     architecture: Literal["small", "vgg16"] = "small"
     """small: the shipped network, from scratch. vgg16: U-Net on ImageNet's VGG16, for measurements only."""
     synthetic: tuple[Path, ...] = ()
@@ -110,7 +110,7 @@ class SegmentStage:
         self.config = config
         train, val = read_pairs(config.data, "train", config.prompt), read_pairs(config.data, "val", config.prompt, required=False)
         if config.synthetic:
-            train = train + read_pairs(config.synthetic, "train", EMPTY)  # the prompt plays no part in learning
+            train = train + read_pairs(config.synthetic, "train", otherwise=EMPTY)  # the prompt plays no part in learning
         val = fixed_subset(val, config.val_count)
         check_pairs(train + val)
         self.began_with = identity.of_pairs(train, val)

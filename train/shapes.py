@@ -22,7 +22,7 @@ class ShapesConfig:
     data: tuple[Path, ...]
     """Folders with images/, masks/ and split files. The train split is fitted, the val split only compared with."""
     prompt: str | None = None
-    """Prompt of folders that are not a known data set."""
+    """Prompt of all pairs, in the place of what JSON lines or a known data set's name say; none: those."""
     out: Path = Path("siamese/lesion_shapes.json")
     """File of the statistics: means, covariances, quantiles and counts, no masks."""
     size: int = 256

@@ -10,7 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 from siamese.models.autoencoder import decode_latents, downsampling
 from siamese.models.checkpoint import Checkpoint
 from siamese.sampling import build_scheduler, denoise, initial_noise
-from train.told import once
+from train.once import once
 
 
 @torch.no_grad()

@@ -38,7 +38,8 @@ class SiameseTrainConfig:
     controlnet: Path | None = None
     """Model folder whose ControlNet to start from, where --init (a base model trained further) has none of its own."""
     prompt: str | None = None
-    """Prompt of folders that are not a known data set, for example "a colonoscopy image of a polyp"."""
+    """Prompt of all pairs, for example "a colonoscopy image of a polyp", in the place of what JSON lines or a known data set's name
+    say; none: those."""
     preset: Literal["tiny", "sd15"] = "tiny"
     """Hint block of a new ControlNet (not used where --init has a ControlNet)."""
     train_encoder: bool = False

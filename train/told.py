@@ -12,14 +12,6 @@ from train.checkpoints import last_whole, newest
 STOPPED = 130
 """Exit status after Ctrl-C or SIGTERM, as shells have it."""
 EXTEND = "--loop.extend-to"
-_said: set[str] = set()
-
-
-def once(line: str) -> None:
-    """Print ``line``, if this process has not done so before: stages read the same data several times, and evaluate often."""
-    if line not in _said and os.environ.get("RANK", "0") == "0":
-        _said.add(line)
-        print(line, flush=True)
 
 
 def typed(extend_to: int | None = None) -> str:

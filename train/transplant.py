@@ -34,7 +34,7 @@ class TransplantConfig:
     out: Path
     """Folder of the model to write."""
     prompt: str | None = None
-    """Prompt of folders that are not a known data set."""
+    """Prompt of all pairs, in the place of what JSON lines or a known data set's name say; none: those."""
     images: int = 256
     """Training images to compare."""
 

@@ -51,7 +51,7 @@ class VaeConfig:
     data: tuple[Path, ...]
     """Folders with images/, masks/ and split files."""
     prompt: str | None = None
-    """Prompt of folders that are not a known data set."""
+    """Prompt of all pairs, in the place of what JSON lines or a known data set's name say; none: those."""
     weights: Path = Path("../shared/weights")
     """Folder of the perceptual weights (alexnet_lpips.safetensors)."""
     init: Path | None = None
