@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,14 @@ from PIL import Image
 
 from siamese.masks import resize_mask
 from siamese.models.autoencoder import SmallAutoencoder
-from siamese.models.checkpoint import load_checkpoint, weights_hash
+from siamese.models.checkpoint import load_checkpoint, save_checkpoint, weights_hash
 from siamese.sampling import MaskDiffusion
 from tests.stand_ins import phantom, write_model, write_perceptual, write_set
 from train import comparison, evaluate, memorisation, sample, synthesis, vae
 from train.autoencoder_figures import measure_autoencoder
 from train.comparison import by_organ
 from train.data import DataError, read_pairs
+from train.disk import DiskFull
 from train.features import Features
 from train.loop import LoopConfig
 from train.perceptual import load_perceptual
@@ -190,6 +192,108 @@ def test_sample_writes_a_data_set_and_continues(world, tmp_path, monkeypatch):
     assert drawn == [1] and lost.read_bytes() == content
     with pytest.raises(DataError, match="other settings"):
         sample.sample(dataclasses.replace(config, seed=5))
+
+
+@pytest.fixture
+def sampled(world, tmp_path) -> sample.SampleConfig:
+    """Two images of masks of the user's, with a copy of the model."""
+    for place in ("masks", "model"):
+        (tmp_path / place).mkdir()
+    for i, name in enumerate("ab"):
+        Image.fromarray(phantom(i)[1]).save(tmp_path / "masks" / f"{name}.png")
+    shutil.copytree(world / "model", tmp_path / "model", dirs_exist_ok=True)
+    config = sample.SampleConfig(str(tmp_path / "model"), tmp_path / "made", tmp_path / "masks", prompt="a colonoscopy image of a polyp",
+                                 sampling=SamplingConfig(steps=2, bf16=False))
+    sample.sample(config)
+    return config
+
+
+def _images(config: sample.SampleConfig) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted((config.out / "images").iterdir())}
+
+
+def test_sample_keeps_no_image_of_other_weights(sampled, tmp_path):
+    """The model was trained on in its folder, or lies elsewhere under the same name: what counts are its weights."""
+    before = _images(sampled)
+    moved = shutil.copytree(sampled.model, tmp_path / "moved")
+    sample.sample(dataclasses.replace(sampled, model=str(moved)))
+    assert _images(sampled) == before and json.loads((sampled.out / "sample.json").read_text())["weights"] == weights_hash(Path(sampled.model))
+    model = load_checkpoint(sampled.model)
+    with torch.no_grad():
+        model.unet.conv_out.bias.add_(1)
+    save_checkpoint(model, Path(sampled.model))
+    with pytest.raises(DataError, match="images of other settings .the model's weights are others.. Choose another --out"):
+        sample.sample(sampled)
+    assert _images(sampled) == before
+    schedule = moved / "scheduler" / "scheduler_config.json"
+    schedule.write_text(json.dumps(json.loads(schedule.read_text()) | {"rescale_betas_zero_snr": True}))
+    with pytest.raises(DataError, match="noise_schedule was"):
+        sample.sample(dataclasses.replace(sampled, model=str(moved)))
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"seed": 3}, "seed was 0, now 3"), ({"sampling": SamplingConfig(steps=3, bf16=False)}, "steps was 2, now 3"),
+    ({"sampling": SamplingConfig(steps=2, guidance=1.25, bf16=False)}, "guidance was .*, now 1.25"), ({"limit": 1}, "1 images that .* does not make .b-0")])
+def test_sample_refuses_other_settings(change, message, sampled):
+    before = _images(sampled)
+    with pytest.raises(DataError, match=message):
+        sample.sample(dataclasses.replace(sampled, **change))
+    assert _images(sampled) == before
+
+
+@pytest.mark.parametrize("changed", ["mask", "prompt"])
+def test_sample_makes_anew_what_has_changed(changed, sampled, capsys):
+    """Case 06: a mask was corrected; another prompt."""
+    def times(config: sample.SampleConfig) -> dict[str, int]:  # the untrained model's image is that of its seed, whatever the mask
+        return {p.stem: p.stat().st_mtime_ns for p in sorted((config.out / "images").iterdir())}
+
+    before, config = times(sampled), sampled
+    if changed == "mask":
+        Image.fromarray(np.roll(phantom(0)[1], 9, 1)).save(sampled.masks / "a.png")
+    else:
+        config = dataclasses.replace(sampled, prompt="a dermoscopy image of a skin lesion")
+    sample.sample(config)
+    after, names = times(config), ["a-0"] if changed == "mask" else ["a-0", "b-0"]
+    assert [name for name in after if after[name] != before[name]] == names
+    assert f"{len(names)} images are made anew, as their mask, prompt or seed is another than before: {', '.join(names)}." in capsys.readouterr().out
+    for name in "ab":
+        with Image.open(config.out / "masks" / f"{name}-0.png") as stored, Image.open(config.masks / f"{name}.png") as drawn:
+            np.testing.assert_array_equal(np.asarray(stored), resize_mask(np.asarray(drawn), 32))
+    assert {p.prompt for p in read_pairs([config.out / "prompt.json"])} == {config.prompt}
+    sample.sample(config)
+    assert times(config) == after
+
+
+def test_sample_continues_after_a_kill_in_the_middle_of_a_line(sampled):
+    before, lines = _images(sampled), sampled.out / "made.jsonl"
+    lines.write_text(lines.read_text()[:-9])
+    assert len(sample.sample(sampled)) == 2 and len(sample.sample(sampled)) == 2
+    assert _images(sampled) == before and json.loads(lines.read_text().splitlines()[-1])["name"] == "b-0"
+
+
+def test_sample_goes_into_no_folder_of_other_images(sampled, world):
+    with pytest.raises(DataError, match="2 images that this command does not make .a-0, b-0.: of other masks"):
+        sample.sample(dataclasses.replace(sampled, masks=None, data=(world / "kvasir-seg",)))
+    with pytest.raises(DataError, match="no sample.json says that they are synthetic"):
+        sample.sample(dataclasses.replace(sampled, out=world / "kvasir-seg"))
+    (sampled.out / "sample.json").write_text(json.dumps({"model": sampled.model, "seed": 0}))
+    with pytest.raises(DataError, match="a version of this program that did not note their weights"):
+        sample.sample(sampled)
+
+
+def test_sample_on_a_full_disk_says_how_far_it_came(sampled, monkeypatch):
+    def full(self, file, **_):
+        Path(file).write_bytes(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    (sampled.out / "images" / "b-0.png").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "save", full)
+        with pytest.raises(DiskFull, match=r"b-0.png .image 2 of 2; make space, and the same command goes on. could not be written"):
+            sample.sample(sampled)
+    assert not list(sampled.out.rglob("*.part"))
+    sample.sample(sampled)
+    assert len(_images(sampled)) == 2
 
 
 def test_sample_names_unusable_masks(world, tmp_path):

@@ -16,16 +16,18 @@ from tqdm import tqdm
 from siamese.hints import image_hint
 from siamese.masks import resize_image
 from train.data import Pair, fingerprint, load_arrays
+from train.disk import replacing, writing
 from train.perceptual import Backbone, PerceptualNetwork, load_perceptual
 
 
 def cached_arrays(file: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """The arrays in ``file`` (.npz), or what ``make`` returns, which is then stored there whole or not at all."""
     if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(f".{os.getpid()}.part.npz")  # several processes may fill one cache
-        np.savez(part, **make())
-        part.replace(file)
+        made = make()
+        with writing(f"the cache ({file})"):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(file, f"{file.stem}.{os.getpid()}.part.npz") as part:  # several processes may fill one cache
+                np.savez(part, **made)
     with np.load(file) as stored:
         return dict(stored)
 

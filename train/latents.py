@@ -19,6 +19,7 @@ from tqdm import tqdm
 from siamese.models.autoencoder import encode_moments, latent_channels
 from siamese.prompts import LESION
 from train.data import Pair, fingerprint, load_arrays
+from train.disk import replacing, writing
 from train.draws import sent
 from train.held import FLIP, Held, turned
 from train.precision import Precision, resolved
@@ -101,10 +102,10 @@ def load_examples(pairs: Sequence[Pair], vae: nn.Module, size: int, variants: in
         file = cache / f"{files}-{weights.hexdigest()[:16]}-{size}-{v}{'' if augment else '-plain'}.npz"
         if not file.is_file():
             mean, logvar = _encode(images, codes[v], vae, f"latents {v + 1}/{variants}")
-            cache.mkdir(parents=True, exist_ok=True)
-            part = file.with_suffix(f".{os.getpid()}.part.npz")  # several processes may fill one cache
-            np.savez(part, mean=mean, **({} if logvar is None else {"logvar": logvar}))
-            part.replace(file)
+            with writing(f"the cache of latents ({file})"):
+                cache.mkdir(parents=True, exist_ok=True)
+                with replacing(file, f"{file.stem}.{os.getpid()}.part.npz") as part:  # several processes may fill one cache
+                    np.savez(part, mean=mean, **({} if logvar is None else {"logvar": logvar}))
         with np.load(file) as stored:
             means.append(stored["mean"])
             if "logvar" in stored:

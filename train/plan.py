@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from train.disk import replacing, writing
 from train.recipe import Recipe, StageShare, Workplace
 from train.rehearsal import Pace
 
@@ -32,12 +33,10 @@ class PlanError(ValueError):
 def write_json(file: Path, values: object) -> None:
     """Replace ``file`` in one step, so that it is whole at any moment."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(file.name + ".part")
-    with open(part, "w", encoding="utf-8") as stream:
+    with writing(str(file)), replacing(file) as part, open(part, "w", encoding="utf-8") as stream:
         stream.write(json.dumps(values, indent=1) + "\n")
         stream.flush()
         os.fsync(stream.fileno())
-    os.replace(part, file)
 
 
 @dataclass(frozen=True)
