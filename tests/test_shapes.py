@@ -223,6 +223,14 @@ def test_stage_without_validation_masks_and_with_a_wrong_file(ward: Path, tmp_pa
     config = ShapesConfig((ward,), POLYP, tmp_path / "shapes.json", size=32)
     main(config)
     assert "0 validation masks" in capsys.readouterr().out
-    for out in (tmp_path / "shapes.txt", tmp_path / "none" / "shapes.json"):
-        with pytest.raises(ValueError, match="--out must be"):
-            main(replace(config, out=out))
+    with pytest.raises(ValueError, match="--out must be"):
+        main(replace(config, out=tmp_path / "shapes.txt"))
+
+
+def test_stage_writes_below_runs_where_it_is_not_told_where(ward: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not to the tracked statistics that the app reads."""
+    monkeypatch.chdir(tmp_path)
+    (ward / "val.txt").unlink()
+    before = {p for p in tmp_path.rglob("*") if p.is_file()}
+    main(ShapesConfig((ward,), POLYP, size=32))
+    assert {p for p in tmp_path.rglob("*") if p.is_file()} - before == {tmp_path / "runs" / "lesion_shapes.json"}

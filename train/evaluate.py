@@ -53,7 +53,7 @@ class EvaluateConfig:
     split: Literal["val", "test"] = "val"
     final: bool = False
     """Needed for the test split. Each such measurement is recorded in the model folder."""
-    out: Path = Path("metrics.json")
+    out: Path = Path("runs/metrics.json")
     """Where the figures are written; how they were made is written beside, as NAME-settings.json."""
     size: int = 256
     """Side in pixels at which the autoencoder and all features are measured."""

@@ -11,6 +11,7 @@ from skimage.measure import regionprops
 from siamese.masks import binarise, resize_mask
 from siamese.shapes import ShapeStatistics, largest_component, random_lesion, save_statistics
 from train.data import DataError, Pair, check_pairs, read_mask, read_pairs
+from train.disk import replacing, writing
 
 FIGURES = ("area", "elongation", "solidity")
 
@@ -23,8 +24,9 @@ class ShapesConfig:
     """Folders with images/, masks/ and split files. The train split is fitted, the val split only compared with."""
     prompt: str | None = None
     """Prompt of all pairs, in the place of what JSON lines or a known data set's name say; none: those."""
-    out: Path = Path("siamese/lesion_shapes.json")
-    """File of the statistics: means, covariances, quantiles and counts, no masks."""
+    out: Path = Path("runs/lesion_shapes.json")
+    """File of the statistics: means, covariances, quantiles and counts, no masks. The app reads siamese/lesion_shapes.json, which is
+    replaced only where it is named here."""
     size: int = 256
     """Side in pixels at which masks are measured and lesions drawn."""
     many: int = 1000
@@ -66,13 +68,15 @@ def fit_organs(pairs: list[Pair], size: int) -> dict[str, ShapeStatistics]:
 
 def main(config: ShapesConfig) -> None:
     """Fit, write, and print the distances to the validation masks."""
-    if config.out.suffix != ".json" or not config.out.parent.is_dir():
-        raise DataError(f"--out must be a .json file in a folder that exists, not {config.out}.")
+    if config.out.suffix != ".json":
+        raise DataError(f"--out must be a .json file, not {config.out}.")
     train = read_pairs(config.data, "train", config.prompt)
     val = read_pairs(config.data, "val", config.prompt, required=False)
     check_pairs(train + val)
     statistics = fit_organs(train, config.size)
-    save_statistics(statistics, config.out)
+    with writing(str(config.out)), replacing(config.out) as part:
+        config.out.parent.mkdir(parents=True, exist_ok=True)
+        save_statistics(statistics, part)
     print(f"{config.out}: {config.out.stat().st_size / 1000:.1f} kB")
     for prompt, organ in statistics.items():
         own = [p for p in val if p.prompt == prompt]
