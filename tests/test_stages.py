@@ -1,29 +1,37 @@
 """Stages on data and models of the user's: no validation split, JSON lines, settings that do not fit."""
 from __future__ import annotations
 
+import importlib
+import re
+import shlex
 import subprocess
 import sys
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
+import tyro
+from tensorboard.backend.event_processing.event_accumulator import IMAGES, EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
 from siamese.models.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from siamese.models.context import TextContext
 from siamese.models.presets import PRESETS
 from siamese.models.unet import encoder_is_frozen
+from siamese.objective import SiameseConfig
 from siamese.prompts import POLYP
 from tests.models import SMALL, build, small_autoencoder
 from tests.phantoms import write_folder, write_json_lines
 from tests.stages import LOOP, real_stage
 from train import __main__ as command
-from train import loop
+from train import loop, once
 from train.autoencoder_figures import psnr
 from train.base import BaseConfig, BaseStage
 from train.data import DataError
 from train.loop import LoopConfig
+from train.segment import SegmentConfig, SegmentStage
 from train.siamese import SiameseStage, SiameseTrainConfig
 from train.vae import AutoencoderConfig, VaeConfig, VaeStage
 
@@ -60,6 +68,27 @@ def test_own_data_without_splits_trains_every_stage(layout: str, own: Path, smal
         assert loop.run(stage, stage.config.loop) == 1
     assert load_checkpoint(tmp_path / "base" / "model").context.prompts == (POLYP, "")
     assert load_checkpoint(tmp_path / "siamese" / "model").controlnet is not None
+
+
+@pytest.mark.parametrize("kind", ["siamese", "vae", "segment"])
+def test_sheet_without_validation_pairs_shows_training_pairs(kind: str, own: Path, small_model: Path, tmp_path: Path,
+                                                             capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(once, "_said", set())
+    loop_config = _loop(tmp_path / "run", evaluate_every=1, max_steps=2)
+    if kind == "siamese":
+        stage = SiameseStage(SiameseTrainConfig((own,), small_model, prompt=POLYP, variants=1, cache=tmp_path / "cache", loop=loop_config))
+    elif kind == "vae":
+        stage = VaeStage(VaeConfig((own,), prompt=POLYP, size=64, crop=32, lpips_weight=0, model=TINY_VAE, loop=loop_config))
+    else:
+        stage = SegmentStage(SegmentConfig((own,), prompt=POLYP, size=32, loop=loop_config))
+    loop.run(stage, loop_config)
+    shown = {"siamese": "samples of training masks", "vae": "reconstructions of training images", "segment": "what is found in training images"}[kind]
+    assert capsys.readouterr().out.count(f"No val.txt, hence no validation figures: the log's sheets show {shown}.") == 1
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"), {IMAGES: 0}).Reload()
+    [tag] = events.Tags()["images"]
+    assert tag == {"siamese": "train/samples", "vae": "train/reconstruction", "segment": "train/found"}[kind]
+    assert not [name for name in events.Tags()["scalars"] if name.startswith("val/")]
+    assert [e.step for e in events.Images(tag)] == [1, 2]
 
 
 def test_images_without_any_words(own: Path, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,6 +190,48 @@ def test_help_of_each_stage(stage: str, capsys: pytest.CaptureFixture[str]) -> N
     assert ended.value.code == 0
     said = capsys.readouterr().out
     assert f"usage: python -m train {stage} " in said and "options" in said
+
+
+def _defaults(config: type, where: str = "") -> Iterator[tuple[str, object]]:
+    """Names and default values of all options of a configuration, those of its groups included."""
+    for field in fields(config):
+        value = field.default_factory() if field.default_factory is not MISSING else field.default
+        if is_dataclass(value):
+            yield from ((f"{where}{field.name}.{name}", getattr(value, name)) for name in value.__dataclass_fields__)
+        else:
+            yield f"{where}{field.name}", value
+
+
+@pytest.mark.parametrize("stage", command.STAGES)
+def test_no_stage_writes_anything_tracked_by_default(stage: str) -> None:
+    """What it writes without being told where lies in runs/, which git ignores; what it only reads is named here."""
+    root = Path(__file__).parents[1]
+    assert "runs/" in (root / ".gitignore").read_text().splitlines()
+    read_only = {"weights": Path("../shared/weights")} | ({"model": Path("assets/siamese-tiny")} if stage == "bench" else {})
+    places = {name: value for name, value in _defaults(getattr(importlib.import_module(f"train.{stage}"), command.STAGES[stage][0]))
+              if isinstance(value, Path)}
+    for name, place in places.items():
+        assert place.parts[0] == "runs" or read_only.get(name.removeprefix("train.")) == place, (name, place)
+
+
+@pytest.mark.parametrize("stage", ["vae", "base", "siamese", "decoder", "segment"])
+def test_help_calls_nothing_the_papers_that_is_not(stage: str) -> None:
+    """The loop's defaults differ from the paper's in every stage; its words do not say otherwise."""
+    defaults = dict(_defaults(getattr(importlib.import_module(f"train.{stage}"), command.STAGES[stage][0])))
+    paper = {"loop.batch_size": 48, "loop.learning_rate": 1e-5, "loop.ema_decay": None, "loop.mixed_precision": "no"}
+    assert all(defaults[name] != value for name, value in paper.items())
+    assert "Defaults are the paper" not in LoopConfig.__doc__ and "Each stage has defaults of its own" in LoopConfig.__doc__
+
+
+def test_paper_s_settings_in_the_readme_are_the_papers() -> None:
+    """ALGORITHM.md, steps 2 to 9: the README's options give them, as the defaults do not."""
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    options = shlex.split(re.search(r"```sh\n(python -m train siamese --preset sd15 .*?)```", readme, re.S)[1].replace("\\\n", ""))[4:]
+    config = tyro.cli(SiameseTrainConfig, args=options)
+    paper = LoopConfig(config.loop.out)
+    assert replace(config.loop, evaluate_every=0, checkpoint_every=0) == replace(paper, evaluate_every=0, checkpoint_every=0)
+    assert (paper.max_steps, paper.batch_size, paper.learning_rate, paper.betas, paper.schedule) == (3000, 48, 1e-5, (0.9, 0.999), "constant")
+    assert config.variants == 1 and config.prompt_drop == 0.05 and not config.train_encoder and config.objective == SiameseConfig()
 
 
 def test_command_line_as_a_user_starts_it(capfd: pytest.CaptureFixture[str]) -> None:
