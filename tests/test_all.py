@@ -97,6 +97,10 @@ def test_every_stage_makes_the_recipes_updates_and_nothing_of_the_rehearsal_is_l
         progress = Progress.of(Workplace(out, ()).run(name))
         assert progress.complete and progress.updates == UPDATES[name] and progress.seconds > 0
     assert not (out / "rehearsal").exists()
+    for name in STAGES:  # each knows what it was trained on, and from
+        facts = json.loads((Workplace(out, ()).run(name) / "run.json").read_text())
+        assert facts["training pairs"]["count"] == 10 and facts["validation pairs"]["count"] == 4
+        assert {"base": "autoencoder_weights", "siamese": "init_weights", "decoder": "init_weights"}.get(name, "samples") in facts
     settings = json.loads((out / "siamese" / "run.json").read_text())
     assert settings["max_steps"] == UPDATES["siamese"] and settings["train_encoder"] and settings["objective"]["weighting"] == "velocity"
 

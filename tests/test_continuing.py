@@ -59,7 +59,8 @@ def test_stopped_run_says_where_the_model_is_and_how_to_go_on(how: str, tmp_path
     step = checkpoints(tmp_path)[-1]
     said = capsys.readouterr().out
     assert f"Stopped after {step} of 6 updates. The checkpoint of step {step} is whole: {tmp_path / 'checkpoints' / f'step-{step:08d}'}." in said
-    assert f"The model as it is now: {tmp_path / 'model'}. To go on from there:\n  python -m train siamese --data 'my pairs' --loop.extend_to 6\n" in said
+    assert (f"The model as it is now: {tmp_path / 'model'}. To go on from there:\n"
+            "  python -m train siamese --data 'my pairs' --loop.extend_to 6\n") in said
     loop.run(ToyStage(), _toy(tmp_path), {}, "")
     assert f"Continues after {step} of 6 updates, from {tmp_path / 'checkpoints'}" in capsys.readouterr().out
 
@@ -213,7 +214,8 @@ def test_extended_run_equals_one_that_was_extended_while_it_ran(tmp_path: Path) 
 
 def test_updates_before_an_extension_are_those_of_the_run(tmp_path: Path) -> None:
     """A longer run from the start has other weights where the rate falls; an extended one has the same up to its first end."""
-    plain, extended = _toy(tmp_path / "plain", schedule="cosine"), _toy(tmp_path / "extended", schedule="cosine", checkpoint_every=6, keep_checkpoints=9)
+    plain = _toy(tmp_path / "plain", schedule="cosine")
+    extended = replace(plain, out=tmp_path / "extended", checkpoint_every=6, keep_checkpoints=9)
     loop.run(ToyStage(), plain)
     loop.run(interrupted_after(ToyStage(), 2), extended)
     loop.run(ToyStage(), replace(extended, extend_to=10))
@@ -304,8 +306,8 @@ def test_a_run_continues_on_its_data_only(change: str, begun: SiameseTrainConfig
         config = _continued(begun, tmp_path, data=sources)
     with pytest.raises(ResumeError) as error:
         siamese.main(config)
-    expected = "the validation pairs have changed (other masks)" if change == "validation" else f"the training pairs have changed (other {names[change]})"
-    assert expected in str(error.value) and "for a new run give another --loop.out" in str(error.value)
+    split, part = ("validation", "masks") if change == "validation" else ("training", names[change])
+    assert f"the {split} pairs have changed (other {part})" in str(error.value) and "for a new run give another --loop.out" in str(error.value)
     assert json.loads((tmp_path / "run" / "run.json").read_text()) == before  # it still says what the model was trained on
 
 

@@ -233,7 +233,8 @@ def test_sample_keeps_no_image_of_other_weights(sampled, tmp_path):
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"seed": 3}, "seed was 0, now 3"), ({"sampling": SamplingConfig(steps=3, bf16=False)}, "steps was 2, now 3"),
-    ({"sampling": SamplingConfig(steps=2, guidance=1.25, bf16=False)}, "guidance was .*, now 1.25"), ({"limit": 1}, "1 images that .* does not make .b-0")])
+    ({"sampling": SamplingConfig(steps=2, guidance=1.25, bf16=False)}, "guidance was .*, now 1.25"),
+    ({"limit": 1}, "1 images that .* does not make .b-0")])
 def test_sample_refuses_other_settings(change, message, sampled):
     before = _images(sampled)
     with pytest.raises(DataError, match=message):

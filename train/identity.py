@@ -1,4 +1,7 @@
-"""What makes a run the same run: the settings, the data and the weights that it began with. What may change is named here, and only here."""
+"""What makes a run the same run: the settings, the data and the weights that it began with. What may change is named here, and only here.
+
+The machine is none of it: on another device, or where ``auto`` comes to another precision, a run continues, equal to rounding only.
+"""
 from __future__ import annotations
 
 import hashlib

@@ -102,12 +102,13 @@ def sample(config: SampleConfig) -> list[Job]:
         DiskFull: there is no space.
     """
     jobs = plan(config)
-    weights = weights_hash(find_folder(config.model))
-    synthesiser = Synthesiser(MaskDiffusion.from_pretrained(config.model), config.sampling, weights)
+    folder = find_folder(config.model)
+    weights = weights_hash(folder)
+    synthesiser = Synthesiser(MaskDiffusion.from_pretrained(folder), config.sampling, weights)
     made, origins = _Made(config.out), {job.name: _origin(job) for job in jobs}
     made.claim(_settings(config, weights, synthesiser), origins)
     missing = [job for job in jobs if not made.holds(job, origins[job.name])]
-    if changed := [job.name for job in missing if job.name in made.origins]:
+    if changed := [job.name for job in missing if made.origins.get(job.name, origins[job.name]) != origins[job.name]]:
         print(f"{len(changed)} images are made anew, as their mask, prompt or seed is another than before: {_some(changed)}.", flush=True)
     size = config.sampling.batch_size
     with tqdm(total=len(jobs), initial=len(jobs) - len(missing), unit="image") as bar:
