@@ -55,6 +55,15 @@ def of_weights(*modules: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
+def of_frozen(module: nn.Module) -> str:
+    """Digest of the weights that are not trained: checkpoints lack them, so a continuation has to bring the same."""
+    digest = hashlib.sha256()
+    for name, p in module.named_parameters():
+        if not p.requires_grad:
+            digest.update(name.encode() + p.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """What differs between settings or facts, in words. Facts that an ``old`` run does not know are not compared."""
     told = []

@@ -8,12 +8,10 @@ host can be some updates ahead of it.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-import math
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,9 +31,10 @@ from train.disk import DiskFull, quiet_log_thread, replacing, writing
 from train.draws import Draws
 from train.ema import Average
 from train.export import written
-from train.identity import SETTINGS_THAT_MAY_CHANGE, plain
+from train.identity import SETTINGS_THAT_MAY_CHANGE, of_frozen, plain
 from train.precision import Precision, resolved
 from train.readings import NotFinite, Readings
+from train.schedule import ends_of, learning_rate
 
 
 @dataclass(frozen=True)
@@ -111,50 +110,8 @@ def sample_order(seed: int, size: int, first: int, count: int) -> np.ndarray:
     return np.array([orders[e][n % size] for e, n in zip(epochs, numbers)])
 
 
-def learning_rate(config: LoopConfig, step: int, ends: Sequence[int] = ()) -> float:
-    """Warm-up, then constant or half a cosine to zero at ``max_steps``.
-
-    ``ends`` are those of a run that was extended: to each of them the cosine falls anew (a warm restart, Loshchilov and Hutter
-    2017, arXiv:1608.03983), as at rate 0 nothing would be learnt.
-    """
-    rate = config.learning_rate * min(1.0, (step + 1) / max(config.warmup_steps, 1))
-    if config.schedule != "cosine":
-        return rate
-    start, end = 0, config.max_steps
-    for later in ends[1:]:
-        if step >= end:
-            start, end = end, later
-    return rate * 0.5 * (1 + math.cos(math.pi * (step - start) / (end - start)))
-
-
 def _identity(config: LoopConfig) -> dict[str, Any]:
     return {k: v for k, v in plain(dataclasses.asdict(config)).items() if k not in SETTINGS_THAT_MAY_CHANGE}
-
-
-def _ends(config: LoopConfig, state: dict[str, Any] | None) -> list[int]:
-    """Where the run ends: as it was begun, and with each extension.
-
-    Raises:
-        ResumeError: there is nothing to extend, or it was extended further before.
-    """
-    known, asked = [config.max_steps] if state is None else state.get("ends", [config.max_steps]), config.extend_to
-    if asked is None or asked == known[-1]:
-        return known
-    if state is None:
-        raise ResumeError(f"{told.EXTEND} trains an earlier run further, but there is no checkpoint in {config.out / 'checkpoints'}. Name the "
-                          f"run's folder with --loop.out; to begin a new run leave {told.EXTEND} out.")
-    if asked < known[-1]:
-        raise ResumeError(f"{told.EXTEND} is {asked}, and the run in {config.out} is to have {known[-1]} updates already; give more than that.")
-    return [*known, asked]
-
-
-def _frozen_digest(module: nn.Module) -> str:
-    """Digest of the weights that are not trained: checkpoints lack them, so a continuation has to bring the same."""
-    digest = hashlib.sha256()
-    for name, p in module.named_parameters():
-        if not p.requires_grad:
-            digest.update(name.encode() + p.detach().float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def compile_blocks(module: nn.Module) -> None:
@@ -218,13 +175,13 @@ class Trainer:
         torch.backends.cudnn.allow_tf32 = config.tf32  # torch's own default is True
         self.parameters = [p for p in stage.module.parameters() if p.requires_grad]
         self.trained = {name for name, p in stage.module.named_parameters() if p.requires_grad}
-        self.facts = plain(facts or {}) | {"samples": stage.size, "frozen_weights": _frozen_digest(stage.module)}
+        self.facts = plain(facts or {}) | {"samples": stage.size, "frozen_weights": of_frozen(stage.module)}
         self.readings, self.step = Readings(skips=config.mixed_precision == "fp16"), 0
         state = load_checkpoint(config.out / "checkpoints", _identity(config), self.facts)
         if state is None and (config.out / "model").is_dir():
             raise ResumeError(f"{config.out / 'model'} is there, but no checkpoint in {config.out / 'checkpoints'}: this run cannot be continued, "
                               f"and a new one would overwrite its model. Give another --loop.out, or remove {config.out}.")
-        self.ends = _ends(config, state)
+        self.ends = ends_of(config, state)
         if state:
             self._load_weights(state["module"])
         optimiser = torch.optim.AdamW(self.parameters, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay, fused=True)
@@ -349,8 +306,8 @@ def run(stage: Stage, config: LoopConfig, facts: dict[str, Any] | None = None, t
             before the next checkpoint, which is then not written. The model of the one before is exported.
         SaveError: a checkpoint, the log or the model could not be written.
     """
-    trainer, reports = Trainer(stage, config, facts), then is not None
-    reports = reports and trainer.main
+    trainer = Trainer(stage, config, facts)
+    reports = then is not None and trainer.main
     checkpoints = CheckpointWriter(config.out / "checkpoints", config.keep_checkpoints)
     try:
         with quiet_log_thread():
@@ -362,7 +319,7 @@ def run(stage: Stage, config: LoopConfig, facts: dict[str, Any] | None = None, t
             print(told.broken_off(config.out), flush=True)
         raise
     if reports:
-        print(told.ended(config.out, trainer.step, trainer.ends[-1], then or ""), flush=True)
+        print(told.ended(config.out, trainer.step, trainer.ends[-1], then), flush=True)
     return trainer.step
 
 
