@@ -1,4 +1,4 @@
-"""Does an acknowledged answer survive ``kill -9``? ``python -m tests.study.kill --kills 200``
+"""Does an acknowledged answer survive ``kill -9``? ``python -m tests.study.kill --kills 200``, with ``--postgresql`` on a server of its own.
 
 Eight simulated raters answer over HTTP, correct and double-click now and then, while the server is killed at random moments and
 started again. Afterwards the database is held against what was acknowledged.
@@ -11,6 +11,7 @@ import random
 import tempfile
 import threading
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from siamese.study.store import NewItem, Study, StudyStore
 from tests.phantoms import phantom
 from tests.study.http_raters import Rater, Server
 from tests.study.phantom_study import config
+from tests.study.servers import new_database, postgres_server
 
 RATERS = 8
 
@@ -41,26 +43,27 @@ class Outcome:
     retries: int
     """Requests that a kill cut off, and that were repeated."""
     integrity: str
-    """SQLite's own check of the file."""
+    """SQLite's own check of the file; "ok" on PostgreSQL, which is not killed."""
     seconds: float
 
 
-def long_study(folder: Path, groups: int) -> tuple[StudyStore, Study]:
+def long_study(url: str, groups: int) -> tuple[StudyStore, Study]:
     """An open study of the same picture throughout, long enough that no rater is done before the last kill."""
-    store, png = StudyStore(Database(f"sqlite:///{folder / 'studies.sqlite3'}")), blind(phantom(0)[0], (64, 48), 64)
+    store, png = StudyStore(Database(url)), blind(phantom(0)[0], (64, 48), 64)
     wanted = config(groups=groups)
     study = store.add(wanted, [NewItem(f"mask {g}", m.name, False, png) for g in range(groups) for m in wanted.methods])
     store.open(wanted.id)
     return store, study
 
 
-def kill_often(folder: Path, kills: int, seed: int) -> Outcome:
-    """Run the experiment in ``folder``, which must be empty."""
+def kill_often(folder: Path, kills: int, seed: int, url: str | None = None) -> Outcome:
+    """Run the experiment in ``folder``, which must be empty; with the empty PostgreSQL database at ``url`` where one is given."""
     rng, begun = random.Random(seed), time.monotonic()
-    store, study = long_study(folder, groups=60 + 8 * kills)
+    place = url or f"sqlite:///{folder / 'studies.sqlite3'}"
+    store, study = long_study(place, groups=60 + 8 * kills)
     paths = [one.path for one in store.invite(study.config.id, [f"rater {i}" for i in range(RATERS)])]
     store.database.close()
-    server, stop = Server(folder), threading.Event()
+    server, stop = Server(folder, "siamese.study", "serve", *(["--database", url] if url else [])), threading.Event()
     server.start()
     raters = [Rater(path, i, pause=0.05) for i, path in enumerate(paths)]
     failed: list[BaseException] = []
@@ -91,15 +94,15 @@ def kill_often(folder: Path, kills: int, seed: int) -> Outcome:
         server.kill()
     if failed:
         raise failed[0]
-    return verify(folder, raters, kills, time.monotonic() - begun)
+    return verify(place, raters, kills, time.monotonic() - begun)
 
 
-def verify(folder: Path, raters: list[Rater], kills: int, seconds: float) -> Outcome:
+def verify(url: str, raters: list[Rater], kills: int, seconds: float) -> Outcome:
     """Hold the database against what raters were told."""
-    store = StudyStore(Database(f"sqlite:///{folder / 'studies.sqlite3'}"))
+    store = StudyStore(Database(url))
     with store.database.read() as connection:
         rows = connection.execute(select(answers)).all()
-        integrity = connection.exec_driver_sql("PRAGMA integrity_check").scalar()
+        integrity = connection.exec_driver_sql("PRAGMA integrity_check").scalar() if store.database.sqlite else "ok"
     store.database.close()
     stored: dict[str, list] = {}
     for row in rows:
@@ -116,9 +119,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--postgresql", action="store_true")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        outcome = kill_often(Path(folder), arguments.kills, arguments.seed)
+    with tempfile.TemporaryDirectory() as folder, postgres_server() if arguments.postgresql else nullcontext() as home:
+        outcome = kill_often(Path(folder), arguments.kills, arguments.seed, new_database(home) if home else None)
     print(outcome)
     raise SystemExit(bool(outcome.lost or outcome.duplicated or outcome.integrity != "ok"))
 
