@@ -243,6 +243,8 @@ class Demo:
         """Make it, print the link, serve."""
         listener = bound(self.host, self.port)  # before the long part
         store = self.place.store()
+        if warning := store.warning():
+            print(warning, flush=True)
         print("Loading the model ...", flush=True)
         study = make_demo(store, Demonstration(self.model, self.organ, self.groups, self.real, self.masks), sampling_report()).config
         made, = store.invite(study.id, ["demonstration"])

@@ -93,5 +93,5 @@ def make_demo(store: StudyStore, wanted: Demonstration, report: Report = lambda 
             masks = write_lesions(Path(space) / "masks", ids, prompt, wanted.seed)
         folders = ({"real": images} if real else {}) | {s.name: masks for s in sampled}
         study = create_sampled_study(store, config, folders, sampled, prompt, report)
-    store.open(study.config.id)
+    store.open(study.config.id, accept_loss=True)  # to try the pages: whoever runs it is told what could be lost
     return study
