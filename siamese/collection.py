@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 import secrets
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,13 +22,14 @@ from typing import Any
 from filelock import FileLock, Timeout
 from PIL import Image
 
+from siamese.folders import remove_rests, remove_tree, set_aside
 from siamese.pairs import LabelledPair, PairsError, atomic_file, check_agreement, write_pairs
 from siamese.provenance import NotSyntheticError, Recipe, SyntheticPair, pair_png, read_png
 
+log = logging.getLogger(__name__)
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 _ID = re.compile(r"[0-9a-f]{20}")
 _FOLDER = re.compile(r"[0-9a-f]{64}")
-_REMOVED = ".removed-"
 _WAIT = 30.0
 """Seconds for another thread or process to finish with the same collection; each holds it for milliseconds."""
 
@@ -118,15 +119,6 @@ def entry_id(pair: SyntheticPair) -> str:
     for part in (pair.image, pair.drawn):
         digest.update(repr(part.shape).encode() + part.tobytes())
     return digest.hexdigest()[:20]
-
-
-def _remove_tree(folder: Path) -> None:
-    """Remove ``folder``; another process may be at it, too."""
-    def failed(_: object, __: str, error: tuple[type[BaseException], BaseException, object]) -> None:
-        if not isinstance(error[1], FileNotFoundError):
-            raise error[1]
-
-    shutil.rmtree(folder, onerror=failed)
 
 
 def _now() -> datetime:
@@ -219,9 +211,9 @@ class Collections:
         """
         folder = self._folder(token)
         with self._locked(folder) as there:
-            removed = self._set_aside(folder) if there else None
+            removed = set_aside(folder) if there else None
         if removed is not None:
-            _remove_tree(removed)
+            remove_tree(removed)
 
     def export(self, token: str, path: Path) -> Entries:
         """Write all kept pairs to the ZIP ``path`` as ``siamese.pairs`` does, named by their ids.
@@ -263,18 +255,27 @@ class Collections:
         return self._expiry(self._folder(token))
 
     def purge(self, now: datetime | None = None) -> int:
-        """Remove the collections that nobody has used for ``lifetime`` before ``now``; returns how many. Every method but ``expires`` uses one."""
+        """Remove the collections that nobody has used for ``lifetime`` before ``now``; returns how many. Every method but ``expires`` uses one.
+
+        What the disk refuses is logged and left for the next time.
+        """
         now, removed = now or self._clock(), 0
-        if not self.root.is_dir():
+        try:
+            folders = [f for f in self.root.iterdir() if _FOLDER.fullmatch(f.name)]
+        except FileNotFoundError:  # nothing was ever kept
             return 0
-        for folder in [f for f in self.root.iterdir() if _FOLDER.fullmatch(f.name)]:
-            if self._due(folder, now):
-                with self._locked(folder) as there:
-                    if there and self._due(folder, now):  # not used while this waited for it
-                        self._set_aside(folder)
-                        removed += 1
-        for rest in self.root.glob(f"{_REMOVED}*"):  # also those of a process that was killed while it removed them
-            _remove_tree(rest)
+        for folder in folders:
+            try:
+                if self._due(folder, now):
+                    with self._locked(folder) as there:
+                        if there and self._due(folder, now):  # not used while this waited for it
+                            set_aside(folder)
+                            removed += 1
+            except FileNotFoundError:  # somebody removed it by hand
+                continue
+            except (OSError, CollectionError) as error:  # one that is refused or busy must not keep the others
+                log.warning("The collection %s could not be removed (%s); this is tried again.", folder, error)
+        remove_rests(self.root)
         return removed
 
     def _folder(self, token: str) -> Path:
@@ -329,12 +330,6 @@ class Collections:
     def _due(self, folder: Path, now: datetime) -> bool:
         expiry = self._expiry(folder)
         return expiry is not None and expiry <= now
-
-    def _set_aside(self, folder: Path) -> Path:
-        """Out of reach at once, so that nobody sees a half-removed collection."""
-        removed = self.root / f"{_REMOVED}{secrets.token_hex(8)}"
-        os.replace(folder, removed)
-        return removed
 
     def _agreed(self, folder: Path, name: str, agreement: float | None) -> bool:
         """Whether ``name`` is kept already and sound; it takes ``agreement`` where that is known."""

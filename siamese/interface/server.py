@@ -5,7 +5,6 @@ import asyncio
 import errno
 import logging
 import os
-import shutil
 import signal
 import socket
 import threading
@@ -18,6 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from siamese.collection import Collections
+from siamese.folders import purge_folders
 from siamese.interface.page import build_page
 from siamese.interface.style import CSS, FAVICON, HEAD, theme
 from siamese.interface.worker import ModelWorker
@@ -26,6 +26,7 @@ from siamese.study.space import trusted_proxies
 from siamese.study.web.app import add_study_routes, open_store
 
 FIRST_PORT = 7860
+log = logging.getLogger(__name__)
 
 LIFETIME = timedelta(days=7)
 """How long what a visitor keeps stays without a visit."""
@@ -47,13 +48,14 @@ def data_folder(chosen: Path | None) -> Path:
 
 
 def clean(data: Path, once: bool = False) -> None:
-    """Delete collections and batches that nobody has used for ``LIFETIME``, now and every hour."""
+    """Delete collections and batches that nobody has used for ``LIFETIME``, now and every hour. An error is logged and ends neither."""
+    parts = (Collections(data / "collections", LIFETIME).purge, lambda: purge_folders(data / "batches", LIFETIME))
     while True:
-        Collections(data / "collections", LIFETIME).purge()
-        for batch in (data / "batches").glob("*"):
-            newest = max((f.stat().st_mtime for f in (batch, *batch.glob("*"))), default=0)
-            if time.time() - newest > LIFETIME.total_seconds():
-                shutil.rmtree(batch, ignore_errors=True)  # a visitor may be deleting it at the same moment
+        for purge in parts:
+            try:
+                purge()
+            except Exception:  # whatever it is: without this thread nothing would be deleted any more
+                log.exception("Cleaning up failed; it is tried again within the hour.")
         if once:
             return
         time.sleep(3600)

@@ -252,6 +252,8 @@ class Demo:
         """Make it, print the link, serve."""
         listener = bound(self.host, self.port)  # before the long part
         store = self.place.store()
+        if warning := store.warning():
+            print(warning, flush=True)
         print("Loading the model ...", flush=True)
         wanted = Demonstration(self.model, self.organ, self.groups, self.real, self.masks, accept_text=self.accept_text)
         study = make_demo(store, wanted, sampling_report()).config

@@ -96,5 +96,6 @@ def make_demo(store: StudyStore, wanted: Demonstration, report: Report = lambda 
             masks = write_lesions(Path(space) / "masks", ids, prompt, wanted.seed)
         folders = ({"real": images} if real else {}) | {s.name: masks for s in sampled}
         study = create_sampled_study(store, config, folders, sampled, prompt, report, refuse_text=not wanted.accept_text)
-    store.open(study.config.id, accept_text=wanted.accept_text)
+    # Loss is accepted to try the pages: whoever runs it is told what could be lost.
+    store.open(study.config.id, accept_loss=True, accept_text=wanted.accept_text)
     return study

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from siamese.study.places import DATABASE_VARIABLE, PlaceError
+from siamese.study.mounts import MEMORY, file_system, is_remote
+from siamese.study.places import DATA_VARIABLE, DATABASE_VARIABLE, PlaceError
 from siamese.study.space import VOLUME, lasts
 
 DATASET_VARIABLE = "SIAMESE_STUDY_DATASET"
@@ -68,7 +69,13 @@ class Durability:
     """
 
     def __init__(self, folder: Path, sqlite: bool, options: DatasetOptions | None = None) -> None:
-        self.lasting = not sqlite or lasts(folder)
+        kind = file_system(folder) if sqlite else None
+        self.remote = kind if kind is not None and is_remote(kind) else None
+        """The file system's type where SQLite lies on a network or on FUSE."""
+        self.memory = kind if kind in MEMORY else None
+        """The file system's type where it is the machine's memory."""
+        self.lasting = not sqlite or (lasts(folder) and not self.remote and not self.memory)
+        self.folder = folder
         self.options = options
         self.copy: Copy | None = None
         self._started = time.time()
@@ -87,11 +94,23 @@ class Durability:
         if self.lasting:
             return None
         minutes = max(1, math.ceil(self.minutes_at_risk()))
-        if self.options is None:
-            return (f"This Space keeps no files when it restarts: all answers since its last start, now {counted(minutes)} of them, could be lost. "
-                    f"Attach a persistent volume at {VOLUME}, or set {DATABASE_VARIABLE} or {DATASET_VARIABLE}.")
-        return (f"This Space keeps no files when it restarts. Answers are copied to {self.options.repository} every "
-                f"{counted(self.options.minutes)}: up to {counted(minutes)} of answers could be lost.")
+        if self.options is not None:
+            return (f"{self._danger()}. Answers are copied to {self.options.repository} every {counted(self.options.minutes)}: "
+                    f"up to {counted(minutes)} of answers could be lost.")
+        if self.remote or self.memory:
+            return (f"{self._danger()}: all answers of all studies could be lost. Use a folder on a local disk (--data or {DATA_VARIABLE}), or set "
+                    f"{DATABASE_VARIABLE} or {DATASET_VARIABLE}.")
+        return (f"{self._danger()}: all answers since its last start, now {counted(minutes)} of them, could be lost. "
+                f"Attach a persistent volume at {VOLUME}, or set {DATABASE_VARIABLE} or {DATASET_VARIABLE}.")
+
+    def _danger(self) -> str:
+        """Why answers could be lost."""
+        if self.remote:
+            return (f"The data folder {self.folder} is on a network drive or FUSE ({self.remote}), where SQLite's locks do not always hold and stored "
+                    "data is not always on a disk, so that the database can be damaged")
+        if self.memory:
+            return f"The data folder {self.folder} is in memory ({self.memory}), which is empty after the machine restarts"
+        return "This Space keeps no files when it restarts"
 
     def report(self) -> str | None:
         """How the copy to the dataset repository goes; None where there is none."""

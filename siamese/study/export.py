@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -21,6 +22,11 @@ from siamese.study.store import Study, StudyStore, find_study
 FORMAT = 1
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """A cell that begins with one of these is a formula to some spreadsheet."""
+LEADING = " \"\u00a0\u3000\ufeff\u200b\u200c\u200d\u200e\u200f\0"
+"""What may be passed over at a cell's start."""
+INNER = re.compile(r"([,;|\t\v\f\r\n\x1c-\x1e\x85\u2028\u2029])([\s\"\x00-\x1f\ufeff\u200b-\u200f]*)(?=[=+\-@＝＋－＠])")
+"""Where a cell goes on like that after a separator, which may begin a cell of its own: many locales separate cells by semicolons or tabs,
+quotes then do not hold the cell together, and what a spreadsheet passes over at a cell's start may lie between."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +103,9 @@ def read_answers(store: StudyStore, study: str) -> StudyAnswers:
 
 
 def safe_cell(text: str) -> str:
-    """``text`` so that no spreadsheet takes it for a formula: an apostrophe before it where it could."""
-    return f"'{text}" if text.lstrip(" ").startswith(FORMULA) or text.startswith(FORMULA) else text
+    """``text`` so that no spreadsheet takes it or a part of it for a formula, whatever separates its cells: an apostrophe before what it could."""
+    inner = INNER.sub(r"\1\2'", text)
+    return f"'{inner}" if text.startswith(FORMULA) or text.lstrip(LEADING).startswith(FORMULA) else inner
 
 
 def answers_csv(given: StudyAnswers, pseudonyms: bool = False) -> str:

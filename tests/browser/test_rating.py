@@ -243,6 +243,47 @@ def test_answer_waits_for_the_server(invite, rater):
     assert len(given(store, study)) == 1
 
 
+def test_page_waits_while_the_database_is_away(invite, rater, studio: Serving):
+    store, study, link = invite(groups=2)
+    page, file = rater(link), studio.data / "studies" / "studies.sqlite3"
+    alert, away = page.get_by_role("alert"), studio.data / "away"
+    page.get_by_label("Pseudonym").fill("owl")
+    page.get_by_label("Role").fill("Endoscopist")
+    page.get_by_label("I have read this and consent.").check()
+
+    def lost(act: Callable[[], object]) -> None:
+        file.rename(away)
+        try:
+            act()
+            expect(alert).to_contain_text("the database file is gone")
+            expect(alert).to_contain_text("Trying again")
+            expect(page.get_by_role("button", name="Try again")).to_be_hidden()  # nothing is left to the rater
+        finally:
+            away.rename(file)
+
+    lost(page.get_by_role("button", name="Begin").click)
+    at(page, "1 of 6")
+    expect(alert).to_be_hidden()
+    lost(lambda: press(page, "r", "5", "Enter", "Enter"))
+    at(page, "2 of 6")
+    expect(alert).to_be_hidden()
+    lost(page.get_by_role("button", name="Correct last answer").click)
+    at(page, "1 of 6")
+    lost(lambda: press(page, "s", "Enter"))
+    at(page, "2 of 6")
+    page.route("**/image/*", lambda route: route.fulfill(status=503))
+    press(page, "r", "6", "Enter")
+    at(page, "3 of 6")  # that one was fetched ahead
+    press(page, "s", "7", "Enter")
+    expect(alert).to_contain_text("An image could not be loaded. Trying again")
+    page.unroute("**/image/*")
+    at(page, "4 of 6")
+    expect(alert).to_be_hidden()
+    lost(page.reload)
+    at(page, "4 of 6")
+    assert [(a.response[0], a.confidence) for a in given(store, study)] == [(1, 5), (0, 5), (1, 6), (0, 7)]
+
+
 def test_zoom_help_and_withdrawal(invite, rater):
     store, study, link = invite(groups=2)
     page = rater(link)

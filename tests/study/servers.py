@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pg8000.native
@@ -29,23 +30,51 @@ def as_user() -> dict[str, object]:
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """``user@/cluster socket`` of a server of this test session's own; skips where there is none, fails in continuous integration."""
-    folder = programs()
-    if folder is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("no PostgreSQL server; run: apt-get install postgresql")
+def pg_ctl(home: str, *arguments: str) -> None:
+    """Run PostgreSQL's own program for its cluster in ``home``: start or stop it."""
+    subprocess.run([programs() / "pg_ctl", "-D", f"{home}/data", "-w", "-l", f"{home}/log", *arguments], check=True, capture_output=True, cwd="/",
+                   **as_user())
+
+
+def start_postgres(home: str) -> None:
+    """Start the server of ``home`` again."""
+    pg_ctl(home, "-o", f"-k {home} -c listen_addresses= -c fsync=off -c max_connections=80", "start")
+
+
+def stop_postgres(home: str) -> None:
+    """End the server of ``home`` at once, in the middle of what it does."""
+    pg_ctl(home, "-m", "immediate", "stop")
+
+
+@contextmanager
+def postgres_server() -> Iterator[str]:
+    """A server of its own; the folder that holds its socket."""
     with tempfile.TemporaryDirectory(prefix="pg") as home:
         os.chmod(home, 0o777)
-        options = dict(check=True, capture_output=True, cwd="/", **as_user())
-        data = str(Path(home) / "data")
-        subprocess.run([folder / "initdb", "-D", data, "-U", "siamese", "-A", "trust", "-E", "UTF8", "--no-sync"], **options)
-        settings = f"-k {home} -c listen_addresses= -c fsync=off -c max_connections=80"
-        subprocess.run([folder / "pg_ctl", "-D", data, "-w", "-l", f"{home}/log", "-o", settings, "start"], **options)
+        subprocess.run([programs() / "initdb", "-D", f"{home}/data", "-U", "siamese", "-A", "trust", "-E", "UTF8", "--no-sync"], check=True,
+                       capture_output=True, cwd="/", **as_user())
+        start_postgres(home)
         try:
             yield home
         finally:
-            subprocess.run([folder / "pg_ctl", "-D", data, "-m", "immediate", "stop"], **options)
+            stop_postgres(home)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """See ``postgres_server``; skips where there is none, fails in continuous integration."""
+    if programs() is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("no PostgreSQL server; run: apt-get install postgresql")
+    with postgres_server() as home:
+        yield home
+
+
+def new_database(home: str) -> str:
+    """URL of an empty database of the server of ``home``."""
+    name, socket = f"t{uuid.uuid4().hex}", f"{home}/.s.PGSQL.5432"
+    with pg8000.native.Connection("siamese", database="postgres", unix_sock=socket) as connection:
+        connection.run(f"CREATE DATABASE {name}")
+    return f"postgresql+pg8000://siamese@/{name}?unix_sock={socket}"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -53,8 +82,4 @@ def any_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """URL of an empty database of each kind, in its turn."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'any.sqlite3'}"
-    home, name = request.getfixturevalue("postgres"), f"t{uuid.uuid4().hex}"
-    socket = f"{home}/.s.PGSQL.5432"
-    with pg8000.native.Connection("siamese", database="postgres", unix_sock=socket) as connection:
-        connection.run(f"CREATE DATABASE {name}")
-    return f"postgresql+pg8000://siamese@/{name}?unix_sock={socket}"
+    return new_database(request.getfixturevalue("postgres"))

@@ -22,7 +22,9 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Robots-Tag": "noindex, nofollow",
 }
-FULL = 507
+FULL, AWAY = 507, 503
+RETRY_SECONDS = 2
+"""When to ask again while the database is away."""
 ERRORS = (SessionError, StorageError, StudyError, ConfigError, TooLargeError)
 PATHS = ("/rate/", "/study-static/", "/study/")
 
@@ -32,7 +34,7 @@ def status_of(error: Exception) -> int:
     if isinstance(error, StorageFullError):
         return FULL
     if isinstance(error, StorageError):
-        return 503
+        return AWAY
     if isinstance(error, NoSuchStudyError):
         return 404
     return error.status if isinstance(error, SessionError) else error.status_code if isinstance(error, HTTPException) else 422
@@ -52,8 +54,12 @@ def refusal(request: Request, error: Exception, page: Callable[[Request, Excepti
     """What a request gets instead of what it asked for."""
     status = status_of(error)
     if request.url.path.startswith(HOME):
-        return page(request, error, status)
-    return JSONResponse({"error": str(error.detail if isinstance(error, HTTPException) else error)}, status)
+        response = page(request, error, status)
+    else:
+        response = JSONResponse({"error": str(error.detail if isinstance(error, HTTPException) else error)}, status)
+    if status == AWAY:
+        response.headers["Retry-After"] = str(RETRY_SECONDS)
+    return response
 
 
 class StudyHeaders:

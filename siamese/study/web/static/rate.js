@@ -15,41 +15,54 @@ function element(name, properties = {}, ...children) {
 
 class Refused extends Error { constructor(status, message) { super(message); this.status = status; } }
 
+// What the server may do later: it cannot be reached, restarts, or its database is away.
+const LATER = [0, 502, 503, 504, 507];
+
 async function ask(path, body) {
   let response;
   try {
     response = await fetch(base + path, body === undefined ? { cache: "no-store" } : {
       method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), cache: "no-store" });
-  } catch { throw new Refused(0, "The server cannot be reached. Your answer is not stored yet."); }
+  } catch { throw new Refused(0, `The server cannot be reached.${path === "/api/answer" ? " Your answer is not stored yet." : ""}`); }
   let value = null;
   try { value = await response.json(); } catch { /* an error page of a proxy in between */ }
   if (!response.ok || value === null) {
-    throw new Refused(response.status, value?.error ?? `The server could not do this (${response.status}). Try again.`);
+    throw new Refused(response.status, value?.error ?? `The server could not do this (${response.status}).`);
   }
   return value;
 }
 
-// Repeats a request with the same key until the server has acknowledged it or has refused it for good.
-async function insist(path, body) {
+// Repeats `act` until it is done or refused for good, and says that it waits; gives up once it is not `wanted` any more.
+async function persist(act, wanted = () => true) {
+  let told = false;
   for (let pause = 300; ; pause = Math.min(2 * pause, 5000)) {
     try {
-      const value = await ask(path, body);
-      notice(null);
+      const value = await act();
+      if (told) notice(null);
       return value;
     } catch (error) {
-      if (![0, 502, 503, 504, 507].includes(error.status)) throw error;
+      if (!LATER.includes(error.status) || !wanted()) throw error;
       notice(error.message + " Trying again…");
+      told = true;
       await new Promise((resolve) => setTimeout(resolve, pause));
     }
   }
 }
 
+// A request that can be repeated: an answer has the same key each time, the others change nothing the second time.
+async function insist(path, body) {
+  const value = await persist(() => ask(path, body));
+  notice(null);
+  return value;
+}
+
 function picture(item) {
   if (!blobs.has(item)) {
-    const loading = fetch(`${base}/image/${item}`, { cache: "no-store" }).then(async (response) => {
-      if (!response.ok) throw new Refused(response.status, "An image could not be loaded.");
-      return URL.createObjectURL(await response.blob());
-    });
+    const loading = fetch(`${base}/image/${item}`, { cache: "no-store" }).catch(() => { throw new Refused(0, "The server cannot be reached."); })
+      .then(async (response) => {
+        if (!response.ok) throw new Refused(response.status, "An image could not be loaded.");
+        return URL.createObjectURL(await response.blob().catch(() => { throw new Refused(0, "The server cannot be reached."); }));
+      });
     loading.catch(() => blobs.delete(item));
     blobs.set(item, loading);
   }
@@ -119,7 +132,8 @@ async function present(shown, given) {
   controls();
   let figures;
   try {
-    figures = await Promise.all((await Promise.all(shown.items.map(picture))).map((address, i) => figure(address, i, shown.items.length)));
+    const addresses = await persist(() => Promise.all(shown.items.map(picture)), () => task === shown);
+    figures = await Promise.all(addresses.map((address, i) => figure(address, i, shown.items.length)));
   } catch (error) {
     if (task === shown) fail(error, () => present(shown, given));
     return;
@@ -252,14 +266,18 @@ async function back() {
   if (sending) return;
   // Away from this button: Enter is to confirm what comes, not to press it again.
   if (correcting) { await next(); at("question").focus(); return; }
+  sending = true;
   try {
-    const given = await ask("/api/previous");
+    const given = await insist("/api/previous");
+    sending = false;
     correcting = true;
     at("feedback").hidden = true;
-    notice(null);
     await present(given.task, given);
     at("question").focus();
-  } catch (error) { fail(error); }
+  } catch (error) {
+    sending = false;
+    fail(error);
+  }
 }
 
 let scale = 2;
@@ -303,12 +321,17 @@ function keyboard(event) {
 
 at("register").addEventListener("submit", async (event) => {
   event.preventDefault();
+  if (sending) return;
+  sending = true;
   try {
-    step = (await ask("/api/register", { pseudonym: at("pseudonym").value, role: at("role").value, consent: at("consent").checked })).step;
+    step = (await insist("/api/register", { pseudonym: at("pseudonym").value, role: at("role").value, consent: at("consent").checked })).step;
+    sending = false;
     study.registered = true;
-    notice(null);
     await next();
-  } catch (error) { fail(error); }
+  } catch (error) {
+    sending = false;
+    fail(error);
+  }
 });
 at("answer").addEventListener("submit", (event) => { event.preventDefault(); submit(); });
 at("back").addEventListener("click", back);
@@ -323,14 +346,14 @@ at("zoom-close").addEventListener("click", () => at("zoom").close());
 at("withdraw-sure").addEventListener("change", () => { at("withdraw").disabled = !at("withdraw-sure").checked; });
 at("withdraw").addEventListener("click", async () => {
   at("withdraw").disabled = true;
+  at("menu").close();  // what is said meanwhile stands on the page
   try {
-    const { deleted } = await ask("/api/withdraw", { confirm: true });
-    at("menu").close();
+    const { deleted } = await insist("/api/withdraw", { confirm: true });
     at("menu-open").hidden = at("bar").hidden = at("back-done").hidden = true;
     text("progress", "");
     show("done");
     text("done-text", `Your data is deleted (${deleted} answers). This link no longer works.`);
-  } catch (error) { at("menu").close(); fail(error); }
+  } catch (error) { fail(error); }
 });
 document.addEventListener("keydown", keyboard);
 start();
