@@ -18,7 +18,8 @@ from siamese.study.sampled import create_sampled_study, parse_all
 from siamese.study.space import origin
 from siamese.study.store import StudyError, StudyStore
 from siamese.study.web.archive import unpack
-from siamese.study.web.auth import COOKIE, SESSION_SECONDS, Administrator, ForgedRequestError, NotLoggedInError, TooManyAttemptsError
+from siamese.study.web.attempts import TooManyAttemptsError
+from siamese.study.web.auth import COOKIE, SESSION_SECONDS, Administrator, ForgedRequestError, NotLoggedInError
 from siamese.study.web.gate import CALLBACK, HOME, LARGEST_UPLOAD, LOGIN, Gate
 from siamese.study.web.oauth import STATE_COOKIE, STATE_SECONDS, HuggingFaceLogin, NotAnAdministratorError, ProviderError, oauth_settings
 from siamese.study.web.pages import report_html, results_values, templates
@@ -46,7 +47,10 @@ def install_admin(app: FastAPI, store: StudyStore, folder: Path) -> None:
         return page("login.html", "Log in", status, message=message, password=administrator.has_password, huggingface=by_hub is not None)
 
     async def login_again(request: Request, error: Exception) -> Response:
-        return login_form(REFUSED[type(error)], str(error))
+        response = login_form(REFUSED[type(error)], str(error))
+        if isinstance(error, TooManyAttemptsError):
+            response.headers["Retry-After"] = str(error.seconds)
+        return response
 
     def told(request: Request, error: Exception, status: int) -> Response:
         return page("message.html", "This was not done", status, message=getattr(error, "detail", None) or str(error))
@@ -110,7 +114,8 @@ def install_admin(app: FastAPI, store: StudyStore, folder: Path) -> None:
         return response
 
     @change.post("/logout")
-    def logout() -> Response:
+    def logout(request: Request) -> Response:
+        administrator.log_out(request.state.session)
         response = RedirectResponse(f"{HOME}/login", 303)
         response.delete_cookie(COOKIE, path="/study")
         return response

@@ -56,26 +56,9 @@ def refusal(request: Request, error: Exception, page: Callable[[Request, Excepti
     return JSONResponse({"error": str(error.detail if isinstance(error, HTTPException) else error)}, status)
 
 
-class StudyHeaders:
-    """Adds ``HEADERS`` to responses under ``PATHS``. Plain ASGI: Starlette's own base class would copy every image's bytes."""
-
-    def __init__(self, app: Callable) -> None:
-        self.app = app
-
-    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
-        """ASGI."""
-        if scope["type"] != "http" or not scope["path"].startswith(PATHS):
-            await self.app(scope, receive, send)
-            return
-
-        async def send_with_headers(message: dict) -> None:
-            if message["type"] == "http.response.start":
-                names = {name.lower() for name, _ in message["headers"]}
-                extra = [(k.lower().encode(), v.encode()) for k, v in HEADERS.items() if k.lower().encode() not in names]
-                message = message | {"headers": [*message["headers"], *extra]}
-            await send(message)
-
-        await self.app(scope, receive, send_with_headers)
+def is_study(path: str) -> bool:
+    """Whether ``HEADERS`` are for it."""
+    return path.startswith(PATHS)
 
 
 def static_file(data: bytes, media_type: str) -> Response:
