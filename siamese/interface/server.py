@@ -18,6 +18,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from siamese.collection import Collections
 from siamese.interface.page import build_page
 from siamese.interface.style import CSS, FAVICON, HEAD, theme
+from siamese.interface.values import Values
 from siamese.interface.worker import ModelWorker
 from siamese.study.places import data_directory, default_folder, note_address
 from siamese.study.space import frame_ancestors, origin, trusted_proxies
@@ -84,6 +85,7 @@ class Studio:
         page = build_page(worker, data)
         page.queue()
         app = FastAPI(title="Siamese-Diffusion Studio", docs_url=None, redoc_url=None, openapi_url=None)
+        app.add_middleware(Values, page=page)  # first, so that it stands behind what the studies' routes bring
         studies = data_directory(data / "studies")
         add_study_routes(app, open_store(studies), studies)  # before the page, which takes every other path
         gr.mount_gradio_app(app, page, "/", footer_links=[], ssr_mode=False, show_error=True, theme=theme(), css=CSS, head=HEAD,

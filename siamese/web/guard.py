@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from fastapi import FastAPI
 
+from siamese.web.errors import LastResort
 from siamese.web.headers import AddedHeaders
 from siamese.web.hosts import HostCheck, Hosts
 from siamese.web.proxies import Forwarded
@@ -18,5 +19,6 @@ def guard(app: FastAPI, hosts: Hosts, proxies: Sequence[str], headers: Mapping[s
         proxies: whose word counts for whom a request is from.
         headers: what every response has that says nothing else itself.
     """
-    for middleware, options in ((HostCheck, {"hosts": hosts}), (AddedHeaders, {"headers": headers}), (Forwarded, {"proxies": proxies})):
+    for middleware, options in ((HostCheck, {"hosts": hosts}), (LastResort, {}), (AddedHeaders, {"headers": headers}),
+                                (Forwarded, {"proxies": proxies})):
         app.add_middleware(middleware, **options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
@@ -27,6 +28,22 @@ ERRORS = (SessionError, StorageError, StudyError, ConfigError, TooLargeError)
 PATHS = ("/rate/", "/study-static/", "/study/")
 
 
+class InvalidRequestError(HTTPException):
+    """Fields of a form or a rater's request are missing or of the wrong kind."""
+
+    def __init__(self, error: RequestValidationError) -> None:
+        # Not what was sent: it may be what cannot be written.
+        found = [(".".join(str(part) for part in one["loc"][1:]), one["msg"]) for one in error.errors()[:5]]
+        super().__init__(422, "; ".join(f"{name or 'the request'}: {said[:1].lower()}{said[1:]}" for name, said in found) + ".")
+
+
+def storable(text: str) -> str:
+    """``text``, or a ValueError where it holds a null character, which PostgreSQL does not store."""
+    if "\0" in text:
+        raise ValueError("it holds a null character")
+    return text
+
+
 def status_of(error: Exception) -> int:
     """HTTP status of an error that is the study's own."""
     if isinstance(error, StorageFullError):
@@ -44,8 +61,12 @@ def install_errors(app: FastAPI, page: Callable[[Request, Exception, int], Respo
     async def handle(request: Request, error: Exception) -> Response:
         return refusal(request, error, page)
 
+    async def handle_invalid(request: Request, error: RequestValidationError) -> Response:
+        return refusal(request, InvalidRequestError(error), page)
+
     for kind in ERRORS:
         app.add_exception_handler(kind, handle)
+    app.add_exception_handler(RequestValidationError, handle_invalid)
 
 
 def refusal(request: Request, error: Exception, page: Callable[[Request, Exception, int], Response]) -> Response:
