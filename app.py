@@ -3,8 +3,9 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 # Threads that compute would else spin while they wait for each other, and starve a browser on the same few cores: sampling beside it
 # took four times as long. Read when the first library that uses OpenMP is loaded, hence before all other imports.
@@ -14,6 +15,7 @@ import tyro
 
 from siamese.interface.worker import ModelWorker
 from siamese.library import find_models
+from siamese.web.access import StudioAccess
 
 EMBEDDED_MODEL = Path(__file__).resolve().parent / "assets" / "siamese-tiny"
 
@@ -32,6 +34,7 @@ class Options:
     """Address to listen on; 0.0.0.0 for all networks."""
     port: int = 7860
     """Port to listen on."""
+    access: Annotated[StudioAccess, tyro.conf.arg(name="")] = field(default_factory=StudioAccess)
 
 
 def main() -> None:
@@ -48,7 +51,7 @@ def main() -> None:
     from siamese.study.database import StorageError
     from siamese.study.places import PlaceError
     try:
-        serve(worker, options.data, options.host, options.port)
+        serve(worker, options.data, options.host, options.port, options.access)
     except (OSError, ValueError, PlaceError, StorageError) as error:  # a taken port, an unusable folder: no traceback is needed
         raise SystemExit(f"The studio cannot start: {error}") from error
     finally:

@@ -54,8 +54,10 @@ class Form:
 
         Raises:
             EmptyMaskError: nothing is drawn.
-            InputError: a number is outside its range.
+            InputError: no prompt, or a number is outside its range.
         """
+        if not isinstance(self.prompt, str):
+            raise InputError("Choose what the image shows.")
         mask = read_mask(self.canvas)
         variants = check_whole(self.variants, "The number of variants", 1, MAX_VARIANTS)
         first = secrets.randbelow(SEEDS - MAX_VARIANTS) if self.seed is None else check_seed(self.seed)
@@ -146,16 +148,21 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def is_finite(value: object) -> bool:
+    """Whether it is a number that a page could have sent, and not infinite."""
+    return type(value) is int or (isinstance(value, float) and math.isfinite(value))
+
+
 def check_number(value: float | None, name: str, least: float, most: float, hint: str = "") -> float:
     """``value`` in least..most, or InputError."""
-    if value is None or not math.isfinite(value) or not least <= value <= most:
+    if not is_finite(value) or not least <= value <= most:
         raise InputError(f"{name} must be from {least:g} to {most:g}.{hint}")
     return float(value)
 
 
 def check_whole(value: float | None, name: str, least: int, most: int, hint: str = "") -> int:
     """``value`` as an integer in least..most, or InputError."""
-    if value is None or not math.isfinite(value) or not least <= value <= most or value != int(value):
+    if not is_finite(value) or not least <= value <= most or value != int(value):
         raise InputError(f"{name} must be a whole number from {least} to {most}.{hint}")
     return int(value)
 

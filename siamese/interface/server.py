@@ -2,11 +2,8 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
-import os
 import signal
-import socket
 import threading
 import time
 from datetime import timedelta
@@ -15,15 +12,22 @@ from pathlib import Path
 import gradio as gr
 import uvicorn
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from siamese.collection import Collections
 from siamese.folders import purge_folders
 from siamese.interface.page import build_page
 from siamese.interface.style import CSS, FAVICON, HEAD, theme
+from siamese.interface.values import Values
 from siamese.interface.worker import ModelWorker
-from siamese.study.places import data_directory, default_folder
-from siamese.study.space import trusted_proxies
+from siamese.study.places import data_directory, default_folder, note_address
+from siamese.study.space import frame_ancestors, origin, trusted_proxies
 from siamese.study.web.app import add_study_routes, open_store
+from siamese.web.access import StudioAccess
+from siamese.web.guard import guard
+from siamese.web.headers import studio_headers
+from siamese.web.hosts import hosts_of
+from siamese.web.listen import address_of, bound
 
 FIRST_PORT = 7860
 log = logging.getLogger(__name__)
@@ -67,25 +71,31 @@ class Studio:
     Args:
         data: folder of what visitors keep, and of the studies.
         port: a free one from 7860 on where None.
+        access: who reaches it by which names.
 
     Raises:
         OSError: the port is taken.
+        siamese.web.access.AccessError: ``access`` cannot be used.
         PlaceError, StorageError: the studies' database cannot be used.
     """
 
-    def __init__(self, worker: ModelWorker, data: Path, host: str, port: int | None = None) -> None:
+    def __init__(self, worker: ModelWorker, data: Path, host: str, port: int | None = None, access: StudioAccess = StudioAccess()) -> None:
         self.worker = worker
-        self._socket = _listen(host, port)
-        self.address = f"http://{'localhost' if host in ('0.0.0.0', '::') else host}:{self._socket.getsockname()[1]}"
+        proxies, headers = trusted_proxies(access), studio_headers(frame_ancestors(access))  # wrong options are told before the long part
+        self._socket = bound(host, range(FIRST_PORT, FIRST_PORT + 100) if port is None else [port])
+        self.address = address_of(self._socket)
         page = build_page(worker, data)
         page.queue()
         app = FastAPI(title="Siamese-Diffusion Studio", docs_url=None, redoc_url=None, openapi_url=None)
+        app.add_middleware(Values, page=page)  # first, so that it stands behind what the studies' routes bring
         studies = data_directory(data / "studies")
         add_study_routes(app, open_store(studies), studies)  # before the page, which takes every other path
         gr.mount_gradio_app(app, page, "/", footer_links=[], ssr_mode=False, show_error=True, theme=theme(), css=CSS, head=HEAD,
                             favicon_path=str(FAVICON), max_file_size=LARGEST_UPLOAD)
-        # Behind a proxy, as on a Space, the address that visitors see is the proxy's.
-        self._server = uvicorn.Server(uvicorn.Config(app, log_level="warning", proxy_headers=True, forwarded_allow_ips=trusted_proxies(),
+        app.add_middleware(CORSMiddleware, allow_origins=[])  # else Gradio lets every origin's pages read with the visitor's cookies
+        guard(app, hosts_of(self._socket, host, (*access.allow_host, origin())), proxies, headers)
+        # The proxies' headers are read by the guard.
+        self._server = uvicorn.Server(uvicorn.Config(app, log_level="warning", proxy_headers=False, server_header=False,
                                                      timeout_graceful_shutdown=1))
         logging.getLogger("uvicorn.error").addFilter(_is_no_farewell)  # the configuration above has set the logger up
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, name="server", daemon=True)
@@ -94,6 +104,7 @@ class Studio:
             if not self._thread.is_alive():
                 raise OSError("the server stopped while it started; its message is above.")
             time.sleep(0.02)
+        note_address(studies, self.address)
         threading.Thread(target=clean, args=(data,), name="cleaning", daemon=True).start()
 
     def wait(self) -> None:
@@ -115,29 +126,10 @@ def _is_no_farewell(record: logging.LogRecord) -> bool:
     return not cancelled and "timeout graceful shutdown exceeded" not in record.getMessage()
 
 
-def _listen(host: str, port: int | None) -> socket.socket:
-    """A listening socket; the first free port from 7860 on where none is given."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for candidate in [port] if port is not None else range(FIRST_PORT, FIRST_PORT + 100):
-        # With its protocol named: asyncio would else leave Nagle's algorithm on, and each answer waits 40 ms for an acknowledgement.
-        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        try:
-            if os.name == "posix":  # elsewhere it would let two servers have one port
-                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind((host, candidate))
-            listening.listen(2048)
-            return listening
-        except OSError as error:
-            listening.close()
-            if error.errno != errno.EADDRINUSE:
-                raise
-    raise OSError(errno.EADDRINUSE, f"port {port} is taken; choose another one with --port" if port is not None else "no port is free")
-
-
-def serve(worker: ModelWorker, data: Path | None, host: str, port: int) -> None:
+def serve(worker: ModelWorker, data: Path | None, host: str, port: int, access: StudioAccess = StudioAccess()) -> None:
     """Serve until interrupted, by Ctrl-C or by the signal to end. See app.py for the arguments."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a host's restart leaves time for what is written at the end
-    studio = Studio(worker, data_folder(data), host, port)
+    studio = Studio(worker, data_folder(data), host, port, access)
     print(f"Siamese-Diffusion Studio is at {studio.address}", flush=True)
     try:
         studio.wait()

@@ -23,15 +23,22 @@ from siamese.study.demo import Demonstration, make_demo
 from siamese.study.export import answers_csv, answers_json, read_answers
 from siamese.study.load import import_study
 from siamese.study.overlays import text_warning
-from siamese.study.places import PlaceError, data_directory
+from siamese.study.places import PlaceError, data_directory, note_address, noted_address
 from siamese.study.results import read_results
 from siamese.study.sampled import Report as SamplingReport
 from siamese.study.sampled import create_sampled_study, parse_all
-from siamese.study.space import trusted_proxies
+from siamese.study.space import origin, trusted_proxies
 from siamese.study.store import StudyError, StudyStore
 from siamese.study.web.app import open_store, study_app
 from siamese.study.web.pages import report_html
+from siamese.study.web.security import HEADERS
+from siamese.web.access import Access, AccessError
+from siamese.web.guard import guard
+from siamese.web.hosts import hosts_of, is_local
+from siamese.web.listen import BACKLOG, ListenError, address_of, bound
 
+PORT = 8600
+"""Where ``serve`` serves."""
 EMBEDDED_MODEL = Path(__file__).resolve().parents[2] / "assets" / "siamese-tiny"
 """The repository's model, which ``demo`` samples where no other is named."""
 
@@ -165,14 +172,17 @@ class Invite:
     """The study's id."""
     labels: tyro.conf.Positional[tuple[str, ...]]
     """Whom each link is for; only administrators see it."""
-    address: str = "http://127.0.0.1:8600"
-    """Where raters reach the server."""
+    address: str | None = None
+    """Where raters reach the server; where not given, the address that the studies are served at, or were last."""
     place: Annotated[Place, tyro.conf.arg(name="")] = field(default_factory=Place)
 
     def run(self) -> None:
         """Print a line for each: label, tab, link."""
+        address = (self.address or origin() or noted_address(data_directory(self.place.data)) or f"http://127.0.0.1:{PORT}").rstrip("/")
         for made in self.place.store().invite(self.study, self.labels):
-            print(f"{made.label}\t{self.address.rstrip('/')}{made.path}")
+            print(f"{made.label}\t{address}{made.path}")
+        if is_local(address):
+            print(f"These links work in browsers on this machine only ({address}). For others give --address with the one that they use.", file=sys.stderr)
 
 
 @dataclass(frozen=True)
@@ -181,46 +191,27 @@ class Serve:
 
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 for all networks."""
-    port: int = 8600
+    port: int = PORT
     """Port to listen on."""
+    access: Annotated[Access, tyro.conf.arg(name="")] = field(default_factory=Access)
     place: Annotated[Place, tyro.conf.arg(name="")] = field(default_factory=Place)
 
     def run(self) -> None:
         """Serve until interrupted."""
+        trusted_proxies(self.access)  # a wrong option is told before the long part
         app = study_app(self.place.data, self.place.database)
-        listener = bound(self.host, self.port)
-        serve_on(app, listener, f"Rating studies are at {address_of(listener)}/study/admin")
+        listener = bound(self.host, [self.port], listening=False)
+        serve_on(app, listener, self.place, self.host, self.access, f"Rating studies are at {address_of(listener)}/study/admin")
 
 
-def bound(host: str, port: int) -> socket.socket:
-    """A socket that has the port, or a free one where 0, but does not listen yet.
-
-    Raises:
-        PlaceError: the port cannot be used.
-    """
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise PlaceError(f"port {port} on {host} cannot be used ({error.strerror}); choose another with --port.") from error
-    return listener
-
-
-def address_of(listener: socket.socket) -> str:
-    """Where a browser finds what ``listener`` serves."""
-    host, port = listener.getsockname()[:2]
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def serve_on(app: FastAPI, listener: socket.socket, message: str) -> None:
-    """Serve until interrupted; print ``message`` once a browser can connect."""
-    listener.listen(512)
+def serve_on(app: FastAPI, listener: socket.socket, place: Place, host: str, access: Access, message: str) -> None:
+    """Serve until interrupted; print ``message`` once a browser can connect. ``host`` is as the operator gave it."""
+    guard(app, hosts_of(listener, host, (*access.allow_host, origin())), trusted_proxies(access), HEADERS)
+    listener.listen(BACKLOG)
+    note_address(data_directory(place.data), address_of(listener))
     print(message, flush=True)
-    # Requests are not logged: their addresses hold the raters' links.
-    uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False,
-                                  forwarded_allow_ips=trusted_proxies())).run(sockets=[listener])
+    # Requests are not logged: their addresses hold the raters' links. The proxies' headers are read by the guard.
+    uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, proxy_headers=False)).run(sockets=[listener])
 
 
 @dataclass(frozen=True)
@@ -246,11 +237,13 @@ class Demo:
     """Address to listen on; 0.0.0.0 for all networks."""
     port: int = 0
     """Port to listen on; a free one where 0."""
+    access: Annotated[Access, tyro.conf.arg(name="")] = field(default_factory=Access)
     place: Annotated[Place, tyro.conf.arg(name="")] = field(default_factory=Place)
 
     def run(self) -> None:
         """Make it, print the link, serve."""
-        listener = bound(self.host, self.port)  # before the long part
+        trusted_proxies(self.access)
+        listener = bound(self.host, [self.port], listening=False)  # before the long part
         store = self.place.store()
         if warning := store.warning():
             print(warning, flush=True)
@@ -259,7 +252,8 @@ class Demo:
         study = make_demo(store, wanted, sampling_report()).config
         made, = store.invite(study.id, ["demonstration"])
         app, address = study_app(self.place.data, self.place.database), address_of(listener)
-        serve_on(app, listener, f"{study.id}: {study.rated} items. Rate at\n\n    {address}{made.path}\n\nStudies and results: {address}/study/admin")
+        serve_on(app, listener, self.place, self.host, self.access,
+                 f"{study.id}: {study.rated} items. Rate at\n\n    {address}{made.path}\n\nStudies and results: {address}/study/admin")
 
 
 @dataclass(frozen=True)
@@ -372,7 +366,7 @@ def main(arguments: list[str] | None = None) -> None:
     command = tyro.cli(Commands, args=arguments, description=__doc__, config=(tyro.conf.OmitArgPrefixes,))
     try:
         command.run()
-    except (ConfigError, PlaceError, StorageError, StudyError) as error:
+    except (AccessError, ConfigError, ListenError, PlaceError, StorageError, StudyError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from error
     except KeyboardInterrupt as error:

@@ -96,7 +96,7 @@ class StudyConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "methods", tuple(self.methods))
-        if not self.instructions and self.protocol in DEFAULT_INSTRUCTIONS:
+        if not self.instructions and isinstance(self.protocol, str) and self.protocol in DEFAULT_INSTRUCTIONS:
             object.__setattr__(self, "instructions", DEFAULT_INSTRUCTIONS[self.protocol])
         problems = find_problems(self)
         if problems:

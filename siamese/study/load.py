@@ -178,7 +178,7 @@ def plan(config: StudyConfig, given: GivenStudy) -> Plan:
 def problem_of(config: StudyConfig, answer: GivenAnswer) -> str | None:
     """What is wrong with the images of an answer, or None."""
     names, real = {m.name for m in config.methods}, {m.name for m in config.real}
-    if any("\0" in x for x in (answer.pseudonym, answer.role, answer.group, answer.excluded)):
+    if any("\0" in x for x in (answer.pseudonym, answer.role, answer.group, answer.excluded, answer.comment)):
         return "a text holds a null character."
     if not set(answer.methods) <= names:
         return "a method is not the configuration's."

@@ -13,6 +13,8 @@ DATA_VARIABLE = "SIAMESE_STUDY_DATA"
 DATABASE_VARIABLE = "SIAMESE_STUDY_DATABASE"
 """Environment variable with a PostgreSQL URL; SQLite in the data directory without it."""
 FILE_NAME = "studies.sqlite3"
+SERVED = "served-at"
+"""File with the address that the studies were last served at."""
 
 
 class PlaceError(RuntimeError):
@@ -64,3 +66,16 @@ def database_url(folder: Path, given: str | None = None) -> str:
     if not separator or scheme not in ("postgres", "postgresql", "postgresql+pg8000"):
         raise PlaceError(f"{DATABASE_VARIABLE} must be a postgresql:// URL, not {scheme!r}; without it SQLite in the data directory is used.")
     return f"postgresql+pg8000://{rest}"
+
+
+def note_address(folder: Path, address: str) -> None:
+    """Keep where the studies in ``folder`` are served, for links that are made by another process."""
+    (folder / SERVED).write_text(address, encoding="utf-8")
+
+
+def noted_address(folder: Path) -> str | None:
+    """Where the studies in ``folder`` are served, or were last; None where they never were."""
+    try:
+        return (folder / SERVED).read_text(encoding="utf-8").strip() or None
+    except (FileNotFoundError, UnicodeDecodeError):
+        return None

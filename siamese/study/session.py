@@ -172,8 +172,10 @@ class RaterSessions:
             siamese.study.database.StorageError: not stored; see there for a full disk.
             SessionError: see ``overview``.
         """
-        if not 0 < len(key) <= LONGEST_KEY:
+        if not 0 < len(key) <= LONGEST_KEY or "\0" in key:
             raise BadAnswerError(f"an idempotency key of 1 to {LONGEST_KEY} characters is needed.")
+        if "\0" in presentation:  # PostgreSQL has no such texts
+            raise NoSuchLinkError("there is no such item in your session.")
         now = time.time()
         with self.database.write() as connection:
             rater, study = self._rater(connection, token)

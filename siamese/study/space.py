@@ -4,11 +4,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from siamese.web.access import Access, StudioAccess
+
 SPACE_VARIABLE, HOST_VARIABLE = "SPACE_ID", "SPACE_HOST"
 VOLUME = Path("/data")
 """Where a Space mounts a persistent volume; everything else is gone when it restarts."""
-LOOPBACK, PROXIES = "127.0.0.1", "10.0.0.0/8"
-"""Who may say whom a request is from: this machine, and on a Space its proxies, which are in a private network."""
+PROXIES = "10.0.0.0/8"
+"""A Space's proxies, which are in a private network: they may say whom a request is from."""
+FRAME = "https://huggingface.co"
+"""Shows a Space in a frame of its own page."""
 
 
 def on_space() -> bool:
@@ -33,6 +37,19 @@ def origin() -> str | None:
     return f"https://{host}" if host else None
 
 
-def trusted_proxies() -> str:
-    """Addresses whose word about a request's origin counts, as uvicorn reads them. Attempts to log in are counted by that origin."""
-    return f"{LOOPBACK},{PROXIES}" if on_space() else LOOPBACK
+def trusted_proxies(access: Access) -> tuple[str, ...]:
+    """Addresses and networks whose word about a request's origin counts: those that the operator names, and a Space's own.
+
+    Raises:
+        siamese.web.access.AccessError: what the operator names is neither.
+    """
+    return (*access.proxies(), *((PROXIES, f"::ffff:{PROXIES.partition('/')[0]}/104") if on_space() else ()))
+
+
+def frame_ancestors(access: StudioAccess) -> tuple[str, ...]:
+    """Origins besides the studio's own that may show it in a frame.
+
+    Raises:
+        siamese.web.access.AccessError: what the operator names is no origin.
+    """
+    return (*access.frames(), *((FRAME,) if on_space() else ()))

@@ -139,7 +139,7 @@ def find_study(connection: Connection, study: str) -> Study:
     Raises:
         NoSuchStudyError, StorageError: there is none; see ``to_study``.
     """
-    row = connection.execute(select(studies).where(studies.c.id == study)).one_or_none()
+    row = None if "\0" in study else connection.execute(select(studies).where(studies.c.id == study)).one_or_none()  # PostgreSQL has no such texts
     if row is None:
         raise NoSuchStudyError(f"there is no study {study!r}.")
     return to_study(row)
@@ -312,6 +312,8 @@ class StudyStore:
         """
         if any(len(label) > LONGEST_LABEL for label in labels):
             raise StudyError(f"labels have up to {LONGEST_LABEL} characters.")
+        if any("\0" in label for label in labels):
+            raise StudyError("a label is text, without null characters.")
         made = [Invitation(random_id(), label, secrets.token_urlsafe(24)) for label in labels]
         with self.database.write() as connection:
             find_study(connection, study)
@@ -340,6 +342,8 @@ class StudyStore:
         """Leave a rater's answers out of results for ``reason``, or take them in again where None. Nothing is deleted."""
         if reason is not None and not reason.strip():
             raise StudyError("an exclusion needs a reason.")
+        if "\0" in (reason or ""):
+            raise StudyError("a reason is text, without null characters.")
         self._change_rater(rater, excluded_at=None if reason is None else time.time(), excluded_reason=reason)
 
     def _change_rater(self, rater: str, **values: object) -> None:

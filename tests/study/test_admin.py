@@ -2,16 +2,23 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import threading
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from siamese.study.web import auth
+from siamese.study.web import attempts, auth
 from siamese.study.web.app import study_app
+from siamese.study.web.attempts import TooManyAttemptsError
 from siamese.study.web.auth import Administrator, hash_password, matches
+from siamese.study.web.ended import EndedSessions
 from tests.clock import set_clock
 from tests.study.phantom_study import make_study, write_folders
 
@@ -148,19 +155,156 @@ def test_bad_archives_are_refused(served, content, message):
     assert reply.status_code == 422 and message in reply.text and len(store.studies()) == 1
 
 
-def test_guessing_is_limited(tmp_path, monkeypatch):
+@pytest.mark.parametrize("again", [False, True])
+def test_logging_out_ends_the_session_everywhere(served, tmp_path, again):
+    """On this server, on another one on the same folder, and after a restart; no other session ends."""
+    store, app, client = served
+    other = TestClient(study_app(tmp_path), follow_redirects=False)  # another process would have its own objects, too
+    csrf, cookie = log_in(client), {"Cookie": f"siamese_study_admin={client.cookies['siamese_study_admin']}"}
+    log_in(other)
+    assert other.get("/study/admin", headers=cookie).status_code == 200
+    assert client.post("/study/admin/logout", data={"csrf": csrf}).status_code == 303
+    fresh = [TestClient(a, follow_redirects=False) for a in (app, other.app, study_app(tmp_path))]
+    for each in fresh:
+        reply = each.get("/study/admin", headers=cookie)
+        assert reply.status_code == 401 and "you have logged out" in reply.text
+        assert each.post("/study/admin/studies/phantoms/close", data={"csrf": csrf}, headers=cookie).status_code == 401
+    assert other.get("/study/admin").status_code == 200 and store.study("phantoms").state == "open"
+    if again:  # a new log-in is another session
+        log_in(client)
+        assert client.get("/study/admin").status_code == 200
+
+
+def test_ended_sessions_are_forgotten_once_they_would_be_over(tmp_path, monkeypatch):
+    ended = EndedSessions(tmp_path, 100)
+    ended.add("a")
+    assert "a" in ended and "b" not in ended and (tmp_path / "ended-sessions").stat().st_mode & 0o777 == 0o700
+    os.utime(tmp_path / "ended-sessions" / "a", (time.time() - 101,) * 2)
+    ended.add("b")
+    assert "b" in ended and "a" not in ended and len(list((tmp_path / "ended-sessions").iterdir())) == 1
+
+
+def test_a_log_out_that_cannot_be_noted_is_told(served, monkeypatch):
+    client = served[2]
+    csrf = log_in(client)
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "touch", full)
+    reply = client.post("/study/admin/logout", data={"csrf": csrf})
+    assert reply.status_code == 507 and "you are still logged in" in reply.text and client.get("/study/admin").status_code == 200
+
+
+@pytest.fixture
+def guessed(tmp_path, monkeypatch):
+    """Administrator, a clock that stands still, and a function that guesses wrongly."""
     monkeypatch.setenv("SIAMESE_ADMIN_PASSWORD", PASSWORD)
+    monkeypatch.setattr(auth, "matches", lambda password, stored: password == PASSWORD)  # no hash: its time is not the subject
     clock = [0.0]
-    set_clock(monkeypatch, auth, monotonic=lambda: clock[0])
+    set_clock(monkeypatch, attempts, monotonic=lambda: clock[0])
     administrator = Administrator(tmp_path)
-    for _ in range(5):
+
+    def guess(address: str) -> None:
         with pytest.raises(auth.NotLoggedInError):
-            administrator.log_in("wrong", "1.2.3.4")
-    with pytest.raises(auth.TooManyAttemptsError):
-        administrator.log_in(PASSWORD, "1.2.3.4")
+            administrator.log_in("wrong", address)
+    return administrator, clock, guess
+
+
+def test_wrong_passwords_slow_their_own_address(guessed):
+    administrator, clock, guess = guessed
+    for _ in range(3):
+        guess("1.2.3.4")
+    waits = []
+    for _ in range(14):
+        with pytest.raises(TooManyAttemptsError) as refused:
+            administrator.log_in(PASSWORD, "1.2.3.4")
+        waits.append(refused.value.seconds)
+        clock[0] += waits[-1] - 0.25
+        with pytest.raises(TooManyAttemptsError):
+            administrator.log_in(PASSWORD, "1.2.3.4")
+        clock[0] += 0.5
+        guess("1.2.3.4")
+    assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900, 900, 900]
     assert administrator.log_in(PASSWORD, "5.6.7.8")
     clock[0] += 901
     assert administrator.log_in(PASSWORD, "1.2.3.4")
+    guess("1.2.3.4")  # all is forgiven
+    assert administrator.log_in(PASSWORD, "1.2.3.4")
+
+
+def test_nobody_locks_the_administrator_out(guessed):
+    """Of thousands of guesses from everywhere none delays another address; what is kept of them is bounded."""
+    administrator, _, guess = guessed
+    for i in range(3 * attempts.MOST_ADDRESSES // 2):
+        guess(f"10.{i >> 16}.{i >> 8 & 255}.{i & 255}")
+    assert administrator.log_in(PASSWORD, "192.0.2.1")
+    assert len(administrator._attempts._failed) in (attempts.MOST_ADDRESSES - 1, attempts.MOST_ADDRESSES)
+
+
+def test_what_counts_as_one_address(guessed):
+    administrator, _, guess = guessed
+    for address in ("2001:db8:1:2::1", "2001:db8:1:2:ffff::2", "2001:db8:1:2:3:4:5:6"):
+        guess(address)
+    with pytest.raises(TooManyAttemptsError, match="1 second"):
+        administrator.log_in(PASSWORD, "2001:db8:1:2::7")
+    assert administrator.log_in(PASSWORD, "2001:db8:1:3::7")
+    for address in ("::ffff:192.0.2.1", "192.0.2.1", "::ffff:192.0.2.1"):
+        guess(address)
+    with pytest.raises(TooManyAttemptsError):
+        administrator.log_in(PASSWORD, "192.0.2.1")
+    assert administrator.log_in(PASSWORD, "192.0.2.2") and administrator.log_in(PASSWORD, "::ffff:192.0.2.3")
+
+
+def test_many_guesses_at_once_are_no_way_round(guessed):
+    administrator, _, _ = guessed
+    looked = []
+
+    def guess(_: int) -> None:
+        try:
+            administrator.log_in("wrong", "1.2.3.4")
+        except auth.NotLoggedInError:
+            looked.append(1)
+        except TooManyAttemptsError:
+            return
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(guess, range(40)))
+    assert len(looked) == 3
+
+
+def test_few_passwords_are_hashed_at_once_and_the_right_one_waits_its_turn(guessed, monkeypatch):
+    administrator, _, _ = guessed
+    now, most, lock, gate = [0], [0], threading.Lock(), threading.Event()
+
+    def slow(password: str, stored: str) -> bool:
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        gate.wait(5)
+        with lock:
+            now[0] -= 1
+        return password == PASSWORD
+
+    monkeypatch.setattr(auth, "matches", slow)
+    with ThreadPoolExecutor(64) as pool:
+        guesses = [pool.submit(administrator.log_in, "wrong", f"10.0.0.{i}") for i in range(10)]
+        right = pool.submit(administrator.log_in, PASSWORD, "192.0.2.1")
+        flood = [pool.submit(administrator.log_in, "wrong", f"10.0.1.{i}") for i in range(40)]
+        told = [f.exception(5) for f in flood[-10:]]  # while none is done yet
+        gate.set()
+        assert right.result(5)
+        assert all(isinstance(g.exception(5), auth.NotLoggedInError) for g in guesses)
+    assert most[0] == 2 and all(isinstance(t, TooManyAttemptsError) and "try again in a second" in str(t) for t in told)
+    assert "10.0.1.39" in administrator._attempts._failed and administrator._attempts._failed["10.0.1.39"].count == 0  # not looked at: no failure
+
+
+def test_a_delay_is_told_with_its_length(served):
+    client = served[2]
+    for _ in range(3):
+        assert client.post("/study/admin/login", data={"password": "wrong"}).status_code == 401
+    reply = client.post("/study/admin/login", data={"password": "wrong"})
+    assert reply.status_code == 429 and "wait 1 second" in reply.text and reply.headers["retry-after"] == "1"
 
 
 def test_password_is_made_once_and_only_its_hash_kept(tmp_path, monkeypatch):

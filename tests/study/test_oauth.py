@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from siamese.study.places import PlaceError
-from siamese.study.web import auth
+from siamese.study.web import attempts
 from siamese.study.web.app import study_app
 from tests.clock import set_clock
 from tests.study.phantom_study import make_study
@@ -159,12 +159,12 @@ def test_no_open_redirect(browser, provider):
 
 def test_failures_are_limited(app, browser, provider, monkeypatch):
     clock = [0.0]
-    set_clock(monkeypatch, auth, monotonic=lambda: clock[0])
+    set_clock(monkeypatch, attempts, monotonic=lambda: clock[0])
     provider.user = "stranger"
-    assert [browser.get(come_back(browser, provider)).status_code for _ in range(6)] == [403] * 5 + [429]
+    assert [browser.get(come_back(browser, provider)).status_code for _ in range(4)] == [403] * 3 + [429]
     provider.user, asked = "dr-lee", len(provider.asked)
     assert browser.get(come_back(browser, provider)).status_code == 429 and len(provider.asked) == asked
-    clock[0] += 901
+    clock[0] += 1.1
     assert browser.get(come_back(browser, provider)).status_code == 200
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, File, Form, Request, Response, UploadFile
 from fastapi.responses import HTMLResponse, RedirectResponse
+from pydantic import AfterValidator
 
 from siamese.study.config import DEFAULT_CONSENT, REAL, SYNTHETIC, ConfigError, Method, StudyConfig
 from siamese.study.create import count_groups, create_study
@@ -19,15 +20,17 @@ from siamese.study.sampled import create_sampled_study, parse_all
 from siamese.study.space import origin
 from siamese.study.store import StudyError, StudyStore
 from siamese.study.web.archive import unpack
-from siamese.study.web.auth import COOKIE, SESSION_SECONDS, Administrator, ForgedRequestError, NotLoggedInError, TooManyAttemptsError
+from siamese.study.web.attempts import TooManyAttemptsError
+from siamese.study.web.auth import COOKIE, SESSION_SECONDS, Administrator, ForgedRequestError, NotLoggedInError
 from siamese.study.web.gate import CALLBACK, HOME, LARGEST_UPLOAD, LOGIN, Gate
 from siamese.study.web.oauth import STATE_COOKIE, STATE_SECONDS, HuggingFaceLogin, NotAnAdministratorError, ProviderError, oauth_settings
 from siamese.study.web.pages import report_html, results_values, templates
-from siamese.study.web.security import install_errors, refusal
+from siamese.study.web.security import install_errors, refusal, storable
+from siamese.web.inputs import CheckedInput
 
-Text = Annotated[str, Form(max_length=20_000)]
 Choice = Literal["complete", "all"]
 """Raters whose answers count, as ``siamese.study.raters`` names them."""
+Text = Annotated[str, Form(max_length=20_000), AfterValidator(storable)]
 REFUSED = {NotLoggedInError: 401, ForgedRequestError: 403, NotAnAdministratorError: 403, TooManyAttemptsError: 429, ProviderError: 502}
 """HTTP status of what is answered with the page to log in."""
 
@@ -49,7 +52,10 @@ def install_admin(app: FastAPI, store: StudyStore, folder: Path) -> None:
         return page("login.html", "Log in", status, message=message, password=administrator.has_password, huggingface=by_hub is not None)
 
     async def login_again(request: Request, error: Exception) -> Response:
-        return login_form(REFUSED[type(error)], str(error))
+        response = login_form(REFUSED[type(error)], str(error))
+        if isinstance(error, TooManyAttemptsError):
+            response.headers["Retry-After"] = str(error.seconds)
+        return response
 
     def told(request: Request, error: Exception, status: int) -> Response:
         return page("message.html", "This was not done", status, message=getattr(error, "detail", None) or str(error))
@@ -60,6 +66,7 @@ def install_admin(app: FastAPI, store: StudyStore, folder: Path) -> None:
     for kind in REFUSED:
         app.add_exception_handler(kind, login_again)
     install_errors(app, told)
+    app.add_middleware(CheckedInput, refuse=at_the_gate)
     app.add_middleware(Gate, administrator=administrator, refuse=at_the_gate)
 
     def logged_in(request: Request) -> None:
@@ -113,7 +120,8 @@ def install_admin(app: FastAPI, store: StudyStore, folder: Path) -> None:
         return response
 
     @change.post("/logout")
-    def logout() -> Response:
+    def logout(request: Request) -> Response:
+        administrator.log_out(request.state.session)
         response = RedirectResponse(f"{HOME}/login", 303)
         response.delete_cookie(COOKIE, path="/study")
         return response
@@ -226,9 +234,12 @@ def source(archive: UploadFile | None, folder: str, space: Path) -> dict[str, Pa
     """Methods' folders from an upload, unpacked to ``space``, or from a folder on the server."""
     if archive is not None and archive.filename:
         return unpack(archive.file, space)
-    if not folder.strip() or not Path(folder.strip()).is_dir():
-        raise ConfigError(["choose a ZIP file, or name a folder on the server that exists."])
-    return {f.name: f for f in sorted(Path(folder.strip()).iterdir()) if f.is_dir() and not f.name.startswith(".")}
+    try:
+        if folder.strip() and Path(folder.strip()).is_dir():
+            return {f.name: f for f in sorted(Path(folder.strip()).iterdir()) if f.is_dir() and not f.name.startswith(".")}
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        raise ConfigError([f"the folder on the server cannot be read ({error.strerror})."]) from error
+    raise ConfigError(["choose a ZIP file, or name a folder on the server that exists."])
 
 
 def take_masks(folders: dict[str, Path], name: str, needed: bool) -> Path | None:

@@ -15,7 +15,8 @@ from siamese.study.session import RaterSessions
 from siamese.study.store import StudyStore
 from siamese.study.web.admin import install_admin
 from siamese.study.web.api import rater_router
-from siamese.study.web.security import StudyHeaders
+from siamese.study.web.security import HEADERS, is_study
+from siamese.web.headers import AddedHeaders
 
 
 def open_store(folder: Path, url: str | None = None) -> StudyStore:
@@ -40,7 +41,7 @@ def add_study_routes(app: FastAPI, store: StudyStore, folder: Path) -> None:
         app.include_router(copying(store, folder))
     app.include_router(rater_router(RaterSessions(store)))
     install_admin(app, store, folder)
-    app.add_middleware(StudyHeaders)  # last, so that it stands before the gate: refusals have the headers too
+    app.add_middleware(AddedHeaders, headers=HEADERS, applies=is_study)  # last, so that it stands before the gate: refusals have the headers too
 
 
 def copying(store: StudyStore, folder: Path) -> APIRouter:

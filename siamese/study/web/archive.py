@@ -1,15 +1,20 @@
 """Images from an uploaded ZIP file: a folder a method. Nothing in it is trusted."""
 from __future__ import annotations
 
+import lzma
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from siamese.study.config import NAME, ConfigError
+from siamese.study.database import StorageFullError
 from siamese.study.images import SUFFIXES
 
 LARGEST, MOST_FILES, LARGEST_FILE = 4 * 2**30, 20_000, 64 * 2**20
 """Bytes after unpacking, files, and bytes of one file, which is held in memory."""
+LONGEST_NAME = 250
+"""Bytes that file systems take, and the database as a mask's name."""
 
 
 def unpack(stream: BinaryIO, folder: Path) -> dict[str, Path]:
@@ -30,8 +35,10 @@ def unpack(stream: BinaryIO, folder: Path) -> dict[str, Path]:
             found: dict[str, Path] = {}
             for entry in entries:
                 method, name = PurePosixPath(entry.filename).parts[-2:]
-                if not NAME.fullmatch(method) or "\\" in name or len(name) > 250:
+                if not NAME.fullmatch(method) or "\\" in name:
                     raise ConfigError([f"{entry.filename[:100]!r} in the ZIP file: folders need letters, digits, spaces and . _ + - only."])
+                if len(name.encode("utf-8", "replace")) > LONGEST_NAME:
+                    raise ConfigError([f"{name[:40]!r}... in the ZIP file: names have up to {LONGEST_NAME} bytes. Rename the files."])
                 found[method] = folder / method
                 found[method].mkdir(exist_ok=True)
                 if entry.file_size > LARGEST_FILE:
@@ -39,9 +46,13 @@ def unpack(stream: BinaryIO, folder: Path) -> dict[str, Path]:
                 # The header's size is a claim: no more than it is read.
                 with archive.open(entry) as source:
                     (found[method] / name).write_bytes(source.read(entry.file_size))
-    # zipfile raises NotImplementedError for a compression or version that it does not know, RuntimeError for an encrypted file.
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
+    # zipfile raises NotImplementedError for a compression or version that it does not know, RuntimeError for an encrypted file; damage
+    # is the packers' own errors, of bzip2 an OSError without a number.
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, zlib.error, lzma.LZMAError,
+            OSError) as error:
         if isinstance(error, ConfigError):
             raise
+        if isinstance(error, OSError) and error.errno is not None:
+            raise StorageFullError(f"the server could not unpack the ZIP file ({error.strerror}). Tell the administrator.") from error
         raise ConfigError([f"the ZIP file cannot be read ({error})."]) from error
     return found

@@ -6,20 +6,19 @@ import hashlib
 import hmac
 import os
 import secrets
-import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
+
+from siamese.study.web.attempts import Attempts, TooManyAttemptsError, Turns
+from siamese.study.web.ended import EndedSessions
 
 PASSWORD_VARIABLE = "SIAMESE_ADMIN_PASSWORD"
 COOKIE = "siamese_study_admin"
 SESSION_SECONDS = 12 * 3600
 SCRYPT = dict(n=2**15, r=8, p=1, maxmem=64 * 2**20, dklen=32)
 """32 MiB and about a tenth of a second a guess."""
-WINDOW_SECONDS, MOST_BY_ONE, MOST_BY_ALL = 900, 5, 50
-"""Failed log-ins allowed within a window, from one address and from all together."""
 
 
 class NotLoggedInError(RuntimeError):
@@ -30,20 +29,16 @@ class ForgedRequestError(RuntimeError):
     """The form was not one of this session's pages."""
 
 
-class TooManyAttemptsError(RuntimeError):
-    """Too many log-ins failed; wait."""
-
-
 def hash_password(password: str) -> str:
     """``salt$hash`` by scrypt, in base64."""
     salt = secrets.token_bytes(16)
-    return "$".join(base64.b64encode(x).decode("ascii") for x in (salt, hashlib.scrypt(password.encode("utf-8"), salt=salt, **SCRYPT)))
+    return "$".join(base64.b64encode(x).decode("ascii") for x in (salt, hashlib.scrypt(password.encode("utf-8", "replace"), salt=salt, **SCRYPT)))
 
 
 def matches(password: str, stored: str) -> bool:
     """Whether ``password`` is the one that was hashed; takes the same time either way."""
     salt, wanted = (base64.b64decode(x) for x in stored.split("$"))
-    return hmac.compare_digest(hashlib.scrypt(password.encode("utf-8"), salt=salt, **SCRYPT), wanted)
+    return hmac.compare_digest(hashlib.scrypt(password.encode("utf-8", "replace"), salt=salt, **SCRYPT), wanted)
 
 
 def private_file(file: Path, make: Callable[[], str]) -> tuple[str, bool]:
@@ -56,33 +51,6 @@ def private_file(file: Path, make: Callable[[], str]) -> tuple[str, bool]:
         text = make()
         stream.write(text)
     return text, True
-
-
-class Attempts:
-    """Counts failed attempts to log in, of ``what``, by address and all together. Safe to use from several threads."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._failed: list[tuple[float, str]] = []
-        self._lock = threading.Lock()
-
-    def begin(self, address: str) -> None:
-        """Count an attempt as failed until it is forgiven: many at once are no way round.
-
-        Raises:
-            TooManyAttemptsError: too many failed within a quarter of an hour.
-        """
-        now = time.monotonic()
-        with self._lock:
-            self._failed = [f for f in self._failed if now - f[0] < WINDOW_SECONDS]
-            if len(self._failed) >= MOST_BY_ALL or sum(a == address for _, a in self._failed) >= MOST_BY_ONE:
-                raise TooManyAttemptsError(f"too many {self._what}; wait {WINDOW_SECONDS // 60} minutes.")
-            self._failed.append((now, address))
-
-    def forgive(self, address: str) -> None:
-        """Forget the failures of an address, which has logged in."""
-        with self._lock:
-            self._failed = [f for f in self._failed if f[1] != address]
 
 
 class Administrator:
@@ -109,7 +77,8 @@ class Administrator:
         # Password and users are part of the key: other ones end all sessions.
         self.key = hashlib.sha256(" ".join((key, given or self._hash or "", *users)).encode("utf-8")).digest()
         self._sign = URLSafeTimedSerializer(self.key, salt="siamese-study-admin")
-        self._attempts = Attempts("wrong passwords")
+        self._attempts, self._turns = Attempts("wrong passwords"), Turns()
+        self._ended = EndedSessions(folder, SESSION_SECONDS)
 
     @property
     def has_password(self) -> bool:
@@ -130,7 +99,13 @@ class Administrator:
         if self._hash is None:
             raise NotLoggedInError("there is no password here; log in by Hugging Face.")
         self._attempts.begin(address)
-        if len(password) > 1000 or not matches(password, self._hash):
+        try:
+            with self._turns.turn():
+                right = len(password) <= 1000 and matches(password, self._hash)
+        except TooManyAttemptsError:
+            self._attempts.undo(address)
+            raise
+        if not right:
             raise NotLoggedInError("the password is wrong.")
         self._attempts.forgive(address)
         return self.new_session()
@@ -139,12 +114,23 @@ class Administrator:
         """The session of a cookie.
 
         Raises:
-            NotLoggedInError: none, forged, or older than twelve hours.
+            NotLoggedInError: none, forged, logged out, or older than twelve hours.
         """
         try:
-            return self._sign.loads(cookie or "", max_age=SESSION_SECONDS)
+            session = self._sign.loads(cookie or "", max_age=SESSION_SECONDS)
         except BadSignature as error:
             raise NotLoggedInError("log in first.") from error
+        if session in self._ended:
+            raise NotLoggedInError("you have logged out; log in again.")
+        return session
+
+    def log_out(self, session: str) -> None:
+        """End ``session``: its cookie is worth nothing from now on.
+
+        Raises:
+            siamese.study.database.StorageFullError: it goes on, since that could not be noted.
+        """
+        self._ended.add(session)
 
     def csrf(self, session: str) -> str:
         """What the session's forms carry."""

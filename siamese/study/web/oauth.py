@@ -19,7 +19,8 @@ from itsdangerous import BadSignature, URLSafeTimedSerializer
 
 from siamese.study.places import PlaceError
 from siamese.study.space import HOST_VARIABLE, origin
-from siamese.study.web.auth import Attempts, ForgedRequestError, NotLoggedInError
+from siamese.study.web.attempts import Attempts
+from siamese.study.web.auth import ForgedRequestError, NotLoggedInError
 
 USERS_VARIABLE = "SIAMESE_ADMIN_USERS"
 """Environment variable with the administrators' Hugging Face user names, separated by commas."""
@@ -106,7 +107,7 @@ class HuggingFaceLogin:
 
         Raises:
             ForgedRequestError: this browser did not begin the log-in, or too long ago.
-            TooManyAttemptsError: too many failed from ``address``.
+            TooManyAttemptsError: others failed from ``address`` shortly before.
             NotLoggedInError: the provider refused.
             NotAnAdministratorError: it is somebody else.
             ProviderError: the provider did not answer as it should.

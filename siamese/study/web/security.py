@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
@@ -29,6 +30,22 @@ ERRORS = (SessionError, StorageError, StudyError, ConfigError, TooLargeError)
 PATHS = ("/rate/", "/study-static/", "/study/")
 
 
+class InvalidRequestError(HTTPException):
+    """Fields of a form or a rater's request are missing or of the wrong kind."""
+
+    def __init__(self, error: RequestValidationError) -> None:
+        # Not what was sent: it may be what cannot be written.
+        found = [(".".join(str(part) for part in one["loc"][1:]), one["msg"]) for one in error.errors()[:5]]
+        super().__init__(422, "; ".join(f"{name or 'the request'}: {said[:1].lower()}{said[1:]}" for name, said in found) + ".")
+
+
+def storable(text: str) -> str:
+    """``text``, or a ValueError where it holds a null character, which PostgreSQL does not store."""
+    if "\0" in text:
+        raise ValueError("it holds a null character")
+    return text
+
+
 def status_of(error: Exception) -> int:
     """HTTP status of an error that is the study's own."""
     if isinstance(error, StorageFullError):
@@ -46,8 +63,12 @@ def install_errors(app: FastAPI, page: Callable[[Request, Exception, int], Respo
     async def handle(request: Request, error: Exception) -> Response:
         return refusal(request, error, page)
 
+    async def handle_invalid(request: Request, error: RequestValidationError) -> Response:
+        return refusal(request, InvalidRequestError(error), page)
+
     for kind in ERRORS:
         app.add_exception_handler(kind, handle)
+    app.add_exception_handler(RequestValidationError, handle_invalid)
 
 
 def refusal(request: Request, error: Exception, page: Callable[[Request, Exception, int], Response]) -> Response:
@@ -62,26 +83,9 @@ def refusal(request: Request, error: Exception, page: Callable[[Request, Excepti
     return response
 
 
-class StudyHeaders:
-    """Adds ``HEADERS`` to responses under ``PATHS``. Plain ASGI: Starlette's own base class would copy every image's bytes."""
-
-    def __init__(self, app: Callable) -> None:
-        self.app = app
-
-    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
-        """ASGI."""
-        if scope["type"] != "http" or not scope["path"].startswith(PATHS):
-            await self.app(scope, receive, send)
-            return
-
-        async def send_with_headers(message: dict) -> None:
-            if message["type"] == "http.response.start":
-                names = {name.lower() for name, _ in message["headers"]}
-                extra = [(k.lower().encode(), v.encode()) for k, v in HEADERS.items() if k.lower().encode() not in names]
-                message = message | {"headers": [*message["headers"], *extra]}
-            await send(message)
-
-        await self.app(scope, receive, send_with_headers)
+def is_study(path: str) -> bool:
+    """Whether ``HEADERS`` are for it."""
+    return path.startswith(PATHS)
 
 
 def static_file(data: bytes, media_type: str) -> Response:

@@ -1,0 +1,147 @@
+"""What no page of ours sends, refused before any route reads it: it would break what reads it, or the answer that repeats it."""
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+LARGEST_JSON = 2 * 2**20
+"""Bytes; images and archives are sent as files."""
+MOST_DIGITS, DEEPEST = 20, 60
+PARSED = "siamese.json"
+"""Where the scope keeps the parsed body for others."""
+FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
+RANGE = re.compile(r"bytes=(?:\d{1,18}-\d{0,18}|-\d{1,18})(?:\s*,\s*(?:\d{1,18}-\d{0,18}|-\d{1,18})){0,9}")
+UNWRITABLE = re.compile("[\0\ud800-\udfff]")
+"""A null character, which PostgreSQL does not store, and halves of a character, which UTF-8 cannot write."""
+
+
+class UnreadableError(HTTPException):
+    """The request cannot be read; ``detail`` says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(400, f"the request cannot be read: {reason}. Load the page again.")
+
+
+def parse_json(body: bytes) -> Any:
+    """The value of a JSON text whose strings can be stored and whose numbers are finite.
+
+    Raises:
+        UnreadableError: it is none.
+    """
+    try:
+        text = body.decode("utf-8")
+        value = json.loads(text, parse_constant=_no_number, parse_float=_finite, parse_int=_whole)
+    except UnicodeDecodeError as error:
+        raise UnreadableError("its text is not UTF-8") from error
+    except RecursionError as error:
+        raise UnreadableError("it is nested too deeply") from error
+    except ValueError as error:
+        raise UnreadableError("it is not JSON") from error
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        if depth > DEEPEST:
+            raise UnreadableError("it is nested too deeply")
+        below: list[Any] = []
+        for one in level:
+            if isinstance(one, str):
+                check_text(one)
+            elif isinstance(one, dict):
+                below += [*one, *one.values()]
+            elif isinstance(one, list):
+                below += one
+        level = below
+    return value
+
+
+def check_text(text: str) -> str:
+    """``text``, or an UnreadableError where it holds what cannot be stored or written."""
+    if UNWRITABLE.search(text):
+        raise UnreadableError("a text holds a null character or half a character")
+    return text
+
+
+def _no_number(name: str) -> NoReturn:
+    raise UnreadableError(f"{name} is no number")
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise UnreadableError("a number is too large")
+    return value
+
+
+def _whole(text: str) -> int:
+    if len(text) > MOST_DIGITS:
+        raise UnreadableError("a number is too large")
+    return int(text)
+
+
+class CheckedInput:
+    """ASGI middleware: refuses addresses, headers and JSON bodies that cannot be read. Whatever is no form counts as JSON.
+
+    Args:
+        refuse: the reply to an error, (request, error) to response.
+    """
+
+    def __init__(self, app: Callable, refuse: Callable[[Request, Exception], Response]) -> None:
+        self.app, self.refuse = app, refuse
+
+    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+        """ASGI."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        try:
+            if UNWRITABLE.search(scope["path"]) or b"%00" in scope.get("query_string", b""):
+                raise UnreadableError("its address holds a null character")
+            if scope["method"] not in ("GET", "HEAD", "OPTIONS") and not headers.get("content-type", "").lower().startswith(FORMS):
+                body = await _read(receive)
+                if body:
+                    scope[PARSED] = parse_json(body)
+                receive = _again(body, receive)
+        except ClientDisconnect:
+            return
+        except HTTPException as error:  # also a body that is too long, of the gate before this
+            await self.refuse(Request(scope), error)(scope, receive, send)
+            return
+        if not RANGE.fullmatch(headers.get("range", "bytes=0-")):  # HTTP lets a server pass over what it cannot read of it
+            scope = scope | {"headers": [(name, value) for name, value in scope["headers"] if name.lower() != b"range"]}
+        await self.app(scope, receive, send)
+
+
+async def _read(receive: Callable) -> bytes:
+    parts, size = [], 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > LARGEST_JSON:
+            raise HTTPException(413, f"this is too large: up to {LARGEST_JSON // 2**20} MiB can be sent.")
+        if not message.get("more_body"):
+            return b"".join(parts)
+
+
+def _again(body: bytes, receive: Callable) -> Callable:
+    """A ``receive`` that gives the body as one piece, and then whatever comes."""
+    given = False
+
+    async def once_more() -> dict:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return once_more
