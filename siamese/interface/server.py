@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import logging
 import os
 import shutil
@@ -18,9 +19,11 @@ import uvicorn
 from fastapi import FastAPI
 
 from siamese.collection import Collections
+from siamese.interface.door import Door
+from siamese.interface.line import WAITING_ALL
 from siamese.interface.page import build_page
 from siamese.interface.style import CSS, FAVICON, HEAD, theme
-from siamese.interface.worker import ModelWorker
+from siamese.interface.worker import ASKING_ALL, ModelWorker
 from siamese.study.places import data_directory, default_folder
 from siamese.study.space import trusted_proxies
 from siamese.study.web.app import add_study_routes, open_store
@@ -29,6 +32,10 @@ FIRST_PORT = 7860
 
 LIFETIME = timedelta(days=7)
 """How long what a visitor keeps stays without a visit."""
+THREADS = WAITING_ALL + ASKING_ALL + 32
+"""Of Gradio's functions: for all that may wait for the model, and some that do not. The studies' routes have others."""
+ADMINISTRATOR = "the studies' administrator"
+"""Whose turn it is where images are sampled for a study; no visitor has this name."""
 LARGEST_UPLOAD = "25mb"
 """A little above the studio's own limit, whose message is friendlier."""
 
@@ -76,12 +83,14 @@ class Studio:
         self._socket = _listen(host, port)
         self.address = f"http://{'localhost' if host in ('0.0.0.0', '::') else host}:{self._socket.getsockname()[1]}"
         page = build_page(worker, data)
-        page.queue()
+        page.max_threads = THREADS  # before the queue is made, which has as many places
+        page.queue(api_open=False)  # a function that waits is not called past its line
         app = FastAPI(title="Siamese-Diffusion Studio", docs_url=None, redoc_url=None, openapi_url=None)
         studies = data_directory(data / "studies")
-        add_study_routes(app, open_store(studies), studies)  # before the page, which takes every other path
+        add_study_routes(app, open_store(studies), studies, functools.partial(worker.turn, ADMINISTRATOR))  # before the page, which takes every other path
         gr.mount_gradio_app(app, page, "/", footer_links=[], ssr_mode=False, show_error=True, theme=theme(), css=CSS, head=HEAD,
                             favicon_path=str(FAVICON), max_file_size=LARGEST_UPLOAD)
+        app.add_middleware(Door, page=page)
         # Behind a proxy, as on a Space, the address that visitors see is the proxy's.
         self._server = uvicorn.Server(uvicorn.Config(app, log_level="warning", proxy_headers=True, forwarded_allow_ips=trusted_proxies(),
                                                      timeout_graceful_shutdown=1))
