@@ -14,8 +14,8 @@ from starlette.responses import JSONResponse
 
 from siamese.interface.visitor import visitor_of
 
-EACH = 16
-"""Events of one visitor that wait or run, and as many short calls at the same moment; four windows of the page need fewer."""
+EACH = 8
+"""Events of one visitor that wait or run, and as many short calls at the same moment; a browser opens no more connections than six."""
 TOO_MANY = f"You have {EACH} requests going on already. Wait until some of them are done, or cancel one; then try again."
 API = "/gradio_api/"
 JOINS, CALLS = (f"{API}queue/join", f"{API}call/"), (f"{API}run/", f"{API}api/")
@@ -32,7 +32,8 @@ class Door:
 
     def __init__(self, app: Callable, page: gr.Blocks) -> None:
         self.app, self.page = app, page
-        self._calls: Counter[str] = Counter()
+        self._arriving: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
+        """Requests by visitor: those that join, which are no events yet, and direct calls."""
 
     async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
         """ASGI."""
@@ -42,16 +43,17 @@ class Door:
             await self.app(scope, receive, send)
             return
         visitor = scope[VISITOR] = visitor_of(gr.Request(request=Request(scope)))
-        if (self._events(visitor) if joins else self._calls[visitor]) >= EACH:
+        arriving = self._arriving[joins]
+        if arriving[visitor] + (self._events(visitor) if joins else 0) >= EACH:
             await JSONResponse({"detail": TOO_MANY}, 429)(scope, receive, send)
             return
-        self._calls[visitor] += not joins
+        arriving[visitor] += 1
         try:
             await self.app(scope, receive, send)
         finally:
-            self._calls[visitor] -= not joins
-            if not self._calls[visitor]:
-                del self._calls[visitor]
+            arriving[visitor] -= 1
+            if not arriving[visitor]:
+                del arriving[visitor]
 
     def _events(self, visitor: str) -> int:
         return sum(event.request.scope.get(VISITOR) == visitor for event in self.page._queue.event_ids_to_events.values())

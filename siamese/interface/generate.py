@@ -127,8 +127,9 @@ def generate(worker: ModelWorker, form: Form, cancelled: threading.Event | None 
     began = time.monotonic()
     try:
         request = form.request()
-        yield Started(request.seeds[0])
-        for update in worker.sample(request, cancelled, visitor):
+        for number, update in enumerate(worker.sample(request, cancelled, visitor)):
+            if not number:  # a request that the line refuses has not started
+                yield Started(request.seeds[0])
             yield Finished(update, time.monotonic() - began) if isinstance(update, Generated) else update
     except Cancelled:
         yield Failed("Cancelled.", cancelled=True)
