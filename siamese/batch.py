@@ -13,7 +13,7 @@ import time
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -24,6 +24,9 @@ from PIL import Image
 from siamese.masks import binarise, resize_mask
 from siamese.pairs import LabelledPair, PairsError, atomic_file, check_agreement, check_name, safe_name, write_pairs
 from siamese.provenance import NotSyntheticError, SyntheticPair, mask_png, pair_png, read_png
+
+Sample = Callable[[list[np.ndarray], list[int]], list[SyntheticPair] | Generator[Any, None, list[SyntheticPair]]]
+"""See ``BatchJob.run``."""
 
 MOST_MASKS = 200
 LARGEST_ZIP = 20_000_000
@@ -352,15 +355,16 @@ class BatchJob:
         _write(self._file(item).with_suffix(".json"), json.dumps({"agreement": check_agreement(agreement)}).encode())
         _write(self._file(item), pair_png(pair))
 
-    def run(self, sample: Callable[[list[np.ndarray], list[int]], list[SyntheticPair]], chunk: int, cancelled: Callable[[], bool],
-            agreement: Callable[[list[SyntheticPair]], Sequence[float | None]] | None = None) -> Iterator[BatchProgress]:
+    def run(self, sample: Sample, chunk: int, cancelled: Callable[[], bool],
+            agreement: Callable[[list[SyntheticPair]], Sequence[float | None]] | None = None) -> Iterator[BatchProgress | Any]:
         """Sample what is pending; yields after each chunk. Run it again, also in a new process, to continue.
 
         A chunk is always made of the same items: one that was stored in part is sampled whole again. So a continued job
         has the same bytes as an uninterrupted one even where an image's last bit depends on its batch.
 
         Args:
-            sample: gives the pairs of a list of masks uint8 [H, W] and their seeds.
+            sample: gives the pairs of a list of masks uint8 [H, W] and their seeds. A generator returns them, and what it yields
+                meanwhile is yielded here, too.
             chunk: items that are sampled at once.
             cancelled: asked before each chunk; the run ends where it says so. What ``sample`` raises ends it as well.
             agreement: gives the mask agreement of each pair of a chunk; None where not measured.
@@ -379,6 +383,8 @@ class BatchJob:
                 return
             start = time.monotonic()
             pairs = sample([item.mask for item in block], [item.seed for item in block])
+            if isinstance(pairs, Generator):
+                pairs = yield from pairs
             agreements = [None] * len(pairs) if agreement is None else list(agreement(pairs))
             for item, pair, value in zip(block, pairs, agreements, strict=True):
                 if not self._is_done(item):

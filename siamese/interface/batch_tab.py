@@ -5,7 +5,7 @@ import hashlib
 import secrets
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,12 @@ from siamese.collection import new_token
 from siamese.interface import status
 from siamese.interface.canvas import SIDE
 from siamese.interface.download import on_demand
-from siamese.interface.events import HIDDEN, QUICK
+from siamese.interface.events import LINED, QUICK
 from siamese.interface.generate import InputError, Presses, check_seed, check_whole
-from siamese.interface.jobs import Cancelled, Generated, ModelUnavailableError, OutOfMemoryError, Request
+from siamese.interface.jobs import BusyError, Cancelled, Generated, ModelUnavailableError, OutOfMemoryError, Request, Waiting
+from siamese.interface.line import Share
 from siamese.interface.settings import ORGANS
+from siamese.interface.visitor import visitor_of
 from siamese.interface.worker import ModelWorker
 from siamese.prompts import POLYP
 from siamese.provenance import SyntheticPair
@@ -29,6 +31,10 @@ from siamese.shapes import load_statistics, random_lesion
 
 CHUNK = 4
 """Masks a request: other visitors come in between."""
+BATCHES_EACH, BATCHES_ALL = 4, 24
+"""Batches that run or are begun: of one visitor, and of all together."""
+TOO_MANY = "You have {} batches running already. Wait until one of them is done, or cancel one; then try again."
+FULL = "As many batches run as this studio takes. Try again in a few minutes."
 
 
 @dataclass
@@ -79,6 +85,7 @@ def wire_batch(tab: BatchTab, worker: ModelWorker, folder: Path, token: gr.Brows
     presses, press = Presses(), gr.State(None)
     statistics = load_statistics()
     lock, running = threading.Lock(), set()
+    batches = Share(BATCHES_EACH, BATCHES_ALL, TOO_MANY, FULL)
 
     def place(name: str) -> Path:
         # As collections do: a listing of the disk gives nobody a token.
@@ -111,32 +118,48 @@ def wire_batch(tab: BatchTab, worker: ModelWorker, folder: Path, token: gr.Brows
         return [NamedMask(f"random-{i + 1:03d}", random_lesion(statistics[prompt], (first + i) % 2**32, SIDE)) for i in range(total)]
 
     def start(name: str, running_press: str, kind: str, path: str | None, count: float | None, prompt: str, seed: float | None, is_random: bool,
-              chosen: str) -> Iterator[dict[Any, Any]]:
+              chosen: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
+        visitor = visitor_of(request)
+        yield from bounded(name, visitor, begun(name, running_press, kind, path, count, prompt, seed, is_random, chosen, visitor))
+
+    def bounded(name: str | None, visitor: str, going_on: Iterator[dict[Any, Any]]) -> Iterator[dict[Any, Any]]:
+        try:
+            with batches.held(visitor):
+                yield from going_on
+        except BusyError as error:
+            yield {**idle(name), tab.message: status.status("error", str(error))}
+
+    def begun(name: str, running_press: str, kind: str, path: str | None, count: float | None, prompt: str, seed: float | None, is_random: bool,
+              chosen: str, visitor: str) -> Iterator[dict[Any, Any]]:
         try:
             first = secrets.randbelow(2**31) if is_random else check_seed(seed)
             found = masks(kind, path, count, prompt, first)
+            info = worker.info(chosen, presses.event(running_press), visitor)  # waits, perhaps long, so it holds no lock
             with lock:
                 if str(place(name)) in running:
                     raise InputError("Your batch is still running in another window. Cancel it there first.")
-                info = worker.info(chosen)
                 shutil.rmtree(place(name), ignore_errors=True)  # the batch before; the page says that a new one replaces it
                 job = BatchJob.create(place(name), found, prompt, first, info.steps, info.guidance, info.scheduler, chosen, info.size)
         except OSError as error:
             yield {**idle(name), tab.message: status.status("error", f"The server could not store the masks ({error.strerror}). Try again later.")}
             return
-        except (BatchError, InputError, ModelUnavailableError) as error:
+        except (BatchError, BusyError, InputError, ModelUnavailableError) as error:
             yield {**idle(name), tab.message: status.status("error", str(error))}
             return
-        yield from advance(name, job, running_press)
+        except Cancelled:
+            yield idle(name, "Cancelled.")
+            return
+        yield from advance(name, job, running_press, visitor)
 
-    def resume(name: str | None, running_press: str) -> Iterator[dict[Any, Any]]:
+    def resume(name: str | None, running_press: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
         job = job_of(name)
         if job is None:
             yield {**idle(name), tab.message: status.status("error", "There is no batch to resume; it has expired. Start a new one.")}
             return
-        yield from advance(name, job, running_press)
+        visitor = visitor_of(request)
+        yield from bounded(name, visitor, advance(name, job, running_press, visitor))
 
-    def advance(name: str, job: BatchJob, running_press: str) -> Iterator[dict[Any, Any]]:
+    def advance(name: str, job: BatchJob, running_press: str, visitor: str) -> Iterator[dict[Any, Any]]:
         stop, where = presses.event(running_press), str(place(name))
         with lock:
             if where in running:
@@ -146,23 +169,29 @@ def wire_batch(tab: BatchTab, worker: ModelWorker, folder: Path, token: gr.Brows
 
         latest: list[float | None] = []
 
-        def sample(some: list[np.ndarray], seeds: list[int]) -> list[SyntheticPair]:
+        def sample(some: list[np.ndarray], seeds: list[int]) -> Generator[Waiting, None, list[SyntheticPair]]:
             want = job.settings
             request = Request(tuple(some), want.prompt, tuple(seeds), want.steps, want.guidance, want.scheduler, model=want.model, previews=False)
-            for update in worker.sample(request, stop):
+            for update in worker.sample(request, stop, visitor):
                 if isinstance(update, Generated):
                     latest[:] = update.agreements
                     return list(update.pairs)
+                if isinstance(update, Waiting):
+                    yield update
             raise Cancelled
 
         try:
             yield {tab.message: status.status("busy", f"{job.done} of {job.total} pairs", job.done / job.total)}
             for progress in job.run(sample, CHUNK, stop.is_set, lambda _: latest):
+                if isinstance(progress, Waiting):
+                    text = f"{job.done} of {job.total} pairs, {progress.ahead} before you."
+                    yield {tab.message: status.status("busy", text, job.done / job.total)}
+                    continue
                 text = f"{progress.done} of {progress.total} pairs{status.time_left(progress.seconds_left)}"
                 yield {tab.message: status.status("busy", text, progress.done / progress.total)}
         except Cancelled:
             pass  # what is made is stored; the line below says how much that is
-        except (ModelUnavailableError, OutOfMemoryError, OSError, ValueError) as error:
+        except (BusyError, ModelUnavailableError, OutOfMemoryError, OSError, ValueError) as error:
             running.discard(where)
             yield idle(name, f"{error} {job.done} of {job.total} pairs are made; press Resume to go on.", "error")
             return
@@ -185,7 +214,7 @@ def wire_batch(tab: BatchTab, worker: ModelWorker, folder: Path, token: gr.Brows
     entering.select(idle, token, parts, **QUICK)
     tab.start.click(begin, token, started, **QUICK).then(
         start, [token, press, tab.source, tab.file, tab.count, tab.prompt, tab.seed, tab.random_seed, model], parts,
-        concurrency_limit=8, concurrency_id="batch", **HIDDEN)
-    tab.resume.click(begin, token, started, **QUICK).then(resume, [token, press], parts, concurrency_limit=8, concurrency_id="batch", **HIDDEN)
+        **LINED)
+    tab.resume.click(begin, token, started, **QUICK).then(resume, [token, press], parts, **LINED)
     tab.cancel.click(presses.cancel, press, None, **QUICK)
     on_demand(tab.download.click, export, [token], tab.message)

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ from siamese.annotation import annotation_zip
 from siamese.interface import status
 from siamese.interface.canvas import SIDE, EmptyMaskError, editor_value, fit_photo, lesion_canvas, read_mask, reader
 from siamese.interface.download import on_demand
-from siamese.interface.events import HIDDEN, QUICK
-from siamese.interface.jobs import ModelUnavailableError
+from siamese.interface.events import LINED, QUICK
+from siamese.interface.jobs import BusyError, Cancelled, Loading, ModelUnavailableError, OutOfMemoryError, Waiting
 from siamese.interface.output import mask_view
+from siamese.interface.visitor import visitor_of
 from siamese.interface.worker import ModelWorker
 from siamese.masks import resize_mask
 from siamese.prompts import LESION
@@ -183,16 +184,28 @@ def wire_draw(panel: DrawPanel, worker: ModelWorker, model: gr.State, prompt: gr
             text += " Its reference photo is not stored in the file; open it again to use it."
         return replace(value, None, before, upload.pair.drawn, text) + [None, gr.update(visible=False), None] + restored(recipe)
 
-    def suggest(value: dict[str, Any] | None, photo: Photo | None, before: list[np.ndarray], name: str | None) -> list[Any]:
+    def suggest(value: dict[str, Any] | None, photo: Photo | None, before: list[np.ndarray], name: str | None,
+                request: gr.Request) -> Iterator[list[Any]]:
+        def only(text: str, kind: status.Kind = "error") -> list[Any]:
+            return [gr.skip(), gr.skip(), gr.skip(), _say(text, kind)]
+
         if photo is None:
-            return [gr.skip(), gr.skip(), gr.skip(), _say("Open a photo first: the one before has expired.", "error")]
+            yield only("Open a photo first: the one before has expired.")
+            return
         try:
-            mask = worker.suggest(fit_photo(photo.pixels), name)
-        except ModelUnavailableError as error:
-            return [gr.skip(), gr.skip(), gr.skip(), _say(str(error), "error")]
-        if not mask.any():
-            return [gr.skip(), gr.skip(), gr.skip(), _say("No lesion was found in this photo. Draw it by hand.", "error")]
-        return replace(value, photo, before, mask, "A suggestion. Correct it with brush and eraser.")
+            for update in worker.suggesting(fit_photo(photo.pixels), name, visitor_of(request)):
+                if isinstance(update, Waiting):
+                    yield only(f"{update.ahead} before you.", "idle")
+                elif isinstance(update, Loading):
+                    yield only("Loading the model…", "idle")
+                elif not update.any():
+                    yield only("No lesion was found in this photo. Draw it by hand.")
+                else:
+                    yield replace(value, photo, before, update, "A suggestion. Correct it with brush and eraser.")
+        except (BusyError, ModelUnavailableError, OutOfMemoryError) as error:
+            yield only(str(error))
+        except Cancelled:
+            yield only("The studio is being closed.")
 
     def remove(value: dict[str, Any] | None, before: list[np.ndarray]) -> list[Any]:
         mask = _drawn(value)
@@ -209,7 +222,7 @@ def wire_draw(panel: DrawPanel, worker: ModelWorker, model: gr.State, prompt: gr
     panel.undo.click(undo, [panel.photo, panel.before], put, **quick)
     upload = reading(panel.file.upload)(opened, [panel.file, drawn, panel.photo, panel.before],
                                         put + [panel.photo, panel.photo_row, panel.file] + settings, **quick)
-    reading(panel.suggest.click)(suggest, [drawn, panel.photo, panel.before, model], put, concurrency_limit=None, **HIDDEN, **beside)
+    reading(panel.suggest.click)(suggest, [drawn, panel.photo, panel.before, model], put, **LINED, **beside)
     removal = reading(panel.drop_photo.click)(remove, [drawn, panel.before], put + [panel.photo, panel.photo_row], **quick)
     watching(panel.canvas.change)(lambda value: mask_view(_drawn(value), 256), seen, panel.view, trigger_mode="always_last", **QUICK)
     on_demand(reading(panel.export.click), write_annotation, [drawn, panel.photo, prompt], panel.note)

@@ -7,3 +7,5 @@ HIDDEN: dict[str, Any] = dict(show_progress="hidden", api_visibility="private")
 """Without Gradio's own progress over the outputs; no part of the API."""
 QUICK = HIDDEN | dict(queue=False)
 """At once, past what waits for the model."""
+LINED: dict[str, Any] = HIDDEN | dict(concurrency_limit=None)
+"""What waits for the model: at once into the model's own line, which knows limits and turns. Gradio's would know neither visitors nor places."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from siamese.interface.canvas import EmptyMaskError, read_mask
-from siamese.interface.jobs import Cancelled, Generated, ModelUnavailableError, OutOfMemoryError, Request, Update
+from siamese.interface.jobs import BusyError, Cancelled, Generated, ModelUnavailableError, OutOfMemoryError, Request, Update
 from siamese.interface.worker import ModelWorker
 
 log = logging.getLogger(__name__)
@@ -119,8 +119,9 @@ class Presses:
             self._events.pop(name or "", None)
 
 
-def generate(worker: ModelWorker, form: Form, cancelled: threading.Event | None = None) -> Iterator[Started | Update | Finished | Failed]:
-    """Sample images of the drawn mask.
+def generate(worker: ModelWorker, form: Form, cancelled: threading.Event | None = None,
+             visitor: str = "") -> Iterator[Started | Update | Finished | Failed]:
+    """Sample images of the drawn mask, in ``visitor``'s turn.
 
     Yields:
         Started, updates, Finished; or Failed as the last, never an exception: the page lives on.
@@ -128,12 +129,13 @@ def generate(worker: ModelWorker, form: Form, cancelled: threading.Event | None 
     began = time.monotonic()
     try:
         request = form.request()
-        yield Started(request.seeds[0])
-        for update in worker.sample(request, cancelled):
+        for number, update in enumerate(worker.sample(request, cancelled, visitor)):
+            if not number:  # a request that the line refuses has not started
+                yield Started(request.seeds[0])
             yield Finished(update, time.monotonic() - began) if isinstance(update, Generated) else update
     except Cancelled:
         yield Failed("Cancelled.", cancelled=True)
-    except (EmptyMaskError, InputError, ModelUnavailableError, OutOfMemoryError) as error:
+    except (BusyError, EmptyMaskError, InputError, ModelUnavailableError, OutOfMemoryError) as error:
         yield Failed(str(error))
     except ValueError as error:
         # The model's own checks: their messages name the input and the remedy.

@@ -30,7 +30,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Waiting:
-    """``ahead`` requests of other visitors run first."""
+    """``ahead`` requests run first: the running one, and those whose turn comes before."""
 
     ahead: int
 
@@ -85,6 +85,10 @@ class ModelUnavailableError(RuntimeError):
 
 class OutOfMemoryError(RuntimeError):
     """The request does not fit into memory; the message says what to do."""
+
+
+class BusyError(RuntimeError):
+    """Too much is asked at once, by this visitor or by all; the message says what to do."""
 
 
 class Cancelled(Exception):

@@ -2,6 +2,10 @@
 
 Parent and child talk in pickles over the child's standard streams, strictly in turn: a request, what happens meanwhile, the answer.
 Only the word to stop may come in between. A child that dies (for lack of memory, say) costs one request; the next starts another.
+
+So does one that hangs. While it has something to do, a child lives if it says something (each step does) or works: loading from a slow
+disk or the hub, or one step of a large model, may take minutes without a word, and uses the processor or moves bytes all the while.
+Parents see that from outside, where neither a stopped nor a deadlocked child can pretend; see ``signs``.
 """
 from __future__ import annotations
 
@@ -19,6 +23,7 @@ from typing import Any, BinaryIO
 
 from siamese.interface.engine import Engine
 from siamese.interface.jobs import Cancelled, ModelInfo, ModelUnavailableError, OutOfMemoryError, Update
+from siamese.interface.signs import Watch
 from siamese.library import ModelEntry
 
 log = logging.getLogger(__name__)
@@ -28,15 +33,27 @@ STOP = "stop"
 TOLD, ANSWERED, FAILED = "told", "answered", "failed"
 PAUSE = 0.05
 """Seconds between two looks at whether a request was cancelled."""
+SILENCE = 60.0
+"""Seconds without a word or a sign of work after which a process that was asked something is ended."""
+FAREWELL = 10.0
+"""Seconds that a killed process may take to be gone; one that waits for a dead disk stays longer, and nobody waits for it."""
+HUNG = "The model did not answer for {:g} seconds, so its process was ended. Please try again; a new one starts with the next request."
 KILLED = "The model's process was ended by the system, most likely for lack of memory. Ask for fewer variants, then try again."
 
 
 class ModelProcess:
-    """The parent's end. One thread asks at a time."""
+    """The parent's end. One thread asks at a time.
 
-    def __init__(self, models: Sequence[ModelEntry]) -> None:
+    Args:
+        models: what can be chosen, the default first.
+        silence: seconds; see ``SILENCE``.
+    """
+
+    def __init__(self, models: Sequence[ModelEntry], silence: float = SILENCE) -> None:
         self._models = list(models)
+        self._silence = silence
         self._process: subprocess.Popen[bytes] | None = None
+        self._commands: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._replies: queue.SimpleQueue[tuple[str, Any, ModelInfo | None] | None] = queue.SimpleQueue()
         self._closed = False
         self.loaded: ModelInfo | None = None
@@ -49,22 +66,24 @@ class ModelProcess:
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         self._process = subprocess.Popen([sys.executable, "-m", "siamese.interface.model_process"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                          env=os.environ | {"PYTHONPATH": path})
-        self._replies = queue.SimpleQueue()
+        self._commands, self._replies = queue.SimpleQueue(), queue.SimpleQueue()
         threading.Thread(target=_read, args=(self._process.stdout, self._replies.put), name="model replies", daemon=True).start()
+        # A thread of its own: a stopped process takes nothing, and who writes to it waits for ever.
+        threading.Thread(target=_write, args=(self._process.stdin, self._commands.get), name="model commands", daemon=True).start()
         self._send(self._models)
 
     def ask(self, call: str, *args: Any, tell: Callable[[Update], None], asked_to_stop: Callable[[], bool]) -> Any:
         """Have the engine's method ``call`` run in the process, and return what it returns or raise what it raises.
 
         Raises:
-            OutOfMemoryError, ModelUnavailableError: also where the process died.
+            OutOfMemoryError, ModelUnavailableError: also where the process died, or hung and was ended.
             Cancelled: also after ``close``.
         """
         if self._closed:
             raise Cancelled
         self.start()
         self._send((call, args))
-        stopping = False
+        stopping, watch = False, Watch(self._process.pid, self._silence)
         while True:
             if not stopping and asked_to_stop():
                 stopping = True
@@ -72,7 +91,10 @@ class ModelProcess:
             try:
                 reply = self._replies.get(timeout=PAUSE)
             except queue.Empty:
+                if not watch.alive():
+                    raise self._ended() from None
                 continue
+            watch.heard()
             if reply is None:
                 raise self._died()
             kind, value, loaded = reply
@@ -88,24 +110,26 @@ class ModelProcess:
         """End the process, which has nothing to lose. Whoever waits for an answer gets ``Cancelled``."""
         self._closed = True
         if (process := self._process) is not None:
-            process.terminate()
-            process.wait()
+            _kill(process)
 
     def _send(self, message: Any) -> None:
-        try:
-            pickle.dump(message, self._process.stdin)
-            self._process.stdin.flush()
-        except OSError:  # it has died; the end of its replies says so
-            pass
+        self._commands.put(pickle.dumps(message))
+
+    def _ended(self) -> Exception:
+        process = self._process
+        self._forget()
+        log.error("the model's process %d said nothing for %g s and is ended", process.pid, self._silence)
+        _kill(process)
+        return Cancelled() if self._closed else ModelUnavailableError(HUNG.format(self._silence))
+
+    def _forget(self) -> None:
+        self._commands.put(None)  # the thread that writes ends; each thread closes its own stream
+        self._process, self.loaded = None, None
 
     def _died(self) -> Exception:
-        process, self._process, self.loaded = self._process, None, None
+        process = self._process
+        self._forget()
         code = process.wait()
-        for stream in (process.stdin, process.stdout):
-            try:
-                stream.close()
-            except OSError:  # what was not written yet has no reader any more
-                pass
         if self._closed:
             return Cancelled()
         log.error("the model's process ended with code %s", code)
@@ -114,14 +138,35 @@ class ModelProcess:
         return ModelUnavailableError(f"The model's process ended unexpectedly (code {code}); the server's log may say why. Please try again.")
 
 
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End that process: a stopped one heeds no other signal."""
+    process.kill()
+    try:
+        process.wait(FAREWELL)
+    except subprocess.TimeoutExpired:
+        log.error("the model's process %d could not be ended yet", process.pid)
+
+
 def _read(stream: BinaryIO, put: Callable[[Any], None]) -> None:
     """Pass on each pickle of ``stream``, and None at its end."""
-    while True:
-        try:
-            put(pickle.load(stream))
-        except (EOFError, OSError, ValueError, pickle.UnpicklingError):  # ended, perhaps in the middle of a message
-            put(None)
-            return
+    with stream:
+        while True:
+            try:
+                put(pickle.load(stream))
+            except (EOFError, OSError, ValueError, pickle.UnpicklingError):  # ended, perhaps in the middle of a message
+                put(None)
+                return
+
+
+def _write(stream: BinaryIO, get: Callable[[], bytes | None]) -> None:
+    """Write each pickle to ``stream``, until there is None."""
+    try:
+        with stream:
+            while (message := get()) is not None:
+                stream.write(message)
+                stream.flush()
+    except OSError:  # its reader has died; the end of the replies says so
+        pass
 
 
 def serve(commands: BinaryIO, replies: BinaryIO, build: Callable[[Sequence[ModelEntry]], Engine] = Engine) -> None:

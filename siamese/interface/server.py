@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import signal
 import threading
@@ -16,10 +17,12 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from siamese.collection import Collections
 from siamese.folders import purge_folders
+from siamese.interface.door import Door
+from siamese.interface.line import WAITING_ALL
 from siamese.interface.page import build_page
 from siamese.interface.style import CSS, FAVICON, HEAD, theme
 from siamese.interface.values import Values
-from siamese.interface.worker import ModelWorker
+from siamese.interface.worker import ASKING_ALL, ModelWorker
 from siamese.study.places import data_directory, default_folder, note_address
 from siamese.study.space import frame_ancestors, origin, trusted_proxies
 from siamese.study.web.app import add_study_routes, open_store
@@ -34,6 +37,10 @@ log = logging.getLogger(__name__)
 
 LIFETIME = timedelta(days=7)
 """How long what a visitor keeps stays without a visit."""
+THREADS = WAITING_ALL + ASKING_ALL + 32
+"""Of Gradio's functions: for all that may wait for the model, and some that do not. The studies' routes have others."""
+ADMINISTRATOR = "the studies' administrator"
+"""Whose turn it is where images are sampled for a study; no visitor has this name."""
 LARGEST_UPLOAD = "25mb"
 """A little above the studio's own limit, whose message is friendlier."""
 
@@ -85,13 +92,15 @@ class Studio:
         self._socket = bound(host, range(FIRST_PORT, FIRST_PORT + 100) if port is None else [port])
         self.address = address_of(self._socket)
         page = build_page(worker, data)
-        page.queue()
+        page.max_threads = THREADS  # before the queue is made, which has as many places
+        page.queue(api_open=False)  # a function that waits is not called past its line
         app = FastAPI(title="Siamese-Diffusion Studio", docs_url=None, redoc_url=None, openapi_url=None)
         app.add_middleware(Values, page=page)  # first, so that it stands behind what the studies' routes bring
         studies = data_directory(data / "studies")
-        add_study_routes(app, open_store(studies), studies)  # before the page, which takes every other path
+        add_study_routes(app, open_store(studies), studies, functools.partial(worker.turn, ADMINISTRATOR))  # before the page, which takes every other path
         gr.mount_gradio_app(app, page, "/", footer_links=[], ssr_mode=False, show_error=True, theme=theme(), css=CSS, head=HEAD,
                             favicon_path=str(FAVICON), max_file_size=LARGEST_UPLOAD)
+        app.add_middleware(Door, page=page)
         app.add_middleware(CORSMiddleware, allow_origins=[])  # else Gradio lets every origin's pages read with the visitor's cookies
         guard(app, hosts_of(self._socket, host, (*access.allow_host, origin())), proxies, headers)
         # The proxies' headers are read by the guard.

@@ -10,9 +10,10 @@ from gradio.components import Component
 from gradio.events import Dependency
 
 from siamese.interface import status
-from siamese.interface.events import HIDDEN, QUICK
+from siamese.interface.events import LINED, QUICK
 from siamese.interface.generate import MAX_VARIANTS, MAX_WEIGHT
-from siamese.interface.jobs import ModelUnavailableError
+from siamese.interface.jobs import BusyError, ModelUnavailableError
+from siamese.interface.visitor import visitor_of
 from siamese.interface.worker import ModelWorker
 from siamese.prompts import LESION, POLYP
 from siamese.provenance import Recipe
@@ -98,14 +99,14 @@ def wire_settings(panel: SettingsPanel) -> None:
 
 def wire_model(panel: SettingsPanel, worker: ModelWorker, happens: Callable[..., Dependency], name: Component) -> None:
     """Once ``happens`` does, wait for the model of that name, say that it is ready and show its defaults."""
-    def load(name: str) -> list[Any]:
+    def load(name: str, request: gr.Request) -> list[Any]:
         try:
-            info = worker.info(name)
-        except ModelUnavailableError as error:
+            info = worker.info(name, visitor=visitor_of(request))
+        except (BusyError, ModelUnavailableError) as error:
             return [status.model_line(None, str(error)), None]
         return [status.model_line(info), [info.steps, info.guidance, info.scheduler]]
 
-    loaded = happens(load, name, [panel.model, panel.known_defaults], concurrency_limit=None, **HIDDEN)
+    loaded = happens(load, name, [panel.model, panel.known_defaults], **LINED)
     _show_defaults(panel, loaded.then)
 
 

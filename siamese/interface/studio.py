@@ -13,13 +13,14 @@ from siamese.interface import results, status
 from siamese.interface.canvas import SIDE, reader
 from siamese.interface.download import on_demand
 from siamese.interface.draw import DrawPanel, Photo, build_draw, wire_draw
-from siamese.interface.events import HIDDEN, QUICK
+from siamese.interface.events import LINED, QUICK
 from siamese.interface.example import FIRST_VISIT, example_mask
 from siamese.interface.generate import Failed, Finished, Form, Presses, Started, generate
 from siamese.interface.jobs import Loading, Waiting
 from siamese.interface.results import ResultPanel, Shown, build_results
 from siamese.interface.settings import SettingsPanel, build_settings, restore, wire_model, wire_settings
 from siamese.interface.text_warning import warn_of_text
+from siamese.interface.visitor import visitor_of
 from siamese.interface.worker import ModelWorker
 
 REVEAL = "() => document.querySelector('#message .done') && document.getElementById('result').scrollIntoView({block: 'nearest'})"
@@ -29,8 +30,6 @@ STEP_PAUSE = 0.25
 MORE_WEIGHT = 0.5
 """Weight of the selected image as reference in "More of this"."""
 MORE_VARIANTS = 4
-AT_ONCE = 16
-"""Requests that may wait for the model at the same time; the model takes them one after the other."""
 
 
 @dataclasses.dataclass
@@ -79,9 +78,9 @@ def wire_studio(page: gr.Blocks, studio: Studio, worker: ModelWorker) -> None:
         chosen = (None, None, None) if by_model else (steps, guidance, scheduler)
         return Form(drawn, text, variants, None if is_random else (-1 if seed is None else seed), *chosen, reference, weight, name)
 
-    def follow(asked: Form, name: str | None, outlined: bool) -> Iterator[dict[Any, Any]]:
+    def follow(asked: Form, name: str | None, outlined: bool, visitor: str) -> Iterator[dict[Any, Any]]:
         told = 0.0
-        for event in generate(worker, asked, presses.event(name)):
+        for event in generate(worker, asked, presses.event(name), visitor):
             if isinstance(event, Started):
                 yield {settings.seed: event.seed, settings.message: status.status("busy", "Waiting for its turn…", 0)}
             elif isinstance(event, Waiting):
@@ -104,17 +103,17 @@ def wire_studio(page: gr.Blocks, studio: Studio, worker: ModelWorker) -> None:
                     update[result.gallery] = results.previews(event.previews)
                 yield update
 
-    def run(name: str | None, shown: Shown, outlined: bool, *entered: Any) -> Iterator[dict[Any, Any]]:
-        yield from restoring(follow(form(*entered), name, outlined), shown, outlined)
+    def run(request: gr.Request, name: str | None, shown: Shown, outlined: bool, *entered: Any) -> Iterator[dict[Any, Any]]:
+        yield from restoring(follow(form(*entered), name, outlined, visitor_of(request)), shown, outlined)
 
-    def more(name: str | None, shown: Shown, outlined: bool) -> Iterator[dict[Any, Any]]:
+    def more(request: gr.Request, name: str | None, shown: Shown, outlined: bool) -> Iterator[dict[Any, Any]]:
         if shown.pair is None:
             yield {settings.message: status.status("error", "Generate an image first.")}
             return
         recipe = shown.pair.recipe
         canvas = {"layers": [np.repeat(shown.pair.drawn[:, :, None], 4, axis=2)]}
         asked = Form(canvas, recipe.prompt, MORE_VARIANTS, None, recipe.steps, recipe.guidance, recipe.scheduler, shown.pair.image, MORE_WEIGHT, recipe.model)
-        yield from restoring(follow(asked, name, outlined), shown, outlined)
+        yield from restoring(follow(asked, name, outlined, visitor_of(request)), shown, outlined)
 
     def restoring(updates: Iterator[dict[Any, Any]], shown: Shown, outlined: bool) -> Iterator[dict[Any, Any]]:
         """Previews of a request that came to nothing give way to the images before it."""
@@ -149,7 +148,7 @@ def wire_studio(page: gr.Blocks, studio: Studio, worker: ModelWorker) -> None:
     for happens, work, inputs in ((reading(pressed.then), run, [press, result.shown, result.outline, *entered]),
                                   (more_pressed.then, more, [press, result.shown, result.outline])):
         # The button comes back in a step of its own, which runs however the one before it ended.
-        (happens(work, inputs, outputs, concurrency_limit=AT_ONCE, concurrency_id="sampling", **HIDDEN)
+        (happens(work, inputs, outputs, **LINED)
          .then(release, press, [settings.button, settings.cancel], **QUICK)
          .then(None, js=REVEAL))
     settings.cancel.click(presses.cancel, press, None, **QUICK)

@@ -9,6 +9,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ SEED_RULE = "first 4 bytes, big-endian, of the SHA-256 of the UTF-8 text: study 
 BATCH = 4
 """Images at a time: progress is told often enough on a laptop."""
 
+Turn = Callable[[], AbstractContextManager[object]]
+"""Gives what is entered for each ``BATCH``: it may wait until nobody else samples."""
 Report = Callable[[str, int, int], None]
 """Is told a method, how many of its images are sampled (first 0), and how many will be."""
 
@@ -194,15 +197,17 @@ class Sampler:
                 "side": self.model.size, "masks_sha256": masks_hash(self.masks), "seeds": SEED_RULE, "version": VERSION}
         return json.dumps(made, sort_keys=True)
 
-    def write(self, folder: Path, study_seed: int, report: Report) -> dict[str, Path]:
-        """Sample every mask to a PNG in ``folder``; the files by mask id."""
+    def write(self, folder: Path, study_seed: int, report: Report, turn: Turn = nullcontext) -> dict[str, Path]:
+        """Sample every mask to a PNG in ``folder``, each few in a turn of their own; the files by mask id."""
         folder.mkdir()
         names, files = list(self.masks), {}
         report(self.method.name, 0, len(names))
         for start in range(0, len(names), BATCH):
             part = names[start:start + BATCH]
             seeds = [seed_of(study_seed, self.method.name, name) for name in part]
-            for name, image in zip(part, self.model.sample([self.masks[n] for n in part], self.prompt, seeds, **self.settings), strict=True):
+            with turn():
+                images = self.model.sample([self.masks[n] for n in part], self.prompt, seeds, **self.settings)
+            for name, image in zip(part, images, strict=True):
                 files[name] = folder / f"{len(files):05d}.png"  # a mask id may be no file name here
                 Image.fromarray(image).save(files[name], compress_level=1)
             report(self.method.name, len(files), len(names))
@@ -236,7 +241,8 @@ def load_samplers(sampled: Sequence[Sampled], prompt: str, masks: Mapping[str, M
 
 
 def create_sampled_study(store: StudyStore, config: StudyConfig, folders: Mapping[str, Path], sampled: Sequence[Sampled],
-                         prompt: str | None = None, report: Report = lambda method, done, total: None, refuse_text: bool = False) -> Study:
+                         prompt: str | None = None, report: Report = lambda method, done, total: None, refuse_text: bool = False,
+                         turn: Turn = nullcontext) -> Study:
     """Make and store a study as a draft, some of whose methods are sampled first: of the chosen masks alone.
 
     How they were sampled becomes the methods' ``source``, and with it part of the configuration's hash.
@@ -262,5 +268,5 @@ def create_sampled_study(store: StudyStore, config: StudyConfig, folders: Mappin
     config = dataclasses.replace(config, methods=tuple(Method(m.name, m.kind, sources.get(m.name, m.source)) for m in config.methods))
     with tempfile.TemporaryDirectory(prefix="study-") as space:
         for i, sampler in enumerate(samplers):
-            choice.files[sampler.method.name] = sampler.write(Path(space) / str(i), config.seed, report)
+            choice.files[sampler.method.name] = sampler.write(Path(space) / str(i), config.seed, report, turn)
         return store.add(config, with_text(blind_files(config, choice), texts))

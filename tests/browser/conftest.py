@@ -35,9 +35,9 @@ class RecordingWorker(ModelWorker):
         super().__init__(models)
         self.requests: list[Request] = []
 
-    def sample(self, request: Request, cancelled=None) -> Iterator[Update | Generated]:
+    def sample(self, request: Request, cancelled=None, visitor: str = "") -> Iterator[Update | Generated]:
         self.requests.append(request)
-        return super().sample(request, cancelled)
+        return super().sample(request, cancelled, visitor)
 
 
 @dataclass

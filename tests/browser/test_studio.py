@@ -87,9 +87,9 @@ def test_variants_select_use_this_seed_and_more(studio, visit):
 def test_settings_entered_while_the_model_loads_stay(entered, studio, visit, monkeypatch):
     loaded, info = threading.Event(), studio.worker.info
 
-    def slow(model):
+    def slow(model, **options):
         loaded.wait()
-        return info(model)
+        return info(model, **options)
 
     monkeypatch.setattr(studio.worker, "info", slow)
     page = visit(studio.address)

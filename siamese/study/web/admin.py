@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +17,7 @@ from siamese.study.export import answers_csv, answers_json, read_answers
 from siamese.study.load import import_study
 from siamese.study.raters import COMPLETE
 from siamese.study.results import read_results
-from siamese.study.sampled import create_sampled_study, parse_all
+from siamese.study.sampled import Turn, create_sampled_study, parse_all
 from siamese.study.space import origin
 from siamese.study.store import StudyError, StudyStore
 from siamese.study.web.archive import unpack
@@ -26,6 +27,7 @@ from siamese.study.web.gate import CALLBACK, HOME, LARGEST_UPLOAD, LOGIN, Gate
 from siamese.study.web.oauth import STATE_COOKIE, STATE_SECONDS, HuggingFaceLogin, NotAnAdministratorError, ProviderError, oauth_settings
 from siamese.study.web.pages import report_html, results_values, templates
 from siamese.study.web.security import install_errors, refusal, storable
+from siamese.study.web.threads import ADMINISTRATORS
 from siamese.web.inputs import CheckedInput
 
 Choice = Literal["complete", "all"]
@@ -35,8 +37,8 @@ REFUSED = {NotLoggedInError: 401, ForgedRequestError: 403, NotAnAdministratorErr
 """HTTP status of what is answered with the page to log in."""
 
 
-def install_admin(app: FastAPI, store: StudyStore, folder: Path) -> None:
-    """Put the administrator's pages on ``app``; ``folder`` keeps the password's hash.
+def install_admin(app: FastAPI, store: StudyStore, folder: Path, turn: Turn = nullcontext) -> None:
+    """Put the administrator's pages on ``app``; ``folder`` keeps the password's hash. Images are sampled in ``turn``.
 
     Raises:
         PlaceError: the environment names users, and something for their log-in is missing.
@@ -76,9 +78,10 @@ def install_admin(app: FastAPI, store: StudyStore, folder: Path) -> None:
         logged_in(request)
         administrator.check_csrf(request.state.session, csrf)
 
-    public = APIRouter(prefix=HOME, include_in_schema=False)
-    read = APIRouter(prefix=HOME, include_in_schema=False, dependencies=[Depends(logged_in)])
-    change = APIRouter(prefix=HOME, include_in_schema=False, dependencies=[Depends(allowed)])
+    options: dict[str, Any] = dict(prefix=HOME, include_in_schema=False, route_class=ADMINISTRATORS.route)
+    public = APIRouter(**options)
+    read = APIRouter(**options, dependencies=[Depends(ADMINISTRATORS.beside(logged_in))])
+    change = APIRouter(**options, dependencies=[Depends(ADMINISTRATORS.beside(allowed))])
 
     def encrypted(request: Request) -> bool:
         return request.url.scheme == "https" or origin() is not None
@@ -186,7 +189,7 @@ def install_admin(app: FastAPI, store: StudyStore, folder: Path) -> None:
                 if not groups:
                     config = dataclasses.replace(count_groups(config, folders), repeats=repeats)
                 if sampled:
-                    create_sampled_study(store, config, folders, sampled)
+                    create_sampled_study(store, config, folders, sampled, turn=turn)
                 else:
                     create_study(store, config, folders)
         except (ConfigError, StudyError) as error:

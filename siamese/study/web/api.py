@@ -1,4 +1,4 @@
-"""A rater's requests. Functions are not ``async``: FastAPI runs them in its thread pool, so that the database blocks nobody.
+"""A rater's requests. Functions are not ``async``: they run in the raters' threads, so that the database blocks nobody and nobody blocks them.
 
 Nothing here says where an image comes from: ids are random, all images have the same headers and length.
 """
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, Strict
 from siamese.study.config import CONFIDENCE
 from siamese.study.session import Judgement, NoSuchLinkError, RaterSessions, Step, Task
 from siamese.study.web.security import static_file
+from siamese.study.web.threads import RATERS
 
 Token = Annotated[str, Path(max_length=100)]
 ItemId = Annotated[str, Path(max_length=64)]
@@ -50,7 +51,7 @@ class Withdrawal(BaseModel):
 
 def rater_router(sessions: RaterSessions) -> APIRouter:
     """Routes under ``/rate/`` and ``/study-static/``; in no schema."""
-    router = APIRouter(include_in_schema=False)
+    router = APIRouter(include_in_schema=False, route_class=RATERS.route)
     web = resources.files("siamese.study.web")
     shell = (web / "templates" / "rate.html").read_bytes()
     files = {name: ((web / "static" / name).read_bytes(), kind) for name, kind in STATIC.items()}

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
@@ -11,6 +11,7 @@ from fastapi import APIRouter, FastAPI
 from siamese.study.database import Database
 from siamese.study.durability import Durability, dataset_options
 from siamese.study.places import data_directory, database_url
+from siamese.study.sampled import Turn
 from siamese.study.session import RaterSessions
 from siamese.study.store import StudyStore
 from siamese.study.web.admin import install_admin
@@ -29,8 +30,10 @@ def open_store(folder: Path, url: str | None = None) -> StudyStore:
     return StudyStore(database, Durability(folder, database.sqlite, options))
 
 
-def add_study_routes(app: FastAPI, store: StudyStore, folder: Path) -> None:
+def add_study_routes(app: FastAPI, store: StudyStore, folder: Path, turn: Turn = nullcontext) -> None:
     """Put the study's routes on ``app``; before a page that is mounted at the root. ``folder`` is the data directory.
+
+    Images for a study are sampled in ``turn``, which waits until it is theirs where others sample, too.
 
     Where the environment names a dataset repository, studies are restored from it first, and copied there until ``app`` shuts down.
 
@@ -40,7 +43,7 @@ def add_study_routes(app: FastAPI, store: StudyStore, folder: Path) -> None:
     if store.durability and store.durability.options:
         app.include_router(copying(store, folder))
     app.include_router(rater_router(RaterSessions(store)))
-    install_admin(app, store, folder)
+    install_admin(app, store, folder, turn)
     app.add_middleware(AddedHeaders, headers=HEADERS, applies=is_study)  # last, so that it stands before the gate: refusals have the headers too
 
 
