@@ -70,11 +70,12 @@ def reader(canvas: gr.ImageEditor) -> tuple[gr.ImageEditor, Callable[[Callable[.
     return drawn, lambda happens: happens(None, canvas, drawn, js="(value) => value", **QUICK).then
 
 
-def editor_value(mask: np.ndarray, background: np.ndarray | None = None) -> dict[str, Any]:
+def editor_value(mask: np.ndarray, background: np.ndarray | None = None, served: Callable[[np.ndarray], Any] = servable) -> dict[str, Any]:
     """The editor's value with ``mask`` uint8 [H, W] of 0 / 255 as the drawn layer.
 
     Args:
         background: a photo uint8 [H, W, 3] to trace; a plain dark ground where None.
+        served: makes what Gradio serves of the pictures in which the background is seen.
     """
     if mask.ndim != 2 or mask.dtype != np.uint8:
         raise ValueError(f"a mask must be uint8 [H, W], not {mask.dtype} {mask.shape}.")
@@ -86,7 +87,7 @@ def editor_value(mask: np.ndarray, background: np.ndarray | None = None) -> dict
     layer = np.zeros_like(ground)
     layer[mask > 0] = _rgba(LESION_COLOUR)
     composite = np.where(layer[:, :, 3:] > 0, layer, ground)
-    return {"background": servable(ground), "layers": [servable(layer)], "composite": servable(composite)}
+    return {"background": served(ground), "layers": [servable(layer)], "composite": served(composite)}
 
 
 def fit_photo(photo: np.ndarray) -> np.ndarray:
@@ -104,9 +105,11 @@ def read_mask(value: Mapping[str, Any] | None) -> np.ndarray:
     The layer is read, not the composite: there the background would count, and half transparent edges are blended.
 
     Raises:
-        EmptyMaskError: nothing is drawn.
+        EmptyMaskError: nothing is drawn, or nothing of it has arrived.
     """
     layers = [np.asarray(layer) for layer in (value or {}).get("layers") or []]
+    if value and not layers and "composite" in value and value["composite"] is None:  # of an empty canvas there is at least the ground
+        raise EmptyMaskError("The server did not receive your drawing; its disk may be full. The drawing is still on this page: press again.")
     if not layers:
         raise EmptyMaskError("Draw a lesion first: the canvas is empty.")
     for layer in layers:

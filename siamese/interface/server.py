@@ -20,6 +20,7 @@ from fastapi import FastAPI
 from siamese.collection import Collections
 from siamese.interface.page import build_page
 from siamese.interface.style import CSS, FAVICON, HEAD, theme
+from siamese.interface.trouble import RESCUE
 from siamese.interface.worker import ModelWorker
 from siamese.study.places import data_directory, default_folder
 from siamese.study.space import trusted_proxies
@@ -80,7 +81,7 @@ class Studio:
         app = FastAPI(title="Siamese-Diffusion Studio", docs_url=None, redoc_url=None, openapi_url=None)
         studies = data_directory(data / "studies")
         add_study_routes(app, open_store(studies), studies)  # before the page, which takes every other path
-        gr.mount_gradio_app(app, page, "/", footer_links=[], ssr_mode=False, show_error=True, theme=theme(), css=CSS, head=HEAD,
+        gr.mount_gradio_app(app, page, "/", footer_links=[], ssr_mode=False, show_error=True, theme=theme(), css=CSS, head=HEAD + RESCUE,
                             favicon_path=str(FAVICON), max_file_size=LARGEST_UPLOAD)
         # Behind a proxy, as on a Space, the address that visitors see is the proxy's.
         self._server = uvicorn.Server(uvicorn.Config(app, log_level="warning", proxy_headers=True, forwarded_allow_ips=trusted_proxies(),
