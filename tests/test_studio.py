@@ -6,6 +6,7 @@ import errno
 import json
 import random
 import threading
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from siamese.batch import BatchJob
 from siamese.collection import Collections
 from siamese.interface import results, trouble
 from siamese.interface.canvas import EmptyMaskError, editor_value, read_mask
@@ -131,13 +133,20 @@ class Window(Visitor):
             return None
         return Recipe.from_dict(json.loads(self[self.result.gallery][index][0].info["Recipe"]))
 
+    def token(self) -> str:
+        """The key of what this visitor keeps."""
+        return self[next(block for block in self.page.blocks.values() if isinstance(block, gr.BrowserState))]
+
+    def enter_collection(self) -> None:
+        """Switch to the tab."""
+        self.fire(next(block for block in self.page.blocks.values() if getattr(block, "id", None) == "collection-tab"), "select")
+
     def keeps(self) -> Recipe:
         """What Keep stores."""
         self.press(self.result.keep)
-        token = next(block for block in self.page.blocks.values() if isinstance(block, gr.BrowserState))
-        entry = self.collections.entries(self[token])[0]
+        entry = self.collections.entries(self.token())[0]
         assert "Kept." in self[self.result.note]
-        self.collections.remove(self[token], entry.id)
+        self.collections.remove(self.token(), entry.id)
         return entry.recipe
 
     def downloads(self) -> Recipe:
@@ -399,15 +408,54 @@ class TestTrouble:
             assert caught.value.message == words and "secret" not in words
 
 
+class TestCollection:
+    def entries(self, window: Window) -> list[str]:
+        return [entry.id for entry in window.collections.entries(window.token())]
+
+    def three(self, window: Window) -> list[str]:
+        for _ in range(3):
+            window.press(window.settings.button)
+            window.press(window.result.keep)
+        window.enter_collection()
+        ids = self.entries(window)
+        assert len(ids) == len(window[window.kept.gallery]) == 3
+        return ids
+
+    def test_a_removal_in_another_window_removes_no_other_pair(self, window):
+        ids = self.three(window)
+        window.click(window.kept.gallery, 1)
+        window.collections.remove(window.token(), ids[0])  # in another window
+        window.press(window.kept.remove)
+        assert self.entries(window) == [ids[2]]
+
+    def test_nothing_is_framed_after_a_removal(self, window):
+        ids = self.three(window)
+        window.click(window.kept.gallery, 2)
+        window.press(window.kept.remove)
+        assert self.entries(window) == ids[:2] and window.prop(window.kept.gallery, "selected_index") == results.NO_FRAME
+        assert window.prop(window.kept.remove, "interactive") is False
+        window.click(window.kept.gallery, 2)  # on the image that was there
+        assert window.prop(window.kept.remove, "interactive") is False and window.prop(window.kept.gallery, "selected_index") == results.NO_FRAME
+
+    def test_the_number_kept_is_not_stated_any_more_once_it_may_have_changed(self, window):
+        self.three(window)
+        assert window[window.result.note] == ""
+
+
 class TestBatch:
     def test_says_the_seed_that_was_drawn(self, window):
         batch = window.batch
         assert window.prop(batch.seed, "visible") is False, "a number that no pair is made with"
         window[batch.count] = 3
         window.press(batch.start)
-        token = next(block for block in window.page.blocks.values() if isinstance(block, gr.BrowserState))
         first = window[batch.seed]
-        assert first > 0 and f"Seed of the batch: {first};" in window[batch.message] and "All 3 pairs" in window[batch.message] and window[token]
+        assert first > 0 and f"Seed of the batch: {first};" in window[batch.message] and "All 3 pairs" in window[batch.message]
+        (folder,) = (f for f in (window.folder.parent / "batches").iterdir() if BatchJob.open(f).settings.seed == first)
+        job = BatchJob.open(folder)
+        assert job.export(window.folder.parent / "batch.zip") == 3
+        with zipfile.ZipFile(window.folder.parent / "batch.zip") as archive:
+            rows = [json.loads(line) for line in archive.read("manifest.jsonl").decode().splitlines()]
+        assert [row["seed"] for row in rows] == [item.seed for item in job.items]
 
     def test_and_after_it_is_resumed(self, window):
         batch = window.batch
