@@ -5,11 +5,9 @@ import asyncio
 import errno
 import json
 import random
-import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -23,56 +21,16 @@ from siamese.interface import results, trouble
 from siamese.interface.canvas import EmptyMaskError, editor_value, read_mask
 from siamese.interface.collection_tab import CollectionTab
 from siamese.interface.draw import DrawPanel
-from siamese.interface.jobs import Cancelled, Generated, ModelInfo, Request, Step
 from siamese.interface.page import build_page
 from siamese.interface.photo import Photo
 from siamese.interface.results import ResultPanel, Shown, outdated
 from siamese.interface.settings import SettingsPanel
 from siamese.interface.batch_tab import BatchTab
 from siamese.masks import mask_digest, resize_mask
-from siamese.prompts import POLYP
-from siamese.provenance import Recipe, SyntheticPair, pair_png, read_png
+from siamese.provenance import Recipe, pair_png, read_png
 from tests.phantoms import phantom
+from tests.stand_in_model import StandIn, made
 from tests.wiring import Visitor
-
-SIDE = 16
-
-
-def made(mask: np.ndarray, seed: int, weight: float | None = None, prompt: str = POLYP) -> SyntheticPair:
-    image = np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
-    return SyntheticPair(image, resize_mask(mask, SIDE), mask, Recipe(prompt, seed, 2, 2.0, "dpm++", "stand-in", weight))
-
-
-class StandIn:
-    """A model whose images are noise of the seed. ``fault`` is raised in the place of the images."""
-
-    def __init__(self) -> None:
-        self.default = "stand-in"
-        self.example = made(phantom(1, 64, 64)[1], 5)
-        self.models = {"stand-in": SimpleNamespace(name="stand-in", card="", licence="", metrics={}, source="nowhere", examples=lambda: [self.example])}
-        self.loaded = ModelInfo("stand-in", 2, 2.0, "dpm++", SIDE, None, True)
-        self.fault: Exception | None = None
-
-    def info(self, model: str | None = None) -> ModelInfo:
-        return self.loaded
-
-    def sample(self, request: Request, cancelled: threading.Event | None = None, **_: Any) -> Iterator[Any]:
-        for step in (0, 1):
-            if cancelled is not None and cancelled.is_set():
-                raise Cancelled
-            yield Step(step, 2, 1.0, np.zeros((len(request.seeds), SIDE, SIDE, 3), np.uint8) if step and request.previews else None)
-        if cancelled is not None and cancelled.is_set():
-            raise Cancelled
-        if self.fault is not None:
-            raise self.fault
-        masks = request.masks * len(request.seeds) if len(request.masks) == 1 else request.masks
-        weight = None if request.reference is None else request.reference_weight
-        pairs = tuple(made(mask, seed, weight, request.prompt) for mask, seed in zip(masks, request.seeds, strict=True))
-        yield Generated(pairs, tuple(0.5 + i / 100 for i in range(len(pairs))))
-
-    def suggest(self, photo: np.ndarray, model: str | None = None, **_: Any) -> np.ndarray:
-        return np.full(photo.shape[:2], 255, np.uint8)
-
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[gr.Blocks, StandIn, Path, dict[type, Any]]]:

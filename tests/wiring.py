@@ -115,7 +115,7 @@ class Visitor:
             value = {"value": value}
         if "value" in value:
             self.values[block._id] = value["value"]
-            frame = self.props[block._id]["selected_index"]
-            if isinstance(block, gr.Gallery) and frame is not None:
-                self.props[block._id]["selected_index"] = max(0, min(frame, len(value["value"]) - 1))
-        self.props[block._id].update({name: v for name, v in value.items() if name not in ("value", "__type__") and v is not None})
+        props = self.props[block._id]
+        props.update({name: v for name, v in value.items() if name not in ("value", "__type__") and v is not None})
+        if isinstance(block, gr.Gallery) and "value" in value and isinstance(props["selected_index"], int):
+            props["selected_index"] = max(0, min(props["selected_index"], len(value["value"]) - 1))

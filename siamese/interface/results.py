@@ -20,8 +20,8 @@ from siamese.masks import mask_digest, resize_image
 from siamese.provenance import SyntheticPair, pair_png
 
 OUTLINE = True
-NO_FRAME = -1
-"""Index of no image. Gradio keeps the index before where an update names None."""
+NO_FRAME = "none"
+"""Index of no image. Gradio keeps the index before where an update names None, and moves a number into the gallery's range; this is none there."""
 MASK_CHANGED = "The mask has changed since this image was made."
 PHOTO_CHANGED = "The photo that this image was made with has been changed or removed."
 
@@ -157,7 +157,7 @@ def belongs(panel: ResultPanel, shown: Shown, drawn: str | None) -> dict[Any, An
     return {panel.outdated: status.note("idle", outdated(shown, drawn))}
 
 
-def _frame(shown: Shown) -> int:
+def _frame(shown: Shown) -> int | str:
     return shown.selected if shown.pairs else NO_FRAME
 
 
