@@ -14,7 +14,7 @@ from gradio.events import Dependency
 from siamese import editing
 from siamese.annotation import annotation_zip
 from siamese.interface import status
-from siamese.interface.canvas import SIDE, EmptyMaskError, editor_value, fit_photo, lesion_canvas, read_mask, reader
+from siamese.interface.canvas import SIDE, UPLOADS, EmptyMaskError, editor_value, fit_photo, lesion_canvas, read_mask, reader
 from siamese.interface.download import on_demand
 from siamese.interface.events import HIDDEN, QUICK
 from siamese.interface.jobs import ModelUnavailableError
@@ -118,6 +118,12 @@ def _value(mask: np.ndarray, photo: Photo | None) -> dict[str, Any]:
     return editor_value(mask) if photo is None else editor_value(mask, _background(photo), photo.served)
 
 
+def forget(photo: Photo) -> None:
+    """Delete every file that shows the photo: what was served of it, and what the editor uploaded with it."""
+    photo.forget()
+    UPLOADS.delete()
+
+
 def _blank(photo: Photo | None) -> np.ndarray:
     background = _background(photo)
     return np.zeros((SIDE, SIDE) if background is None else background.shape[:2], np.uint8)
@@ -172,7 +178,7 @@ def wire_draw(panel: DrawPanel, worker: ModelWorker, model: gr.State, prompt: gr
         finally:
             Path(path).unlink(missing_ok=True)
         if photo is not None:
-            photo.forget()
+            forget(photo)
         if upload.kind == "photo":
             taken = Photo(upload.photo, Path(path).stem)
             put_back = replace(value, taken, before, _blank(taken), "Trace the lesion on the photo, or let the studio suggest a mask.")
@@ -198,7 +204,7 @@ def wire_draw(panel: DrawPanel, worker: ModelWorker, model: gr.State, prompt: gr
 
     def remove(value: dict[str, Any] | None, photo: Photo | None, before: list[np.ndarray]) -> list[Any]:
         if photo is not None:
-            photo.forget()
+            forget(photo)
         mask = _drawn(value)
         square = np.zeros((SIDE, SIDE), np.uint8) if mask is None else resize_mask(mask, SIDE)
         return [editor_value(square), before, gr.skip(), _say("")] + [None, gr.update(visible=False)]
