@@ -29,7 +29,8 @@ class StandIn:
         self.seconds = seconds
         self.default = "stand-in"
         self.example = made(phantom(1, 64, 64)[1], 5)
-        self.models = {"stand-in": SimpleNamespace(name="stand-in", card="", licence="", metrics={}, source="nowhere", examples=lambda: [self.example])}
+        self.models = {"stand-in": SimpleNamespace(name="stand-in", card="", licence="", metrics={}, source="nowhere",
+                                                     examples=lambda: [self.example])}
         self.loaded = ModelInfo("stand-in", 2, 2.0, "dpm++", SIDE, None, True)
         self.fault: Exception | None = None
 

@@ -76,7 +76,7 @@ class Window(Visitor):
     def settle(self) -> None:
         """The editor shows what the server gave it, and says so."""
         value = self[self.draw.canvas]
-        self[self.draw.canvas] = {part: [np.asarray(p) for p in v] if isinstance(v, list) else np.asarray(v if not isinstance(v, str) else Image.open(v))
+        self[self.draw.canvas] = {part: [np.asarray(p) for p in v] if isinstance(v, list) else np.asarray(Image.open(v) if isinstance(v, str) else v)
                                   for part, v in value.items()}
         self.fire(self.draw.canvas, "change")
 
