@@ -144,7 +144,8 @@ def test_what_is_framed_is_what_is_kept_after_any_order(window, seed):
     result, settings = window.result, window.settings
     window.check()
     for _ in range(60):
-        action = rng.choice(["generate", "more", "go on", "go on", "go on", "click", "click", "cancel", "outline", "draw", "broken", "keep", "download"])
+        action = rng.choice(["generate", "more", "go on", "go on", "go on", "click", "click", "cancel", "outline", "draw", "broken", "keep",
+                             "download"])
         if action in ("generate", "more") and running is None:
             window[settings.variants] = rng.randint(1, 8)
             button = settings.button if action == "generate" else result.more

@@ -99,8 +99,8 @@ def build_results(examples: list[SyntheticPair]) -> ResultPanel:
     """The panel, showing ``examples``."""
     first = Shown(tuple(examples[:1]), (None,) * len(examples[:1]), example=True)
     gr.HTML(status.heading(3, "Synthetic images"))
-    gallery = gr.Gallery(items(first, OUTLINE), label="Synthetic images", show_label=False, elem_id="image", format="png", columns=1, object_fit="contain",
-                         interactive=False, buttons=["fullscreen"], allow_preview=False, selected_index=first.selected if first.pairs else None)
+    gallery = gr.Gallery(items(first, OUTLINE), label="Synthetic images", show_label=False, elem_id="image", format="png", columns=1,
+                         object_fit="contain", interactive=False, buttons=["fullscreen"], allow_preview=False, selected_index=first.selected if first.pairs else None)
     caption = gr.HTML(status.caption(first.pair, first.agreement, 0, len(first.pairs), first.example), elem_id="caption")
     old = gr.HTML("", elem_id="outdated")
     with gr.Row(elem_classes="buttons"):
@@ -128,8 +128,9 @@ def columns(count: int) -> int:
 def preview(panel: ResultPanel, images: np.ndarray) -> dict[Any, Any]:
     """Updates that show images which are still being sampled, uint8 [N, S, S, 3], in the place of the others."""
     off = gr.update(interactive=False)
+    pictures = [(servable(image), "Sampling…") for image in images]
     return {panel.previewing: True, panel.caption: status.sampling(len(images)), panel.outdated: "", panel.note: "",
-            panel.gallery: gr.update(value=[(servable(image), "Sampling…") for image in images], columns=columns(len(images)), selected_index=NO_FRAME),
+            panel.gallery: gr.update(value=pictures, columns=columns(len(images)), selected_index=NO_FRAME),
             panel.keep: off, panel.use_seed: off, panel.more: off, panel.download: off, panel.compare: gr.update(visible=False), panel.slider: None}
 
 
