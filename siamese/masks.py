@@ -4,6 +4,8 @@ A mask is uint8 [H, W] of 0 (background) and 255 (lesion) everywhere in this pro
 """
 from __future__ import annotations
 
+import hashlib
+
 import cv2
 import numpy as np
 from PIL import Image
@@ -16,6 +18,11 @@ def binarise(mask: np.ndarray) -> np.ndarray:
     if mask.ndim != 2:
         raise ValueError(f"a mask has two dimensions [H, W], not shape {mask.shape}.")
     return np.where(mask > THRESHOLD, 255, 0).astype(np.uint8)
+
+
+def mask_digest(mask: np.ndarray | None) -> str | None:
+    """A short text that two masks share where they are the same to the pixel; None without a mask."""
+    return None if mask is None else hashlib.sha256(repr(mask.shape).encode() + mask.tobytes()).hexdigest()
 
 
 def resize_mask(mask: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:

@@ -16,12 +16,13 @@ import httpx2
 import numpy as np
 import pytest
 import tyro
-from gradio.data_classes import DataWithFiles
+from gradio.components.image_editor import EditorData
+from gradio.data_classes import DataWithFiles, FileData
 from PIL import Image
 
 from app import EMBEDDED_MODEL, Options
 from siamese.interface import page, status
-from siamese.interface.canvas import LARGEST, SIDE, UNREAD, EmptyMaskError, editor_value, fit_photo, lesion_canvas, read_mask, reader
+from siamese.interface.canvas import LARGEST, SIDE, UNREAD, UPLOADS, EmptyMaskError, editor_value, fit_photo, lesion_canvas, read_mask, reader
 from siamese.interface.draw import Photo, write_annotation
 from siamese.interface.example import example_mask
 from siamese.interface.output import agreement_words, image_caption, mask_view, picture, servable
@@ -65,6 +66,19 @@ class TestMask:
             kept.append(f"{number}")
             editor.accept_blobs(DataWithFiles(data={"type": "composite", "index": None, "id": kept[-1]}, files=[("file", b"a drawing")]))
         assert list(copy.blob_storage) == kept[-UNREAD:]
+
+    def test_uploads_of_the_editor_are_deleted_after_they_are_read(self, tmp_path):
+        editor, files = lesion_canvas(example_mask(1, SIDE)), {}
+        for name in ("background", "composite", "layer_0", "photo"):
+            (tmp_path / name).mkdir()
+            files[name] = tmp_path / name / f"{name}.png"
+            Image.fromarray(np.zeros((4, 4, 4), np.uint8)).save(files[name])
+        of = {name: FileData(path=str(path)) for name, path in files.items()}
+        editor.preprocess(EditorData(background=of["background"], composite=of["composite"], layers=[of["layer_0"], of["photo"]]))
+        UPLOADS.delete(60)
+        assert all(path.exists() for path in files.values()), "another event may have sent the same drawing"
+        UPLOADS.delete()
+        assert [path.name for path in files.values() if path.exists()] == ["photo.png"], "no file that the editor did not name"
 
     def test_background_and_composite_do_not_count(self):
         white = np.full((8, 8, 4), 255, np.uint8)

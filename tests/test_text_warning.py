@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from siamese.interface import text_warning
-from siamese.interface.draw import Photo
+from siamese.interface.photo import Photo
 from siamese.interface.text_warning import place, warn_of_text, warning
 from siamese.overlay import Box
 

@@ -23,6 +23,7 @@ from siamese.interface.generate import InputError, Presses, check_seed, check_wh
 from siamese.interface.jobs import BusyError, Cancelled, Generated, ModelUnavailableError, OutOfMemoryError, Request, Waiting
 from siamese.interface.line import Share
 from siamese.interface.settings import ORGANS
+from siamese.interface.trouble import reason, sentence_for, whatever_happens
 from siamese.interface.visitor import visitor_of
 from siamese.interface.worker import ModelWorker
 from siamese.prompts import POLYP
@@ -69,8 +70,9 @@ def build_batch() -> BatchTab:
         with gr.Column():
             prompt = gr.Radio([(name, text) for text, name in ORGANS.items()], value=POLYP, label="Kind of image")
             with gr.Group():
-                seed = gr.Number(value=0, precision=0, label="First seed")
-                random_seed = gr.Checkbox(value=True, label="Random first seed")
+                # Hidden while it is drawn at random: a number there would say what no pair is made with.
+                seed = gr.Number(value=0, precision=0, label="Seed of the batch", visible=False)
+                random_seed = gr.Checkbox(value=True, label="Random seed")
     with gr.Row(elem_classes="buttons"):
         start = gr.Button("Start batch", variant="primary", size="md", elem_id="batch-start")
         resume = gr.Button("Resume", size="md", interactive=False, elem_id="batch-resume")
@@ -80,8 +82,10 @@ def build_batch() -> BatchTab:
     return BatchTab(source, file, count, prompt, seed, random_seed, start, resume, cancel, download, message)
 
 
-def wire_batch(tab: BatchTab, worker: ModelWorker, folder: Path, token: gr.BrowserState, model: gr.State, entering: gr.Tab) -> None:
-    """Connect the tab. Each visitor has one batch at a time, in a folder of ``folder`` keyed like their collection."""
+def wire_batch(tab: BatchTab, worker: ModelWorker, folder: Path, token: gr.BrowserState, model: gr.State, entering: gr.Tab,
+               rescue: gr.Button) -> None:
+    """Connect the tab. Each visitor has one batch at a time, in a folder of ``folder`` keyed like their collection.
+    ``rescue``: see ``siamese.interface.trouble``."""
     presses, press = Presses(), gr.State(None)
     statistics = load_statistics()
     lock, running = threading.Lock(), set()
@@ -100,6 +104,7 @@ def wire_batch(tab: BatchTab, worker: ModelWorker, folder: Path, token: gr.Brows
             return {tab.message: status.status(kind, text or "No batch yet."), tab.start: gr.update(interactive=True),
                     tab.resume: gr.update(interactive=False), tab.cancel: gr.update(interactive=False), tab.download: gr.update(interactive=False)}
         there = text or (f"{job.done} of {job.total} pairs are made." if job.done < job.total else f"All {job.total} pairs are made.")
+        there += f" {_seeds(job)}"
         busy = str(place(name)) in running
         return {tab.message: status.status("busy" if busy else kind, there, job.done / job.total), tab.start: gr.update(interactive=not busy),
                 tab.resume: gr.update(interactive=job.done < job.total and not busy), tab.cancel: gr.update(interactive=busy),
@@ -134,7 +139,7 @@ def wire_batch(tab: BatchTab, worker: ModelWorker, folder: Path, token: gr.Brows
         try:
             first = secrets.randbelow(2**31) if is_random else check_seed(seed)
             found = masks(kind, path, count, prompt, first)
-            info = worker.info(chosen, presses.event(running_press), visitor)  # waits, perhaps long, so it holds no lock
+            info = worker.info(chosen, presses.go(running_press), visitor)  # waits, perhaps long, so it holds no lock
             with lock:
                 if str(place(name)) in running:
                     raise InputError("Your batch is still running in another window. Cancel it there first.")
@@ -149,6 +154,8 @@ def wire_batch(tab: BatchTab, worker: ModelWorker, folder: Path, token: gr.Brows
         except Cancelled:
             yield idle(name, "Cancelled.")
             return
+        if is_random:
+            yield {tab.seed: first}
         yield from advance(name, job, running_press, visitor)
 
     def resume(name: str | None, running_press: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
@@ -160,7 +167,7 @@ def wire_batch(tab: BatchTab, worker: ModelWorker, folder: Path, token: gr.Brows
         yield from bounded(name, visitor, advance(name, job, running_press, visitor))
 
     def advance(name: str, job: BatchJob, running_press: str, visitor: str) -> Iterator[dict[Any, Any]]:
-        stop, where = presses.event(running_press), str(place(name))
+        stop, where = presses.go(running_press), str(place(name))
         with lock:
             if where in running:
                 yield {tab.message: status.status("error", "Your batch is still running in another window. Cancel it there first.")}
@@ -193,12 +200,25 @@ def wire_batch(tab: BatchTab, worker: ModelWorker, folder: Path, token: gr.Brows
             pass  # what is made is stored; the line below says how much that is
         except (BusyError, ModelUnavailableError, OutOfMemoryError, OSError, ValueError) as error:
             running.discard(where)
-            yield idle(name, f"{error} {job.done} of {job.total} pairs are made; press Resume to go on.", "error")
+            what = sentence_for(error) if isinstance(error, OSError) else str(error)
+            yield idle(name, f"{what} {job.done} of {job.total} pairs are made; press Resume to go on.", "error")
             return
         finally:
             running.discard(where)
         rest = f"All {job.total} pairs are made." if job.done == job.total else f"Stopped after {job.done} of {job.total} pairs. Press Resume to go on."
         yield idle(name, rest, "done" if job.done == job.total else "idle")
+
+    def over(name: str | None, running_press: str | None) -> dict[Any, Any]:
+        presses.end(running_press)
+        return gr.skip()
+
+    def failed(name: str | None, running_press: str | None) -> dict[Any, Any]:
+        """What broke was around the work; what is made is stored."""
+        presses.end(running_press)
+        return {**idle(name), tab.message: status.status("error", reason())}
+
+    def rescued(name: str | None, running_press: str | None) -> dict[Any, Any]:
+        return failed(name, running_press) if presses.waits(running_press) else gr.skip()
 
     def export(name: str | None, target: Path) -> Path:
         job = job_of(name)
@@ -212,9 +232,16 @@ def wire_batch(tab: BatchTab, worker: ModelWorker, folder: Path, token: gr.Brows
     started = [token, press, tab.start, tab.resume, tab.cancel, tab.message]
     tab.source.change(lambda kind: [gr.update(visible=kind == FROM_ZIP), gr.update(visible=kind == AT_RANDOM)], tab.source, [tab.file, tab.count], **QUICK)
     entering.select(idle, token, parts, **QUICK)
-    tab.start.click(begin, token, started, **QUICK).then(
-        start, [token, press, tab.source, tab.file, tab.count, tab.prompt, tab.seed, tab.random_seed, model], parts,
-        **LINED)
-    tab.resume.click(begin, token, started, **QUICK).then(resume, [token, press], parts, **LINED)
+    entered = [tab.source, tab.file, tab.count, tab.prompt, tab.seed, tab.random_seed, model]
+    for button, work, inputs, outputs in ((tab.start, start, entered, [*parts, tab.seed]), (tab.resume, resume, [], parts)):
+        worked = button.click(begin, token, started, **QUICK).then(work, [token, press, *inputs], outputs, **LINED)
+        whatever_happens(worked, over, failed, [token, press], parts)
+    rescue.click(rescued, [token, press], parts, **QUICK)
+    tab.random_seed.change(lambda is_random: gr.update(visible=not is_random), tab.random_seed, tab.seed, **QUICK)
     tab.cancel.click(presses.cancel, press, None, **QUICK)
     on_demand(tab.download.click, export, [token], tab.message)
+
+
+def _seeds(job: BatchJob) -> str:
+    """With what the job's pairs are made, in words."""
+    return f"Seed of the batch: {job.settings.seed}; the seed of each pair, which follows from it, is in the ZIP’s manifest."

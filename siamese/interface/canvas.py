@@ -1,11 +1,17 @@
 """The drawing canvas and the mask it holds, read to the pixel."""
 from __future__ import annotations
 
+import re
+import threading
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import numpy as np
+from gradio.components.image_editor import EditorData
 from gradio.events import Dependency
 
 from siamese.interface.events import QUICK
@@ -20,6 +26,9 @@ LESION_COLOUR = "#5eead4"
 """What the brush paints; only its opacity means anything."""
 BACKGROUND_COLOUR = "#0f172a"
 BRUSH_SIZE = 28
+_UPLOADED = re.compile(r"(background|composite|layer_\d+)\.png")
+"""Names that the editor gives; no other file of the cache is deleted, whatever a client sends."""
+STILL_WANTED = 30.0
 UNREAD = 256
 """Drawings that were sent and not read yet, of all visitors; older ones are let go."""
 
@@ -41,6 +50,46 @@ SENT = Latest()
 # One store for all editors. Each has its own by nature, but a copy must find what its editor was sent, and Gradio makes a visitor's editor anew,
 # with an empty one, whenever an event leaves it as it is.
 gr.ImageEditor.blob_storage = property(lambda editor: SENT, lambda editor, value: None)
+
+
+class Uploads:
+    """Files in which the editor uploaded a drawing, with the photo under it. Once read they are of no use; an hour is too long for a photo."""
+
+    def __init__(self) -> None:
+        self._read: dict[Path, float] = {}
+        self._lock = threading.Lock()
+
+    def note(self, payload: EditorData | None) -> None:
+        """These are read. Goes on to delete what was read ``STILL_WANTED`` seconds ago: two events may have sent the same drawing."""
+        parts = [] if payload is None else [payload.background, payload.composite, *payload.layers]
+        with self._lock:
+            self._read |= {Path(part.path): time.monotonic() for part in parts if part is not None and _UPLOADED.fullmatch(Path(part.path).name)}
+        self.delete(STILL_WANTED)
+
+    def delete(self, age: float = 0) -> None:
+        """Delete what was read ``age`` seconds ago or earlier."""
+        now = time.monotonic()
+        with self._lock:
+            old = [path for path, at in self._read.items() if now - at >= age]
+            for path in old:
+                del self._read[path]
+        for path in old:
+            path.unlink(missing_ok=True)
+            with suppress(OSError):  # another file is in the folder, or it is gone
+                path.parent.rmdir()
+
+
+UPLOADS = Uploads()
+_preprocess = gr.ImageEditor.preprocess
+
+
+def _read_and_note(editor: gr.ImageEditor, payload: EditorData | None) -> Any:
+    value = _preprocess(editor, payload)
+    UPLOADS.note(payload)
+    return value
+
+
+gr.ImageEditor.preprocess = _read_and_note
 
 
 def lesion_canvas(mask: np.ndarray) -> gr.ImageEditor:
@@ -70,11 +119,12 @@ def reader(canvas: gr.ImageEditor) -> tuple[gr.ImageEditor, Callable[[Callable[.
     return drawn, lambda happens: happens(None, canvas, drawn, js="(value) => value", **QUICK).then
 
 
-def editor_value(mask: np.ndarray, background: np.ndarray | None = None) -> dict[str, Any]:
+def editor_value(mask: np.ndarray, background: np.ndarray | None = None, served: Callable[[np.ndarray], Any] = servable) -> dict[str, Any]:
     """The editor's value with ``mask`` uint8 [H, W] of 0 / 255 as the drawn layer.
 
     Args:
         background: a photo uint8 [H, W, 3] to trace; a plain dark ground where None.
+        served: makes what Gradio serves of the pictures in which the background is seen.
     """
     if mask.ndim != 2 or mask.dtype != np.uint8:
         raise ValueError(f"a mask must be uint8 [H, W], not {mask.dtype} {mask.shape}.")
@@ -86,7 +136,7 @@ def editor_value(mask: np.ndarray, background: np.ndarray | None = None) -> dict
     layer = np.zeros_like(ground)
     layer[mask > 0] = _rgba(LESION_COLOUR)
     composite = np.where(layer[:, :, 3:] > 0, layer, ground)
-    return {"background": servable(ground), "layers": [servable(layer)], "composite": servable(composite)}
+    return {"background": served(ground), "layers": [servable(layer)], "composite": served(composite)}
 
 
 def fit_photo(photo: np.ndarray) -> np.ndarray:
@@ -104,9 +154,11 @@ def read_mask(value: Mapping[str, Any] | None) -> np.ndarray:
     The layer is read, not the composite: there the background would count, and half transparent edges are blended.
 
     Raises:
-        EmptyMaskError: nothing is drawn.
+        EmptyMaskError: nothing is drawn, or nothing of it has arrived.
     """
     layers = [np.asarray(layer) for layer in (value or {}).get("layers") or []]
+    if value and not layers and "composite" in value and value["composite"] is None:  # of an empty canvas there is at least the ground
+        raise EmptyMaskError("The server did not receive your drawing; its disk may be full. The drawing is still on this page: press again.")
     if not layers:
         raise EmptyMaskError("Draw a lesion first: the canvas is empty.")
     for layer in layers:

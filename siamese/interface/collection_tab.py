@@ -12,7 +12,7 @@ from siamese.interface import status
 from siamese.interface.download import on_demand
 from siamese.interface.events import QUICK
 from siamese.interface.output import image_caption, picture
-from siamese.interface.results import Shown
+from siamese.interface.results import NO_FRAME, Shown
 
 
 @dataclass
@@ -29,7 +29,9 @@ class CollectionTab:
     back: gr.Button
     note: gr.HTML
     ids: gr.State = field(repr=False)
+    """Of the pairs in the gallery, in its order."""
     selected: gr.State = field(repr=False)
+    """Id of the pair that is framed, None where none is."""
 
     @property
     def parts(self) -> list[Any]:
@@ -71,7 +73,8 @@ def wire_collection(tab: CollectionTab, collections: Collections, token: gr.Brow
         if damaged and not text:
             text, kind = f"{damaged} kept pairs cannot be read: their files are damaged. The others are whole.", "error"
         there = gr.update(interactive=bool(ids))
-        return [_summary(collections, name, len(ids)), gr.update(value=images, selected_index=None, visible=bool(images)), ids, None,
+        # Without a frame: Gradio would keep the index of the one before, around another pair.
+        return [_summary(collections, name, len(ids)), gr.update(value=images, selected_index=NO_FRAME, visible=bool(images)), ids, None,
                 there, gr.update(interactive=False), there, gr.update(visible=False), status.note(kind, text)]
 
     def keep_one(name: str | None, images: Shown) -> tuple[str, str]:
@@ -85,10 +88,11 @@ def wire_collection(tab: CollectionTab, collections: Collections, token: gr.Brow
         count = len(collections.entries(name))
         return name, status.note("done", f"Kept. Your collection holds {count} {'pair' if count == 1 else 'pairs'}.")
 
-    def remove(name: str | None, ids: list[str], selected: int | None) -> list[Any]:
+    def remove(name: str | None, selected: str | None) -> list[Any]:
+        if not name or selected is None:
+            return refresh(name, "Select a pair first.", "error")
         try:
-            if name and selected is not None and selected < len(ids):
-                collections.remove(name, ids[selected])
+            collections.remove(name, selected)
         except CollectionError as error:
             return refresh(name, str(error), "error")
         return refresh(name, "Removed.")
@@ -103,13 +107,16 @@ def wire_collection(tab: CollectionTab, collections: Collections, token: gr.Brow
         collections.export(name or new_token(), path)
         return path
 
-    def pick(event: gr.SelectData) -> list[Any]:
-        return [event.index, gr.update(interactive=True)]
+    def pick(ids: list[str], event: gr.SelectData) -> list[Any]:
+        chosen = ids[event.index] if event.index < len(ids) else None  # None of a click on images that are gone
+        frame = NO_FRAME if chosen is None else event.index
+        return [gr.update(selected_index=frame), chosen, gr.update(interactive=chosen is not None)]
 
     keep.click(keep_one, [token, shown], [token, keep_note], **QUICK)
     entering.select(refresh, token, tab.parts, **QUICK)
-    tab.gallery.select(pick, None, [tab.selected, tab.remove], **QUICK)
-    tab.remove.click(remove, [token, tab.ids, tab.selected], tab.parts, **QUICK)
+    entering.select(lambda: "", None, keep_note, **QUICK)  # the number that it states may not be right any more when the visitor comes back
+    tab.gallery.select(pick, tab.ids, [tab.gallery, tab.selected, tab.remove], **QUICK)
+    tab.remove.click(remove, [token, tab.selected], tab.parts, **QUICK)
     tab.delete.click(lambda: gr.update(visible=True), None, tab.sure, **QUICK)
     tab.back.click(lambda: gr.update(visible=False), None, tab.sure, **QUICK)
     tab.confirm.click(delete, token, tab.parts, **QUICK)

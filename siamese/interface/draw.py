@@ -9,18 +9,20 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+from gradio.events import Dependency
 
 from siamese import editing
 from siamese.annotation import annotation_zip
 from siamese.interface import status
-from siamese.interface.canvas import SIDE, EmptyMaskError, editor_value, fit_photo, lesion_canvas, read_mask, reader
+from siamese.interface.canvas import SIDE, UPLOADS, EmptyMaskError, editor_value, fit_photo, lesion_canvas, read_mask, reader
 from siamese.interface.download import on_demand
 from siamese.interface.events import LINED, QUICK
 from siamese.interface.jobs import BusyError, Cancelled, Loading, ModelUnavailableError, OutOfMemoryError, Waiting
 from siamese.interface.output import mask_view
+from siamese.interface.photo import Photo
 from siamese.interface.visitor import visitor_of
 from siamese.interface.worker import ModelWorker
-from siamese.masks import resize_mask
+from siamese.masks import mask_digest, resize_mask
 from siamese.prompts import LESION
 from siamese.provenance import Recipe
 from siamese.shapes import load_statistics, random_lesion
@@ -50,15 +52,6 @@ NAMES = {"Flip ↔": "Flip left and right", "Flip ↕": "Flip up and down", "Tur
          "Move →": "Move right", "Move ↑": "Move up", "Move ↓": "Move down"}
 
 
-@dataclass(frozen=True, eq=False)  # one is itself only: Gradio hashes states to see changes, and arrays have no hash
-class Photo:
-    """A visitor's own photo, in memory only."""
-
-    pixels: np.ndarray
-    """uint8 [H, W, 3] at its own size."""
-    name: str
-
-
 @dataclass
 class DrawPanel:
     """Components that other panels and the wiring need."""
@@ -78,6 +71,8 @@ class DrawPanel:
     photo: gr.State = field(repr=False)
     before: gr.State = field(repr=False)
     """Masks before the last tools, oldest first."""
+    digest: gr.State = field(repr=False)
+    """``mask_digest`` of the mask after the last stroke, None of an empty one."""
 
 
 def build_draw(mask: np.ndarray) -> DrawPanel:
@@ -101,7 +96,7 @@ def build_draw(mask: np.ndarray) -> DrawPanel:
     note = gr.HTML("", elem_id="note")
     view = gr.HTML(mask_view(mask, 256), elem_id="view")
     return DrawPanel(canvas, file, example, clear, undo, tools, photo_row, suggest, export, drop_photo, view, note,
-                     gr.State(None, time_to_live=HOUR), gr.State([]))
+                     gr.State(None, time_to_live=HOUR), gr.State([]), gr.State(mask_digest(mask)))
 
 
 def _say(text: str, kind: status.Kind = "idle") -> str:
@@ -119,14 +114,25 @@ def _background(photo: Photo | None) -> np.ndarray | None:
     return None if photo is None else fit_photo(photo.pixels)
 
 
+def _value(mask: np.ndarray, photo: Photo | None) -> dict[str, Any]:
+    """The editor's value with ``mask`` on the photo, where there is one."""
+    return editor_value(mask) if photo is None else editor_value(mask, _background(photo), photo.served)
+
+
+def forget(photo: Photo) -> None:
+    """Delete every file that shows the photo: what was served of it, and what the editor uploaded with it."""
+    photo.forget()
+    UPLOADS.delete()
+
+
 def _blank(photo: Photo | None) -> np.ndarray:
     background = _background(photo)
     return np.zeros((SIDE, SIDE) if background is None else background.shape[:2], np.uint8)
 
 
 def wire_draw(panel: DrawPanel, worker: ModelWorker, model: gr.State, prompt: gr.Radio, restored: Callable[[Recipe], list[Any]],
-              settings: list[Any]) -> list[Any]:
-    """Connect the panel; returns the events after which the photo may be another one.
+              settings: list[Any]) -> tuple[list[Dependency], Dependency]:
+    """Connect the panel; returns the events after which the photo may be another one, and the one after each change of the mask.
 
     Args:
         model: name of the chosen model.
@@ -138,7 +144,7 @@ def wire_draw(panel: DrawPanel, worker: ModelWorker, model: gr.State, prompt: gr
     def replace(value: dict[str, Any] | None, photo: Photo | None, before: list[np.ndarray], mask: np.ndarray, text: str = "") -> list[Any]:
         old = _drawn(value)
         before = (before + [_blank(photo) if old is None else old])[-UNDO_STEPS:]
-        return [editor_value(mask, _background(photo)), before, gr.update(interactive=True), _say(text)]
+        return [_value(mask, photo), before, gr.update(interactive=True), _say(text)]
 
     def apply(name: str, value: dict[str, Any] | None, photo: Photo | None, before: list[np.ndarray]) -> list[Any]:
         try:
@@ -159,7 +165,7 @@ def wire_draw(panel: DrawPanel, worker: ModelWorker, model: gr.State, prompt: gr
             return [gr.skip(), [], gr.update(interactive=False), _say("")]
         blank = _blank(photo)
         mask = before[-1] if before[-1].shape == blank.shape else resize_mask(before[-1], blank.shape)
-        return [editor_value(mask, _background(photo)), before[:-1], gr.update(interactive=len(before) > 1), _say("")]
+        return [_value(mask, photo), before[:-1], gr.update(interactive=len(before) > 1), _say("")]
 
     def opened(path: str | None, value: dict[str, Any] | None, photo: Photo | None, before: list[np.ndarray]) -> list[Any]:
         """A file was dropped: photo, mask or one of our images. The file itself is deleted at once."""
@@ -172,6 +178,8 @@ def wire_draw(panel: DrawPanel, worker: ModelWorker, model: gr.State, prompt: gr
             return [gr.skip()] * 3 + [_say(str(error), "error"), gr.skip(), gr.skip(), None] + same
         finally:
             Path(path).unlink(missing_ok=True)
+        if photo is not None:
+            forget(photo)
         if upload.kind == "photo":
             taken = Photo(upload.photo, Path(path).stem)
             put_back = replace(value, taken, before, _blank(taken), "Trace the lesion on the photo, or let the studio suggest a mask.")
@@ -207,10 +215,16 @@ def wire_draw(panel: DrawPanel, worker: ModelWorker, model: gr.State, prompt: gr
         except Cancelled:
             yield only("The studio is being closed.")
 
-    def remove(value: dict[str, Any] | None, before: list[np.ndarray]) -> list[Any]:
+    def remove(value: dict[str, Any] | None, photo: Photo | None, before: list[np.ndarray]) -> list[Any]:
+        if photo is not None:
+            forget(photo)
         mask = _drawn(value)
         square = np.zeros((SIDE, SIDE), np.uint8) if mask is None else resize_mask(mask, SIDE)
         return [editor_value(square), before, gr.skip(), _say("")] + [None, gr.update(visible=False)]
+
+    def watch(value: dict[str, Any] | None) -> list[Any]:
+        mask = _drawn(value)
+        return [mask_view(mask, 256), mask_digest(mask)]
 
     (drawn, reading), (seen, watching) = reader(panel.canvas), reader(panel.canvas)
     beside = dict(show_progress_on=panel.note)  # not on the canvas, which would then be read at each step of any event
@@ -223,10 +237,11 @@ def wire_draw(panel: DrawPanel, worker: ModelWorker, model: gr.State, prompt: gr
     upload = reading(panel.file.upload)(opened, [panel.file, drawn, panel.photo, panel.before],
                                         put + [panel.photo, panel.photo_row, panel.file] + settings, **quick)
     reading(panel.suggest.click)(suggest, [drawn, panel.photo, panel.before, model], put, **LINED, **beside)
-    removal = reading(panel.drop_photo.click)(remove, [drawn, panel.before], put + [panel.photo, panel.photo_row], **quick)
-    watching(panel.canvas.change)(lambda value: mask_view(_drawn(value), 256), seen, panel.view, trigger_mode="always_last", **QUICK)
-    on_demand(reading(panel.export.click), write_annotation, [drawn, panel.photo, prompt], panel.note)
-    return [upload, removal]
+    removal = reading(panel.drop_photo.click)(remove, [drawn, panel.photo, panel.before], put + [panel.photo, panel.photo_row], **quick)
+    watched = watching(panel.canvas.change)(watch, seen, [panel.view, panel.digest], trigger_mode="always_last", **QUICK)
+    on_demand(reading(panel.export.click), write_annotation, [drawn, panel.photo, prompt], panel.note,
+              lambda path, value, photo, prompt: photo.served_file(path))
+    return [upload, removal], watched
 
 
 def write_annotation(value: dict[str, Any] | None, photo: Photo | None, prompt: str, folder: Path) -> Path:

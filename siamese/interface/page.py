@@ -11,6 +11,7 @@ from siamese.interface.batch_tab import build_batch, wire_batch
 from siamese.interface.collection_tab import build_collection, wire_collection
 from siamese.interface.models_tab import build_models, wire_models
 from siamese.interface.studio import build_studio, wire_studio
+from siamese.interface.trouble import Page, build_rescue
 from siamese.interface.visitor import visitor_token
 from siamese.interface.worker import ModelWorker
 
@@ -21,7 +22,7 @@ CACHE_CHECK, CACHE_LIFETIME = 600, 3600
 def build_page(worker: ModelWorker, data: Path) -> gr.Blocks:
     """The studio's page on ``worker``'s models. Each visitor's work is in their own session, what they keep in ``data``."""
     collections = Collections(data / "collections")
-    with gr.Blocks(title="Siamese-Diffusion Studio", analytics_enabled=False, delete_cache=(CACHE_CHECK, CACHE_LIFETIME)) as page:
+    with Page(title="Siamese-Diffusion Studio", analytics_enabled=False, delete_cache=(CACHE_CHECK, CACHE_LIFETIME)) as page:
         token = visitor_token()
         gr.HTML(status.HEADER)
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap"):
@@ -33,8 +34,9 @@ def build_page(worker: ModelWorker, data: Path) -> gr.Blocks:
                 collection = build_collection()
             with gr.Tab("Models", id="models-tab"):
                 models = build_models(worker)
-        wire_studio(page, studio, worker)
+        rescue = build_rescue()
+        wire_studio(page, studio, worker, rescue)
         wire_collection(collection, collections, token, studio.results.keep, studio.results.shown, studio.results.note, collection_tab)
-        wire_batch(batch, worker, data / "batches", token, studio.model, batch_tab)
+        wire_batch(batch, worker, data / "batches", token, studio.model, batch_tab, rescue)
         wire_models(models, worker, studio.model, studio.settings)
     return page

@@ -21,6 +21,7 @@ from siamese.interface.door import Door
 from siamese.interface.line import WAITING_ALL
 from siamese.interface.page import build_page
 from siamese.interface.style import CSS, FAVICON, HEAD, theme
+from siamese.interface.trouble import RESCUE
 from siamese.interface.values import Values
 from siamese.interface.worker import ASKING_ALL, ModelWorker
 from siamese.study.places import data_directory, default_folder, note_address
@@ -98,7 +99,7 @@ class Studio:
         app.add_middleware(Values, page=page)  # first, so that it stands behind what the studies' routes bring
         studies = data_directory(data / "studies")
         add_study_routes(app, open_store(studies), studies, functools.partial(worker.turn, ADMINISTRATOR))  # before the page, which takes every other path
-        gr.mount_gradio_app(app, page, "/", footer_links=[], ssr_mode=False, show_error=True, theme=theme(), css=CSS, head=HEAD,
+        gr.mount_gradio_app(app, page, "/", footer_links=[], ssr_mode=False, show_error=True, theme=theme(), css=CSS, head=HEAD + RESCUE,
                             favicon_path=str(FAVICON), max_file_size=LARGEST_UPLOAD)
         app.add_middleware(Door, page=page)
         app.add_middleware(CORSMiddleware, allow_origins=[])  # else Gradio lets every origin's pages read with the visitor's cookies

@@ -63,13 +63,13 @@ def restore(recipe: Recipe) -> list[Any]:
     return [known, recipe.seed, False, False, recipe.steps, recipe.guidance, recipe.scheduler]
 
 
-def build_settings() -> SettingsPanel:
-    """The panel."""
-    gr.HTML(status.heading(2, "Choose"))
+def build_settings(seed: int = 0) -> SettingsPanel:
+    """The panel, with the seed of the image that is shown."""
+    gr.HTML(status.heading(2, "Choose what to sample"))
     prompt = gr.Radio([(name, text) for text, name in ORGANS.items()], value=POLYP, label="Kind of image", elem_id="organ")
     variants = gr.Slider(1, MAX_VARIANTS, value=1, step=1, label="Variants", elem_id="variants")
     with gr.Group():
-        seed = gr.Number(value=0, precision=0, label="Seed")
+        seed = gr.Number(value=seed, precision=0, label="Seed")
         random_seed = gr.Checkbox(value=True, label="Random seed")
     with gr.Column(visible=False, elem_id="reference", variant="panel") as reference_group:
         use_photo = gr.Checkbox(value=False, label="Use the photo as reference")

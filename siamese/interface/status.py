@@ -62,6 +62,11 @@ def caption(pair: SyntheticPair | None, agreement: float | None, index: int = 0,
             f"(mask agreement, Dice {agreement:.2f})</p>")
 
 
+def sampling(count: int) -> str:
+    """What is below images that are not finished."""
+    return f'<p class="caption">{"A preview" if count == 1 else f"{count} previews"} of what is being sampled.</p>'
+
+
 def model_line(info: ModelInfo | None, error: str | None = None) -> str:
     """Whether the model is there: loading, ready, or what to do."""
     if error is not None:

@@ -111,6 +111,8 @@ h2.step span { display: inline-grid; place-items: center; width: 24px; height: 2
 .bar div { height: 100%; background: #0d9488; }
 .caption { min-height: 2.9em; font-variant-numeric: tabular-nums; }
 @media (max-width: 699px) { .caption { min-height: 5.8em; } .status { min-height: 64px; } }
+#outdated { min-height: 1.3em; } #outdated .note { color: #b45309; } .dark #outdated .note { color: #fcd34d; }
+#image .thumbnail-item.selected { outline: 3px solid #0d9488; outline-offset: -3px; }
 .buttons { flex-wrap: wrap; gap: 8px !important; } .buttons > button { flex: 1 1 auto; min-width: 96px !important; }
 .tools { display: grid !important; grid-template-columns: repeat(auto-fill, minmax(84px, 1fr)); gap: 6px !important; }
 .tools > button { min-width: 0 !important; min-height: 36px; white-space: nowrap; }

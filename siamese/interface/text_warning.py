@@ -8,8 +8,8 @@ from gradio.blocks import BlockContext
 from gradio.events import Dependency
 
 from siamese.interface import status
-from siamese.interface.draw import Photo
 from siamese.interface.events import HIDDEN, QUICK
+from siamese.interface.photo import Photo
 from siamese.overlay import Box, find_text
 
 ELEMENT = "text-warning"

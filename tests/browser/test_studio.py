@@ -1,11 +1,13 @@
 """Draw, generate, look: the studio tab in headless Chromium."""
 from __future__ import annotations
 
+import errno
 import re
 import threading
 
 import numpy as np
 import pytest
+from gradio import processing_utils
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -16,6 +18,7 @@ from siamese.prompts import LESION
 from siamese.provenance import read_png
 from tests.browser.actions import changing, clear, draw, set_steps, generate, outcome, press
 from tests.browser.conftest import PATIENCE, PHONE
+from tests.stand_in_model import StandIn
 from tests.studio_model import quick_model
 
 pytestmark = pytest.mark.browser
@@ -81,6 +84,74 @@ def test_variants_select_use_this_seed_and_more(studio, visit):
     np.testing.assert_array_equal(more.masks[0], request.masks[0])
     expect(page.locator("#image img")).to_have_count(4)
     expect(page.locator("#compare")).to_be_visible()
+
+
+def test_the_framed_image_is_captioned_kept_and_downloaded(studio, visit, tmp_path, monkeypatch):
+    model = StandIn()
+    monkeypatch.setattr(studio.worker, "sample", model.sample)
+    page = visit(studio.address)
+    frame, caption = page.locator("#image .thumbnail-item.selected"), page.locator("#caption")
+    expect(frame).to_have_count(1)
+    page.locator("#variants input[type=number]").fill("4")
+    page.locator("#variants input[type=number]").blur()
+    generate(page)
+    page.locator("#image button:has(img)").nth(3).click()
+    expect(caption).to_contain_text("Image 4 of 4")
+    model.seconds = 60
+    press(page)
+    expect(caption).to_contain_text("4 previews", timeout=PATIENCE)
+    expect(frame).to_have_count(0)
+    expect(page.locator("#keep")).to_be_disabled()
+    page.locator("#image button:has(img)").nth(3).click()
+    page.get_by_role("button", name="Cancel", exact=True).first.click()
+    expect(page.locator("#message")).to_contain_text("Cancelled.")
+    expect(caption).to_contain_text("Image 4 of 4")
+    expect(frame).to_have_attribute("aria-label", "Thumbnail 4 of 4")
+
+    model.seconds = 0
+    generate(page)
+    seed = int(page.get_by_label("Seed", exact=True).input_value())
+    expect(caption).to_contain_text(f"Image 1 of 4 · Seed {seed}")
+    expect(frame).to_have_attribute("aria-label", "Thumbnail 1 of 4")
+    page.get_by_label("Show outline").uncheck()
+    expect(frame).to_have_attribute("aria-label", "Thumbnail 1 of 4")
+    before = set((studio.data / "collections").rglob("*.png"))
+    page.locator("#keep").click()
+    expect(page.locator("#result-note")).to_contain_text("Kept.")
+    (kept,) = set((studio.data / "collections").rglob("*.png")) - before
+    with page.expect_download() as download:
+        page.locator("#download").click()
+    download.value.save_as(tmp_path / "image.png")
+    assert [read_png(path.read_bytes()).recipe.seed for path in (kept, tmp_path / "image.png")] == [seed] * 2
+
+    outdated = page.locator("#outdated")
+    expect(outdated).not_to_contain_text("changed")
+    draw(page)
+    expect(outdated).to_contain_text("The mask has changed since this image was made.")
+    with changing(page):
+        page.get_by_role("button", name="Undo", exact=True).click()
+    expect(outdated).not_to_contain_text("changed")
+
+
+@pytest.mark.parametrize("what", ["the drawing cannot be sent", "the images cannot be stored"])
+def test_a_failure_around_generate_is_a_message_and_the_button_comes_back(studio, visit, monkeypatch, what):
+    monkeypatch.setattr(studio.worker, "sample", StandIn().sample)
+    page = visit(studio.address)
+    with monkeypatch.context() as patch:
+        if what == "the drawing cannot be sent":
+            generate(page)  # what the editor had sent already is read
+            page.route(lambda url: "/gradio_api/upload" in url, lambda route: route.fulfill(status=500, body="full"))
+        else:
+            def refuse(*_, **__):
+                raise OSError(errno.ENOSPC, "No space left on device")
+            patch.setattr(processing_utils, "save_pil_to_cache", refuse)
+        generate(page)
+        expect(page.locator("#message .error")).to_contain_text("this was not done")
+        expect(page.locator("#generate")).to_be_enabled()
+        expect(page.locator("#cancel")).to_be_disabled()
+    page.unroute_all()
+    generate(page)
+    expect(page.locator("#message .done")).to_be_visible()
 
 
 @pytest.mark.parametrize("entered", ["before", "just after"])
