@@ -14,7 +14,6 @@ import gradio as gr
 import numpy as np
 
 from siamese.batch import MOST_MASKS, BatchError, BatchJob, NamedMask, read_mask_zip
-from siamese.collection import new_token
 from siamese.interface import status
 from siamese.interface.canvas import SIDE
 from siamese.interface.download import on_demand
@@ -22,6 +21,7 @@ from siamese.interface.events import HIDDEN, QUICK
 from siamese.interface.generate import InputError, Presses, check_seed, check_whole
 from siamese.interface.jobs import Cancelled, Generated, ModelUnavailableError, OutOfMemoryError, Request
 from siamese.interface.settings import ORGANS
+from siamese.interface.visitor import NoCookieError, keeper
 from siamese.interface.worker import ModelWorker
 from siamese.prompts import POLYP
 from siamese.provenance import SyntheticPair
@@ -74,8 +74,8 @@ def build_batch() -> BatchTab:
     return BatchTab(source, file, count, prompt, seed, random_seed, start, resume, cancel, download, message)
 
 
-def wire_batch(tab: BatchTab, worker: ModelWorker, folder: Path, token: gr.BrowserState, model: gr.State, entering: gr.Tab) -> None:
-    """Connect the tab. Each visitor has one batch at a time, in a folder of ``folder`` keyed like their collection."""
+def wire_batch(tab: BatchTab, worker: ModelWorker, folder: Path, model: gr.State, entering: gr.Tab) -> None:
+    """Connect the tab. Each visitor has one batch at a time, in a folder of ``folder`` keyed like their collection: by the visitor, who cannot name another."""
     presses, press = Presses(), gr.State(None)
     statistics = load_statistics()
     lock, running = threading.Lock(), set()
@@ -98,8 +98,8 @@ def wire_batch(tab: BatchTab, worker: ModelWorker, folder: Path, token: gr.Brows
                 tab.resume: gr.update(interactive=job.done < job.total and not busy), tab.cancel: gr.update(interactive=busy),
                 tab.download: gr.update(interactive=job.done > 0)}
 
-    def begin(name: str | None) -> list[Any]:
-        return [name or new_token(), presses.begin(), gr.update(interactive=False), gr.update(interactive=False), gr.update(interactive=True),
+    def begin() -> list[Any]:
+        return [presses.begin(), gr.update(interactive=False), gr.update(interactive=False), gr.update(interactive=True),
                 status.status("busy", "Reading the masks…", 0)]
 
     def masks(kind: str, path: str | None, count: float | None, prompt: str, first: int) -> list[NamedMask]:
@@ -110,8 +110,19 @@ def wire_batch(tab: BatchTab, worker: ModelWorker, folder: Path, token: gr.Brows
         total = check_whole(count, "The number of lesions", 1, MOST_MASKS)
         return [NamedMask(f"random-{i + 1:03d}", random_lesion(statistics[prompt], (first + i) % 2**32, SIDE)) for i in range(total)]
 
-    def start(name: str, running_press: str, kind: str, path: str | None, count: float | None, prompt: str, seed: float | None, is_random: bool,
+    def entered() -> dict[Any, Any]:
+        try:
+            return idle(keeper())
+        except NoCookieError as error:
+            return idle(None, str(error), "error")
+
+    def start(running_press: str, kind: str, path: str | None, count: float | None, prompt: str, seed: float | None, is_random: bool,
               chosen: str) -> Iterator[dict[Any, Any]]:
+        try:
+            name = keeper()
+        except NoCookieError as error:
+            yield idle(None, str(error), "error")
+            return
         try:
             first = secrets.randbelow(2**31) if is_random else check_seed(seed)
             found = masks(kind, path, count, prompt, first)
@@ -129,7 +140,12 @@ def wire_batch(tab: BatchTab, worker: ModelWorker, folder: Path, token: gr.Brows
             return
         yield from advance(name, job, running_press)
 
-    def resume(name: str | None, running_press: str) -> Iterator[dict[Any, Any]]:
+    def resume(running_press: str) -> Iterator[dict[Any, Any]]:
+        try:
+            name = keeper()
+        except NoCookieError as error:
+            yield idle(None, str(error), "error")
+            return
         job = job_of(name)
         if job is None:
             yield {**idle(name), tab.message: status.status("error", "There is no batch to resume; it has expired. Start a new one.")}
@@ -171,8 +187,8 @@ def wire_batch(tab: BatchTab, worker: ModelWorker, folder: Path, token: gr.Brows
         rest = f"All {job.total} pairs are made." if job.done == job.total else f"Stopped after {job.done} of {job.total} pairs. Press Resume to go on."
         yield idle(name, rest, "done" if job.done == job.total else "idle")
 
-    def export(name: str | None, target: Path) -> Path:
-        job = job_of(name)
+    def export(target: Path) -> Path:
+        job = job_of(keeper())
         if job is None:
             raise ValueError("The batch has expired. Start a new one.")
         path = target / "synthetic-batch.zip"
@@ -180,12 +196,12 @@ def wire_batch(tab: BatchTab, worker: ModelWorker, folder: Path, token: gr.Brows
         return path
 
     parts = [tab.message, tab.start, tab.resume, tab.cancel, tab.download]
-    started = [token, press, tab.start, tab.resume, tab.cancel, tab.message]
+    started = [press, tab.start, tab.resume, tab.cancel, tab.message]
     tab.source.change(lambda kind: [gr.update(visible=kind == FROM_ZIP), gr.update(visible=kind == AT_RANDOM)], tab.source, [tab.file, tab.count], **QUICK)
-    entering.select(idle, token, parts, **QUICK)
-    tab.start.click(begin, token, started, **QUICK).then(
-        start, [token, press, tab.source, tab.file, tab.count, tab.prompt, tab.seed, tab.random_seed, model], parts,
+    entering.select(entered, None, parts, **QUICK)
+    tab.start.click(begin, None, started, **QUICK).then(
+        start, [press, tab.source, tab.file, tab.count, tab.prompt, tab.seed, tab.random_seed, model], parts,
         concurrency_limit=8, concurrency_id="batch", **HIDDEN)
-    tab.resume.click(begin, token, started, **QUICK).then(resume, [token, press], parts, concurrency_limit=8, concurrency_id="batch", **HIDDEN)
+    tab.resume.click(begin, None, started, **QUICK).then(resume, press, parts, concurrency_limit=8, concurrency_id="batch", **HIDDEN)
     tab.cancel.click(presses.cancel, press, None, **QUICK)
-    on_demand(tab.download.click, export, [token], tab.message)
+    on_demand(tab.download.click, export, [], tab.message)

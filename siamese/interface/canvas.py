@@ -6,41 +6,34 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+from gradio.components.base import server
 from gradio.events import Dependency
 
+from siamese.interface.drawings import Drawings, checked
 from siamese.interface.events import QUICK
+from siamese.interface.limits import CANVAS_SIDE
 from siamese.interface.output import servable
+from siamese.interface.visitor import current
 from siamese.masks import binarise, resize_image
 
 SIDE = 512
 """Side of the drawing in pixels, where no photo is traced."""
-LARGEST = 1024
+LARGEST = CANVAS_SIDE
 """Longest side of the drawing over a photo."""
 LESION_COLOUR = "#5eead4"
 """What the brush paints; only its opacity means anything."""
 BACKGROUND_COLOUR = "#0f172a"
 BRUSH_SIZE = 28
-UNREAD = 256
-"""Drawings that were sent and not read yet, of all visitors; older ones are let go."""
-
 
 class EmptyMaskError(ValueError):
     """Nothing is drawn."""
 
 
-class Latest(dict):
-    """Holds the ``UNREAD`` latest entries: a drawing that another overtakes is never read, and the editor itself would keep it for ever."""
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        super().__setitem__(key, value)
-        while len(self) > UNREAD:
-            del self[next(iter(self))]
-
-
-SENT = Latest()
+DRAWINGS = Drawings()
 # One store for all editors. Each has its own by nature, but a copy must find what its editor was sent, and Gradio makes a visitor's editor anew,
-# with an empty one, whenever an event leaves it as it is.
-gr.ImageEditor.blob_storage = property(lambda editor: SENT, lambda editor, value: None)
+# with an empty one, whenever an event leaves it as it is. Its own would also grow without bounds.
+gr.ImageEditor.blob_storage = property(lambda editor: DRAWINGS.of(current()), lambda editor, value: None)
+gr.ImageEditor.accept_blobs = server(checked(gr.ImageEditor.accept_blobs, DRAWINGS))
 
 
 def lesion_canvas(mask: np.ndarray) -> gr.ImageEditor:

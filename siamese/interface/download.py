@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import itertools
-import tempfile
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from gradio.events import Dependency
 
 from siamese.collection import CollectionError
 from siamese.interface import status
+from siamese.interface.cache import scratch
 from siamese.interface.events import HIDDEN
 
 _numbers = itertools.count()
@@ -30,15 +31,14 @@ def on_demand(happens: Callable[..., Dependency], make: Callable[..., Path], inp
     link = gr.DownloadButton("Download", visible="hidden", elem_id=name)
 
     def prepare(*values: Any) -> Iterator[tuple[Any, Any]]:
-        # Gradio copies the file to its cache before the folder is gone.
-        folder = tempfile.TemporaryDirectory(prefix="siamese-")
-        with folder:
-            try:
-                path = make(*values, Path(folder.name))
-            except (ValueError, CollectionError) as error:
-                yield gr.update(value=None), status.note("error", str(error))
-            else:
-                yield gr.update(value=str(path)), status.note("idle", "")
+        folder = scratch()  # the visitor's own: the file is served from where it is made
+        try:
+            path = make(*values, folder)
+        except (ValueError, CollectionError) as error:
+            shutil.rmtree(folder)
+            yield gr.update(value=None), status.note("error", str(error))
+        else:
+            yield gr.update(value=str(path)), status.note("idle", "")
 
     # The hidden button takes its new file a moment after the event; without one it does nothing.
     press = f"() => setTimeout(() => document.querySelector('#{name}').click(), 200)"

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +24,10 @@ from siamese.masks import resize_mask
 from siamese.prompts import LESION
 from siamese.provenance import Recipe
 from siamese.shapes import load_statistics, random_lesion
-from siamese.uploads import UploadError, read_upload
+from siamese.uploads import UploadError, read_photo, read_upload
 
+DECODING = threading.Lock()
+"""One photo is read at a time: of the largest size it takes some hundred MB while it is decoded."""
 UNDO_STEPS = 20
 HOUR = 3600
 """A photo leaves the server's memory after so many seconds without use."""
@@ -51,11 +54,17 @@ NAMES = {"Flip ↔": "Flip left and right", "Flip ↕": "Flip up and down", "Tur
 
 @dataclass(frozen=True, eq=False)  # one is itself only: Gradio hashes states to see changes, and arrays have no hash
 class Photo:
-    """A visitor's own photo, in memory only."""
+    """A visitor's own photo. A session holds it reduced; as it was uploaded it stays in a file, while it is used."""
 
     pixels: np.ndarray
-    """uint8 [H, W, 3] at its own size."""
+    """uint8 [H, W, 3], what is traced: its longer side is at most ``LARGEST``."""
     name: str
+    original: Path
+    """The uploaded file, at its own size."""
+
+    def at_its_own_size(self) -> np.ndarray:
+        """uint8 [H, W, 3]; UploadError where the file is not there any more."""
+        return read_photo(self.original)
 
 
 @dataclass
@@ -115,7 +124,7 @@ def _drawn(value: dict[str, Any] | None) -> np.ndarray | None:
 
 
 def _background(photo: Photo | None) -> np.ndarray | None:
-    return None if photo is None else fit_photo(photo.pixels)
+    return None if photo is None else photo.pixels
 
 
 def _blank(photo: Photo | None) -> np.ndarray:
@@ -161,18 +170,23 @@ def wire_draw(panel: DrawPanel, worker: ModelWorker, model: gr.State, prompt: gr
         return [editor_value(mask, _background(photo)), before[:-1], gr.update(interactive=len(before) > 1), _say("")]
 
     def opened(path: str | None, value: dict[str, Any] | None, photo: Photo | None, before: list[np.ndarray]) -> list[Any]:
-        """A file was dropped: photo, mask or one of our images. The file itself is deleted at once."""
+        """A file was dropped: photo, mask or one of our images. The file itself is deleted at once, a photo's with the photo."""
         same = [gr.skip()] * len(settings)
         if path is None:
             return [gr.skip()] * 7 + same
         try:
-            upload = read_upload(Path(path))
+            with DECODING:
+                upload = read_upload(Path(path))
+                traced = fit_photo(upload.photo).copy() if upload.kind == "photo" else None
         except UploadError as error:
-            return [gr.skip()] * 3 + [_say(str(error), "error"), gr.skip(), gr.skip(), None] + same
-        finally:
             Path(path).unlink(missing_ok=True)
-        if upload.kind == "photo":
-            taken = Photo(upload.photo, Path(path).stem)
+            return [gr.skip()] * 3 + [_say(str(error), "error"), gr.skip(), gr.skip(), None] + same
+        if traced is None:
+            Path(path).unlink(missing_ok=True)
+        if photo is not None:
+            photo.original.unlink(missing_ok=True)
+        if traced is not None:
+            taken = Photo(traced, Path(path).stem, Path(path))
             put_back = replace(value, taken, before, _blank(taken), "Trace the lesion on the photo, or let the studio suggest a mask.")
             return put_back + [taken, gr.update(visible=True), None] + same
         if upload.kind == "mask":
@@ -187,14 +201,16 @@ def wire_draw(panel: DrawPanel, worker: ModelWorker, model: gr.State, prompt: gr
         if photo is None:
             return [gr.skip(), gr.skip(), gr.skip(), _say("Open a photo first: the one before has expired.", "error")]
         try:
-            mask = worker.suggest(fit_photo(photo.pixels), name)
+            mask = worker.suggest(photo.pixels, name)
         except ModelUnavailableError as error:
             return [gr.skip(), gr.skip(), gr.skip(), _say(str(error), "error")]
         if not mask.any():
             return [gr.skip(), gr.skip(), gr.skip(), _say("No lesion was found in this photo. Draw it by hand.", "error")]
         return replace(value, photo, before, mask, "A suggestion. Correct it with brush and eraser.")
 
-    def remove(value: dict[str, Any] | None, before: list[np.ndarray]) -> list[Any]:
+    def remove(value: dict[str, Any] | None, photo: Photo | None, before: list[np.ndarray]) -> list[Any]:
+        if photo is not None:
+            photo.original.unlink(missing_ok=True)
         mask = _drawn(value)
         square = np.zeros((SIDE, SIDE), np.uint8) if mask is None else resize_mask(mask, SIDE)
         return [editor_value(square), before, gr.skip(), _say("")] + [None, gr.update(visible=False)]
@@ -210,7 +226,7 @@ def wire_draw(panel: DrawPanel, worker: ModelWorker, model: gr.State, prompt: gr
     upload = reading(panel.file.upload)(opened, [panel.file, drawn, panel.photo, panel.before],
                                         put + [panel.photo, panel.photo_row, panel.file] + settings, **quick)
     reading(panel.suggest.click)(suggest, [drawn, panel.photo, panel.before, model], put, concurrency_limit=None, **HIDDEN, **beside)
-    removal = reading(panel.drop_photo.click)(remove, [drawn, panel.before], put + [panel.photo, panel.photo_row], **quick)
+    removal = reading(panel.drop_photo.click)(remove, [drawn, panel.photo, panel.before], put + [panel.photo, panel.photo_row], **quick)
     watching(panel.canvas.change)(lambda value: mask_view(_drawn(value), 256), seen, panel.view, trigger_mode="always_last", **QUICK)
     on_demand(reading(panel.export.click), write_annotation, [drawn, panel.photo, prompt], panel.note)
     return [upload, removal]
@@ -220,6 +236,8 @@ def write_annotation(value: dict[str, Any] | None, photo: Photo | None, prompt: 
     """ZIP of the photo at its own size, the drawn mask resized nearest to it, and COCO JSON; EmptyMaskError without a mask."""
     if photo is None:
         raise EmptyMaskError("Open a photo first.")
-    mask = resize_mask(read_mask(value), photo.pixels.shape[:2])
+    drawn = read_mask(value)
+    with DECODING:
+        pixels = photo.at_its_own_size()
     category = "lesion" if prompt == LESION else "polyp"
-    return annotation_zip(photo.pixels, mask, folder / "annotation.zip", photo.name, category)
+    return annotation_zip(pixels, resize_mask(drawn, pixels.shape[:2]), folder / "annotation.zip", photo.name, category)

@@ -11,18 +11,13 @@ from siamese.interface.batch_tab import build_batch, wire_batch
 from siamese.interface.collection_tab import build_collection, wire_collection
 from siamese.interface.models_tab import build_models, wire_models
 from siamese.interface.studio import build_studio, wire_studio
-from siamese.interface.visitor import visitor_token
 from siamese.interface.worker import ModelWorker
-
-CACHE_CHECK, CACHE_LIFETIME = 600, 3600
-"""Seconds between clean-ups of Gradio's temporary files, and the age at which one is deleted: an hour and ten minutes at most."""
 
 
 def build_page(worker: ModelWorker, data: Path) -> gr.Blocks:
     """The studio's page on ``worker``'s models. Each visitor's work is in their own session, what they keep in ``data``."""
     collections = Collections(data / "collections")
-    with gr.Blocks(title="Siamese-Diffusion Studio", analytics_enabled=False, delete_cache=(CACHE_CHECK, CACHE_LIFETIME)) as page:
-        token = visitor_token()
+    with gr.Blocks(title="Siamese-Diffusion Studio", analytics_enabled=False) as page:
         gr.HTML(status.HEADER)
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap"):
             with gr.Tab("Studio", id="studio-tab"):
@@ -34,7 +29,7 @@ def build_page(worker: ModelWorker, data: Path) -> gr.Blocks:
             with gr.Tab("Models", id="models-tab"):
                 models = build_models(worker)
         wire_studio(page, studio, worker)
-        wire_collection(collection, collections, token, studio.results.keep, studio.results.shown, studio.results.note, collection_tab)
-        wire_batch(batch, worker, data / "batches", token, studio.model, batch_tab)
+        wire_collection(collection, collections, studio.results.keep, studio.results.shown, studio.results.note, collection_tab)
+        wire_batch(batch, worker, data / "batches", studio.model, batch_tab)
         wire_models(models, worker, studio.model, studio.settings)
     return page

@@ -18,8 +18,14 @@ import uvicorn
 from fastapi import FastAPI
 
 from siamese.collection import Collections
+from siamese.interface.cache import caching
+from siamese.interface.canvas import DRAWINGS
+from siamese.interface.folder import TemporaryFolder
+from siamese.interface.guard import guard_page
+from siamese.interface.limits import LARGEST_FORM
 from siamese.interface.page import build_page
 from siamese.interface.style import CSS, FAVICON, HEAD, theme
+from siamese.interface.visitor import VisitorCookies
 from siamese.interface.worker import ModelWorker
 from siamese.study.places import data_directory, default_folder
 from siamese.study.space import trusted_proxies
@@ -29,8 +35,8 @@ FIRST_PORT = 7860
 
 LIFETIME = timedelta(days=7)
 """How long what a visitor keeps stays without a visit."""
-LARGEST_UPLOAD = "25mb"
-"""A little above the studio's own limit, whose message is friendlier."""
+TIDY_SECONDS = 60
+"""Between two looks at what visitors have not used for an hour."""
 
 
 def data_folder(chosen: Path | None) -> Path:
@@ -75,13 +81,16 @@ class Studio:
         self.worker = worker
         self._socket = _listen(host, port)
         self.address = f"http://{'localhost' if host in ('0.0.0.0', '::') else host}:{self._socket.getsockname()[1]}"
-        page = build_page(worker, data)
+        self._folder = TemporaryFolder()
+        with caching(self._folder.page):
+            page = build_page(worker, data)
         page.queue()
         app = FastAPI(title="Siamese-Diffusion Studio", docs_url=None, redoc_url=None, openapi_url=None)
         studies = data_directory(data / "studies")
         add_study_routes(app, open_store(studies), studies)  # before the page, which takes every other path
         gr.mount_gradio_app(app, page, "/", footer_links=[], ssr_mode=False, show_error=True, theme=theme(), css=CSS, head=HEAD,
-                            favicon_path=str(FAVICON), max_file_size=LARGEST_UPLOAD)
+                            favicon_path=str(FAVICON), max_file_size=LARGEST_FORM)
+        self._sessions = guard_page(app, page, self._folder, VisitorCookies(data))
         # Behind a proxy, as on a Space, the address that visitors see is the proxy's.
         self._server = uvicorn.Server(uvicorn.Config(app, log_level="warning", proxy_headers=True, forwarded_allow_ips=trusted_proxies(),
                                                      timeout_graceful_shutdown=1))
@@ -93,6 +102,8 @@ class Studio:
                 raise OSError("the server stopped while it started; its message is above.")
             time.sleep(0.02)
         threading.Thread(target=clean, args=(data,), name="cleaning", daemon=True).start()
+        self._closing = threading.Event()
+        threading.Thread(target=self._tidy, name="tidying", daemon=True).start()
 
     def wait(self) -> None:
         """Until the server stops."""
@@ -104,7 +115,18 @@ class Studio:
         self._server.should_exit = True
         self._thread.join()
         self._socket.close()
+        self._closing.set()
         self.worker.close()
+        self._folder.close()
+
+    def _tidy(self) -> None:
+        """Let go of what visitors have not used for an hour: files, drawings, the states of closed pages."""
+        while not self._closing.wait(TIDY_SECONDS):
+            for part in (self._folder, DRAWINGS, self._sessions):
+                try:
+                    part.tidy()
+                except OSError:
+                    logging.getLogger(__name__).exception("temporary files could not be removed")
 
 
 def _is_no_farewell(record: logging.LogRecord) -> bool:
@@ -134,6 +156,7 @@ def _listen(host: str, port: int | None) -> socket.socket:
 
 def serve(worker: ModelWorker, data: Path | None, host: str, port: int) -> None:
     """Serve until interrupted, by Ctrl-C or by the signal to end. See app.py for the arguments."""
+    os.umask(0o077)  # what visitors upload and keep is for this user alone
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a host's restart leaves time for what is written at the end
     studio = Studio(worker, data_folder(data), host, port)
     print(f"Siamese-Diffusion Studio is at {studio.address}", flush=True)
