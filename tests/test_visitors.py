@@ -37,6 +37,7 @@ from siamese.interface.sessions import SESSIONS_EACH, Sessions
 from siamese.interface.visitor import COOKIE, MOST_NEW, NoCookieError, Visitor, VisitorCookies, keeper, serving, visitor_of
 from siamese.interface.worker import ModelWorker
 from siamese.library import find_models
+from siamese.prompts import POLYP
 from tests.test_provenance import make_pair
 
 META = {"_type": "gradio.FileData"}
@@ -83,7 +84,8 @@ def files_in(place: Path) -> list[Path]:
     return sorted(p for p in place.rglob("*") if p.is_file() and p.name != ".lock")
 
 
-def post(client: httpx2.Client, route: str, number: int, data: list, session: str = "mine") -> httpx2.Response:
+def post(client: httpx2.Client, route: str, number: int, data: list, session: str | None = None) -> httpx2.Response:
+    session = session or f"page-{id(client)}"
     return client.post(f"/gradio_api/{route}", json={"fn_index": number, "data": data, "session_hash": session, "event_data": None})
 
 
@@ -174,7 +176,8 @@ class TestVisitor:
         assert cookies.visitor(scope(new.cookie[:-1] + "x")).id == cookies.visitor(scope("")).id == "address 10.1.2.3"
         assert os.stat(tmp_path / "visitor-key").st_mode & 0o777 == 0o600
 
-    def test_one_address_has_no_endless_line_of_visitors(self, tmp_path):
+    def test_one_address_has_no_endless_line_of_visitors(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(visitor, "MOST_NEW", MOST_NEW)  # the studio of these tests takes more
         cookies, scope = VisitorCookies(tmp_path), {"headers": [], "client": ("10.1.2.3", 9)}
         assert all(cookies.new(scope) for _ in range(MOST_NEW)) and cookies.new(scope) is None
         assert cookies.new(scope | {"client": ("10.1.2.4", 9)})
@@ -186,7 +189,8 @@ class TestVisitor:
         with serving(Visitor("address 10.1.2.3")), pytest.raises(NoCookieError, match="Allow cookies"):
             keeper()
 
-    def test_two_windows_have_one_collection_and_another_visitor_another(self, studio, come):
+    def test_two_windows_have_one_collection_and_another_visitor_another(self, studio, come, monkeypatch):
+        monkeypatch.setattr(sessions, "BEGINNING_SECONDS", 0)
         client, stranger = come(), come()
         page = page_of(studio)
         number, function = next((n, f) for n, f in page.fns.items() if f.name == "keep_one")
@@ -230,7 +234,7 @@ class TestOwnership:
     def test_what_an_event_makes_is_in_the_visitors_folder(self, studio, come):
         client, stranger = come(), come()
         number, function = next((n, f) for n, f in page_of(studio).fns.items() if f.name == "random")
-        reply = post(client, "run/predict", number, [None] * (len(function.inputs) - 1) + ["polyp"], "draws").json()
+        reply = post(client, "run/predict", number, [None] * (len(function.inputs) - 1) + [POLYP], "draws").json()
         path = reply["data"][0]["layers"][0]["path"]
         assert client.get(f"/gradio_api/file={path}").status_code == 200 and stranger.get(f"/gradio_api/file={path}").status_code == 403
 
@@ -342,7 +346,7 @@ class TestQuotas:
         assert upload_again.status_code == 507 and "try again in some minutes" in upload_again.json()["detail"]
         number, function = next((n, f) for n, f in page_of(studio).fns.items() if f.name == "random")
         studio._folder.of("somebody").joinpath("result").write_bytes(b"x" * 20)
-        reply = post(client, "run/predict", number, [None] * (len(function.inputs) - 1) + ["polyp"])
+        reply = post(client, "run/predict", number, [None] * (len(function.inputs) - 1) + [POLYP])
         assert "try again in some minutes" in reply.json()["error"]
 
     def test_one_upload_that_is_too_large(self, come, monkeypatch):
@@ -404,6 +408,7 @@ import sys, pathlib
 from siamese.interface.server import Studio
 from siamese.interface.worker import ModelWorker
 from siamese.library import find_models
+from siamese.prompts import POLYP
 from tests.test_provenance import make_pair
 studio = Studio(ModelWorker(find_models("nowhere", None)), pathlib.Path(sys.argv[1]), "127.0.0.1")
 print("at", studio.address, flush=True)
