@@ -11,18 +11,17 @@ import zipfile
 from pathlib import Path
 
 import cv2
-import gradio as gr
 import httpx2
 import numpy as np
 import pytest
 import tyro
 from gradio.components.image_editor import EditorData
-from gradio.data_classes import DataWithFiles, FileData
+from gradio.data_classes import FileData
 from PIL import Image
 
 from app import EMBEDDED_MODEL, Options
-from siamese.interface import page, status
-from siamese.interface.canvas import LARGEST, SIDE, UNREAD, UPLOADS, EmptyMaskError, editor_value, fit_photo, lesion_canvas, read_mask, reader
+from siamese.interface import folder, server, status
+from siamese.interface.canvas import LARGEST, SIDE, UPLOADS, EmptyMaskError, editor_value, fit_photo, lesion_canvas, read_mask
 from siamese.interface.draw import Photo, write_annotation
 from siamese.interface.example import example_mask
 from siamese.interface.output import agreement_words, image_caption, mask_view, picture, servable
@@ -57,15 +56,6 @@ class TestMask:
         editor = lesion_canvas(example_mask(1, SIDE))
         mask = (np.random.default_rng(1).random((SIDE, SIDE)) < 0.5).astype(np.uint8) * 255
         np.testing.assert_array_equal(read_mask(editor.preprocess(editor.postprocess(editor_value(mask)))), mask)
-
-    def test_drawings_that_are_never_read_do_not_pile_up(self):
-        editor, kept = lesion_canvas(example_mask(1, SIDE)), []
-        with gr.Blocks():
-            copy, _ = reader(editor)
-        for number in range(UNREAD + 10):
-            kept.append(f"{number}")
-            editor.accept_blobs(DataWithFiles(data={"type": "composite", "index": None, "id": kept[-1]}, files=[("file", b"a drawing")]))
-        assert list(copy.blob_storage) == kept[-UNREAD:]
 
     def test_uploads_of_the_editor_are_deleted_after_they_are_read(self, tmp_path):
         editor, files = lesion_canvas(example_mask(1, SIDE)), {}
@@ -175,7 +165,8 @@ class TestAnnotation:
         small = fit_photo(photo)
         mask = np.zeros(small.shape[:2], np.uint8)
         mask[100:200, 300:500] = 255
-        path = write_annotation(editor_value(mask, small), Photo(photo, "visit/../7"), POLYP, tmp_path)
+        Image.fromarray(photo).save(tmp_path / "photo.png")
+        path = write_annotation(editor_value(mask, small), Photo(small, "visit/../7", tmp_path / "photo.png"), POLYP, tmp_path)
         with zipfile.ZipFile(path) as archive:
             name = next(n for n in archive.namelist() if n.startswith("masks/"))
             with archive.open(name) as file, Image.open(file) as saved:
@@ -234,8 +225,8 @@ def test_answers_do_not_wait_for_acknowledgements(tmp_path):
 
 
 def test_an_uploaded_photo_is_temporary_and_deleted_after_its_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(page, "CACHE_CHECK", 1)
-    monkeypatch.setattr(page, "CACHE_LIFETIME", 1)
+    monkeypatch.setattr(server, "TIDY_SECONDS", 0.2)
+    monkeypatch.setattr(folder.TemporaryFolder.tidy, "__defaults__", (0.5,))
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "temporary"))
     studio = Studio(ModelWorker(find_models("nowhere", None)), tmp_path / "data", "127.0.0.1")
     try:
@@ -246,6 +237,7 @@ def test_an_uploaded_photo_is_temporary_and_deleted_after_its_time(tmp_path, mon
         deadline = time.monotonic() + 15
         while photo.exists():
             assert time.monotonic() < deadline, "the photo is still there"
-            time.sleep(0.2)
+            time.sleep(0.1)
     finally:
         studio.close()
+    assert [f.name for f in (tmp_path / "temporary").iterdir()] == [".lock"]

@@ -5,7 +5,7 @@ import hashlib
 import secrets
 import shutil
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ import gradio as gr
 import numpy as np
 
 from siamese.batch import MOST_MASKS, BatchError, BatchJob, NamedMask, read_mask_zip
-from siamese.collection import new_token
 from siamese.interface import status
 from siamese.interface.canvas import SIDE
 from siamese.interface.download import on_demand
@@ -24,7 +23,7 @@ from siamese.interface.jobs import BusyError, Cancelled, Generated, ModelUnavail
 from siamese.interface.line import Share
 from siamese.interface.settings import ORGANS
 from siamese.interface.trouble import reason, sentence_for, whatever_happens
-from siamese.interface.visitor import visitor_of
+from siamese.interface.visitor import NoCookieError, keeper, visitor_of
 from siamese.interface.worker import ModelWorker
 from siamese.prompts import POLYP
 from siamese.provenance import SyntheticPair
@@ -82,10 +81,9 @@ def build_batch() -> BatchTab:
     return BatchTab(source, file, count, prompt, seed, random_seed, start, resume, cancel, download, message)
 
 
-def wire_batch(tab: BatchTab, worker: ModelWorker, folder: Path, token: gr.BrowserState, model: gr.State, entering: gr.Tab,
-               rescue: gr.Button) -> None:
-    """Connect the tab. Each visitor has one batch at a time, in a folder of ``folder`` keyed like their collection.
-    ``rescue``: see ``siamese.interface.trouble``."""
+def wire_batch(tab: BatchTab, worker: ModelWorker, folder: Path, model: gr.State, entering: gr.Tab, rescue: gr.Button) -> None:
+    """Connect the tab. Each visitor has one batch at a time, in a folder of ``folder`` keyed like their collection: by the visitor, who
+    cannot name another. ``rescue``: see ``siamese.interface.trouble``."""
     presses, press = Presses(), gr.State(None)
     statistics = load_statistics()
     lock, running = threading.Lock(), set()
@@ -110,8 +108,8 @@ def wire_batch(tab: BatchTab, worker: ModelWorker, folder: Path, token: gr.Brows
                 tab.resume: gr.update(interactive=job.done < job.total and not busy), tab.cancel: gr.update(interactive=busy),
                 tab.download: gr.update(interactive=job.done > 0)}
 
-    def begin(name: str | None) -> list[Any]:
-        return [name or new_token(), presses.begin(), gr.update(interactive=False), gr.update(interactive=False), gr.update(interactive=True),
+    def begin() -> list[Any]:
+        return [presses.begin(), gr.update(interactive=False), gr.update(interactive=False), gr.update(interactive=True),
                 status.status("busy", "Reading the masks…", 0)]
 
     def masks(kind: str, path: str | None, count: float | None, prompt: str, first: int) -> list[NamedMask]:
@@ -122,17 +120,24 @@ def wire_batch(tab: BatchTab, worker: ModelWorker, folder: Path, token: gr.Brows
         total = check_whole(count, "The number of lesions", 1, MOST_MASKS)
         return [NamedMask(f"random-{i + 1:03d}", random_lesion(statistics[prompt], (first + i) % 2**32, SIDE)) for i in range(total)]
 
-    def start(name: str, running_press: str, kind: str, path: str | None, count: float | None, prompt: str, seed: float | None, is_random: bool,
+    def now(text: str = "", kind: status.Kind = "idle") -> dict[Any, Any]:
+        """The tab of the visitor whose event runs."""
+        try:
+            return idle(keeper(), text, kind)
+        except NoCookieError as error:
+            return idle(None, str(error), "error")
+
+    def start(running_press: str, kind: str, path: str | None, count: float | None, prompt: str, seed: float | None, is_random: bool,
               chosen: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
         visitor = visitor_of(request)
-        yield from bounded(name, visitor, begun(name, running_press, kind, path, count, prompt, seed, is_random, chosen, visitor))
+        yield from bounded(visitor, lambda name: begun(name, running_press, kind, path, count, prompt, seed, is_random, chosen, visitor))
 
-    def bounded(name: str | None, visitor: str, going_on: Iterator[dict[Any, Any]]) -> Iterator[dict[Any, Any]]:
+    def bounded(visitor: str, work: Callable[[str], Iterator[dict[Any, Any]]]) -> Iterator[dict[Any, Any]]:
         try:
             with batches.held(visitor):
-                yield from going_on
-        except BusyError as error:
-            yield {**idle(name), tab.message: status.status("error", str(error))}
+                yield from work(keeper())
+        except (BusyError, NoCookieError) as error:
+            yield {**now(), tab.message: status.status("error", str(error))}
 
     def begun(name: str, running_press: str, kind: str, path: str | None, count: float | None, prompt: str, seed: float | None, is_random: bool,
               chosen: str, visitor: str) -> Iterator[dict[Any, Any]]:
@@ -158,13 +163,16 @@ def wire_batch(tab: BatchTab, worker: ModelWorker, folder: Path, token: gr.Brows
             yield {tab.seed: first}
         yield from advance(name, job, running_press, visitor)
 
-    def resume(name: str | None, running_press: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
+    def resume(running_press: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
+        visitor = visitor_of(request)
+        yield from bounded(visitor, lambda name: resumed(name, running_press, visitor))
+
+    def resumed(name: str, running_press: str, visitor: str) -> Iterator[dict[Any, Any]]:
         job = job_of(name)
         if job is None:
             yield {**idle(name), tab.message: status.status("error", "There is no batch to resume; it has expired. Start a new one.")}
             return
-        visitor = visitor_of(request)
-        yield from bounded(name, visitor, advance(name, job, running_press, visitor))
+        yield from advance(name, job, running_press, visitor)
 
     def advance(name: str, job: BatchJob, running_press: str, visitor: str) -> Iterator[dict[Any, Any]]:
         stop, where = presses.go(running_press), str(place(name))
@@ -208,20 +216,20 @@ def wire_batch(tab: BatchTab, worker: ModelWorker, folder: Path, token: gr.Brows
         rest = f"All {job.total} pairs are made." if job.done == job.total else f"Stopped after {job.done} of {job.total} pairs. Press Resume to go on."
         yield idle(name, rest, "done" if job.done == job.total else "idle")
 
-    def over(name: str | None, running_press: str | None) -> dict[Any, Any]:
+    def over(running_press: str | None) -> dict[Any, Any]:
         presses.end(running_press)
         return gr.skip()
 
-    def failed(name: str | None, running_press: str | None) -> dict[Any, Any]:
+    def failed(running_press: str | None) -> dict[Any, Any]:
         """What broke was around the work; what is made is stored."""
         presses.end(running_press)
-        return {**idle(name), tab.message: status.status("error", reason())}
+        return {**now(), tab.message: status.status("error", reason())}
 
-    def rescued(name: str | None, running_press: str | None) -> dict[Any, Any]:
-        return failed(name, running_press) if presses.waits(running_press) else gr.skip()
+    def rescued(running_press: str | None) -> dict[Any, Any]:
+        return failed(running_press) if presses.waits(running_press) else gr.skip()
 
-    def export(name: str | None, target: Path) -> Path:
-        job = job_of(name)
+    def export(target: Path) -> Path:
+        job = job_of(keeper())
         if job is None:
             raise ValueError("The batch has expired. Start a new one.")
         path = target / "synthetic-batch.zip"
@@ -229,17 +237,17 @@ def wire_batch(tab: BatchTab, worker: ModelWorker, folder: Path, token: gr.Brows
         return path
 
     parts = [tab.message, tab.start, tab.resume, tab.cancel, tab.download]
-    started = [token, press, tab.start, tab.resume, tab.cancel, tab.message]
+    started = [press, tab.start, tab.resume, tab.cancel, tab.message]
     tab.source.change(lambda kind: [gr.update(visible=kind == FROM_ZIP), gr.update(visible=kind == AT_RANDOM)], tab.source, [tab.file, tab.count], **QUICK)
-    entering.select(idle, token, parts, **QUICK)
+    entering.select(lambda: now(), None, parts, **QUICK)
     entered = [tab.source, tab.file, tab.count, tab.prompt, tab.seed, tab.random_seed, model]
     for button, work, inputs, outputs in ((tab.start, start, entered, [*parts, tab.seed]), (tab.resume, resume, [], parts)):
-        worked = button.click(begin, token, started, **QUICK).then(work, [token, press, *inputs], outputs, **LINED)
-        whatever_happens(worked, over, failed, [token, press], parts)
-    rescue.click(rescued, [token, press], parts, **QUICK)
+        worked = button.click(begin, None, started, **QUICK).then(work, [press, *inputs], outputs, **LINED)
+        whatever_happens(worked, over, failed, press, parts)
+    rescue.click(rescued, press, parts, **QUICK)
     tab.random_seed.change(lambda is_random: gr.update(visible=not is_random), tab.random_seed, tab.seed, **QUICK)
     tab.cancel.click(presses.cancel, press, None, **QUICK)
-    on_demand(tab.download.click, export, [token], tab.message)
+    on_demand(tab.download.click, export, [], tab.message)
 
 
 def _seeds(job: BatchJob) -> str:

@@ -11,16 +11,21 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+from gradio.components.base import server
 from gradio.components.image_editor import EditorData
 from gradio.events import Dependency
 
+from siamese.interface.cache import cache_folder
+from siamese.interface.drawings import Drawings, checked
 from siamese.interface.events import QUICK
+from siamese.interface.limits import CANVAS_SIDE
 from siamese.interface.output import servable
+from siamese.interface.visitor import current
 from siamese.masks import binarise, resize_image
 
 SIDE = 512
 """Side of the drawing in pixels, where no photo is traced."""
-LARGEST = 1024
+LARGEST = CANVAS_SIDE
 """Longest side of the drawing over a photo."""
 LESION_COLOUR = "#5eead4"
 """What the brush paints; only its opacity means anything."""
@@ -29,27 +34,18 @@ BRUSH_SIZE = 28
 _UPLOADED = re.compile(r"(background|composite|layer_\d+)\.png")
 """Names that the editor gives; no other file of the cache is deleted, whatever a client sends."""
 STILL_WANTED = 30.0
-UNREAD = 256
-"""Drawings that were sent and not read yet, of all visitors; older ones are let go."""
+"""Seconds after which what was read is deleted: two events may have sent the same drawing."""
 
 
 class EmptyMaskError(ValueError):
     """Nothing is drawn."""
 
 
-class Latest(dict):
-    """Holds the ``UNREAD`` latest entries: a drawing that another overtakes is never read, and the editor itself would keep it for ever."""
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        super().__setitem__(key, value)
-        while len(self) > UNREAD:
-            del self[next(iter(self))]
-
-
-SENT = Latest()
+DRAWINGS = Drawings()
 # One store for all editors. Each has its own by nature, but a copy must find what its editor was sent, and Gradio makes a visitor's editor anew,
-# with an empty one, whenever an event leaves it as it is.
-gr.ImageEditor.blob_storage = property(lambda editor: SENT, lambda editor, value: None)
+# with an empty one, whenever an event leaves it as it is. Its own would also grow without bounds.
+gr.ImageEditor.blob_storage = property(lambda editor: DRAWINGS.of(current()), lambda editor, value: None)
+gr.ImageEditor.accept_blobs = server(checked(gr.ImageEditor.accept_blobs, DRAWINGS))
 
 
 class Uploads:
@@ -80,6 +76,19 @@ class Uploads:
 
 
 UPLOADS = Uploads()
+
+
+def delete_grounds() -> None:
+    """Delete what the editor of the visitor whose event runs has uploaded with a photo and no event has read, in files and in memory."""
+    visitor = current()
+    if visitor is None:
+        return
+    DRAWINGS.forget(visitor)
+    for name in ("background.png", "composite.png"):
+        for path in Path(cache_folder()).rglob(name):
+            path.unlink(missing_ok=True)
+
+
 _preprocess = gr.ImageEditor.preprocess
 
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import gradio as gr
 
-from siamese.collection import CollectionError, Collections, Entries, new_token
+from siamese.collection import CollectionError, Collections
 from siamese.interface import status
 from siamese.interface.download import on_demand
 from siamese.interface.events import QUICK
 from siamese.interface.output import image_caption, picture
 from siamese.interface.results import NO_FRAME, Shown
+from siamese.interface.visitor import NoCookieError, keeper
 
 
 @dataclass
@@ -56,13 +57,18 @@ def build_collection() -> CollectionTab:
     return CollectionTab(summary, gallery, download, remove, delete, sure, confirm, back, note, gr.State([]), gr.State(None))
 
 
-def wire_collection(tab: CollectionTab, collections: Collections, token: gr.BrowserState, keep: gr.Button, shown: gr.State,
+def wire_collection(tab: CollectionTab, collections: Collections, keep: gr.Button, shown: gr.State,
                     keep_note: gr.HTML, entering: gr.Tab) -> None:
     """Connect the tab, and the studio's Keep button."""
 
-    def refresh(name: str | None, text: str = "", kind: status.Kind = "idle") -> list[Any]:
+    def refresh(text: str = "", kind: status.Kind = "idle") -> list[Any]:
         images, ids, damaged = [], [], 0
-        for entry in collections.entries(name) if name else Entries([]):
+        try:
+            name = keeper()
+        except NoCookieError as error:
+            return ["", gr.update(value=[], visible=False), [], None] + [gr.update(interactive=False)] * 3 + [gr.update(visible=False),
+                                                                                                             status.note("error", str(error))]
+        for entry in collections.entries(name):
             try:
                 pair = collections.load(name, entry.id)
             except CollectionError:
@@ -77,34 +83,35 @@ def wire_collection(tab: CollectionTab, collections: Collections, token: gr.Brow
         return [_summary(collections, name, len(ids)), gr.update(value=images, selected_index=NO_FRAME, visible=bool(images)), ids, None,
                 there, gr.update(interactive=False), there, gr.update(visible=False), status.note(kind, text)]
 
-    def keep_one(name: str | None, images: Shown) -> tuple[str, str]:
-        name = name or new_token()
+    def keep_one(images: Shown) -> str:
         if images.pair is None:
-            return name, status.note("error", "Generate an image first.")
+            return status.note("error", "Generate an image first.")
         try:
-            collections.add(name, images.pair, images.agreement)
-        except CollectionError as error:
-            return name, status.note("error", str(error))
-        count = len(collections.entries(name))
-        return name, status.note("done", f"Kept. Your collection holds {count} {'pair' if count == 1 else 'pairs'}.")
+            collections.add(keeper(), images.pair, images.agreement)
+        except (CollectionError, NoCookieError) as error:
+            return status.note("error", str(error))
+        count = len(collections.entries(keeper()))
+        return status.note("done", f"Kept. Your collection holds {count} {'pair' if count == 1 else 'pairs'}.")
 
-    def remove(name: str | None, selected: str | None) -> list[Any]:
-        if not name or selected is None:
-            return refresh(name, "Select a pair first.", "error")
+    def remove(selected: str | None) -> list[Any]:
+        if selected is None:
+            return refresh("Select a pair first.", "error")
         try:
-            collections.remove(name, selected)
-        except CollectionError as error:
-            return refresh(name, str(error), "error")
-        return refresh(name, "Removed.")
+            collections.remove(keeper(), selected)
+        except (CollectionError, NoCookieError) as error:
+            return refresh(str(error), "error")
+        return refresh("Removed.")
 
-    def delete(name: str | None) -> list[Any]:
-        if name:
-            collections.delete(name)
-        return refresh(name, "Everything is deleted.")
+    def delete() -> list[Any]:
+        try:
+            collections.delete(keeper())
+        except (CollectionError, NoCookieError) as error:
+            return refresh(str(error), "error")
+        return refresh("Everything is deleted.")
 
-    def export(name: str | None, folder: Path) -> Path:
+    def export(folder: Path) -> Path:
         path = folder / "synthetic-pairs.zip"
-        collections.export(name or new_token(), path)
+        collections.export(keeper(), path)
         return path
 
     def pick(ids: list[str], event: gr.SelectData) -> list[Any]:
@@ -112,15 +119,15 @@ def wire_collection(tab: CollectionTab, collections: Collections, token: gr.Brow
         frame = NO_FRAME if chosen is None else event.index
         return [gr.update(selected_index=frame), chosen, gr.update(interactive=chosen is not None)]
 
-    keep.click(keep_one, [token, shown], [token, keep_note], **QUICK)
-    entering.select(refresh, token, tab.parts, **QUICK)
+    keep.click(keep_one, shown, keep_note, **QUICK)
+    entering.select(refresh, None, tab.parts, **QUICK)
     entering.select(lambda: "", None, keep_note, **QUICK)  # the number that it states may not be right any more when the visitor comes back
     tab.gallery.select(pick, tab.ids, [tab.gallery, tab.selected, tab.remove], **QUICK)
-    tab.remove.click(remove, [token, tab.selected], tab.parts, **QUICK)
+    tab.remove.click(remove, tab.selected, tab.parts, **QUICK)
     tab.delete.click(lambda: gr.update(visible=True), None, tab.sure, **QUICK)
     tab.back.click(lambda: gr.update(visible=False), None, tab.sure, **QUICK)
-    tab.confirm.click(delete, token, tab.parts, **QUICK)
-    on_demand(tab.download.click, export, [token], tab.note)
+    tab.confirm.click(delete, None, tab.parts, **QUICK)
+    on_demand(tab.download.click, export, [], tab.note)
 
 
 def _summary(collections: Collections, token: str | None, count: int) -> str:

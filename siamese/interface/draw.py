@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from gradio.events import Dependency
 from siamese import editing
 from siamese.annotation import annotation_zip
 from siamese.interface import status
-from siamese.interface.canvas import SIDE, UPLOADS, EmptyMaskError, editor_value, fit_photo, lesion_canvas, read_mask, reader
+from siamese.interface.canvas import SIDE, UPLOADS, EmptyMaskError, delete_grounds, editor_value, fit_photo, lesion_canvas, read_mask, reader
 from siamese.interface.download import on_demand
 from siamese.interface.events import LINED, QUICK
 from siamese.interface.jobs import BusyError, Cancelled, Loading, ModelUnavailableError, OutOfMemoryError, Waiting
@@ -28,6 +29,8 @@ from siamese.provenance import Recipe
 from siamese.shapes import load_statistics, random_lesion
 from siamese.uploads import UploadError, read_upload
 
+DECODING = threading.Lock()
+"""One photo is read at a time: of the largest size it takes some hundred MB while it is decoded."""
 UNDO_STEPS = 20
 HOUR = 3600
 """A photo leaves the server's memory after so many seconds without use."""
@@ -111,7 +114,7 @@ def _drawn(value: dict[str, Any] | None) -> np.ndarray | None:
 
 
 def _background(photo: Photo | None) -> np.ndarray | None:
-    return None if photo is None else fit_photo(photo.pixels)
+    return None if photo is None else photo.pixels
 
 
 def _value(mask: np.ndarray, photo: Photo | None) -> dict[str, Any]:
@@ -120,9 +123,10 @@ def _value(mask: np.ndarray, photo: Photo | None) -> dict[str, Any]:
 
 
 def forget(photo: Photo) -> None:
-    """Delete every file that shows the photo: what was served of it, and what the editor uploaded with it."""
+    """Delete every file that shows the photo: the upload, what was served of it, and what the editor uploaded with it."""
     photo.forget()
     UPLOADS.delete()
+    delete_grounds()
 
 
 def _blank(photo: Photo | None) -> np.ndarray:
@@ -168,20 +172,23 @@ def wire_draw(panel: DrawPanel, worker: ModelWorker, model: gr.State, prompt: gr
         return [_value(mask, photo), before[:-1], gr.update(interactive=len(before) > 1), _say("")]
 
     def opened(path: str | None, value: dict[str, Any] | None, photo: Photo | None, before: list[np.ndarray]) -> list[Any]:
-        """A file was dropped: photo, mask or one of our images. The file itself is deleted at once."""
+        """A file was dropped: photo, mask or one of our images. The file itself is deleted at once, a photo's with the photo."""
         same = [gr.skip()] * len(settings)
         if path is None:
             return [gr.skip()] * 7 + same
         try:
-            upload = read_upload(Path(path))
+            with DECODING:
+                upload = read_upload(Path(path))
+                traced = fit_photo(upload.photo).copy() if upload.kind == "photo" else None
         except UploadError as error:
+            Path(path).unlink(missing_ok=True)
             return [gr.skip()] * 3 + [_say(str(error), "error"), gr.skip(), gr.skip(), None] + same
-        finally:
+        if traced is None:
             Path(path).unlink(missing_ok=True)
         if photo is not None:
             forget(photo)
-        if upload.kind == "photo":
-            taken = Photo(upload.photo, Path(path).stem)
+        if traced is not None:
+            taken = Photo(traced, Path(path).stem, Path(path))
             put_back = replace(value, taken, before, _blank(taken), "Trace the lesion on the photo, or let the studio suggest a mask.")
             return put_back + [taken, gr.update(visible=True), None] + same
         if upload.kind == "mask":
@@ -201,7 +208,7 @@ def wire_draw(panel: DrawPanel, worker: ModelWorker, model: gr.State, prompt: gr
             yield only("Open a photo first: the one before has expired.")
             return
         try:
-            for update in worker.suggesting(fit_photo(photo.pixels), name, visitor_of(request)):
+            for update in worker.suggesting(photo.pixels, name, visitor_of(request)):
                 if isinstance(update, Waiting):
                     yield only(f"{update.ahead} before you.", "idle")
                 elif isinstance(update, Loading):
@@ -240,7 +247,7 @@ def wire_draw(panel: DrawPanel, worker: ModelWorker, model: gr.State, prompt: gr
     removal = reading(panel.drop_photo.click)(remove, [drawn, panel.photo, panel.before], put + [panel.photo, panel.photo_row], **quick)
     watched = watching(panel.canvas.change)(watch, seen, [panel.view, panel.digest], trigger_mode="always_last", **QUICK)
     on_demand(reading(panel.export.click), write_annotation, [drawn, panel.photo, prompt], panel.note,
-              lambda path, value, photo, prompt: photo.served_file(path))
+              lambda path, value, photo, prompt: photo.note(path))
     return [upload, removal], watched
 
 
@@ -248,6 +255,8 @@ def write_annotation(value: dict[str, Any] | None, photo: Photo | None, prompt: 
     """ZIP of the photo at its own size, the drawn mask resized nearest to it, and COCO JSON; EmptyMaskError without a mask."""
     if photo is None:
         raise EmptyMaskError("Open a photo first.")
-    mask = resize_mask(read_mask(value), photo.pixels.shape[:2])
+    drawn = read_mask(value)
+    with DECODING:
+        pixels = photo.at_its_own_size()
     category = "lesion" if prompt == LESION else "polyp"
-    return annotation_zip(photo.pixels, mask, folder / "annotation.zip", photo.name, category)
+    return annotation_zip(pixels, resize_mask(drawn, pixels.shape[:2]), folder / "annotation.zip", photo.name, category)

@@ -12,18 +12,13 @@ from siamese.interface.collection_tab import build_collection, wire_collection
 from siamese.interface.models_tab import build_models, wire_models
 from siamese.interface.studio import build_studio, wire_studio
 from siamese.interface.trouble import Page, build_rescue
-from siamese.interface.visitor import visitor_token
 from siamese.interface.worker import ModelWorker
-
-CACHE_CHECK, CACHE_LIFETIME = 600, 3600
-"""Seconds between clean-ups of Gradio's temporary files, and the age at which one is deleted: an hour and ten minutes at most."""
 
 
 def build_page(worker: ModelWorker, data: Path) -> gr.Blocks:
     """The studio's page on ``worker``'s models. Each visitor's work is in their own session, what they keep in ``data``."""
     collections = Collections(data / "collections")
-    with Page(title="Siamese-Diffusion Studio", analytics_enabled=False, delete_cache=(CACHE_CHECK, CACHE_LIFETIME)) as page:
-        token = visitor_token()
+    with Page(title="Siamese-Diffusion Studio", analytics_enabled=False) as page:
         gr.HTML(status.HEADER)
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap"):
             with gr.Tab("Studio", id="studio-tab"):
@@ -36,7 +31,7 @@ def build_page(worker: ModelWorker, data: Path) -> gr.Blocks:
                 models = build_models(worker)
         rescue = build_rescue()
         wire_studio(page, studio, worker, rescue)
-        wire_collection(collection, collections, token, studio.results.keep, studio.results.shown, studio.results.note, collection_tab)
-        wire_batch(batch, worker, data / "batches", token, studio.model, batch_tab, rescue)
+        wire_collection(collection, collections, studio.results.keep, studio.results.shown, studio.results.note, collection_tab)
+        wire_batch(batch, worker, data / "batches", studio.model, batch_tab, rescue)
         wire_models(models, worker, studio.model, studio.settings)
     return page

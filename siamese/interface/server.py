@@ -4,6 +4,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import os
 import signal
 import threading
 import time
@@ -17,12 +18,17 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from siamese.collection import Collections
 from siamese.folders import purge_folders
-from siamese.interface.door import Door
+from siamese.interface.cache import caching
+from siamese.interface.canvas import DRAWINGS
+from siamese.interface.folder import TemporaryFolder
+from siamese.interface.guard import guard_page
+from siamese.interface.limits import LARGEST_FORM
 from siamese.interface.line import WAITING_ALL
 from siamese.interface.page import build_page
 from siamese.interface.style import CSS, FAVICON, HEAD, theme
 from siamese.interface.trouble import RESCUE
 from siamese.interface.values import Values
+from siamese.interface.visitor import VisitorCookies
 from siamese.interface.worker import ASKING_ALL, ModelWorker
 from siamese.study.places import data_directory, default_folder, note_address
 from siamese.study.space import frame_ancestors, origin, trusted_proxies
@@ -42,8 +48,8 @@ THREADS = WAITING_ALL + ASKING_ALL + 32
 """Of Gradio's functions: for all that may wait for the model, and some that do not. The studies' routes have others."""
 ADMINISTRATOR = "the studies' administrator"
 """Whose turn it is where images are sampled for a study; no visitor has this name."""
-LARGEST_UPLOAD = "25mb"
-"""A little above the studio's own limit, whose message is friendlier."""
+TIDY_SECONDS = 60
+"""Between two looks at what visitors have not used for an hour."""
 
 
 def data_folder(chosen: Path | None) -> Path:
@@ -92,7 +98,9 @@ class Studio:
         proxies, headers = trusted_proxies(access), studio_headers(frame_ancestors(access))  # wrong options are told before the long part
         self._socket = bound(host, range(FIRST_PORT, FIRST_PORT + 100) if port is None else [port])
         self.address = address_of(self._socket)
-        page = build_page(worker, data)
+        self._folder = TemporaryFolder()
+        with caching(self._folder.page):
+            page = build_page(worker, data)
         page.max_threads = THREADS  # before the queue is made, which has as many places
         page.queue(api_open=False)  # a function that waits is not called past its line
         app = FastAPI(title="Siamese-Diffusion Studio", docs_url=None, redoc_url=None, openapi_url=None)
@@ -100,8 +108,8 @@ class Studio:
         studies = data_directory(data / "studies")
         add_study_routes(app, open_store(studies), studies, functools.partial(worker.turn, ADMINISTRATOR))  # before the page, which takes every other path
         gr.mount_gradio_app(app, page, "/", footer_links=[], ssr_mode=False, show_error=True, theme=theme(), css=CSS, head=HEAD + RESCUE,
-                            favicon_path=str(FAVICON), max_file_size=LARGEST_UPLOAD)
-        app.add_middleware(Door, page=page)
+                            favicon_path=str(FAVICON), max_file_size=LARGEST_FORM)
+        self._sessions = guard_page(app, page, self._folder, VisitorCookies(data))
         app.add_middleware(CORSMiddleware, allow_origins=[])  # else Gradio lets every origin's pages read with the visitor's cookies
         guard(app, hosts_of(self._socket, host, (*access.allow_host, origin())), proxies, headers)
         # The proxies' headers are read by the guard.
@@ -116,6 +124,8 @@ class Studio:
             time.sleep(0.02)
         note_address(studies, self.address)
         threading.Thread(target=clean, args=(data,), name="cleaning", daemon=True).start()
+        self._closing = threading.Event()
+        threading.Thread(target=self._tidy, name="tidying", daemon=True).start()
 
     def wait(self) -> None:
         """Until the server stops."""
@@ -127,7 +137,18 @@ class Studio:
         self._server.should_exit = True
         self._thread.join()
         self._socket.close()
+        self._closing.set()
         self.worker.close()
+        self._folder.close()
+
+    def _tidy(self) -> None:
+        """Let go of what visitors have not used for an hour: files, drawings, the states of closed pages."""
+        while not self._closing.wait(TIDY_SECONDS):
+            for part in (self._folder, DRAWINGS, self._sessions):
+                try:
+                    part.tidy()
+                except OSError:
+                    logging.getLogger(__name__).exception("temporary files could not be removed")
 
 
 def _is_no_farewell(record: logging.LogRecord) -> bool:
@@ -138,6 +159,7 @@ def _is_no_farewell(record: logging.LogRecord) -> bool:
 
 def serve(worker: ModelWorker, data: Path | None, host: str, port: int, access: StudioAccess = StudioAccess()) -> None:
     """Serve until interrupted, by Ctrl-C or by the signal to end. See app.py for the arguments."""
+    os.umask(0o077)  # what visitors upload and keep is for this user alone
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a host's restart leaves time for what is written at the end
     studio = Studio(worker, data_folder(data), host, port, access)
     print(f"Siamese-Diffusion Studio is at {studio.address}", flush=True)

@@ -1,0 +1,152 @@
+"""The temporary folder of this process: uploads, and the files that the page shows, each visitor's apart.
+
+Its place is ``GRADIO_TEMP_DIR``, else a folder of the user in the system's temporary folder. Only its owner can enter it. It goes when the
+server ends; one that a killed process has left goes with the next start: a process holds a lock on its own as long as it lives.
+"""
+from __future__ import annotations
+
+import getpass
+import hashlib
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+LIFETIME = 3600
+"""Seconds after the last use, at which a file goes."""
+_PREFIX, _LOCK = "studio-", ".lock"
+_START_SECONDS = 60
+"""How long a start waits for another one that is clearing up."""
+
+
+class TemporaryFolder:
+    """Made with the object, removed by ``close``.
+
+    Raises:
+        OSError: it cannot be made, or its place belongs to somebody else; the message says what to do.
+    """
+
+    def __init__(self) -> None:
+        parent = _place()
+        self.path = parent / f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
+        self._starting = FileLock(parent / _LOCK, timeout=_START_SECONDS)
+        with self._starting:
+            self.path.mkdir(mode=0o700)
+            self._lock = FileLock(self.path / _LOCK)
+            self._lock.acquire()
+            for other in parent.glob(f"{_PREFIX}*"):
+                if other != self.path:
+                    _remove_if_left(other)
+        self.page = self.path / "page"
+        """What the page shows everybody: its example."""
+        self.page.mkdir(mode=0o700)
+
+    def close(self) -> None:
+        """Remove it and all that is in it."""
+        with self._starting:
+            shutil.rmtree(self.path, ignore_errors=True)  # an event that still runs may write; the next start takes the rest
+            self._lock.release()
+
+    def of(self, visitor: str) -> Path:
+        """A visitor's own folder, which is there. Its name tells nothing of the visitor's cookie."""
+        folder = self._named(visitor)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        os.utime(folder)
+        return folder
+
+    def new_upload(self, visitor: str) -> Path:
+        """A folder for one upload, so that the same file of two visitors, or twice of one, is two files."""
+        folder = self.of(visitor) / "uploads" / secrets.token_hex(16)
+        folder.parent.mkdir(mode=0o700, exist_ok=True)
+        folder.mkdir(mode=0o700)
+        return folder
+
+    def owns(self, visitor: str, path: str) -> bool:
+        """Whether ``path`` is a regular file of the visitor's own, or of those that the page shows everybody; or names one that is gone.
+
+        Opens nothing. A path with a link in it, or written in another way than the server writes it, is nobody's.
+        """
+        try:
+            if not os.path.isabs(path) or os.path.realpath(path) != path:
+                return False
+            if not any(Path(path).is_relative_to(folder) for folder in (self._named(visitor), self.page)):
+                return False
+            return stat.S_ISREG(os.lstat(path).st_mode)
+        except FileNotFoundError:
+            return True
+        except (OSError, ValueError):  # a name that is too long, or holds a null
+            return False
+
+    def uploaded(self, visitor: str) -> int:
+        """Bytes of the visitor's uploads, with those that are arriving."""
+        return sum(s.st_size for _, s in _files(self._named(visitor) / "uploads"))
+
+    def total(self) -> int:
+        """Bytes of all files."""
+        return sum(s.st_size for _, s in _files(self.path))
+
+    def tidy(self, lifetime: float = LIFETIME) -> None:
+        """Remove what nobody has used for ``lifetime`` seconds, except what the page shows everybody."""
+        oldest = time.time() - lifetime
+        for visitor in self.path.glob("visitor-*"):
+            for file, status in _files(visitor):
+                if max(status.st_mtime, status.st_ctime) <= oldest:
+                    Path(file).unlink(missing_ok=True)
+            for folder, _, _ in os.walk(visitor, topdown=False):
+                try:
+                    if os.stat(folder).st_mtime <= oldest:
+                        os.rmdir(folder)
+                except OSError:
+                    continue  # something is in it, or it is gone
+
+    def _named(self, visitor: str) -> Path:
+        return self.path / f"visitor-{hashlib.sha256(visitor.encode()).hexdigest()[:32]}"
+
+
+def use(path: str) -> None:
+    """The file at ``path`` is used now, so it stays."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return  # it has gone in this moment; whoever opens it says so
+
+
+def _place() -> Path:
+    chosen = os.environ.get("GRADIO_TEMP_DIR")
+    parent = Path(chosen) if chosen else Path(tempfile.gettempdir()) / f"siamese-studio-{getpass.getuser()}"
+    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    parent = parent.resolve()
+    if hasattr(os, "getuid") and (parent.stat().st_uid != os.getuid() or parent.stat().st_mode & 0o022):
+        raise OSError(f"other users can write to {parent}, where visitors' files would be; set GRADIO_TEMP_DIR to a folder of your own.")
+    return parent
+
+
+def _remove_if_left(folder: Path) -> None:
+    """Remove another process's folder unless it still holds the lock."""
+    if not (folder / _LOCK).exists():
+        shutil.rmtree(folder, ignore_errors=True)  # half removed already
+        return
+    lock = FileLock(folder / _LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    lock.release()
+
+
+def _files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """All files in ``folder`` with their state; those that go meanwhile are left out."""
+    for where, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(where, name)
+            try:
+                yield path, os.lstat(path)
+            except FileNotFoundError:
+                continue

@@ -1,0 +1,122 @@
+"""What a request may hold, judged before anything in it is opened or decoded."""
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import json
+from collections.abc import Iterator
+from typing import Any, NoReturn
+from urllib.parse import unquote
+
+from PIL import Image
+
+from siamese.interface.folder import TemporaryFolder, use
+from siamese.interface.refusal import RefusedError
+from siamese.provenance import DECODER_ERRORS
+from siamese.uploads import FORMATS
+
+LARGEST_UPLOAD = 25 * 2**20
+"""Bytes of an uploaded file: a little above the studio's own limit, whose message is friendlier."""
+LARGEST_BODY, LARGEST_FORM = 4 * 2**20, 8 * 2**20
+"""Bytes of a request in JSON, and of a form, which may hold a picture of the canvas."""
+UPLOADS_EACH, FILES_ALL = 100 * 2**20, 2 * 2**30
+"""Bytes: a visitor's uploads, and uploads and results of all."""
+CANVAS_SIDE = 1024
+"""Longest side in pixels of the canvas, and so of any picture that comes with an event."""
+LONGEST_NUMBER = 30
+"""Digits."""
+MB = 2**20
+
+NOT_YOURS = "This file is not one that you uploaded or were shown here. Upload it again."
+FULL = "The studio's temporary storage is full. Files go an hour after their last use; try again in some minutes."
+TOO_MUCH = (f"You have uploaded {UPLOADS_EACH // MB} MB, which is as much as the studio holds for one visitor. Your uploads go an hour after their last "
+            "use; try again later.")
+DISK_FULL = "The server's disk is full, so nothing was stored. Try again later."
+
+
+def check_room(folder: TemporaryFolder) -> None:
+    """RefusedError where the files of all take as much as they may."""
+    if folder.total() >= FILES_ALL:
+        raise RefusedError(507, FULL)
+
+
+def read_json(body: bytes) -> dict[str, Any]:
+    """The object that a request holds.
+
+    Raises:
+        RefusedError: no object, numbers that JSON does not know (NaN, Infinity) or of more digits than ``LONGEST_NUMBER``, or half of a
+            character, none of which Gradio could write into its answer.
+    """
+    try:
+        value = json.loads(body, parse_constant=_no_number, parse_int=_whole)
+        json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        raise RefusedError(400, "The request is not readable as JSON. Reload the page and try again.") from None
+    if not isinstance(value, dict):
+        raise RefusedError(400, "The request is not one that the page sends. Reload the page and try again.")
+    return value
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(text)
+
+
+def _whole(text: str) -> int:
+    if len(text) > LONGEST_NUMBER:
+        raise ValueError("too long a number.")
+    return int(text)
+
+
+def check_files(value: Any, visitor: str, folder: TemporaryFolder) -> None:
+    """RefusedError where any file that ``value`` names is not the visitor's own, or at a URL. Opens none of them."""
+    for part in _parts(value):
+        if isinstance(part, dict) and isinstance(path := part.get("path"), str):
+            if not folder.owns(visitor, path) or not _is_address_of(part.get("url"), path):
+                raise RefusedError(403, NOT_YOURS)
+            use(path)
+
+
+def check_pictures(value: Any) -> None:
+    """RefusedError where a picture in ``value``, in a file or in a data URL, is larger than the canvas. ``check_files`` comes first."""
+    for part in _parts(value):
+        if isinstance(part, dict) and isinstance(path := part.get("path"), str):
+            check_picture(path)
+        elif isinstance(part, str) and part[:11].lower() == "data:image/":
+            try:
+                check_picture(base64.b64decode(part.partition(",")[2], validate=False))
+            except binascii.Error:
+                raise RefusedError(400, "The picture in the request is damaged. Reload the page and try again.") from None
+
+
+def check_picture(picture: str | bytes) -> None:
+    """RefusedError where the file at a path, or of these bytes, says that it is an image larger than the canvas. Decodes no pixels."""
+    try:
+        with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture, formats=FORMATS) as image:
+            width, height = image.size
+    except Image.DecompressionBombError:
+        width = height = None
+    except DECODER_ERRORS:
+        return  # no image: whoever is to read it says so
+    if width is None or max(width, height) > CANVAS_SIDE:
+        has = "has too many pixels" if width is None else f"is {width} x {height} pixels"
+        raise RefusedError(413, f"The picture {has}; the canvas takes at most {CANVAS_SIDE} on a side. Draw on a smaller canvas.")
+
+
+def _is_address_of(url: Any, path: str) -> bool:
+    """Whether ``url`` is none, the browser's own, or where the server serves ``path``."""
+    if url is None or url == "":
+        return True
+    return isinstance(url, str) and (url.startswith("blob:") or unquote(url).endswith(f"/file={path}"))
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    """``value`` and everything in it."""
+    waiting = [value]
+    while waiting:
+        part = waiting.pop()
+        yield part
+        if isinstance(part, dict):
+            waiting += part.values()
+        elif isinstance(part, list | tuple):
+            waiting += part
