@@ -87,7 +87,8 @@ class Studio:
         page.queue(api_open=False)  # a function that waits is not called past its line
         app = FastAPI(title="Siamese-Diffusion Studio", docs_url=None, redoc_url=None, openapi_url=None)
         studies = data_directory(data / "studies")
-        add_study_routes(app, open_store(studies), studies, functools.partial(worker.turn, ADMINISTRATOR))  # before the page, which takes every other path
+        # Before the page, which takes every other path.
+        add_study_routes(app, open_store(studies), studies, functools.partial(worker.turn, ADMINISTRATOR))
         gr.mount_gradio_app(app, page, "/", footer_links=[], ssr_mode=False, show_error=True, theme=theme(), css=CSS, head=HEAD,
                             favicon_path=str(FAVICON), max_file_size=LARGEST_UPLOAD)
         app.add_middleware(Door, page=page)
