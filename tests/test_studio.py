@@ -17,7 +17,7 @@ from PIL import Image
 
 from siamese.batch import BatchJob
 from siamese.collection import Collections
-from siamese.interface import results, trouble
+from siamese.interface import results, trouble, visitor
 from siamese.interface.canvas import EmptyMaskError, editor_value, read_mask
 from siamese.interface.collection_tab import CollectionTab
 from siamese.interface.draw import DrawPanel
@@ -31,6 +31,9 @@ from siamese.provenance import Recipe, pair_png, read_png
 from tests.phantoms import phantom
 from tests.stand_in_model import StandIn, made
 from tests.wiring import Visitor
+
+OWN = visitor.Visitor("a visitor with a cookie")
+
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[gr.Blocks, StandIn, Path, dict[type, Any]]]:
@@ -93,7 +96,7 @@ class Window(Visitor):
 
     def token(self) -> str:
         """The key of what this visitor keeps."""
-        return self[next(block for block in self.page.blocks.values() if isinstance(block, gr.BrowserState))]
+        return OWN.id
 
     def enter_collection(self) -> None:
         """Switch to the tab."""
@@ -130,8 +133,9 @@ class Window(Visitor):
 
 
 @pytest.fixture
-def window(built: tuple[gr.Blocks, StandIn, Path, dict[type, Any]]) -> Window:
-    return Window(*built)
+def window(built: tuple[gr.Blocks, StandIn, Path, dict[type, Any]]) -> Iterator[Window]:
+    with visitor.serving(OWN):
+        yield Window(*built)
 
 
 def masks(seed: int) -> np.ndarray:
@@ -249,7 +253,7 @@ class TestOutdated:
         plain, guided = Shown((made(mask, 1),), (None,)), Shown((made(mask, 1, 0.5),), (None,), reference=np.zeros((4, 4, 3), np.uint8))
         assert outdated(Shown(), None) == outdated(plain, mask_digest(mask)) == outdated(guided, mask_digest(mask)) == ""
         assert outdated(plain, mask_digest(masks(2))) == outdated(plain, None) == results.MASK_CHANGED
-        photo = Photo(np.zeros((4, 4, 3), np.uint8), "photo")
+        photo = Photo(np.zeros((4, 4, 3), np.uint8), "photo", Path("nowhere"))
         with_photo = Shown(guided.pairs, (None,), reference=photo.pixels, photo=photo)
         assert with_photo.without(photo) is with_photo and guided.without(None) is guided
         assert outdated(with_photo.without(None), mask_digest(mask)) == results.PHOTO_CHANGED

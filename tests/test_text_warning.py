@@ -1,6 +1,8 @@
 """What is said of burned-in text, and where it is."""
 from __future__ import annotations
 
+from pathlib import Path
+
 import gradio as gr
 import numpy as np
 import pytest
@@ -33,6 +35,6 @@ def test_every_panel_is_told_and_a_photo_that_is_gone_is_not_looked_at(monkeypat
     assert [len(panel.children) for panel in panels] == [1, 1]
     _, looking, look = (page.fns[number] for number in sorted(page.fns))
     assert look.concurrency_limit == 1 and not look.api_visibility == "public"
-    dated, clean = Photo(np.full((4, 4, 3), 9, np.uint8), "dated"), Photo(np.zeros((4, 4, 3), np.uint8), "clean")
+    dated, clean = (Photo(np.full((4, 4, 3), value, np.uint8), name, Path("nowhere")) for value, name in ((9, "dated"), (0, "clean")))
     assert all("upper left" in text and 'role="alert"' in text for text in look.fn(dated)) and len(look.fn(dated)) == 2
     assert look.fn(clean) == look.fn(None) == looking.fn(None) == ["", ""]

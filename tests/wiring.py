@@ -89,7 +89,7 @@ class Visitor:
             if hints.get(name) is gr.SelectData:
                 values.append(gr.SelectData(None, data))
             elif hints.get(name) is gr.Request:
-                values.append(SimpleNamespace(client=SimpleNamespace(host="127.0.0.1"), headers={}, cookies={}, session_hash="test"))
+                values.append(SimpleNamespace(client=SimpleNamespace(host="127.0.0.1"), request=None, headers={}, cookies={}, session_hash="test"))
             elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
                 values.extend(given)
             elif parameter.default is inspect.Parameter.empty:

@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from siamese.interface import limits
 from siamese.interface.cache import caching
+from siamese.interface.door import Door
 from siamese.interface.folder import TemporaryFolder, use
 from siamese.interface.refusal import RefusedError
 from siamese.interface.sessions import Sessions, VisitorStates
@@ -54,7 +55,7 @@ class PageGuard:
     """The ASGI application before Gradio's; see ``guard_page`` for the arguments."""
 
     def __init__(self, app: ASGIApp, page: gr.Blocks, folder: TemporaryFolder, cookies: VisitorCookies, sessions: Sessions) -> None:
-        self.app, self.page, self.folder, self.cookies, self.sessions = app, page, folder, cookies, sessions
+        self.app, self.page, self.folder, self.cookies, self.sessions, self.door = app, page, folder, cookies, sessions, Door(page)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request, or hand it on."""
@@ -84,10 +85,11 @@ class PageGuard:
         elif kind == "POST" and path == UPLOAD:
             await (await self._upload(Request(scope, receive), visitor))(scope, receive, send)
         elif kind == "POST" and _is_among(path, EVENTS):
-            body = await _body(receive, limits.LARGEST_FORM if _is_form(scope) else limits.LARGEST_BODY)
-            if not (_is_form(scope) and path.startswith(f"{API}component_server")):
-                self._judge(limits.read_json(body), path, visitor)
-            await self.app(scope, _replay(body, receive), send)
+            with self.door.through(visitor.id, path.startswith(EVENTS[0])) if path.startswith(EVENTS[:2]) else nullcontext():
+                body = await _body(receive, limits.LARGEST_FORM if _is_form(scope) else limits.LARGEST_BODY)
+                if not (_is_form(scope) and path.startswith(f"{API}component_server")):
+                    self._judge(limits.read_json(body), path, visitor)
+                await self.app(scope, _replay(body, receive), send)
         elif kind == "read" and _is_among(path, STREAMS):
             request = Request(scope)
             beating = path.startswith(STREAMS[0])

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import io
 import json
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -223,3 +224,18 @@ def test_the_administrators_form_samples(served, images, tiny):  # noqa: F811
     made = store.study("sampled").config
     assert made.groups == 5 and [m.name for m in made.methods] == ["real", "ours", "more"] and json.loads(made.methods[2].source)["steps"] == 2
     assert "more was sampled" in client.get("/study/admin/studies/sampled").text
+
+
+def test_each_few_images_are_sampled_in_a_turn(images, tiny, store):
+    turns, inside = [], []
+
+    @contextmanager
+    def turn():
+        inside.append(True)
+        yield
+        turns.append(inside.pop())
+
+    methods = (Method("real", "real"), Method("ours", "synthetic"))
+    create_sampled_study(store, config(id="turns", methods=methods, groups=5), {"real": images / "real", "ours": images / "masks"},
+                         [Sampled("ours", str(tiny), 1)], turn=turn)
+    assert turns == [True] * 2 and not inside  # five images, four at a time
