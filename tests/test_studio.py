@@ -5,6 +5,7 @@ import asyncio
 import errno
 import json
 import random
+import secrets
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,8 +32,6 @@ from siamese.provenance import Recipe, pair_png, read_png
 from tests.phantoms import phantom
 from tests.stand_in_model import StandIn, made
 from tests.wiring import Visitor
-
-OWN = visitor.Visitor("a visitor with a cookie")
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +95,7 @@ class Window(Visitor):
 
     def token(self) -> str:
         """The key of what this visitor keeps."""
-        return OWN.id
+        return visitor.keeper()
 
     def enter_collection(self) -> None:
         """Switch to the tab."""
@@ -134,7 +133,7 @@ class Window(Visitor):
 
 @pytest.fixture
 def window(built: tuple[gr.Blocks, StandIn, Path, dict[type, Any]]) -> Iterator[Window]:
-    with visitor.serving(OWN):
+    with visitor.serving(visitor.Visitor(secrets.token_urlsafe(32))):
         yield Window(*built)
 
 
