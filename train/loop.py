@@ -328,9 +328,8 @@ def _run(trainer: Trainer, checkpoints: CheckpointWriter, reports: bool) -> None
     if trainer.main:
         with writing(f"{config.out / 'run.json'}"):
             config.out.mkdir(parents=True, exist_ok=True)
-            record = json.dumps(_identity(config) | trainer.facts | {"ends": trainer.ends}, indent=1)
             with replacing(config.out / "run.json") as part:
-                part.write_text(record)
+                part.write_text(json.dumps(_identity(config) | trainer.facts | {"ends": trainer.ends}, indent=1))
         # Figures after the checkpoint are of updates that a kill has undone.
         with writing("the log"):
             writer = SummaryWriter(config.out / "tensorboard", purge_step=trainer.step + 1 if trainer.resumed else None)
