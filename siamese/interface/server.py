@@ -18,7 +18,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from siamese.collection import Collections
 from siamese.interface.page import build_page
 from siamese.interface.style import CSS, FAVICON, HEAD, theme
-from siamese.interface.values import Values
+from siamese.interface.values import Values, tell_faults
 from siamese.interface.worker import ModelWorker
 from siamese.study.places import data_directory, default_folder, note_address
 from siamese.study.space import frame_ancestors, origin, trusted_proxies
@@ -90,6 +90,7 @@ class Studio:
         add_study_routes(app, open_store(studies), studies)  # before the page, which takes every other path
         gr.mount_gradio_app(app, page, "/", footer_links=[], ssr_mode=False, show_error=True, theme=theme(), css=CSS, head=HEAD,
                             favicon_path=str(FAVICON), max_file_size=LARGEST_UPLOAD)
+        tell_faults(app.router.routes[-1].app)
         app.add_middleware(CORSMiddleware, allow_origins=[])  # else Gradio lets every origin's pages read with the visitor's cookies
         guard(app, hosts_of(self._socket, host, (*access.allow_host, origin())), proxies, headers)
         # The proxies' headers are read by the guard.
