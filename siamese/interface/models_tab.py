@@ -39,7 +39,9 @@ def build_models(worker: ModelWorker) -> ModelsTab:
 
 def wire_models(tab: ModelsTab, worker: ModelWorker, chosen: gr.State, settings: SettingsPanel) -> None:
     """Choosing a model shows its description at once and loads it."""
-    def describe(name: str) -> list[Any]:
+    def describe(name: str | None) -> list[Any]:
+        if name not in worker.models:
+            raise gr.Error("Choose one of the models.", print_exception=False)
         entry = worker.models[name]
         return [name, _card(entry), _licence(entry), _rows(entry), model_line(None)]
 

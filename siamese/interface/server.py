@@ -27,7 +27,7 @@ from siamese.interface.line import WAITING_ALL
 from siamese.interface.page import build_page
 from siamese.interface.style import CSS, FAVICON, HEAD, theme
 from siamese.interface.trouble import RESCUE
-from siamese.interface.values import Values
+from siamese.interface.values import Values, tell_faults
 from siamese.interface.visitor import VisitorCookies
 from siamese.interface.worker import ASKING_ALL, ModelWorker
 from siamese.study.places import data_directory, default_folder, note_address
@@ -106,9 +106,11 @@ class Studio:
         app = FastAPI(title="Siamese-Diffusion Studio", docs_url=None, redoc_url=None, openapi_url=None)
         app.add_middleware(Values, page=page)  # first, so that it stands behind what the studies' routes bring
         studies = data_directory(data / "studies")
-        add_study_routes(app, open_store(studies), studies, functools.partial(worker.turn, ADMINISTRATOR))  # before the page, which takes every other path
+        # Before the page, which takes every other path.
+        add_study_routes(app, open_store(studies), studies, functools.partial(worker.turn, ADMINISTRATOR))
         gr.mount_gradio_app(app, page, "/", footer_links=[], ssr_mode=False, show_error=True, theme=theme(), css=CSS, head=HEAD + RESCUE,
                             favicon_path=str(FAVICON), max_file_size=LARGEST_FORM)
+        tell_faults(app.router.routes[-1].app)
         self._sessions = guard_page(app, page, self._folder, VisitorCookies(data))
         app.add_middleware(CORSMiddleware, allow_origins=[])  # else Gradio lets every origin's pages read with the visitor's cookies
         guard(app, hosts_of(self._socket, host, (*access.allow_host, origin())), proxies, headers)

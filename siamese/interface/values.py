@@ -5,20 +5,31 @@ Whoever writes requests by hand can send anything for a number. Gradio hands it 
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import gradio as gr
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from gradio.route_utils import FnIndexInferError
+from gradio.utils import get_type_hints
 from pydantic import BaseModel, ValidationError
 from starlette.responses import JSONResponse
 
 from siamese.web.inputs import PARSED
 
+log = logging.getLogger(__name__)
+
 EVENT = re.compile(r"/gradio_api/(?:queue/join|(?:run|api|call)/[^/]*)/?")
 SERVER = re.compile(r"/gradio_api/component_server/?")
-NUMBERS, TEXTS, STATES = (gr.Number, gr.Slider), (gr.Textbox, gr.BrowserState, gr.Markdown), (gr.State,)
+NUMBERS, TEXTS = (gr.Number, gr.Slider), (gr.Textbox, gr.Markdown)
+TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
+"""What ``siamese.collection.new_token`` gives a browser to keep."""
 RELOAD = "Reload the page and try again."
+ODD = f"The request is not one that the page sends. {RELOAD}"
 
 
 def problem_of(page: gr.Blocks, path: str, asked: Any) -> tuple[int, str] | None:
@@ -35,13 +46,15 @@ def problem_of(page: gr.Blocks, path: str, asked: Any) -> tuple[int, str] | None
     if not EVENT.fullmatch(path):
         return None
     if not isinstance(asked, dict) or not isinstance(data := asked.get("data"), list):
-        return 422, f"The request is not one that the page sends. {RELOAD}"
-    number = asked.get("fn_index")
-    function = page.fns.get(number) if type(number) is int else None
+        return 422, ODD
+    number, name = asked.get("fn_index"), path.rstrip("/").rpartition("/")[2]
+    function = next((f for f in page.fns.values() if f.api_name == name), None) if number is None else page.fns.get(number) if type(number) is int else None
     if function is None or function.fn is None:
         return 404, f"The page has no such function. {RELOAD}"
     if not isinstance(asked.get("session_hash"), str | None):
         return 422, f"The request names no session of a page. {RELOAD}"
+    if selects(function.fn) and not (isinstance(event := asked.get("event_data"), dict) and {"index", "value"} <= set(event)):
+        return 422, f"The request does not say what was selected. {RELOAD}"
     inputs = function.inputs
     if len(data) != len(inputs):
         return 422, f"The function takes {len(inputs)} values, not {len(data)}. {RELOAD}"
@@ -51,14 +64,22 @@ def problem_of(page: gr.Blocks, path: str, asked: Any) -> tuple[int, str] | None
     return None
 
 
+@lru_cache(maxsize=1024)
+def selects(function: Callable) -> bool:
+    """Whether a function of the page is told what was selected."""
+    return any(hint is gr.SelectData for hint in get_type_hints(function).values())
+
+
 def fits(part: Any, value: Any) -> bool:
     """Whether ``value`` is of the kind that ``part`` of the page sends. Whether it is in range is for the function to say."""
-    if value is None or isinstance(part, STATES):  # what a state is, the server knows itself
+    if value is None or isinstance(part, gr.State):  # what a state is, the server knows itself
         return True
     if isinstance(part, NUMBERS):
         return type(value) in (int, float)
     if isinstance(part, gr.Checkbox):
         return type(value) is bool
+    if isinstance(part, gr.BrowserState):
+        return isinstance(value, str) and TOKEN.fullmatch(value) is not None
     if isinstance(part, TEXTS):
         return isinstance(value, str)
     if isinstance(part, gr.Radio | gr.Dropdown):
@@ -113,3 +134,20 @@ def is_message(body: bytes) -> bool:
     except ValueError:
         return False
     return isinstance(said, dict) and "title" in said and isinstance(said.get("error"), str)
+
+
+def tell_faults(app: FastAPI) -> None:
+    """Make ``app``, Gradio's, answer with a sentence where it could not read a request.
+
+    Its functions' errors it answers itself; what reaches the handlers here was raised by its own reading of what was sent.
+    """
+    async def invalid(request: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"error": ODD, "detail": ODD}, 422)  # FastAPI's own reply repeats what was sent, which JSON may not be able to hold
+
+    async def unread(request: Request, error: Exception) -> JSONResponse:
+        log.warning("%s %s could not be read", request.method, request.url.path[:200], exc_info=error)
+        return JSONResponse({"error": ODD, "detail": ODD}, 400)
+
+    app.add_exception_handler(RequestValidationError, invalid)
+    for kind in (ArithmeticError, AttributeError, FnIndexInferError, LookupError, TypeError, ValueError):
+        app.add_exception_handler(kind, unread)

@@ -15,6 +15,8 @@ from starlette.responses import Response
 LARGEST_JSON = 2 * 2**20
 """Bytes; images and archives are sent as files."""
 MOST_DIGITS, DEEPEST = 20, 60
+LONGEST_PATH, LONGEST_PART = 4000, 255
+"""Bytes of an address and between two of its slashes: no file system has longer names, and what looks one up fails."""
 PARSED = "siamese.json"
 """Where the scope keeps the parsed body for others."""
 FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
@@ -104,6 +106,9 @@ class CheckedInput:
         try:
             if UNWRITABLE.search(scope["path"]) or b"%00" in scope.get("query_string", b""):
                 raise UnreadableError("its address holds a null character")
+            path = scope["path"].encode("utf-8")
+            if len(path) > LONGEST_PATH or max(map(len, path.split(b"/"))) > LONGEST_PART:
+                raise UnreadableError("its address is too long")
             if scope["method"] not in ("GET", "HEAD", "OPTIONS") and not headers.get("content-type", "").lower().startswith(FORMS):
                 body = await _read(receive)
                 if body:

@@ -78,7 +78,7 @@ def studio(tmp_path_factory, browser, serve) -> Iterator[Serving]:
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Opens a page as a new visitor; fails the test where the page asks another host for anything or throws.
+    """Opens a page as a new visitor; fails the test where the page asks another host for anything, breaks its own policy or throws.
 
     The window is no wider than a test needs: the editor's picture grows with it, and is drawn in software.
     """
@@ -93,6 +93,7 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
         page.set_default_timeout(PATIENCE)
         page.on("request", lambda r: None if r.url.startswith((address, "data:", "blob:")) else foreign.append(r.url))
         page.on("pageerror", lambda e: errors.append(str(e)))
+        page.on("console", lambda m: errors.append(m.text) if "Content Security Policy" in m.text else None)
         page.goto(address)
         ready(page)
         return page
