@@ -23,6 +23,7 @@ from siamese.interface.canvas import DRAWINGS
 from siamese.interface.folder import TemporaryFolder
 from siamese.interface.guard import guard_page
 from siamese.interface.limits import LARGEST_FORM
+from siamese.interface.memory import give_memory_back
 from siamese.interface.page import build_page
 from siamese.interface.style import CSS, FAVICON, HEAD, theme
 from siamese.interface.visitor import VisitorCookies
@@ -78,12 +79,14 @@ class Studio:
     """
 
     def __init__(self, worker: ModelWorker, data: Path, host: str, port: int | None = None) -> None:
+        give_memory_back()
         self.worker = worker
         self._socket = _listen(host, port)
         self.address = f"http://{'localhost' if host in ('0.0.0.0', '::') else host}:{self._socket.getsockname()[1]}"
         self._folder = TemporaryFolder()
         with caching(self._folder.page):
             page = build_page(worker, data)
+        gr.set_static_paths(self._folder.page)  # its example may come back with an event, from anybody
         page.queue()
         app = FastAPI(title="Siamese-Diffusion Studio", docs_url=None, redoc_url=None, openapi_url=None)
         studies = data_directory(data / "studies")
