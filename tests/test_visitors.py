@@ -238,6 +238,15 @@ class TestOwnership:
         path = reply["data"][0]["layers"][0]["path"]
         assert client.get(f"/gradio_api/file={path}").status_code == 200 and stranger.get(f"/gradio_api/file={path}").status_code == 403
 
+    def test_an_image_that_the_visitor_was_shown_comes_back_with_a_click(self, studio, come):
+        client, stranger = come(), come()
+        number = next(n for n, f in page_of(studio).fns.items() if f.name == "pick")
+        (studio._folder.page / "example.png").write_bytes(png(8, 8))
+        for path, status in ((upload(client), 200), (str(studio._folder.page / "example.png"), 200), (upload(stranger), 403)):
+            event = {"index": 0, "value": {"image": {"path": path, "meta": META}, "caption": ""}, "selected": True}
+            reply = client.post("/gradio_api/run/predict", json={"fn_index": number, "data": [[]], "session_hash": "picks", "event_data": event})
+            assert reply.status_code == status, reply.text
+
     def test_pages_are_downloads_and_never_run(self, come):
         client = come()
         reply = client.get(f"/gradio_api/file={upload(client, b'<script>', 'x.html')}")
@@ -480,4 +489,4 @@ class TestMemory:
         assert not failed, json.dumps(failed[:1])[:500]
         grown = self.highest(pid) - before
         print(f"{PHOTOS} photos: {grown:.0f} MB")
-        assert grown < 700
+        assert grown < 200 + 500 / 30 * PHOTOS  # 700 MB of 30

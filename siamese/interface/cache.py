@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
-from gradio import utils
+from gradio import processing_utils, utils
 from gradio.blocks import Block
 
 _folder: ContextVar[Path | None] = ContextVar("siamese_cache", default=None)
@@ -47,6 +47,6 @@ def caching(folder: Path) -> Iterator[None]:
         _folder.reset(token)
 
 
-utils.get_upload_folder = cache_folder
+utils.get_upload_folder = processing_utils.get_upload_folder = cache_folder
 Block.GRADIO_CACHE = property(lambda block: cache_folder(), lambda block, value: None)
 Block.temp_files = property(lambda block: _Nothing(), lambda block, value: None)

@@ -24,6 +24,7 @@ from siamese.interface.folder import TemporaryFolder
 from siamese.interface.guard import guard_page
 from siamese.interface.limits import LARGEST_FORM
 from siamese.interface.line import WAITING_ALL
+from siamese.interface.memory import give_memory_back
 from siamese.interface.page import build_page
 from siamese.interface.style import CSS, FAVICON, HEAD, theme
 from siamese.interface.trouble import RESCUE
@@ -94,6 +95,7 @@ class Studio:
     """
 
     def __init__(self, worker: ModelWorker, data: Path, host: str, port: int | None = None, access: StudioAccess = StudioAccess()) -> None:
+        give_memory_back()
         self.worker = worker
         proxies, headers = trusted_proxies(access), studio_headers(frame_ancestors(access))  # wrong options are told before the long part
         self._socket = bound(host, range(FIRST_PORT, FIRST_PORT + 100) if port is None else [port])
@@ -103,6 +105,7 @@ class Studio:
             page = build_page(worker, data)
         page.max_threads = THREADS  # before the queue is made, which has as many places
         page.queue(api_open=False)  # a function that waits is not called past its line
+        gr.set_static_paths(self._folder.page)  # its example may come back with an event, from anybody
         app = FastAPI(title="Siamese-Diffusion Studio", docs_url=None, redoc_url=None, openapi_url=None)
         app.add_middleware(Values, page=page)  # first, so that it stands behind what the studies' routes bring
         studies = data_directory(data / "studies")

@@ -59,22 +59,30 @@ class TestCollection:
         other = visit(serving.address)
         tab(other, "Collection")
         expect(other.locator("#collection-summary")).to_contain_text("Nothing is kept yet")
-        token = page.evaluate("localStorage.getItem('siamese-studio-visitor')")
         page.close(), other.close()  # a page whose server is gone complains of it
         next(first, None)
         second = serve(models, tmp_path / "data")
         serving = next(second)
         try:
-            again = visit(serving.address)
-            # Another port is another origin to the browser; a restarted server has its old one.
-            again.evaluate("value => localStorage.setItem('siamese-studio-visitor', value)", token)
-            again.reload()
+            again = page.context.new_page()  # a cookie is the same on every port
+            again.goto(serving.address)
             ready(again)
             tab(again, "Collection")
             expect(again.locator("#collection img")).to_have_count(1)
             again.close()
         finally:
             next(second, None)
+
+    def test_two_windows_have_one_collection(self, studio, visit):
+        one = visit(studio.address)
+        two = one.context.new_page()
+        two.goto(studio.address)
+        ready(two)
+        for number, page in enumerate((one, two), 1):
+            page.bring_to_front()
+            generate(page)
+            page.get_by_role("button", name="Keep", exact=True).click()
+            expect(page.locator("#result-note")).to_contain_text(f"{number} pair")
 
     def test_remove_one(self, studio, visit):
         page = visit(studio.address)
