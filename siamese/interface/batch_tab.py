@@ -127,6 +127,9 @@ def wire_batch(tab: BatchTab, worker: ModelWorker, folder: Path, model: gr.State
         except NoCookieError as error:
             return idle(None, str(error), "error")
 
+    def visited() -> dict[Any, Any]:
+        return now()
+
     def start(running_press: str, kind: str, path: str | None, count: float | None, prompt: str, seed: float | None, is_random: bool,
               chosen: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
         visitor = visitor_of(request)
@@ -239,7 +242,7 @@ def wire_batch(tab: BatchTab, worker: ModelWorker, folder: Path, model: gr.State
     parts = [tab.message, tab.start, tab.resume, tab.cancel, tab.download]
     started = [press, tab.start, tab.resume, tab.cancel, tab.message]
     tab.source.change(lambda kind: [gr.update(visible=kind == FROM_ZIP), gr.update(visible=kind == AT_RANDOM)], tab.source, [tab.file, tab.count], **QUICK)
-    entering.select(lambda: now(), None, parts, **QUICK)
+    entering.select(visited, None, parts, **QUICK)
     entered = [tab.source, tab.file, tab.count, tab.prompt, tab.seed, tab.random_seed, model]
     for button, work, inputs, outputs in ((tab.start, start, entered, [*parts, tab.seed]), (tab.resume, resume, [], parts)):
         worked = button.click(begin, None, started, **QUICK).then(work, [press, *inputs], outputs, **LINED)

@@ -133,7 +133,7 @@ async def _read(receive: Callable) -> bytes:
         parts.append(message.get("body", b""))
         size += len(parts[-1])
         if size > LARGEST_JSON:
-            raise HTTPException(413, f"this is too large: up to {LARGEST_JSON // 2**20} MiB can be sent.")
+            raise HTTPException(413, f"this is too large: up to {LARGEST_JSON // 2**20} MiB can be sent. Make it smaller.")
         if not message.get("more_body"):
             return b"".join(parts)
 

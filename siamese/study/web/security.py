@@ -77,7 +77,8 @@ def refusal(request: Request, error: Exception, page: Callable[[Request, Excepti
     if request.url.path.startswith(HOME):
         response = page(request, error, status)
     else:
-        response = JSONResponse({"error": str(error.detail if isinstance(error, HTTPException) else error)}, status)
+        text = str(error.detail if isinstance(error, HTTPException) else error)
+        response = JSONResponse({"error": text} if is_study(request.url.path) else {"error": text, "detail": text}, status)  # Gradio shows the latter
     if status == AWAY:
         response.headers["Retry-After"] = str(RETRY_SECONDS)
     return response
