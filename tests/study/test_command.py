@@ -7,15 +7,19 @@ import io
 import itertools
 import json
 import os
+import statistics
 import subprocess
 import sys
+import time
 
+import httpx2
 import pytest
 
 from siamese.study.__main__ import main
 from siamese.study.export import answers_csv, answers_json, read_answers, safe_cell
 from siamese.study.session import RaterSessions
 from siamese.study.web.app import open_store
+from tests.study.http_raters import Server
 from tests.study.phantom_study import answer_all, judge, make_study, write_folders
 
 
@@ -39,11 +43,43 @@ def test_create_invite_answer_export(tmp_path, capsys):
 
 @pytest.mark.parametrize("arguments, message", [
     (["create", "nowhere", "--id", "a", "--title", "A"], "no such folder"), (["invite", "none", "A"], "no study 'none'"),
-    (["export", "none", "x.csv"], "no study 'none'"), (["export", "none", "x.txt"], "ends in .csv or .json"), (["serve", "--port", "1", "--host", "240.0.0.1"], "cannot be used")])
+    (["export", "none", "x.csv"], "no study 'none'"), (["export", "none", "x.txt"], "ends in .csv or .json"), (["serve", "--port", "1", "--host", "240.0.0.1"], "cannot be used"),
+    (["serve", "--trusted-proxies", "all"], "--trusted-proxies all: give an address")])
 def test_errors_are_messages(tmp_path, capsys, arguments, message):
     with pytest.raises(SystemExit, match="1"):
         main([*arguments, "--data", str(tmp_path / "data")])
     assert message in capsys.readouterr().err
+
+
+def test_links_have_the_address_that_is_served(tmp_path, capsys, monkeypatch):
+    """A port of its own, and whatever server began last."""
+    monkeypatch.delenv("SPACE_HOST", raising=False)
+    data = tmp_path / "data"
+    data.mkdir()
+    make_study(data)[0].database.close()
+    main(["invite", "phantoms", "A", "--data", str(data)])
+    said = capsys.readouterr()
+    assert said.out.split("\t")[1].startswith("http://127.0.0.1:8600/rate/") and "on this machine only" in said.err
+    server = Server(data)
+    server.start()
+    try:
+        main(["invite", "phantoms", "B", "--data", str(data)])
+        link = capsys.readouterr().out.split("\t")[1].strip()
+        assert link.startswith(f"{server.address}/rate/")
+        with httpx2.Client() as client:
+            assert client.get(f"{link}/api/state").json()["title"]
+            assert client.get(link, headers={"Host": "evil.example"}).status_code == 421
+            took = []
+            for _ in range(50):  # over one connection
+                began = time.perf_counter()
+                assert client.get(link).status_code == 200
+                took.append(time.perf_counter() - began)
+    finally:
+        server.kill()
+    assert statistics.median(took) < 0.03  # with Nagle's algorithm each takes 40 ms and more
+    monkeypatch.setenv("SPACE_HOST", "a-b.example")
+    main(["invite", "phantoms", "C", "--data", str(data)])
+    assert capsys.readouterr().out.split("\t")[1].startswith("https://a-b.example/rate/")
 
 
 def test_data_in_the_working_directory_is_refused(tmp_path, capsys, monkeypatch):
