@@ -75,7 +75,7 @@ def build_batch() -> BatchTab:
 
 
 def wire_batch(tab: BatchTab, worker: ModelWorker, folder: Path, model: gr.State, entering: gr.Tab) -> None:
-    """Connect the tab. Each visitor has one batch at a time, in a folder of ``folder`` keyed like their collection: by the visitor, who cannot name another."""
+    """Connect the tab. Each visitor has one batch at a time, in a folder of ``folder`` keyed like their collection: by who they are."""
     presses, press = Presses(), gr.State(None)
     statistics = load_statistics()
     lock, running = threading.Lock(), set()
