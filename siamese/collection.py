@@ -1,4 +1,4 @@
-"""What each visitor has kept: synthetic pairs on the server's disk, reachable with the browser's secret token alone.
+"""What each visitor has kept: synthetic pairs on the server's disk, reachable with the token in the visitor's signed cookie alone.
 
 One folder a visitor, named by the token's SHA-256, so that a listing of the server's disk gives nobody a token. In it,
 ID.png is the pair with its recipe and drawn mask (``siamese.provenance``) and ID.json the rest. The PNG is written last and
@@ -109,7 +109,7 @@ _UNREADABLE = (OSError, ValueError, KeyError, TypeError, SyntaxError, Image.Deco
 
 
 def new_token() -> str:
-    """A token of 256 random bits for a browser to keep; it is the only key to its collection."""
+    """A token of 256 random bits; it is the only key to its collection. The studio's are its visitors' ids."""
     return secrets.token_urlsafe(32)
 
 

@@ -106,7 +106,8 @@ class TestPaths:
             listening.setblocking(False)
             url = f"http://127.0.0.1:{listening.getsockname()[1]}/photo.png"
             paths = dict(canary=str(canary), fifo=str(tmp_path / "fifo"), device="/dev/zero", link=str(link), proc="/proc/self/environ", url=url,
-                         other=others, roundabout=f"{Path(own).parent}/../{Path(own).parent.name}/{Path(own).name}", relative="README.md", nul="/etc/\0")
+                         other=others, roundabout=f"{Path(own).parent}/../{Path(own).parent.name}/{Path(own).name}", relative="README.md",
+                         nul="/etc/\0")
             values = {name: {"path": path, "meta": META} for name, path in paths.items()}
             yield client, values | {"own path, url field": {"path": own, "url": url, "meta": META}}, listening
 
@@ -140,18 +141,20 @@ class TestPaths:
         assert "not one that you uploaded" in reply.json()["error"] and page_of(studio).has_launched
         assert files_in(studio._folder.path) == before
 
-    @pytest.mark.parametrize("path", ["/etc/hostname", "/proc/self/environ", "README.md", "http://127.0.0.1:1/", "/etc/%00", "/..%2f" * 9 + "etc/hostname"])
+    @pytest.mark.parametrize("path", ["/etc/hostname", "/proc/self/environ", "README.md", "http://127.0.0.1:1/", "/etc/%00",
+                                      "/..%2f" * 9 + "etc/hostname"])
     def test_no_file_of_the_server_is_served(self, come, path):
         assert come().get(f"/gradio_api/file={path}").status_code == (400 if "%00" in path else 403)
 
-    @pytest.mark.parametrize("path", ["deep_link?session_hash=mine", "proxy=http://127.0.0.1:1/", "stream/a/b/1/playlist.m3u8", "call/predict/1", "runs",
-                                      "run-history/records", "vibe-code", "custom_component/a/client/component/x.js", "token", "user"])
+    @pytest.mark.parametrize("path", ["deep_link?session_hash=mine", "proxy=http://127.0.0.1:1/", "stream/a/b/1/playlist.m3u8", "call/predict/1",
+                                      "runs", "run-history/records", "vibe-code", "custom_component/a/client/component/x.js", "token", "user"])
     def test_routes_that_the_page_does_not_use_are_not_there(self, come, path):
         assert come().get(f"/gradio_api/{path}").status_code == 404
 
-    @pytest.mark.parametrize("body", ['{"fn_index": NaN}', '{"fn_index": 1, "data": ["\\ud800"]}', "\udcff", "[" * 100_000, '{"fn_index": 1%s}' % ("0" * 400),
-                                      "[]", '{"fn_index": 9999, "data": [], "session_hash": "mine"}', '{"fn_index": 1, "data": 5, "session_hash": "mine"}',
-                                      '{"fn_index": 1, "data": [], "session_hash": 7}', '{"fn_index": {}, "data": [], "session_hash": "%s"}' % ("x" * 100)])
+    @pytest.mark.parametrize("body", ['{"fn_index": NaN}', '{"fn_index": 1, "data": ["\\ud800"]}', "\udcff", "[" * 100_000, "[]",
+                                      '{"fn_index": 1%s}' % ("0" * 400), '{"fn_index": 9999, "data": [], "session_hash": "mine"}',
+                                      '{"fn_index": 1, "data": 5, "session_hash": "mine"}', '{"fn_index": 1, "data": [], "session_hash": 7}',
+                                      '{"fn_index": {}, "data": [], "session_hash": "%s"}' % ("x" * 100)])
     def test_what_the_page_never_sends_is_refused_with_a_sentence(self, come, body):
         reply = come().post("/gradio_api/run/predict", content=body.encode("utf-8", "surrogateescape"), headers={"content-type": "application/json"})
         assert 400 <= reply.status_code < 500 and reply.json()["detail"].endswith(".")
@@ -277,11 +280,13 @@ class TestOwnership:
         store.tidy()
         assert not store._stores
 
-    @pytest.mark.parametrize("fields, data", [({"index": "60000000"}, b"x"), ({"index": "-1"}, b"x"), ({"type": "other"}, b"x"), ({"id": "x" * 100}, b"x"),
+    @pytest.mark.parametrize("fields, data", [({"index": "60000000"}, b"x"), ({"index": "-1"}, b"x"), ({"type": "other"}, b"x"),
+                                              ({"id": "x" * 100}, b"x"),
                                               ({}, png(1025, 8))])
     def test_pictures_that_the_canvas_never_sends_are_refused(self, studio, come, fields, data):
         number = next(n for n, b in page_of(studio).blocks.items() if isinstance(b, gr.ImageEditor))
-        form = {"type": "layer", "index": "0", "id": "drawing", "fn_name": "accept_blobs", "component_id": str(number), "session_hash": "mine"} | fields
+        form = {"type": "layer", "index": "0", "id": "drawing", "fn_name": "accept_blobs", "component_id": str(number),
+                "session_hash": "mine"} | fields
         reply = come().post("/gradio_api/component_server", data=form, files={"file": ("blob", data)})
         assert reply.status_code in (400, 413) and reply.json()["detail"].endswith("again." if reply.status_code == 400 else "canvas.")
 
@@ -308,7 +313,8 @@ class TestFolder:
         assert not made.path.exists()
 
     def test_what_a_killed_process_left_goes_with_the_next_start(self, place):
-        code = "from siamese.interface.folder import *; import time; f = TemporaryFolder(); (f.of('x') / 'photo').touch(); print(f.path, flush=True); time.sleep(60)"
+        code = ("from siamese.interface.folder import *; import time; f = TemporaryFolder(); (f.of('x') / 'photo').touch();"
+                "print(f.path, flush=True); time.sleep(60)")
         with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).resolve().parents[1]) as process:
             left = Path(process.stdout.readline().strip())
             alive = TemporaryFolder()
@@ -482,7 +488,8 @@ class TestMemory:
             with httpx2.Client(base_url=address, timeout=200) as client:
                 client.get("/")
                 index, inputs = self.function(client, "file")
-                reply = post(client, "run/predict", index, [{"path": upload(client, photo.getvalue(), "photo.jpg"), "meta": META}] + [None] * (len(inputs) - 1), f"s{number}")
+                file = {"path": upload(client, photo.getvalue(), "photo.jpg"), "meta": META}
+                reply = post(client, "run/predict", index, [file] + [None] * (len(inputs) - 1), f"s{number}")
                 if reply.status_code != 200 or "Trace the lesion" not in reply.text:
                     failed.append(reply.text)
 

@@ -94,7 +94,7 @@ def build_draw(mask: np.ndarray) -> DrawPanel:
             suggest = gr.Button("Suggest mask", size="md")
             export = gr.Button("Export annotation", size="md")
             drop_photo = gr.Button("Remove photo", size="md")
-        gr.HTML('<p class="hint">Your photo stays in this session’s memory and its temporary files, which are deleted within 70 minutes. '
+        gr.HTML('<p class="hint">Your photo stays in this session’s memory and its temporary files, which are deleted an hour after their last use. '
                 "The annotation holds photo, mask and COCO JSON.</p>")
     note = gr.HTML("", elem_id="note")
     view = gr.HTML(mask_view(mask, 256), elem_id="view")

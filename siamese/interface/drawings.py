@@ -96,8 +96,9 @@ def checked(accept: Callable[[Any, AcceptBlobs], None], drawings: Drawings) -> C
     def accept_blobs(self: Any, data: AcceptBlobs) -> None:
         fields, files = data.data, data.files
         index, name = str(fields.get("index") or "null"), fields.get("id")
-        if len(files) != 1 or fields.get("type") not in ("layer", "background", "composite") or not isinstance(name, str) or len(name) > LONGEST_NAME \
-                or not (index == "null" or index in map(str, range(MOST_LAYERS))):
+        named = isinstance(name, str) and len(name) <= LONGEST_NAME
+        placed = index == "null" or index in map(str, range(MOST_LAYERS))
+        if len(files) != 1 or fields.get("type") not in ("layer", "background", "composite") or not named or not placed:
             raise RefusedError(400, STRANGE)
         check_picture(files[0][1])
         drawings.make_room(current(), name, len(files[0][1]))

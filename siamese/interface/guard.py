@@ -39,8 +39,8 @@ EVENTS = (f"{API}queue/join", f"{API}run/", f"{API}cancel", f"{API}reset", f"{AP
 """Routes that take a body."""
 STREAMS = (f"{API}heartbeat/", f"{API}queue/data")
 """Routes of an open page."""
-OTHERS = (f"{API}info", f"{API}app_id", f"{API}upload_progress", f"{API}theme.css", f"{API}startup-events", "/config", "/theme.css", "/static/", "/assets/",
-          "/svelte/", "/favicon.ico", "/robots.txt", "/manifest.json", "/pwa_icon")
+OTHERS = (f"{API}info", f"{API}app_id", f"{API}upload_progress", f"{API}theme.css", f"{API}startup-events", "/config", "/theme.css", "/static/",
+          "/assets/", "/svelte/", "/favicon.ico", "/robots.txt", "/manifest.json", "/pwa_icon")
 """The rest of what the page asks for. A route of Gradio that is not named is not there, among them ``deep_link`` (writes a session's values to a
 file), ``proxy=`` and ``file=`` of a URL (make the server ask other hosts), ``stream``, ``process_recording``, ``call``, ``api``, ``monitoring``,
 ``run-history``, ``vibe-edit``, ``profiling``, ``login``, ``custom_component``, and whatever a later version brings."""
@@ -116,7 +116,8 @@ class PageGuard:
                 if not isinstance(component, File):  # the reader of a file judges it by itself, photos may be larger than the canvas
                     limits.check_pictures(value)
         elif path.startswith(EVENTS[4]):
-            if not isinstance(number := asked.get("component_id"), int) or number not in self.page.blocks or not isinstance(asked.get("fn_name"), str):
+            number = asked.get("component_id")
+            if not isinstance(number, int) or number not in self.page.blocks or not isinstance(asked.get("fn_name"), str):
                 raise RefusedError(404, "The page has no such part. Reload it.")
             limits.check_pictures(asked)
 
@@ -161,10 +162,9 @@ class PageGuard:
             shutil.rmtree(target, ignore_errors=True)
             if isinstance(error, MultiPartException):
                 large = "maximum allowed size" in error.message
-                raise RefusedError(413 if large else 400, f"The file is larger than {limits.LARGEST_UPLOAD // limits.MB} MB. Make it smaller and upload it "
-                                   "again." if large else "The upload is damaged. Upload the file again.") from None
+                raise RefusedError(413, limits.TOO_LARGE) if large else RefusedError(400, limits.DAMAGED) from None
             if isinstance(error, HTTPException | TypeError | KeyError):
-                raise RefusedError(400, "The upload is damaged. Upload the file again.") from None
+                raise RefusedError(400, limits.DAMAGED) from None
             if isinstance(error, OSError):
                 log.exception("an upload could not be stored")
                 raise RefusedError(507, limits.DISK_FULL) from None
@@ -213,8 +213,7 @@ def guard_page(app: FastAPI, page: gr.Blocks, folder: TemporaryFolder, cookies: 
 
     page.process_api = process_api
     gradio_app.add_exception_handler(RefusedError, lambda request, refused: refused.response())
-    gradio_app.add_exception_handler(RequestValidationError, lambda request, error: RefusedError(422, "The request is not one that the page sends. Reload "
-                                                                                                "the page and try again.").response())
+    gradio_app.add_exception_handler(RequestValidationError, lambda request, error: RefusedError(422, limits.STRANGE).response())
     gradio_app.add_exception_handler(Exception, lambda request, error: RefusedError(500, BROKEN).response())
     mount.app = PageGuard(gradio_app, page, folder, cookies, sessions)
     return sessions

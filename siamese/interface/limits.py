@@ -30,8 +30,11 @@ MB = 2**20
 
 NOT_YOURS = "This file is not one that you uploaded or were shown here. Upload it again."
 FULL = "The studio's temporary storage is full. Files go an hour after their last use; try again in some minutes."
-TOO_MUCH = (f"You have uploaded {UPLOADS_EACH // MB} MB, which is as much as the studio holds for one visitor. Your uploads go an hour after their last "
-            "use; try again later.")
+TOO_MUCH = (f"You have uploaded {UPLOADS_EACH // MB} MB, which is as much as the studio holds for one visitor. Your uploads go an hour after "
+            "their last use; try again later.")
+TOO_LARGE = f"The file is larger than {LARGEST_UPLOAD // MB} MB. Make it smaller and upload it again."
+DAMAGED = "The upload is damaged. Upload the file again."
+STRANGE = "The request is not one that the page sends. Reload the page and try again."
 DISK_FULL = "The server's disk is full, so nothing was stored. Try again later."
 
 
@@ -54,7 +57,7 @@ def read_json(body: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise RefusedError(400, "The request is not readable as JSON. Reload the page and try again.") from None
     if not isinstance(value, dict):
-        raise RefusedError(400, "The request is not one that the page sends. Reload the page and try again.")
+        raise RefusedError(400, STRANGE)
     return value
 
 

@@ -32,8 +32,8 @@ MOST_NEW, NEW_SECONDS = 100, 600
 SCOPE_KEY = "siamese.visitor"
 ADDRESS = "address "
 """How the id of a visitor without a cookie begins."""
-NO_COOKIE = ("Your browser sends no cookie to this page, so the studio cannot tell your work from others'. Allow cookies for this address, or open it "
-             "in a window of its own, then reload the page.")
+NO_COOKIE = ("Your browser sends no cookie to this page, so the studio cannot tell your work from others'. Allow cookies for this address, or open "
+             "it in a window of its own, then reload the page.")
 
 _current: ContextVar[Visitor | None] = ContextVar("siamese_visitor", default=None)
 
