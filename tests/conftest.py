@@ -13,7 +13,7 @@ from tests.models import build
 from tests.phantoms import phantom, write_folder
 
 LONG = ["test_processes", "test_bench", "test_model_process", "test_resume", "test_kill", "test_phantom_training", "test_golden", "test_sampling",
-        "test_app", "test_lean", "test_all"]
+        "test_app", "test_lean", "test_all", "test_fuzz"]
 """Files of half a minute and more."""
 
 

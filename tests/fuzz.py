@@ -41,6 +41,8 @@ class Target:
 
     rater: str
     """Path of a registered rater's link."""
+    other: str
+    """Another's, to which nothing is sent."""
     cookie: str
     csrf: str
     export: dict[str, Any]

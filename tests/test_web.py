@@ -122,6 +122,14 @@ def test_nobody_is_believed_by_default(monkeypatch):
         assert not [h for h in seen["headers"] if "forward" in h or "real" in h]
 
 
+def test_a_proxy_that_is_not_named_is_told_once(caplog):
+    client = TestClient(guarded(), client=("127.0.0.1", 1))
+    for _ in range(3):
+        client.get("/", headers={"X-Forwarded-For": "6.6.6.6"})
+    said, = [r.getMessage() for r in caplog.records if r.name == "siamese.web.proxies"]
+    assert "--trusted-proxies 127.0.0.1" in said
+
+
 def test_proxies_that_the_operator_names_are_believed(monkeypatch):
     monkeypatch.delenv("SPACE_ID", raising=False)
     proxies = trusted_proxies(Access(trusted_proxies=("127.0.0.1", "192.168.0.0/16", "2001:db8::/32")))

@@ -1,9 +1,12 @@
 """Whom a request is from, where a proxy stands in front of the server."""
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+log = logging.getLogger(__name__)
 
 
 class Forwarded:
@@ -17,6 +20,7 @@ class Forwarded:
 
     def __init__(self, app: Callable, proxies: Sequence[str]) -> None:
         self.app = app
+        self.told = False
         self.believing = ProxyHeadersMiddleware(app, list(proxies))
 
     async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
@@ -25,6 +29,10 @@ class Forwarded:
             if scope.get("client") and scope["client"][0] in self.believing.trusted_hosts:
                 await self.believing(scope, receive, send)
                 return
+            if not self.told and any(name.lower() == b"x-forwarded-for" for name, _ in scope["headers"]):
+                self.told = True  # once: anybody can send it
+                log.warning("A request from %s says by X-Forwarded-For that it is another's, and is not believed. If that is your proxy, start "
+                            "with --trusted-proxies %s; without, all behind it count as one visitor.", *[(scope.get("client") or ("nobody",))[0]] * 2)
             kept = [(name, value) for name, value in scope["headers"] if not name.lower().startswith((b"x-forwarded-", b"x-gradio-server"))
                     and name.lower() not in (b"forwarded", b"x-real-ip")]
             scope = scope | {"headers": kept}
