@@ -22,7 +22,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from siamese.study.datafile import DataFile, LostFileError
-from siamese.study.faults import StorageError, StorageFullError, drop_broken, named_errors, server_message
+from siamese.study.faults import StorageError, StorageFullError, connect_named, drop_broken, named_errors, server_message
 
 __all__ = ["BUSY_SECONDS", "MIGRATIONS", "PRAGMAS", "Database", "StorageError", "StorageFullError", "migrate"]
 
@@ -66,6 +66,7 @@ class Database:
             event.listen(self.engine, "connect", self._configure)
             event.listen(self.engine, "begin", self._begin)
         else:
+            event.listen(self.engine, "do_connect", connect_named)
             event.listen(self.engine, "handle_error", drop_broken)
         try:
             with self.write() as connection:

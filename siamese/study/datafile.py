@@ -110,7 +110,7 @@ class DataFile:
         try:
             found = identity(self.path)
         except OSError as error:
-            raise LostFileError(f"the database file cannot be reached ({error.strerror}). {NOTHING_STORED} Tell the study's administrator.") from error
+            raise LostFileError(f"the database file cannot be reached ({error.strerror}). {NOTHING_STORED} Tell the administrator.") from error
         if found is None:
             raise LostFileError(f"the database file is gone. {NOTHING_STORED} The administrator can move it back; then this goes on.")
         if found != self.identity:
@@ -136,7 +136,7 @@ class DataFile:
         try:
             found = self.logs()
         except OSError as error:
-            raise LostFileError(f"the database's log cannot be reached ({error.strerror}). {NOTHING_STORED} Tell the study's administrator.") from error
+            raise LostFileError(f"the database's log cannot be reached ({error.strerror}). {NOTHING_STORED} Tell the administrator.") from error
         if found != opened:
             # Where a file of another's is in the place, closing the old connections would delete that.
             missing = all(now is None or now == before for now, before in zip(found, opened, strict=True))

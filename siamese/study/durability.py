@@ -106,8 +106,8 @@ class Durability:
     def _danger(self) -> str:
         """Why answers could be lost."""
         if self.remote:
-            return (f"The data folder {self.folder} is on a network drive or FUSE ({self.remote}), where SQLite's locks do not always hold and stored "
-                    "data is not always on a disk, so that the database can be damaged")
+            return (f"The data folder {self.folder} is on a network drive or FUSE ({self.remote}), where SQLite's locks do not always hold and "
+                    "stored data is not always on a disk, so that the database can be damaged")
         if self.memory:
             return f"The data folder {self.folder} is in memory ({self.memory}), which is empty after the machine restarts"
         return "This Space keeps no files when it restarts"

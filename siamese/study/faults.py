@@ -1,11 +1,15 @@
 """What goes wrong with a database, by name: the drivers' errors as errors that say what happened to the request."""
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+from pg8000.exceptions import InterfaceError
 from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as NoFreeConnectionError
 
@@ -55,7 +59,10 @@ def named_errors(committing: bool = False) -> Iterator[None]:
             raise StorageError("the database file is damaged; nothing was stored. Tell the study's administrator.") from error
         raise StorageError(f"the database did not answer ({name}); nothing was stored. Try again.") from error
     except OSError as error:
-        raise StorageFullError(f"the server could not write ({error.strerror}); nothing was stored. Tell the administrator.") from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFullError("the server's disk is full; nothing was stored. Tell the study's administrator.") from error
+        raise StorageError(f"the server could not read or write ({error.strerror or type(error).__name__}); nothing was stored. "
+                           "Try again.") from error
 
 
 def server_code(error: BaseException | None) -> str:
@@ -99,5 +106,34 @@ def drop_broken(context: ExceptionContext) -> None:
     By itself it knows two of pg8000's messages, and neither a server that is shutting down nor one that refuses connections.
     """
     error = context.original_exception
-    if type(error).__name__ == "InterfaceError" or server_code(error).startswith(GONE):
+    if isinstance(error, InterfaceError) or server_code(error).startswith(GONE):
         context.is_disconnect = True
+
+
+class NamedStream:
+    """A stream of pg8000's whose reads fail with the driver's own error.
+
+    The driver lets the system's error through where the first bytes of an answer fail, as on a time limit or a reset connection: SQLAlchemy
+    would take the connection for a good one, and use it again in the middle of an answer.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.write, self.flush = stream.write, stream.flush  # these the driver guards itself
+
+    def read(self, size: int) -> bytes:
+        """Up to ``size`` bytes."""
+        try:
+            return self._stream.read(size)
+        except OSError as error:
+            raise InterfaceError("network error") from error
+
+
+def connect_named(dialect: Dialect, entry: object, arguments: list, options: dict) -> DBAPIConnection:
+    """SQLAlchemy's ``do_connect`` for PostgreSQL: a connection all of whose failures are the driver's errors."""
+    try:
+        connection = dialect.connect(*arguments, **options)
+    except OSError as error:
+        raise InterfaceError("communication error") from error
+    connection._sock = NamedStream(connection._sock)
+    return connection

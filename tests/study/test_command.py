@@ -97,16 +97,18 @@ def test_server_and_command_line_do_not_import_torch(tmp_path):
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": os.getcwd()})
 
 
-@pytest.mark.parametrize("text, safe", [("=1+1", "'=1+1"), ("+1", "'+1"), ("-1", "'-1"), ("@SUM(A1)", "'@SUM(A1)"), ("\t=1", "'\t'=1"), (" =1", "' =1"),
+@pytest.mark.parametrize("text, safe", [("=1+1", "'=1+1"), ("+1", "'+1"), ("-1", "'-1"),
+                                        ("@SUM(A1)", "'@SUM(A1)"), ("\t=1", "'\t'=1"), (" =1", "' =1"),
                                         ("a=1", "a=1"), ("", ""), ("\r=1", "'\r'=1"), ("ok;=1", "ok;'=1"), ("ok; \"=1", "ok; \"'=1"),
                                         ("a, b; c - d: 3-4", "a, b; c - d: 3-4"), ("\"=1", "'\"=1")])
 def test_spreadsheet_formulas_are_disarmed(text, safe):
     assert safe_cell(text) == safe
 
 
-HOSTILE = ['ok;=HYPERLINK("http://evil";"x");', "a;b;=1;+1;@x", "a\t=1+1", "a\n=1", "a\r\n+1", "a\r@x", "a; \t=1", 'a;"=1"', 'a;""=1', ';"";=1', '"";=1"', "\t=1",
-           "\r=1", "\n;=1", "\"=1", "a|=1", ";\0=1", ";＝1", ";＋1;－1;＠x", ";\u00a0=1", ";\u3000=1", "\ufeff=1", "x\u2028=1", "x\v=1", "x\f=1", "x\x85=1", ",=1", ", =1",
-           '\n"=1', '";=1', '"\n=1', '";"=1', ";'=1", ";-2+3+cmd|' /C calc'!A0", '=1";=2', ";;=1", ";\u200b=1", "; ; =1"]
+HOSTILE = ['ok;=HYPERLINK("http://evil";"x");', "a;b;=1;+1;@x", "a\t=1+1", "a\n=1", "a\r\n+1", "a\r@x", "a; \t=1", 'a;"=1"', 'a;""=1', ';"";=1',
+           '"";=1"', "\t=1", "\r=1", "\n;=1", "\"=1", "a|=1", ";\0=1", ";＝1", ";＋1;－1;＠x", ";\u00a0=1", ";\u3000=1", "\ufeff=1", "x\u2028=1",
+           "x\v=1", "x\f=1", "x\x85=1", ",=1", ", =1", '\n"=1', '";=1', '"\n=1', '";"=1', ";'=1", ";-2+3+cmd|' /C calc'!A0", '=1";=2', ";;=1",
+           ";\u200b=1", "; ; =1"]
 
 
 def test_cells_are_harmless_whatever_separates_them(tmp_path):
@@ -123,7 +125,8 @@ def test_cells_are_harmless_whatever_separates_them(tmp_path):
     rows = [dataclasses.replace(given.answers[0], comment=text, excluded=text, group=text) for text in HOSTILE]
     for text in (answers_csv(given), answers_csv(dataclasses.replace(given, answers=tuple(rows)))):
         for separator in ",;\t|":
-            for quoting, lines in itertools.product((csv.QUOTE_MINIMAL, csv.QUOTE_NONE), (list(io.StringIO(text, newline="")), text.splitlines(True))):
+            by_line = list(io.StringIO(text, newline="")), text.splitlines(True)
+            for quoting, lines in itertools.product((csv.QUOTE_MINIMAL, csv.QUOTE_NONE), by_line):
                 cells = [cell for row in csv.reader(lines, delimiter=separator, quoting=quoting) for cell in row]
                 bad = [cell for cell in cells if cell.strip(" \"\t\r\n\v\f\0\x85\u00a0\u3000\ufeff\u2028\u200b").startswith(tuple("=+-@＝＋－＠"))]
                 assert len(cells) >= len(rows) and not bad, (separator, bad[:3])

@@ -32,8 +32,8 @@ a line that is none of the table's
 
 @pytest.mark.parametrize("path, kind", [
     ("/", "ext4"), ("/var/lib/studies", "ext4"), ("/home/study", "nfs4"), ("/home/study/a/b", "nfs4"), ("/home/study/local/a", "ext4"),
-    ("/home/studyother", "ext4"), ("/mnt/my drive\\x/a", "fuse.rclone"), ("/mnt/my/a", "cifs"), ("/mnt/my drive", "ext4"), ("/data/x", "fuse.hf-mount"),
-    ("/media/stick/s", "fuseblk"), ("/tmp/s", "tmpfs"), ("/srv/bound", "virtiofs"), ("/wärme/x", "9p")])
+    ("/home/studyother", "ext4"), ("/mnt/my drive\\x/a", "fuse.rclone"), ("/mnt/my/a", "cifs"), ("/mnt/my drive", "ext4"),
+    ("/data/x", "fuse.hf-mount"), ("/media/stick/s", "fuseblk"), ("/tmp/s", "tmpfs"), ("/srv/bound", "virtiofs"), ("/wärme/x", "9p")])
 def test_type_of_the_nearest_mount(path, kind):
     assert type_of(Path(path), TABLE) == kind
     assert is_remote(kind) == (kind not in ("ext4", "tmpfs"))

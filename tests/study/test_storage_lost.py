@@ -1,6 +1,7 @@
 """The database goes away or is damaged while raters rate: they are told to wait, and nothing is acknowledged that a restart does not see."""
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -12,7 +13,9 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, event, select
 
-from siamese.study.database import Database, StorageError
+from siamese.study import database
+from siamese.study.database import Database, StorageError, StorageFullError
+from siamese.study.faults import named_errors
 from siamese.study.schema import answers
 from siamese.study.session import RaterSessions
 from siamese.study.store import StudyStore
@@ -122,6 +125,26 @@ def test_postgresql_goes_while_it_commits(postgres, rated_on_server):  # noqa: F
         start_postgres(postgres)
     assert reply.status_code == 503 and "may be stored or not" in reply.json()["error"]
     assert rated.answer().status_code == 200 and rated.stored() == rated.acknowledged
+
+
+def test_postgresql_that_says_nothing(postgres, monkeypatch):  # noqa: F811
+    """As a server that vanished from the network, or a row that another request holds: the wait ends, and its connection is not used again."""
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.5)
+    base = Database(new_database(postgres))
+    for _ in range(2):
+        with pytest.raises(StorageError, match="the database did not answer") as caught, base.write() as connection:
+            connection.exec_driver_sql("SELECT pg_sleep(60)")
+        assert not isinstance(caught.value, StorageFullError)
+        with base.read() as connection:
+            assert connection.exec_driver_sql("SELECT 7").scalar() == 7
+    base.close()
+
+
+@pytest.mark.parametrize("error, kind", [(OSError(errno.ENOSPC, "No space left on device"), StorageFullError), (TimeoutError("timed out"), StorageError)])
+def test_errors_of_the_system_have_their_names(error, kind):
+    with pytest.raises(StorageError) as caught, named_errors():
+        raise error
+    assert type(caught.value) is kind and "None" not in str(caught.value)
 
 
 @pytest.mark.parametrize("lost", ["file", "file and log", "folder"])
