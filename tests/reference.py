@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 
-import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from siamese import batch
-from siamese.batch import MOST_MASKS, BatchError, BatchJob, NamedMask, item_seed
+from siamese.batch import BatchError, BatchJob, NamedMask, item_seed
 from siamese.masks import resize_mask
 from siamese.pairs import PairsError
 from siamese.provenance import Recipe, SyntheticPair

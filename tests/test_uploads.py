@@ -1,7 +1,6 @@
 """Uploaded files: every format and mode that cameras and tools write, and everything that is wrong with files."""
 from __future__ import annotations
 
-import io
 import os
 import struct
 import zlib

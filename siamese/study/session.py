@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from siamese.study.config import CONFIDENCE, PAIRWISE, RANKING, REAL_SYNTHETIC, StudyConfig
-from siamese.study.order import MAIN, TRAINING, Screen, arrange
+from siamese.study.order import TRAINING, Screen, arrange
 from siamese.study.schema import answers, images, items, presentations, raters, studies, withdrawals
 from siamese.study.store import RATER, Study, StudyStore, find_study, hash_token, random_id
 
