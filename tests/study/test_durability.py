@@ -16,6 +16,7 @@ from siamese.study.places import default_folder
 from siamese.study.schema import studies
 from siamese.study.store import StudyError
 from siamese.study.web.app import open_store, study_app
+from siamese.web.access import Access
 from tests.clock import set_clock
 from tests.study.phantom_study import make_study, write_folders
 from tests.study.test_admin import PASSWORD, log_in
@@ -122,6 +123,6 @@ def test_links_and_proxies_of_a_space(tmp_path, on_space, monkeypatch):
     client, csrf = page_of(tmp_path)
     page = client.post("/study/admin/studies/phantoms/invite", data={"csrf": csrf, "labels": "A"}).text
     assert re.search(r"https://clinic-studio\.example/rate/[\w-]+", page) and "testserver/rate" not in page
-    assert space.trusted_proxies() == "127.0.0.1,10.0.0.0/8"
+    assert space.trusted_proxies(Access()) == ("10.0.0.0/8", "::ffff:10.0.0.0/104")
     monkeypatch.delenv("SPACE_ID")
-    assert space.trusted_proxies() == "127.0.0.1"
+    assert space.trusted_proxies(Access()) == ()
