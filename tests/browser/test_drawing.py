@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gradio.utils import get_upload_folder
 from PIL import Image
 from playwright.sync_api import expect
 
 from siamese.editing import flip
+from siamese.interface import folder
 from siamese.interface.canvas import BRUSH_SIZE, SIDE
 from siamese.provenance import mask_png, pair_png
 from tests.browser.actions import changing, clear, draw, generate, open_file, touch_draw
@@ -43,9 +43,9 @@ def kept(folder: Path) -> set[Path]:
 
 
 def served(photo: np.ndarray, since: float) -> list[Path]:
-    """Files in Gradio's cache that hold ``photo``, told by its corner: pictures and ZIPs that were written after ``since``."""
+    """Files in visitors' folders that hold ``photo``, told by its corner: pictures and ZIPs that were written after ``since``."""
     found = []
-    for path in Path(get_upload_folder()).rglob("*.*"):
+    for path in folder._place().rglob("*.*"):
         if path.suffix == ".zip" and path.stat().st_mtime > since:
             with zipfile.ZipFile(path) as archive:
                 pictures = [io.BytesIO(archive.read(name)) for name in archive.namelist() if name.startswith("images/")]
@@ -190,8 +190,7 @@ class TestFiles:
         expect(page.locator("#photo")).not_to_be_visible()
         expect(page.locator("#compare")).not_to_be_visible()
         expect(page.locator("#outdated")).to_contain_text("changed")
-        # An upload of the editor that no event came to read stays until the cache is cleaned: nothing tells whose it is.
-        assert [path for path in served(photo, began) if path.name not in ("background.png", "composite.png")] == []
+        assert served(photo, began) == []
         assert kept(studio.data) == before, "nothing of a photo is written outside the temporary area"
 
     def test_bad_files_are_a_message_and_the_page_lives_on(self, studio, visit, tmp_path):
