@@ -96,21 +96,20 @@ def expected_flops(batch: int) -> dict[str, dict[str, float]]:
     """Operations a step, before and after a third of the steps, in expectation over uniform t.
 
     The released step augments the whole batch where any sample has t <= 200, ours those samples only, their number filled
-    up to 0, B/8, B/4, B/2 or B. With the number of such samples binomial (B, 201/1000), each case's operations are
-    measured, filling included, and weighted by its probability.
+    up to 0, B/8, B/4, B/2 or B. The number of such samples is binomial (B, 201/1000), and each case is weighted by its
+    probability. No operation is shared between samples, so those of one sample are measured, with and without augmentation.
     """
-    bench, share = Bench(batch), 201 / 1000
-    late = torch.full((batch,), 700)
+    bench, share = Bench(1), 201 / 1000
+    late, early = torch.tensor([700]), torch.tensor([100])
     cases = {"reference": [0, batch], "ours": sorted(set(padded_lengths(batch)))}
     found: dict[str, dict[str, float]] = {}
     for which, lengths in cases.items():
+        plain, augmented = bench.flops(which, late, AFTER), bench.flops(which, early, AFTER)
         after = 0.0
         for shorter, length in zip([-1, *lengths], lengths):
-            t = late.clone()
-            t[:length] = 100
             likely = sum(_binomial(batch, count, share) for count in range(shorter + 1, length + 1))
-            after += likely * bench.flops(which, t, AFTER)
-        found[which] = {"before": float(bench.flops(which, late, BEFORE)), "after": after}
+            after += likely * (batch * plain + length * (augmented - plain))
+        found[which] = {"before": float(batch * bench.flops(which, late, BEFORE)), "after": after}
     return found
 
 
