@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import mimetypes
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from siamese.interface.folder import TemporaryFolder, use
 from siamese.interface.refusal import RefusedError
 from siamese.interface.sessions import Sessions, VisitorStates
 from siamese.interface.visitor import SCOPE_KEY, Visitor, VisitorCookies, serving
+from siamese.web.bodies import read_body, replay
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,8 @@ class PageGuard:
                 await self._answer(path, scope, receive, send, visitor)
             except RefusedError as refused:
                 await refused.response()(scope, receive, send)
+            except HTTPException as error:  # a body that is too long, or cannot be read
+                await RefusedError(error.status_code, error.detail).response()(scope, receive, send)
             except ClientDisconnect:
                 return
 
@@ -86,10 +89,10 @@ class PageGuard:
             await (await self._upload(Request(scope, receive), visitor))(scope, receive, send)
         elif kind == "POST" and _is_among(path, EVENTS):
             with self.door.through(visitor.id, path.startswith(EVENTS[0])) if path.startswith(EVENTS[:2]) else nullcontext():
-                body = await _body(receive, limits.LARGEST_FORM if _is_form(scope) else limits.LARGEST_BODY)
+                body = await read_body(receive, limits.LARGEST_FORM if _is_form(scope) else limits.LARGEST_BODY)
                 if not (_is_form(scope) and path.startswith(f"{API}component_server")):
                     self._judge(limits.read_json(body), path, visitor)
-                await self.app(scope, _replay(body, receive), send)
+                await self.app(scope, replay(body, receive), send)
         elif kind == "read" and _is_among(path, STREAMS):
             request = Request(scope)
             beating = path.startswith(STREAMS[0])
@@ -245,31 +248,3 @@ def _with_cookie(send: Send, header: bytes) -> Send:
 def _without_range(scope: Scope) -> Scope:
     """Files are served whole: they are small, and a list of thousands of ranges is work."""
     return {**scope, "headers": [h for h in scope["headers"] if h[0] not in (b"range", b"if-range")]}
-
-
-async def _body(receive: Receive, most: int) -> bytes:
-    parts, size = [], 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > most:
-            raise RefusedError(413, f"The request is larger than {most // limits.MB} MB. Make the drawing or the file smaller.")
-        if not message.get("more_body"):
-            return b"".join(parts)
-
-
-def _replay(body: bytes, receive: Receive) -> Callable[[], Any]:
-    """A ``receive`` that gives the body again, and then whatever comes."""
-    given = False
-
-    async def again() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return again

@@ -4,9 +4,8 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-import json
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import unquote
 
 from PIL import Image
@@ -15,6 +14,7 @@ from siamese.interface.folder import TemporaryFolder, use
 from siamese.interface.refusal import RefusedError
 from siamese.provenance import DECODER_ERRORS
 from siamese.uploads import FORMATS
+from siamese.web.inputs import parse_json
 
 LARGEST_UPLOAD = 25 * 2**20
 """Bytes of an uploaded file: a little above the studio's own limit, whose message is friendlier."""
@@ -24,8 +24,6 @@ UPLOADS_EACH, FILES_ALL = 100 * 2**20, 2 * 2**30
 """Bytes: a visitor's uploads, and uploads and results of all."""
 CANVAS_SIDE = 1024
 """Longest side in pixels of the canvas, and so of any picture that comes with an event."""
-LONGEST_NUMBER = 30
-"""Digits."""
 MB = 2**20
 
 NOT_YOURS = "This file is not one that you uploaded or were shown here. Upload it again."
@@ -48,27 +46,13 @@ def read_json(body: bytes) -> dict[str, Any]:
     """The object that a request holds.
 
     Raises:
-        RefusedError: no object, numbers that JSON does not know (NaN, Infinity) or of more digits than ``LONGEST_NUMBER``, or half of a
-            character, none of which Gradio could write into its answer.
+        siamese.web.inputs.UnreadableError: it cannot be read, see ``parse_json`` there.
+        RefusedError: it is no object.
     """
-    try:
-        value = json.loads(body, parse_constant=_no_number, parse_int=_whole)
-        json.dumps(value, ensure_ascii=False).encode()
-    except (ValueError, RecursionError):
-        raise RefusedError(400, "The request is not readable as JSON. Reload the page and try again.") from None
+    value = parse_json(body)
     if not isinstance(value, dict):
-        raise RefusedError(400, STRANGE)
+        raise RefusedError(400, "The request is not one that the page sends. Reload the page and try again.")
     return value
-
-
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(text)
-
-
-def _whole(text: str) -> int:
-    if len(text) > LONGEST_NUMBER:
-        raise ValueError("too long a number.")
-    return int(text)
 
 
 def check_files(value: Any, visitor: str, folder: TemporaryFolder) -> None:

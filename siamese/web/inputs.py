@@ -12,6 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from siamese.web.bodies import read_body, replay
+
 LARGEST_JSON = 2 * 2**20
 """Bytes; images and archives are sent as files."""
 MOST_DIGITS, DEEPEST = 20, 60
@@ -110,10 +112,10 @@ class CheckedInput:
             if len(path) > LONGEST_PATH or max(map(len, path.split(b"/"))) > LONGEST_PART:
                 raise UnreadableError("its address is too long")
             if scope["method"] not in ("GET", "HEAD", "OPTIONS") and not headers.get("content-type", "").lower().startswith(FORMS):
-                body = await _read(receive)
+                body = await read_body(receive, LARGEST_JSON)
                 if body:
                     scope[PARSED] = parse_json(body)
-                receive = _again(body, receive)
+                receive = replay(body, receive)
         except ClientDisconnect:
             return
         except HTTPException as error:  # also a body that is too long, of the gate before this
@@ -122,31 +124,3 @@ class CheckedInput:
         if not RANGE.fullmatch(headers.get("range", "bytes=0-")):  # HTTP lets a server pass over what it cannot read of it
             scope = scope | {"headers": [(name, value) for name, value in scope["headers"] if name.lower() != b"range"]}
         await self.app(scope, receive, send)
-
-
-async def _read(receive: Callable) -> bytes:
-    parts, size = [], 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > LARGEST_JSON:
-            raise HTTPException(413, f"this is too large: up to {LARGEST_JSON // 2**20} MiB can be sent. Make it smaller.")
-        if not message.get("more_body"):
-            return b"".join(parts)
-
-
-def _again(body: bytes, receive: Callable) -> Callable:
-    """A ``receive`` that gives the body as one piece, and then whatever comes."""
-    given = False
-
-    async def once_more() -> dict:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return once_more
