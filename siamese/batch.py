@@ -22,7 +22,15 @@ import numpy as np
 from PIL import Image
 
 from siamese.masks import binarise, resize_mask
-from siamese.pairs import LabelledPair, PairsError, atomic_file, check_agreement, check_name, safe_name, write_pairs
+from siamese.pairs import (
+    LabelledPair,
+    PairsError,
+    atomic_file,
+    check_agreement,
+    check_name,
+    safe_name,
+    write_pairs,
+)
 from siamese.provenance import NotSyntheticError, SyntheticPair, mask_png, pair_png, read_png
 
 Sample = Callable[[list[np.ndarray], list[int]], list[SyntheticPair] | Generator[Any, None, list[SyntheticPair]]]
@@ -267,7 +275,7 @@ class BatchJob:
 
     @classmethod
     def create(cls, folder: Path, masks: Sequence[NamedMask], prompt: str, seed: int, steps: int, guidance: float, scheduler: str,
-               model: str | None = None, size: int | None = None) -> "BatchJob":
+               model: str | None = None, size: int | None = None) -> BatchJob:
         """Store a new job in ``folder``.
 
         Args:
@@ -303,7 +311,7 @@ class BatchJob:
         return cls(folder, settings, names)
 
     @classmethod
-    def open(cls, folder: Path) -> "BatchJob":
+    def open(cls, folder: Path) -> BatchJob:
         """The job that ``create`` stored, with all that was finished since.
 
         Raises:

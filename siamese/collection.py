@@ -15,7 +15,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,7 @@ class _Note:
         return json.dumps({"agreement": self.agreement, "kept_at": self.kept_at.isoformat(), "size": self.size, "sha256": self.sha256}).encode()
 
     @classmethod
-    def from_json(cls, data: bytes) -> "_Note":
+    def from_json(cls, data: bytes) -> _Note:
         values: dict[str, Any] = json.loads(data)
         kept_at = datetime.fromisoformat(values["kept_at"])
         if kept_at.tzinfo is None or type(values["size"]) is not int or not isinstance(values["sha256"], str):
@@ -122,7 +122,7 @@ def entry_id(pair: SyntheticPair) -> str:
 
 
 def _now() -> datetime:
-    return datetime.now(timezone.utc)
+    return datetime.now(UTC)
 
 
 class Collections:
@@ -323,7 +323,7 @@ class Collections:
 
     def _expiry(self, folder: Path) -> datetime | None:
         try:
-            return datetime.fromtimestamp(folder.stat().st_mtime, timezone.utc) + self.lifetime
+            return datetime.fromtimestamp(folder.stat().st_mtime, UTC) + self.lifetime
         except FileNotFoundError:
             return None
 

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from siamese.diffusion import Prediction, Weighting, add_noise, loss_weight, one_step_z0, timestep_like, to_noise
+from siamese.diffusion import (
+    Prediction,
+    Weighting,
+    add_noise,
+    loss_weight,
+    one_step_z0,
+    timestep_like,
+    to_noise,
+)
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.unet import Control, Decoder, Encoding, encode, encoder_is_frozen, tied_copy
 

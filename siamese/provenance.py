@@ -60,7 +60,7 @@ class Recipe:
     version: str = VERSION
 
     @classmethod
-    def of(cls, settings: SamplingDefaults, prompt: str, seed: int, model: str, reference_weight: float | None = None) -> "Recipe":
+    def of(cls, settings: SamplingDefaults, prompt: str, seed: int, model: str, reference_weight: float | None = None) -> Recipe:
         """The recipe of an image sampled with ``settings``."""
         return cls(prompt, seed, settings.steps, float(settings.guidance), settings.scheduler, model, reference_weight,
                    settings.guide, settings.rescale, settings.guide_above, settings.guide_below)
@@ -70,7 +70,7 @@ class Recipe:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Recipe":
+    def from_dict(cls, values: dict[str, Any]) -> Recipe:
         """A recipe from untrusted JSON.
 
         Raises:

@@ -168,7 +168,7 @@ class MaskDiffusion:
         self.size = checkpoint.defaults.image_size
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, device: str | torch.device | None = None) -> "MaskDiffusion":
+    def from_pretrained(cls, source: str | Path, device: str | torch.device | None = None) -> MaskDiffusion:
         """Load a model folder or hub id; on a GPU where there is one.
 
         Raises:

@@ -5,6 +5,7 @@ Plain torch, so that the app starts without importing a segmentation library. A 
 """
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,9 +41,9 @@ class CompactUNet(nn.Module):
         self.config = {"widths": list(widths), "patch": patch}
         self.patch = patch
         sources = [3 * patch ** 2, *widths[:-1]]
-        self.down = nn.ModuleList(nn.Sequential(conv_block(i, o), conv_block(o, o)) for i, o in zip(sources, widths))
+        self.down = nn.ModuleList(nn.Sequential(conv_block(i, o), conv_block(o, o)) for i, o in zip(sources, widths, strict=True))
         self.up = nn.ModuleList(nn.Sequential(conv_block(low + skip, skip), conv_block(skip, skip))
-                                for skip, low in zip(widths[:-1], widths[1:]))
+                                for skip, low in itertools.pairwise(widths))
         self.head = nn.Conv2d(widths[0], patch ** 2, 1)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -72,7 +73,7 @@ class LesionSegmenter:
         self.network, self.size = network, size
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, device: str | torch.device = "cpu") -> "LesionSegmenter":
+    def from_pretrained(cls, folder: str | Path, device: str | torch.device = "cpu") -> LesionSegmenter:
         """Read what ``save_pretrained`` wrote, in float32.
 
         Raises:

@@ -74,7 +74,7 @@ class ShapeStatistics:
     """float64 [40]: mean share of each of the ``FINE`` orders in the fine roughness' square; the sum is 1."""
 
     @classmethod
-    def fit(cls, masks: Iterable[np.ndarray]) -> "ShapeStatistics":
+    def fit(cls, masks: Iterable[np.ndarray]) -> ShapeStatistics:
         """Statistics of masks uint8 [H, W] of 0 / 255; they may differ in size and count as squares.
 
         Raises:
@@ -83,7 +83,7 @@ class ShapeStatistics:
         described = [_describe(mask) for mask in masks]
         if len(described) < FEWEST:
             raise ShapeError(f"shape statistics need at least {FEWEST} masks, not {len(described)}: fewer would describe single lesions.")
-        features, spectra = (np.stack(x) for x in zip(*described))
+        features, spectra = (np.stack(x) for x in zip(*described, strict=True))
         quantiles = np.quantile(features[:, :SCALARS], LEVELS, axis=0).T
         ranks = features[:, :SCALARS].argsort(0, kind="stable").argsort(0, kind="stable")
         features[:, :SCALARS] = ndtri((ranks + 0.5) / len(features))
@@ -96,7 +96,7 @@ class ShapeStatistics:
                 "covariance": self.covariance.round(4).tolist(), "spectrum": self.spectrum.round(6).tolist()}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "ShapeStatistics":
+    def from_dict(cls, values: Mapping[str, Any]) -> ShapeStatistics:
         """Statistics from untrusted JSON.
 
         Raises:
@@ -231,7 +231,7 @@ def _draw(statistics: ShapeStatistics, factor: np.ndarray, rng: np.random.Genera
     fine = np.sqrt(statistics.spectrum / 2) * (rng.standard_normal(len(FINE)) + 1j * rng.standard_normal(len(FINE)))
     # np.interp holds the ends: nothing lies outside the observed 1 and 99 %.
     scores = ndtri(LEVELS)
-    x, y, log_radius, elongation, coarse_size, fine_size = (np.interp(f, scores, q) for f, q in zip(features[:SCALARS], statistics.quantiles))
+    x, y, log_radius, elongation, coarse_size, fine_size = (np.interp(f, scores, q) for f, q in zip(features[:SCALARS], statistics.quantiles, strict=True))
     axis = np.arctan2(features[SCALARS + 1], features[SCALARS]) / 2
     real, imaginary = features[SCALARS + 2:].reshape(2, -1)
     coarse = real + 1j * imaginary

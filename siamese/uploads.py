@@ -194,7 +194,7 @@ def eight_bits(values: np.ndarray) -> np.ndarray:
         UploadError: negative, not finite or larger: measurements and not an image.
     """
     low, high = float(values.min()), float(values.max())
-    if not (0 <= low and high <= 65535):  # false for NaN, too
+    if not (low >= 0 and high <= 65535):  # false for NaN, too
         raise UploadError("The values in this image are measurements outside 0 to 65535. Export it as an 8-bit or 16-bit image and upload that.")
     if values.dtype.kind == "f":
         full = 1 if high <= 1 else 255 if high <= 255 else 65535

@@ -34,7 +34,7 @@ def reference_losses(unet: UNet2DConditionModel, net: nn.Module, alphas: Tensor,
     net_copy, unet_copy = copy.deepcopy(net), copy.deepcopy(unet)           # 16
     stopped = [c.detach() for c in control(net_copy, z_t, t, context, hint_mask)]
     w_i = step / max_steps
-    c_mix = [w_i * i + 1.0 * m for i, m in zip(c_i, stopped)]               # 10
+    c_mix = [w_i * i + 1.0 * m for i, m in zip(c_i, stopped, strict=True)]               # 10
     eps_i = noise(unet_copy, z_t, t, context, c_mix)
     loss_i = (eps_i - eps).square().mean((1, 2, 3))                         # 18
     loss_c = (eps_m - eps_i.detach()).square().mean((1, 2, 3))              # 20

@@ -15,7 +15,7 @@ from train.draws import Draws
 from train.loop import LoopConfig, Stage
 from train.siamese import SiameseStage, SiameseTrainConfig
 
-LOOP = dict(batch_size=4, learning_rate=1e-3, warmup_steps=2, clip_norm=1.0, ema_decay=0.9, log_every=1, evaluate_every=10_000)
+LOOP = {"batch_size": 4, "learning_rate": 1e-3, "warmup_steps": 2, "clip_norm": 1.0, "ema_decay": 0.9, "log_every": 1, "evaluate_every": 10_000}
 
 
 class ToyModule(nn.Module):
@@ -44,7 +44,7 @@ class ToyStage:
 
     def batch(self, indices: np.ndarray, draws: Draws, device: torch.device) -> dict[str, Tensor]:
         noise = draws.normal("noise", ())
-        self.asked += list(zip(indices.tolist(), noise.tolist()))
+        self.asked += list(zip(indices.tolist(), noise.tolist(), strict=True))
         x = self.x[indices]
         if self.poison is not None and len(self.asked) > self.poison:
             x = x * float("nan")
@@ -114,5 +114,5 @@ def differences(a: Any, b: Any, where: str = "") -> list[str]:
         return [d for k in a for d in differences(a[k], b[k], f"{where}/{k}")] if same else [where]
     if isinstance(a, (list, tuple)):
         same = isinstance(b, type(a)) and len(a) == len(b)
-        return [d for i, (x, y) in enumerate(zip(a, b)) for d in differences(x, y, f"{where}/{i}")] if same else [where]
+        return [d for i, (x, y) in enumerate(zip(a, b, strict=True)) for d in differences(x, y, f"{where}/{i}")] if same else [where]
     return [] if a == b else [where]

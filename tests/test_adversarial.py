@@ -53,7 +53,8 @@ def test_each_augmentation_does_what_its_number_says(which: int, value: float) -
     else:  # the square has moved to the other end
         cut = augment(images, numbers)[0]
         rows, columns = (slice(24, 32), slice(0, 8)) if which == 5 else (slice(0, 8), slice(24, 32))
-        assert not cut[:, rows, columns].any() and cut[:, :8, :8].any()
+        assert not cut[:, rows, columns].any()
+        assert cut[:, :8, :8].any()
 
 
 def test_images_of_a_batch_are_augmented_apart_and_reproducibly() -> None:
@@ -118,7 +119,7 @@ def test_tied_heads_follow_the_optimiser(alexnet: PerceptualNetwork) -> None:
     with torch.no_grad():
         for p in discriminator.parameters():
             p.add_(0.1)
-    for a, b in zip(discriminator(features), discriminator(features, frozen=True)):
+    for a, b in zip(discriminator(features), discriminator(features, frozen=True), strict=True):
         assert torch.equal(a, b)
     assert len(list(discriminator.parameters())) == sum(len(list(h.parameters())) for h in discriminator.heads)
 

@@ -67,7 +67,8 @@ def stopped(data: Path, out: Path, **changes: object) -> str:
     said = io.StringIO()
     with contextlib.redirect_stdout(said), pytest.raises(SystemExit) as error:
         everything.main(AllConfig(**({"data": (data,), "out": out, "weights": NONE} | changes)))
-    assert error.value.code == STOPPED and "The same command continues" in said.getvalue()
+    assert error.value.code == STOPPED
+    assert "The same command continues" in said.getvalue()
     return said.getvalue()
 
 
@@ -86,23 +87,30 @@ def test_plan_and_stages_are_told_in_order(whole: tuple[Path, str]) -> None:
     assert places == sorted(places)
     table = said[said.index("The plan:"):said.index("About ")].splitlines()[2:]
     assert [line.split()[0] for line in table] == [*STAGES, "publish"]
-    for line, name in zip(table, STAGES):
-        assert str(UPDATES[name]) in line.split() and str(out / name) in line
-    assert "seconds, until" in said and "for the stages that follow" in said
+    for line, name in zip(table, STAGES, strict=True):
+        assert str(UPDATES[name]) in line.split()
+        assert str(out / name) in line
+    assert "seconds, until" in said
+    assert "for the stages that follow" in said
 
 
 def test_every_stage_makes_the_recipes_updates_and_nothing_of_the_rehearsal_is_left(whole: tuple[Path, str]) -> None:
     out, _ = whole
     for name in STAGES:
         progress = Progress.of(Workplace(out, ()).run(name))
-        assert progress.complete and progress.updates == UPDATES[name] and progress.seconds > 0
+        assert progress.complete
+        assert progress.updates == UPDATES[name]
+        assert progress.seconds > 0
     assert not (out / "rehearsal").exists()
     for name in STAGES:  # each knows what it was trained on, and from
         facts = json.loads((Workplace(out, ()).run(name) / "run.json").read_text())
-        assert facts["training pairs"]["count"] == 10 and facts["validation pairs"]["count"] == 4
+        assert facts["training pairs"]["count"] == 10
+        assert facts["validation pairs"]["count"] == 4
         assert {"base": "autoencoder_weights", "siamese": "init_weights", "decoder": "init_weights"}.get(name, "samples") in facts
     settings = json.loads((out / "siamese" / "run.json").read_text())
-    assert settings["max_steps"] == UPDATES["siamese"] and settings["train_encoder"] and settings["objective"]["weighting"] == "velocity"
+    assert settings["max_steps"] == UPDATES["siamese"]
+    assert settings["train_encoder"]
+    assert settings["objective"]["weighting"] == "velocity"
 
 
 def test_published_folder_opens_and_samples(whole: tuple[Path, str]) -> None:
@@ -118,12 +126,17 @@ def test_published_folder_opens_and_samples(whole: tuple[Path, str]) -> None:
 
 def test_the_app_opens_it_with_card_licence_and_example(whole: tuple[Path, str]) -> None:
     [entry] = entries = find_models(str(whole[0] / "model"), None)
-    assert "Not for diagnosis" in entry.card and "| siamese | 9 | 4 | 36 | 10 |" in entry.card and "Not measured" in entry.card
-    assert "Kvasir-SEG" in entry.licence and "ISIC" not in entry.licence
+    assert "Not for diagnosis" in entry.card
+    assert "| siamese | 9 | 4 | 36 | 10 |" in entry.card
+    assert "Not measured" in entry.card
+    assert "Kvasir-SEG" in entry.licence
+    assert "ISIC" not in entry.licence
     [example] = entry.examples()
-    assert example.recipe.prompt == POLYP and example.recipe.steps == 3
+    assert example.recipe.prompt == POLYP
+    assert example.recipe.steps == 3
     info = Engine(entries).info(lambda _: None, lambda: False, None)
-    assert info.name == "model" and info.can_suggest
+    assert info.name == "model"
+    assert info.can_suggest
 
 
 def test_once_complete_it_trains_nothing_and_leaves_an_edited_card(whole: tuple[Path, str], data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +145,8 @@ def test_once_complete_it_trains_nothing_and_leaves_an_edited_card(whole: tuple[
     (out / "model" / "README.md").write_text("edited")
     monkeypatch.setattr(loop, "run", lambda *_: pytest.fail("it trains"))
     said = run(data, out)
-    assert said.count("complete since before") == 6 and "Rehearsal" not in said
+    assert said.count("complete since before") == 6
+    assert "Rehearsal" not in said
     assert (out / "model" / "README.md").read_text() == "edited"
     (out / "model" / "README.md").write_text(card)
 
@@ -157,16 +171,22 @@ def test_stopped_killed_and_continued_run_has_the_weights_of_one_that_was_not(
         time.sleep(0.01)
     child.kill()
     child.communicate()
-    assert child.returncode == -signal.SIGKILL and Progress.of(out / "vae").complete
-    assert 3 <= Progress.of(out / "base").updates < 10 and not (out / "base" / "progress.json").exists()
+    assert child.returncode == -signal.SIGKILL
+    assert Progress.of(out / "vae").complete
+    assert 3 <= Progress.of(out / "base").updates < 10
+    assert not (out / "base" / "progress.json").exists()
     with monkeypatch.context() as patch:
         patch.setattr(loop, "run", _interrupting(siamese.SiameseStage, 5))
         said = stopped(data, out)
-    assert "Rehearsal" not in said and "vae (1 of 6): complete since before" in said and "more of 10 updates" in said
+    assert "Rehearsal" not in said
+    assert "vae (1 of 6): complete since before" in said
+    assert "more of 10 updates" in said
     assert Progress.of(out / "base").seconds > 300  # those of the killed session, as its updates tell
-    assert Progress.of(out / "siamese").updates == 5 and not (out / "decoder").exists()
+    assert Progress.of(out / "siamese").updates == 5
+    assert not (out / "decoder").exists()
     said = run(data, out)
-    assert "base (2 of 6): complete since before" in said and "siamese (3 of 6), Mask-Diffusion, which follows a mask: 4 more of 9 updates" in said
+    assert "base (2 of 6): complete since before" in said
+    assert "siamese (3 of 6), Mask-Diffusion, which follows a mask: 4 more of 9 updates" in said
     for part in ("vae", "base", "siamese", "decoder", "segment/small"):
         assert weights_hash(out / part / "model") == weights_hash(whole[0] / part / "model"), part
     assert weights_hash(out / "model") == weights_hash(whole[0] / "model")
@@ -177,7 +197,7 @@ def _interrupting(kind: type, updates: int) -> Callable[..., int]:
     genuine = loop.run
 
     def run(stage: loop.Stage, *arguments: object) -> int:
-        its = isinstance(stage, kind) or isinstance(stage, Timed) and isinstance(stage._stage, kind)
+        its = isinstance(stage, kind) or (isinstance(stage, Timed) and isinstance(stage._stage, kind))
         return genuine(interrupted_after(stage, updates) if its else stage, *arguments)
     return run
 
@@ -188,14 +208,17 @@ def test_a_stop_in_the_rehearsal_is_heard_inside_and_outside_the_loop(data: Path
         assert "The plan" not in stopped(data, tmp_path)
     monkeypatch.setattr(vae, "check_pairs", lambda *_: signal.raise_signal(signal.SIGTERM))
     said = stopped(data, tmp_path)
-    assert "Rehearsal" in said and "The plan" not in said and not any(tmp_path.iterdir())
+    assert "Rehearsal" in said
+    assert "The plan" not in said
+    assert not any(tmp_path.iterdir())
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_a_stop_that_comes_after_the_last_update_of_a_stage_is_heard(data: Path, rehearsed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vae.VaeStage, "evaluate", lambda *_: signal.raise_signal(signal.SIGINT) or {})
     said = stopped(data, rehearsed)
-    assert Progress.of(rehearsed / "vae").complete and "base (2 of 6)" not in said
+    assert Progress.of(rehearsed / "vae").complete
+    assert "base (2 of 6)" not in said
 
 
 @pytest.fixture
@@ -235,13 +258,13 @@ def test_another_recipe_is_refused(begun: Path, data: Path, monkeypatch: pytest.
 
 def test_damaged_or_foreign_folders_are_refused(begun: Path, data: Path) -> None:
     (begun / "vae" / "progress.json").write_text("{")
-    with pytest.raises(PlanError, match="progress.json is damaged"):
+    with pytest.raises(PlanError, match=r"progress.json is damaged"):
         run(data, begun)
     (begun / "plan.json").write_text('{"paces": 1}')
-    with pytest.raises(PlanError, match="plan.json is damaged"):
+    with pytest.raises(PlanError, match=r"plan.json is damaged"):
         run(data, begun)
     (begun / "plan.json").unlink()
-    with pytest.raises(PlanError, match="checkpoints of single stages, but no plan.json"):
+    with pytest.raises(PlanError, match=r"checkpoints of single stages, but no plan.json"):
         run(data, begun)
 
 
@@ -249,7 +272,8 @@ def test_a_lost_model_folder_is_made_again(begun: Path, data: Path, whole: tuple
     for lost in ("model", "segment/small/model"):
         shutil.rmtree(begun / lost)
     said = run(data, begun)
-    assert said.count("complete since before") == 4 and "segment (5 of 6), segmentation network: 0 more of 6" in said
+    assert said.count("complete since before") == 4
+    assert "segment (5 of 6), segmentation network: 0 more of 6" in said
     assert weights_hash(begun / "model") == weights_hash(whole[0] / "model")
 
 
@@ -257,7 +281,8 @@ def test_missing_perceptual_weights_are_told_before_anything_is_trained(data: Pa
     monkeypatch.setattr(everything, "check_pairs", lambda _: pytest.fail("it goes on"))
     with pytest.raises(SystemExit) as error:
         command.run(["all", "--data", str(data), "--out", str(tmp_path / "out"), "--weights", str(tmp_path)])
-    assert "alexnet_lpips.safetensors: no perceptual weights" in str(error.value) and "--weights none" in str(error.value)
+    assert "alexnet_lpips.safetensors: no perceptual weights" in str(error.value)
+    assert "--weights none" in str(error.value)
     assert not (tmp_path / "out").exists()
 
 
@@ -265,8 +290,11 @@ def test_stages_with_perceptual_weights_take_them(tmp_path: Path) -> None:
     with_them, without = ([stage.configured(Workplace(tmp_path, (tmp_path,), weights=weights), 10) for stage in TINY_RECIPE.stages]
                           for weights in (tmp_path, None))
     vae, decoder = with_them[0], with_them[3]
-    assert vae.lpips_weight > 0 and decoder.lpips_weight > 0 and vae.weights == decoder.weights == tmp_path
-    assert vae.texture_weight > 0 and vae.adversarial_weight > 0
+    assert vae.lpips_weight > 0
+    assert decoder.lpips_weight > 0
+    assert vae.weights == decoder.weights == tmp_path
+    assert vae.texture_weight > 0
+    assert vae.adversarial_weight > 0
     assert [c.lpips_weight for c in (without[0], without[3])] == [0, 0]
     assert without[0].texture_weight == without[0].adversarial_weight == 0  # both look through AlexNet
 
@@ -290,12 +318,16 @@ def test_three_minutes_on_phantoms_of_the_users_own(tmp_path: Path, capsys: pyte
                  "--weights", "none"])
     assert time.monotonic() - started < 180
     said = capsys.readouterr().out
-    assert "8 training and 0 validation pairs (walls)" in said and "No validation pairs" in said and "No examples" in said
+    assert "8 training and 0 validation pairs (walls)" in said
+    assert "No validation pairs" in said
+    assert "No examples" in said
     model = MaskDiffusion.from_pretrained(out / "model", "cpu")
     assert model.prompts == ("a stain on a wall", "")
     assert model.sample(phantom(1)[1], "a stain on a wall", [1]).shape == (1, 64, 64, 3)
     assert LesionSegmenter.from_pretrained(out / "model" / "segmenter").size == 32
     licence = (out / "model" / "LICENSE").read_text()
-    assert "terms of the data that they were trained on: walls" in licence and "Kvasir" not in licence
+    assert "terms of the data that they were trained on: walls" in licence
+    assert "Kvasir" not in licence
     plan = json.loads((out / "plan.json").read_text())
-    assert plan["request"]["minutes"] == 3 and plan["updates"] == UPDATES
+    assert plan["request"]["minutes"] == 3
+    assert plan["updates"] == UPDATES

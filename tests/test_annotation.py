@@ -66,23 +66,28 @@ def test_run_lengths_are_exactly_the_mask(name):
     mask = SHAPES[name]
     annotation = coco_annotation(mask, "a.png", "polyp", encoding="rle")["annotations"][0]
     rle = annotation["segmentation"]
-    assert rle["size"] == list(mask.shape) and sum(rle["counts"]) == mask.size and all(c > 0 for c in rle["counts"][1:])
+    assert rle["size"] == list(mask.shape)
+    assert sum(rle["counts"]) == mask.size
+    assert all(c > 0 for c in rle["counts"][1:])
     np.testing.assert_array_equal(decoded(rle["counts"], rle["size"]), mask)
     packed = coco_mask.frPyObjects(rle, *mask.shape)
     np.testing.assert_array_equal(coco_mask.decode(packed) * 255, mask)
-    assert annotation["area"] == coco_mask.area(packed) and annotation["bbox"] == coco_mask.toBbox(packed).tolist()
+    assert annotation["area"] == coco_mask.area(packed)
+    assert annotation["bbox"] == coco_mask.toBbox(packed).tolist()
     assert annotation["iscrowd"] == 1
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("size, width", [((256, 256), 20), ((201, 330), 12), ((128, 128), 6), ((512, 400), 40)])
+@pytest.mark.parametrize(("size", "width"), [((256, 256), 20), ((201, 330), 12), ((128, 128), 6), ((512, 400), 40)])
 def test_polygons_of_blobs_rasterise_to_the_mask(size, width, seed):
     mask = blobs(seed, size, width)
     document = coco_annotation(mask, "a.png", "polyp")
     filled = fill_holes(mask)
-    assert iou(rasterised(document), filled) >= 0.98 and iou(by_pillow(document), filled) >= 0.97
+    assert iou(rasterised(document), filled) >= 0.98
+    assert iou(by_pillow(document), filled) >= 0.97
     annotation = document["annotations"][0]
-    assert annotation["iscrowd"] == 0 and annotation["area"] == (filled > 0).sum()
+    assert annotation["iscrowd"] == 0
+    assert annotation["area"] == (filled > 0).sum()
     assert len(annotation["segmentation"]) == ndimage.label(filled, np.ones((3, 3)))[1]  # every part is one ring
 
 
@@ -105,7 +110,9 @@ def test_polygons_of_small_shapes(mask):
 
 def test_polygons_fill_holes_and_run_lengths_keep_them():
     polygon, rle = (coco_annotation(HOLED, "a.png", "polyp", encoding=e)["annotations"][0] for e in ("polygon", "rle"))
-    assert len(polygon["segmentation"]) == 1 and polygon["area"] == (disc(40) > 0).sum() and rle["area"] == (HOLED > 0).sum()
+    assert len(polygon["segmentation"]) == 1
+    assert polygon["area"] == (disc(40) > 0).sum()
+    assert rle["area"] == (HOLED > 0).sum()
     np.testing.assert_array_equal(fill_holes(HOLED), disc(40))
     np.testing.assert_array_equal(fill_holes(HOLED), np.where(ndimage.binary_fill_holes(HOLED), 255, 0))
     island = HOLED + disc(5)
@@ -125,7 +132,8 @@ def test_document_is_coco(tmp_path, encoding):
     document = coco_annotation(mask, "case 1.png", "polyp", image_id=7, encoding=encoding)
     assert set(document) == {"info", "licenses", "images", "annotations", "categories"}
     assert document["images"] == [{"id": 7, "file_name": "case 1.png", "height": 60, "width": 90}]
-    assert document["categories"][0]["name"] == "polyp" and "not synthetic" in document["info"]["description"]
+    assert document["categories"][0]["name"] == "polyp"
+    assert "not synthetic" in document["info"]["description"]
     file = tmp_path / "annotation.json"
     file.write_text(json.dumps(document))
     coco = COCO(str(file))
@@ -138,7 +146,8 @@ def test_document_is_coco(tmp_path, encoding):
 @pytest.mark.parametrize("encoding", ["polygon", "rle"])
 def test_empty_mask_is_an_image_without_annotations(encoding):
     document = coco_annotation(np.zeros((5, 6), np.uint8), "a.png", "polyp", encoding=encoding)
-    assert document["annotations"] == [] and len(document["images"]) == 1
+    assert document["annotations"] == []
+    assert len(document["images"]) == 1
 
 
 def test_thresholds_soft_masks():
@@ -158,7 +167,7 @@ def test_refuses_what_is_no_annotation():
             coco_annotation(mask, name, category)
 
 
-@pytest.mark.parametrize("given, expected", [
+@pytest.mark.parametrize(("given", "expected"), [
     ("polyp 12.JPG", "polyp_12"), ("../../etc/passwd", "passwd"), ("C:\\patients\\Case-1.tiff", "Case-1"), ("..", "photo"), ("", "photo"),
     (".hidden", "hidden"), ("a/", "a"), ("CON", "photo_CON"), ("nul.tar.png", "photo_nul.tar"), ("v1.2", "v1.2"), ("Läsion ß", "Läsion_ß"),
     ("\uff0f\uff0fx\uff0fy", "y"), ("a\0b\nc\u202egnp", "ab_c_gnp"), ("<script>", "script"), ("x" * 300, "x" * 80), ("//", "photo"),
@@ -180,13 +189,17 @@ def test_zip_holds_photograph_mask_and_documents(tmp_path, name):
         assert sorted(archive.namelist()) == sorted([f"images/{stem}.png", f"masks/{stem}.png", "annotation_polygon.json", "annotation_rle.json",
                                                      "README.txt"])
         image = Image.open(io.BytesIO(archive.read(f"images/{stem}.png")))
-        assert image.mode == "RGB" and not image.info
+        assert image.mode == "RGB"
+        assert not image.info
         np.testing.assert_array_equal(np.array(image), photo)
         stored = Image.open(io.BytesIO(archive.read(f"masks/{stem}.png")))
         assert stored.mode == "L"
         np.testing.assert_array_equal(np.array(stored), mask)
         readme = archive.read("README.txt").decode()
-        assert "visitor's own" in readme and "NOT synthetic" in readme and f"images/{stem}.png" in readme and "holes" in readme
+        assert "visitor's own" in readme
+        assert "NOT synthetic" in readme
+        assert f"images/{stem}.png" in readme
+        assert "holes" in readme
         for encoding in ("polygon", "rle"):
             document = json.loads(archive.read(f"annotation_{encoding}.json"))
             assert document == coco_annotation(mask, f"{stem}.png", "polyp", encoding=encoding)
@@ -197,7 +210,8 @@ def test_zip_replaces_and_takes_an_empty_mask(tmp_path):
     for name in ("first", "second"):
         path = annotation_zip(photo, mask, tmp_path / "a.zip", name)
     with zipfile.ZipFile(path) as archive:
-        assert "images/second.png" in archive.namelist() and "images/first.png" not in archive.namelist()
+        assert "images/second.png" in archive.namelist()
+        assert "images/first.png" not in archive.namelist()
         assert json.loads(archive.read("annotation_rle.json"))["annotations"] == []
 
 

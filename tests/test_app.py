@@ -30,11 +30,15 @@ def test_serves_the_page_and_ends_cleanly(tmp_path, end):
             told, complaints = app.communicate(timeout=30)
     finally:
         app.kill()
-    assert app.returncode == 0 and told == "Stopping.\n"
+    assert app.returncode == 0
+    assert told == "Stopping.\n"
     assert "Traceback" not in complaints and "ERROR" not in complaints, complaints
 
 
 def test_a_data_folder_that_could_be_served_is_refused():
     app = start(Path("kept"))
     told, complaints = app.communicate(timeout=60)
-    assert app.returncode == 1 and not told and "choose a --data folder elsewhere" in complaints and "Traceback" not in complaints
+    assert app.returncode == 1
+    assert not told
+    assert "choose a --data folder elsewhere" in complaints
+    assert "Traceback" not in complaints

@@ -22,7 +22,7 @@ CLEAN, UNKNOWN = {"name": "a", "version": "1", "vulns": []}, {"name": "b", "skip
 BAD = {"name": "c", "version": "2", "vulns": [{"id": "PYSEC-1", "aliases": ["CVE-1"], "fix_versions": ["3"]}]}
 
 
-@pytest.mark.parametrize("status, found, exits, says", [
+@pytest.mark.parametrize(("status", "found", "exits", "says"), [
     (0, [CLEAN, CLEAN], 0, "no known vulnerability in 2 packages."), (0, [CLEAN, UNKNOWN], 0, "in 1 packages, 1 could not be looked up"),
     (0, [UNKNOWN], 0, "SKIPPED"), (1, [CLEAN, BAD, UNKNOWN], 1, "c 2: PYSEC-1 (CVE-1), mended in 3")])
 def test_what_is_said(audit, status, found, exits, says):
@@ -33,4 +33,6 @@ def test_what_is_said(audit, status, found, exits, says):
 @pytest.mark.parametrize("out", ["", "{}", "null", "<html>"])
 def test_data_that_cannot_be_had_is_told(audit, out):
     status, said = audit.judge(1, out, "Traceback\nConnectionError: no route")
-    assert status == 0 and "SKIPPED" in said and "no route" in said
+    assert status == 0
+    assert "SKIPPED" in said
+    assert "no route" in said

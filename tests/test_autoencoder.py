@@ -8,7 +8,12 @@ import pytest
 import torch
 
 from siamese.hints import image_hint
-from siamese.models.autoencoder import SmallAutoencoder, grow_latents, rescale_latents, start_at_principal_components
+from siamese.models.autoencoder import (
+    SmallAutoencoder,
+    grow_latents,
+    rescale_latents,
+    start_at_principal_components,
+)
 from siamese.prompts import POLYP
 from tests.phantoms import phantom, write_folder
 from train import loop
@@ -16,7 +21,7 @@ from train.autoencoder_figures import psnr
 from train.loop import LoopConfig
 from train.vae import AutoencoderConfig, VaeConfig, VaeStage
 
-TINY = dict(widths=(8, 8, 8), encoder_layers=(1, 1, 1), decoder_layers=(1, 1, 1), latent_channels=4, pack=2, linear_path=True)
+TINY = {"widths": (8, 8, 8), "encoder_layers": (1, 1, 1), "decoder_layers": (1, 1, 1), "latent_channels": 4, "pack": 2, "linear_path": True}
 
 
 @pytest.fixture(scope="module")

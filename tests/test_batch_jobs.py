@@ -21,7 +21,6 @@ from siamese.provenance import Recipe, SyntheticPair
 from tests.clock import set_clock
 from tests.test_batch import mask_of
 
-
 # Jobs. The stand-in sampler's images depend on mask, seed and, as a real one's last bits may, on the size of the batch.
 
 SETTINGS = {"prompt": "a polyp", "seed": 7, "steps": 20, "guidance": 2.0, "scheduler": "dpm++"}
@@ -60,7 +59,8 @@ def whole(tmp_path) -> bytes:
 def finish(folder: Path, tmp_path: Path) -> bytes:
     job = BatchJob.open(folder)
     list(job.run(sampler, 3, never))
-    assert job.done == job.total == 7 and job.pending() == []
+    assert job.done == job.total == 7
+    assert job.pending() == []
     job.export(tmp_path / "again.zip")
     return (tmp_path / "again.zip").read_bytes()
 
@@ -69,13 +69,17 @@ def test_a_job_samples_every_mask_with_its_seed(tmp_path, whole):
     with zipfile.ZipFile(tmp_path / "whole.zip") as archive:
         rows = [json.loads(line) for line in archive.read("manifest.jsonl").decode().splitlines()]
         for i, row in enumerate(rows):
-            assert row["id"] == f"m{i}" and row["seed"] == item_seed(7, i) and row["prompt"] == "a polyp" and row["mask_agreement"] is None
+            assert row["id"] == f"m{i}"
+            assert row["seed"] == item_seed(7, i)
+            assert row["prompt"] == "a polyp"
+            assert row["mask_agreement"] is None
             np.testing.assert_array_equal(np.array(Image.open(archive.open(row["drawn_mask"]))), mask_of(i))
 
 
 def test_seeds_of_items():
     seeds = [item_seed(base, i) for base in range(20) for i in range(50)]
-    assert len(set(seeds)) == len(seeds) and all(0 <= s < 2**32 for s in seeds)
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= s < 2**32 for s in seeds)
     assert item_seed(7, 3) == 3466196061  # jobs on disk rely on it: it must not change
 
 
@@ -84,7 +88,8 @@ def test_stops_where_cancelled_and_continues_from_disk(tmp_path, whole):
     answers = iter([False, True])
     assert [p.done for p in job.run(sampler, 3, lambda: next(answers))] == [3]
     again = BatchJob.open(tmp_path / "job")
-    assert again.done == 3 and [i.name for i in again.pending()] == ["m3", "m4", "m5", "m6"]
+    assert again.done == 3
+    assert [i.name for i in again.pending()] == ["m3", "m4", "m5", "m6"]
     assert [i.seed for i in again.pending()] == [item_seed(7, i) for i in range(3, 7)]
     np.testing.assert_array_equal(again.pending()[0].mask, mask_of(3))
     assert finish(tmp_path / "job", tmp_path) == whole
@@ -128,11 +133,12 @@ list(BatchJob.open(Path(sys.argv[1])).run(sampler, 3, never))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
-@pytest.mark.parametrize("replaced, done", [(1, 0), (10, 4)])
+@pytest.mark.parametrize(("replaced", "done"), [(1, 0), (10, 4)])
 def test_continues_after_a_kill(tmp_path, whole, replaced, done):
     new_job(tmp_path / "job")
     child = subprocess.run([sys.executable, "-c", _CHILD, str(tmp_path / "job"), str(replaced)], timeout=60)
-    assert child.returncode == -signal.SIGKILL and BatchJob.open(tmp_path / "job").done == done
+    assert child.returncode == -signal.SIGKILL
+    assert BatchJob.open(tmp_path / "job").done == done
     assert finish(tmp_path / "job", tmp_path) == whole
 
 
@@ -187,13 +193,14 @@ def test_store_refuses_images_of_other_settings(tmp_path):
     with pytest.raises(BatchError, match="model 'phantom' instead of 'other'"):
         job.store(first, pair)
     job = new_job(tmp_path / "job 2", 2)
-    with pytest.raises(BatchError, match="m1 was sampled with seed .*another mask"):
+    with pytest.raises(BatchError, match=r"m1 was sampled with seed .*another mask"):
         job.store(second, pair)
-    with pytest.raises(PairsError, match="0..1"):
+    with pytest.raises(PairsError, match=r"0..1"):
         job.store(first, pair, 7.0)
     assert job.done == 0
     job.store(first, pair, 1.0)
-    assert job.done == 1 and [i.name for i in job.pending()] == ["m1"]
+    assert job.done == 1
+    assert [i.name for i in job.pending()] == ["m1"]
 
 
 def test_run_refuses_wrong_numbers(tmp_path):
@@ -217,13 +224,14 @@ def test_a_damaged_result_is_made_anew(tmp_path, whole, harm):
     job = new_job(tmp_path / "job")
     list(job.run(sampler, 3, never))
     harm(tmp_path / "job" / "done" / "m4.png")
-    with pytest.raises(BatchError, match="m4 was damaged.*run the job again"):
+    with pytest.raises(BatchError, match=r"m4 was damaged.*run the job again"):
         job.export(tmp_path / "a.zip")
-    assert not (tmp_path / "a.zip").exists() and [i.name for i in job.pending()] == ["m4"]
+    assert not (tmp_path / "a.zip").exists()
+    assert [i.name for i in job.pending()] == ["m4"]
     assert finish(tmp_path / "job", tmp_path) == whole
 
 
-@pytest.mark.parametrize("masks, changed, message", [
+@pytest.mark.parametrize(("masks", "changed", "message"), [
     ([], {}, "0 masks"), (masks_of(1) * 201, {}, "201 masks"), (masks_of(1) * 2, {}, "the same name"),
     ([NamedMask("m", np.zeros((4, 4), np.uint8))], {}, "m: shows no lesion"), ([NamedMask("m", np.ones((4, 4), bool))], {}, "m: a mask is uint8"),
     ([NamedMask("m", np.full((1, 4097), 255, np.uint8))], {}, "m: is 4097 x 1"),

@@ -35,7 +35,8 @@ def test_expectation_counts_what_fills_up(monkeypatch: pytest.MonkeyPatch) -> No
     batch, p = 8, 0.201
     expected = batch + sum(_binomial(batch, k, p) * min(n for n in padded_lengths(batch) if n >= k) for k in range(batch + 1))
     found = expected_flops(batch)
-    assert found["ours"] == {"before": batch, "after": pytest.approx(expected)} and expected > batch + batch * p
+    assert found["ours"] == {"before": batch, "after": pytest.approx(expected)}
+    assert expected > batch + batch * p
     assert found["reference"]["after"] == pytest.approx(batch + batch * (1 - 0.799 ** batch))
 
 
@@ -61,4 +62,5 @@ def test_rates_of_all_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     found = json.loads(said.splitlines()[-1])["train"]
     assert list(found) == ["vae", "base", "siamese", "decoder", "segment"]
     assert all(rate["samples_per_second"] > 0 and rate["batch"] == 4 for rate in found.values())
-    assert "training tiny at 64 pixels, no: samples a second" in said and "batch of 4" in said
+    assert "training tiny at 64 pixels, no: samples a second" in said
+    assert "batch of 4" in said

@@ -10,8 +10,21 @@ import torch
 from torch import nn
 
 import siamese.models.checkpoint as module
-from siamese.models.autoencoder import (SmallAutoencoder, decode_latents, downsampling, encode_moments, latent_channels, sample_latents)
-from siamese.models.checkpoint import Checkpoint, CheckpointError, SamplingDefaults, load_checkpoint, save_checkpoint
+from siamese.models.autoencoder import (
+    SmallAutoencoder,
+    decode_latents,
+    downsampling,
+    encode_moments,
+    latent_channels,
+    sample_latents,
+)
+from siamese.models.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    SamplingDefaults,
+    load_checkpoint,
+    save_checkpoint,
+)
 from siamese.sampling import MaskDiffusion
 from tests.models import build, kl_autoencoder, small_autoencoder
 
@@ -29,8 +42,11 @@ def test_round_trip(kind: str, control: bool, tmp_path: Path, caplog: pytest.Log
     assert _weights(loaded).keys() == _weights(saved).keys()
     for name, weight in _weights(saved).items():
         assert torch.equal(weight, _weights(loaded)[name]), name
-    assert loaded.defaults == saved.defaults and loaded.name == "model" and loaded.context.prompts == saved.context.prompts
-    assert loaded.prediction == saved.prediction and torch.equal(loaded.alphas, saved.alphas)
+    assert loaded.defaults == saved.defaults
+    assert loaded.name == "model"
+    assert loaded.context.prompts == saved.context.prompts
+    assert loaded.prediction == saved.prediction
+    assert torch.equal(loaded.alphas, saved.alphas)
     assert saved.scheduler_config.items() <= loaded.scheduler_config.items()
     assert (loaded.controlnet is not None) == control
     assert not any(m.training for m in loaded.networks())
@@ -49,7 +65,8 @@ def test_half_precision_on_disk_only(tmp_path: Path) -> None:
     save_checkpoint(saved, tmp_path / "half", torch.float16)
     save_checkpoint(saved, tmp_path / "full")
     for name, weight in _weights(saved).items():
-        assert weight.dtype == torch.float32 and torch.equal(weight, before[name])
+        assert weight.dtype == torch.float32
+        assert torch.equal(weight, before[name])
     half, full = ((tmp_path / f / "unet" / "diffusion_pytorch_model.safetensors").stat().st_size for f in ("half", "full"))
     assert 0.45 < half / full < 0.65
     for name, weight in _weights(load_checkpoint(tmp_path / "half")).items():
@@ -153,13 +170,15 @@ def test_what_is_neither_folder_nor_on_the_hub(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(("vae", "factor", "channels"), [(small_autoencoder(), 16, 16), (kl_autoencoder(), 8, 4)])
 def test_latent_space(vae: nn.Module, factor: int, channels: int) -> None:
-    assert downsampling(vae) == factor and latent_channels(vae) == channels
+    assert downsampling(vae) == factor
+    assert latent_channels(vae) == channels
     images = torch.rand(2, 3, 64, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.no_grad():
         mean, logvar = encode_moments(vae, images)
         assert mean.shape == (2, channels, 64 // factor, 32 // factor)
         decoded = decode_latents(vae, mean)
-        assert decoded.shape == images.shape and decoded.abs().max() <= 1
+        assert decoded.shape == images.shape
+        assert decoded.abs().max() <= 1
         noise = torch.randn_like(mean)
         if logvar is None:
             assert torch.equal(sample_latents(mean, None, noise), mean)
@@ -175,7 +194,8 @@ def test_packing_loses_nothing() -> None:
     plain = SmallAutoencoder(**{k: packed.config[k] for k in ("widths", "encoder_layers", "decoder_layers")}, pack=1)
     plain.load_state_dict(packed.state_dict())
     images = torch.rand(1, 3, 64, 64)
-    assert plain.encode(images).latent.shape == (1, 4, 8, 8) and packed.encode(images).latent.shape == (1, 16, 4, 4)
+    assert plain.encode(images).latent.shape == (1, 4, 8, 8)
+    assert packed.encode(images).latent.shape == (1, 16, 4, 4)
     assert torch.equal(plain(images).sample, packed(images).sample)
     assert packed.encode(images, return_dict=False)[0].shape == (1, 16, 4, 4)
     with pytest.raises(ValueError, match="power of two"):

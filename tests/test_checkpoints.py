@@ -59,7 +59,8 @@ def test_what_is_written_is_the_state_when_it_was_saved(tmp_path: Path, gate: th
         writer.check()  # does not wait
         gate.set()
     saved = torch.load(tmp_path / "step-00000001" / "state.pt")
-    assert torch.equal(saved["weights"][0], torch.zeros(3)) and saved["step"] == 1
+    assert torch.equal(saved["weights"][0], torch.zeros(3))
+    assert saved["step"] == 1
 
 
 def test_only_one_is_written_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +78,8 @@ def test_only_one_is_written_at_a_time(tmp_path: Path, monkeypatch: pytest.Monke
     with CheckpointWriter(tmp_path, 9) as writer:
         for step in range(5):
             writer.save(step, {"step": step})
-    assert most == [1] and len(list(tmp_path.glob("step-*/state.pt"))) == 5
+    assert most == [1]
+    assert len(list(tmp_path.glob("step-*/state.pt"))) == 5
 
 
 def test_full_disk_is_told_with_the_last_whole_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +97,8 @@ def test_full_disk_is_told_with_the_last_whole_checkpoint(tmp_path: Path, monkey
     with pytest.raises(SaveError, match=r"of step 4 could not be written \(no space is left on the disk\). The checkpoint of step 2 is whole: .*step-00000002\. "
                                          r"Make space .*the same command goes on from there"):
         loop.run(stage, _config(tmp_path))
-    assert not stage.exported and sorted(p.parent.name for p in tmp_path.glob("checkpoints/step-????????/state.pt")) == ["step-00000002"]
+    assert not stage.exported
+    assert sorted(p.parent.name for p in tmp_path.glob("checkpoints/step-????????/state.pt")) == ["step-00000002"]
     monkeypatch.setattr(torch, "save", save)
     assert loop.run(ToyStage(), _config(tmp_path)) == 6
 
@@ -106,7 +109,7 @@ def test_failure_of_the_very_last_checkpoint_is_told(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(torch, "save", full)
     stage = ToyStage()
-    with pytest.raises(SaveError, match="checkpoint of step 6 could not be written .*There is no checkpoint yet"):
+    with pytest.raises(SaveError, match=r"checkpoint of step 6 could not be written .*There is no checkpoint yet"):
         loop.run(stage, _config(tmp_path, checkpoint_every=100))
     assert not stage.exported
 
@@ -128,14 +131,18 @@ def test_checkpoint_in_flight_is_finished_whatever_happens(end: str, tmp_path: P
         stage = interrupted_after(interrupted_after(stage, 3), 3)
     with pytest.raises(KeyboardInterrupt if end == "second interrupt" else ValueError):
         loop.run(stage, _config(tmp_path))
-    assert checkpoints(tmp_path) == [2] and not [t for t in threading.enumerate() if t.name.startswith("checkpoint")]
+    assert checkpoints(tmp_path) == [2]
+    assert not [t for t in threading.enumerate() if t.name.startswith("checkpoint")]
 
 
 def test_copy_on_the_host_keeps_the_kinds() -> None:
     state = {"a": [torch.ones(2), 3], "b": (torch.zeros(1), None), 4: {"c": "text", "d": 0.5}}
     copied = on_host(state)
-    assert copied[4] == state[4] and isinstance(copied["b"], tuple) and copied["a"][1] == 3
-    assert torch.equal(copied["a"][0], state["a"][0]) and copied["a"][0].data_ptr() != state["a"][0].data_ptr()
+    assert copied[4] == state[4]
+    assert isinstance(copied["b"], tuple)
+    assert copied["a"][1] == 3
+    assert torch.equal(copied["a"][0], state["a"][0])
+    assert copied["a"][0].data_ptr() != state["a"][0].data_ptr()
 
 
 def test_average_is_diffusers_with_its_warm_up() -> None:
@@ -150,7 +157,7 @@ def test_average_is_diffusers_with_its_warm_up() -> None:
         ours.update()
         theirs.step(parameters)
         assert warmed_decay(update, 0.9) == theirs.cur_decay_value
-    for mine, other in zip(ours.values, theirs.shadow_params):
+    for mine, other in zip(ours.values, theirs.shadow_params, strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-6)
 
 
@@ -163,7 +170,8 @@ def test_average_in_place_gives_the_weights_back() -> None:
     with pytest.raises(RuntimeError), average.in_place():
         assert weight.tolist() == [1, 1]
         raise RuntimeError
-    assert weight.tolist() == [4, 4] and average.values[0].tolist() == [1, 1]
+    assert weight.tolist() == [4, 4]
+    assert average.values[0].tolist() == [1, 1]
 
 
 def _add(readings: Readings, step: int, total: float, norm: float = 1.0) -> None:

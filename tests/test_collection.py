@@ -3,26 +3,36 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import json
 import os
 import subprocess
 import sys
 import threading
 import zipfile
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from siamese import collection
-from siamese.collection import (CollectionError, CollectionFullError, Collections, DamagedEntryError, NoSuchEntryError, NotKeptError,
-                                TokenError, entry_id, new_token)
+from siamese.collection import (
+    CollectionError,
+    CollectionFullError,
+    Collections,
+    DamagedEntryError,
+    NoSuchEntryError,
+    NotKeptError,
+    TokenError,
+    entry_id,
+    new_token,
+)
 from siamese.pairs import PairsError
 from siamese.provenance import Recipe, SyntheticPair, pair_png
 from tests.phantoms import phantom
 
-START = datetime(2026, 5, 1, 12, tzinfo=timezone.utc)
+START = datetime(2026, 5, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
@@ -65,12 +75,15 @@ def assert_same(a: SyntheticPair, b: SyntheticPair) -> None:
 
 def test_keeps_lists_and_loads(kept):
     token = new_token()
-    assert kept.entries(token) == [] and kept.expires(token) is None
+    assert kept.entries(token) == []
+    assert kept.expires(token) is None
     ids = [kept.add(token, pair(i), agreement) for i, agreement in enumerate((0.5, None, 1.0))]
     entries = kept.entries(token)
-    assert [e.id for e in entries] == ids[::-1] and [e.agreement for e in entries] == [1.0, None, 0.5] and entries.damaged == 0
+    assert [e.id for e in entries] == ids[::-1]
+    assert [e.agreement for e in entries] == [1.0, None, 0.5]
+    assert entries.damaged == 0
     assert [e.recipe for e in entries] == [pair(i).recipe for i in (2, 1, 0)]
-    assert all(a.kept_at > b.kept_at > START for a, b in zip(entries, entries[1:]))
+    assert all(a.kept_at > b.kept_at > START for a, b in itertools.pairwise(entries))
     for i, id in enumerate(ids):
         assert_same(kept.load(token, id), pair(i))
 
@@ -79,18 +92,22 @@ def test_the_same_image_is_one_entry(kept):
     token = new_token()
     first = kept.add(token, pair(0))
     at = kept.entries(token)[0].kept_at
-    assert kept.add(token, pair(0), 0.25) == first and kept.add(token, pair(0)) == first
+    assert kept.add(token, pair(0), 0.25) == first
+    assert kept.add(token, pair(0)) == first
     (entry,) = kept.entries(token)
-    assert entry.agreement == 0.25 and entry.kept_at == at  # the agreement that is known stays
+    assert entry.agreement == 0.25
+    assert entry.kept_at == at
     other_mask = SyntheticPair(pair(0).image, pair(1).mask, pair(1).drawn, pair(0).recipe)
-    assert kept.add(token, other_mask) != first and len(kept.entries(token)) == 2
+    assert kept.add(token, other_mask) != first
+    assert len(kept.entries(token)) == 2
 
 
 def test_survives_a_restart(kept):
     token = new_token()
     id = kept.add(token, pair(0), 0.5)
     again = Collections(kept.root)
-    assert again.entries(token)[0].id == id and again.entries(token)[0].agreement == 0.5
+    assert again.entries(token)[0].id == id
+    assert again.entries(token)[0].agreement == 0.5
     assert_same(again.load(token, id), pair(0))
 
 
@@ -99,24 +116,29 @@ def test_two_tokens_never_see_each_other(kept, tmp_path):
     id, other = kept.add(ours, pair(0)), kept.add(theirs, pair(1))
     shared = kept.add(ours, pair(2))
     assert kept.add(theirs, pair(2)) == shared
-    assert [e.id for e in kept.entries(ours)] == [shared, id] and [e.id for e in kept.entries(theirs)] == [shared, other]
+    assert [e.id for e in kept.entries(ours)] == [shared, id]
+    assert [e.id for e in kept.entries(theirs)] == [shared, other]
     with pytest.raises(NoSuchEntryError, match="no longer kept"):
         kept.load(theirs, id)
     kept.remove(theirs, id)
     kept.export(theirs, tmp_path / "theirs.zip")
     with zipfile.ZipFile(tmp_path / "theirs.zip") as archive:
-        assert f"images/{id}.png" not in archive.namelist() and f"images/{other}.png" in archive.namelist()
+        assert f"images/{id}.png" not in archive.namelist()
+        assert f"images/{other}.png" in archive.namelist()
     kept.delete(theirs)
-    assert [e.id for e in kept.entries(ours)] == [shared, id] and kept.entries(theirs) == []
+    assert [e.id for e in kept.entries(ours)] == [shared, id]
+    assert kept.entries(theirs) == []
     assert_same(kept.load(ours, shared), pair(2))
 
 
 def test_the_disk_does_not_tell_the_token(kept):
     token = new_token()
     kept.add(token, pair(0))
-    assert len(token) >= 43 and new_token() != token
+    assert len(token) >= 43
+    assert new_token() != token
     for path in kept.root.rglob("*"):
-        assert token not in str(path) and (path.is_dir() or token.encode() not in path.read_bytes())
+        assert token not in str(path)
+        assert (path.is_dir() or token.encode() not in path.read_bytes())
     if os.name == "posix":
         assert folder_of(kept).stat().st_mode & 0o077 == 0
 
@@ -149,7 +171,8 @@ def test_removes_one_and_all(kept):
         kept.load(token, a)
     kept.delete(token)
     kept.delete(token)
-    assert kept.entries(token) == [] and kept.expires(token) is None
+    assert kept.entries(token) == []
+    assert kept.expires(token) is None
     assert [p.name for p in kept.root.iterdir()] == [".locks"]
     with pytest.raises(NoSuchEntryError):
         kept.load(token, b)
@@ -158,7 +181,7 @@ def test_removes_one_and_all(kept):
 def test_a_full_collection_says_what_to_do(tmp_path):
     kept, token = Collections(tmp_path, largest=2), new_token()
     ids = [kept.add(token, pair(i)) for i in range(2)]
-    with pytest.raises(CollectionFullError, match="2 pairs are kept.*remove"):
+    with pytest.raises(CollectionFullError, match=r"2 pairs are kept.*remove"):
         kept.add(token, pair(2))
     assert kept.add(token, pair(0), 0.5) == ids[0]  # already kept: not one more
     kept.add(new_token(), pair(2))
@@ -168,7 +191,7 @@ def test_a_full_collection_says_what_to_do(tmp_path):
 
 
 def test_refuses_an_impossible_agreement(kept):
-    with pytest.raises(PairsError, match="0..1"):
+    with pytest.raises(PairsError, match=r"0..1"):
         kept.add(new_token(), pair(0), 2.0)
     assert not kept.root.exists()
 
@@ -185,9 +208,10 @@ def test_a_full_disk_keeps_nothing(kept, monkeypatch, fails_at):
         real(*paths)
 
     monkeypatch.setattr(os, "replace", replace)
-    with pytest.raises(NotKeptError, match="No space left on device.*nothing was kept"):
+    with pytest.raises(NotKeptError, match=r"No space left on device.*nothing was kept"):
         kept.add(token, pair(0))
-    assert kept.entries(token) == [] and kept.expires(token) is None
+    assert kept.entries(token) == []
+    assert kept.expires(token) is None
     assert [p.name for p in kept.root.iterdir()] == [".locks"]
     id = kept.add(token, pair(0))
     full[0] = fails_at - 3
@@ -195,7 +219,9 @@ def test_a_full_disk_keeps_nothing(kept, monkeypatch, fails_at):
     full[0] = fails_at - 1
     with pytest.raises(NotKeptError):
         kept.add(token, pair(2))
-    assert id in [e.id for e in kept.entries(token)] and len(kept.entries(token)) == 2 and kept.entries(token).damaged == 0
+    assert id in [e.id for e in kept.entries(token)]
+    assert len(kept.entries(token)) == 2
+    assert kept.entries(token).damaged == 0
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
@@ -230,16 +256,21 @@ def test_damage_is_counted_and_breaks_nothing_else(kept, tmp_path, kind):
     bad, good = kept.add(token, pair(0)), kept.add(token, pair(1))
     damage(folder_of(kept), bad, kind)
     entries = kept.entries(token)
-    assert [e.id for e in entries] == [good] and entries.damaged == 1 and entries.damaged_ids == (bad,)
+    assert [e.id for e in entries] == [good]
+    assert entries.damaged == 1
+    assert entries.damaged_ids == (bad,)
     with pytest.raises(DamagedEntryError, match="Remove it"):
         kept.load(token, bad)
     assert_same(kept.load(token, good), pair(1))
     exported = kept.export(token, tmp_path / "a.zip")
-    assert [e.id for e in exported] == [good] and exported.damaged == 1
-    assert kept.add(token, pair(0)) == bad and kept.entries(token).damaged == 0  # kept again: mended
+    assert [e.id for e in exported] == [good]
+    assert exported.damaged == 1
+    assert kept.add(token, pair(0)) == bad
+    assert kept.entries(token).damaged == 0
     damage(folder_of(kept), bad, kind)
     kept.remove(token, bad)
-    assert kept.entries(token).damaged == 0 and len(kept.entries(token)) == 1
+    assert kept.entries(token).damaged == 0
+    assert len(kept.entries(token)) == 1
 
 
 def test_damage_among_the_pixels_shows_when_loading(kept, tmp_path):
@@ -252,7 +283,8 @@ def test_damage_among_the_pixels_shows_when_loading(kept, tmp_path):
     with pytest.raises(DamagedEntryError):
         kept.load(token, bad)
     exported = kept.export(token, tmp_path / "a.zip")
-    assert [e.id for e in exported] == [good] and exported.damaged_ids == (bad,)
+    assert [e.id for e in exported] == [good]
+    assert exported.damaged_ids == (bad,)
 
 
 def test_a_file_that_another_version_wrote_is_damage(kept):
@@ -274,7 +306,8 @@ def test_what_is_removed_during_an_export_is_left_out(kept, tmp_path, monkeypatc
     kept.remove(token, gone)
     monkeypatch.setattr(kept, "entries", lambda _: listed)
     exported = kept.export(token, tmp_path / "a.zip")
-    assert [e.id for e in exported] == [stays] and exported.damaged == 0
+    assert [e.id for e in exported] == [stays]
+    assert exported.damaged == 0
 
 
 def test_what_a_killed_process_leaves_is_no_entry(kept):
@@ -284,7 +317,8 @@ def test_what_a_killed_process_leaves_is_no_entry(kept):
     (folder / f"{'0' * 20}.json").write_text("{}")
     (folder / ".0011.part").write_bytes(b"half")
     (folder / "notes.png").write_bytes(b"not ours")
-    assert len(kept.entries(token)) == 1 and kept.entries(token).damaged == 0
+    assert len(kept.entries(token)) == 1
+    assert kept.entries(token).damaged == 0
 
 
 def test_lists_without_decoding_pixels(kept, monkeypatch):
@@ -302,7 +336,8 @@ def test_exports_in_the_order_of_keeping(kept, tmp_path):
     assert [e.id for e in kept.export(token, tmp_path / "a.zip")] == ids
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         rows = [json.loads(line) for line in archive.read("manifest.jsonl").decode().splitlines()]
-        assert [r["id"] for r in rows] == ids and [r["mask_agreement"] for r in rows] == [0.5, None, 0.5]
+        assert [r["id"] for r in rows] == ids
+        assert [r["mask_agreement"] for r in rows] == [0.5, None, 0.5]
         assert archive.read(f"images/{ids[1]}.png") == pair_png(pair(1))  # the very file that was kept
     kept.export(token, tmp_path / "b.zip")
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
@@ -324,8 +359,10 @@ def test_purges_what_nobody_visits(kept, clock):
     clock.time = START + 5 * DAY
     kept.load(used, id)
     assert kept.purge(START + 8 * DAY) == 1
-    assert kept.entries(old) == [] and [e.id for e in kept.entries(used)] == [id]
-    assert kept.purge(START + 20 * DAY) == 1 and kept.purge(START + 20 * DAY) == 0
+    assert kept.entries(old) == []
+    assert [e.id for e in kept.entries(used)] == [id]
+    assert kept.purge(START + 20 * DAY) == 1
+    assert kept.purge(START + 20 * DAY) == 0
     assert [p.name for p in kept.root.iterdir()] == [".locks"]
 
 
@@ -347,7 +384,9 @@ def test_purge_finishes_what_was_interrupted(kept):
     left = kept.root / ".removed-0123"
     left.mkdir()
     (left / "x.png").write_bytes(b"")
-    assert kept.purge() == 0 and not left.exists() and folder_of(kept).exists()
+    assert kept.purge() == 0
+    assert not left.exists()
+    assert folder_of(kept).exists()
 
 
 def test_a_collection_that_stays_busy_is_an_error(kept, monkeypatch):
@@ -390,7 +429,10 @@ def test_threads_never_pass_the_limit(tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    assert not errors and len(kept.entries(token)) == 10 and len(full) == 14 and kept.entries(token).damaged == 0
+    assert not errors
+    assert len(kept.entries(token)) == 10
+    assert len(full) == 14
+    assert kept.entries(token).damaged == 0
 
 
 _CHILD = """
@@ -416,6 +458,8 @@ def test_two_processes_share_a_collection(tmp_path):
     refused = sum(int(child.communicate(timeout=60)[0]) for child in children)
     entries = Collections(tmp_path).entries(token)
     assert all(child.returncode == 0 for child in children)
-    assert len(entries) == 12 and entries.damaged == 0 and refused >= 6
+    assert len(entries) == 12
+    assert entries.damaged == 0
+    assert refused >= 6
     for entry in entries:
         assert_same(Collections(tmp_path).load(token, entry.id), pair(entry.recipe.seed))

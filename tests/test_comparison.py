@@ -55,7 +55,9 @@ def autoencoder(pack: int = 2) -> SmallAutoencoder:
 
 
 def test_counts(organs):
-    assert list(organs) == ["polyp", "lesion"] and equal_count(organs, 155) == 5 and equal_count(organs, 3) == 3
+    assert list(organs) == ["polyp", "lesion"]
+    assert equal_count(organs, 155) == 5
+    assert equal_count(organs, 3) == 3
 
 
 def test_every_figure_is_what_its_name_says(organs, features, efficientnet, monkeypatch):
@@ -74,10 +76,11 @@ def test_every_figure_is_what_its_name_says(organs, features, efficientnet, monk
         assert found[f"{name}_x"] == c2st(held_out, other, groups[0], groups[0], 2, seed=7)
         assert floors[f"{name}_floor"] == c2st(held_out, known, *groups, 2, seed=7)
     by_hand = swd([(images, others)] * 4, 7), swd([(images, load_arrays(chosen(train, 5, 7 + i), 64)[0]) for i in range(4)], 7)
-    for values, hand, suffix in zip((found, floors), by_hand, ("_x", "_floor")):
+    for values, hand, suffix in zip((found, floors), by_hand, ("_x", "_floor"), strict=True):
         assert {side: values[f"swd_{side}{suffix}"] for side in SIDES} == hand
         assert values[f"swd{suffix}"] == pytest.approx(np.mean(list(hand.values())))
-    assert found["fd_vgg16_x"] > floors["fd_vgg16_floor"] and found["swd_x"] > 0
+    assert found["fd_vgg16_x"] > floors["fd_vgg16_floor"]
+    assert found["swd_x"] > 0
 
 
 def test_frames_of_one_sequence_have_no_two_sample_test(world, features, capsys):
@@ -123,7 +126,7 @@ def test_autoencoder_figures_by_hand(organs, features, efficientnet):
             latents.append(z)
             lpips = features.alexnet(y, x)
         decoded = ((y + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-        mean_psnr = np.mean([10 * np.log10(4 / float((a - b).square().mean())) for a, b in zip(x, y)])
+        mean_psnr = np.mean([10 * np.log10(4 / float((a - b).square().mean())) for a, b in zip(x, y, strict=True)])
         assert measured[organ]["psnr"] == pytest.approx(mean_psnr, rel=1e-4)
         assert measured[organ]["lpips"] == pytest.approx(float(lpips.mean()), rel=1e-3)
         scores.append((measured[organ]["psnr"], measured[organ]["lpips"]))
@@ -142,7 +145,9 @@ def test_autoencoder_figures_by_hand(organs, features, efficientnet):
 def test_reconstructions_are_kept_by_weights(organs, features, tmp_path, monkeypatch):
     vae, pairs = autoencoder(), organs["polyp"][1]
     first = reconstruct(vae, pairs, features, "", tmp_path, chunk=4)
-    assert first.images.shape == (6, 64, 64, 3) and first.scores.shape == (6, 2) and first.latents.shape == (6, 4, 16, 16)
+    assert first.images.shape == (6, 64, 64, 3)
+    assert first.scores.shape == (6, 2)
+    assert first.latents.shape == (6, 4, 16, 16)
     made = []
     real = autoencoder_figures._reconstructed
     monkeypatch.setattr(autoencoder_figures, "_reconstructed", lambda vae, some, features: made.append(len(some)) or real(vae, some, features))
@@ -160,7 +165,8 @@ def test_small_latents_have_no_spectrum_but_all_else(organs, world, features, ca
     vae = autoencoder(pack=1)
     small = Features(world / "weights", 40, world / "features", CPU)
     measured = measure_autoencoder(vae, {"polyp": organs["polyp"]}, small, draws=1)
-    assert set(measured["autoencoder"]) == {"psnr", "lpips"} and "low frequencies" in capsys.readouterr().out
+    assert set(measured["autoencoder"]) == {"psnr", "lpips"}
+    assert "low frequencies" in capsys.readouterr().out
 
 
 def test_missing_weights_say_what_to_place_where(tmp_path):

@@ -38,15 +38,19 @@ def test_table_gives_each_prompt_its_row() -> None:
     table = PromptTable(PROMPTS, 16, tokens=4)
     context = table([LESION, "", LESION])
     assert context.shape == (3, 4, 16)
-    assert torch.equal(context[0], table.table[1]) and torch.equal(context[1], table.table[2]) and torch.equal(context[0], context[2])
+    assert torch.equal(context[0], table.table[1])
+    assert torch.equal(context[1], table.table[2])
+    assert torch.equal(context[0], context[2])
     context.sum().backward()
-    assert table.table.grad is not None and table.table.grad[0].abs().sum() == 0
+    assert table.table.grad is not None
+    assert table.table.grad[0].abs().sum() == 0
 
 
 def test_unknown_prompt_lists_the_known_ones() -> None:
     with pytest.raises(UnknownPromptError) as error:
         PromptTable(PROMPTS, 16)([POLYP, "a cat"])
-    assert "'a cat'" in str(error.value) and all(repr(p) in str(error.value) for p in PROMPTS)
+    assert "'a cat'" in str(error.value)
+    assert all(repr(p) in str(error.value) for p in PROMPTS)
 
 
 def test_table_needs_the_empty_prompt() -> None:
@@ -58,7 +62,8 @@ def test_table_survives_saving(tmp_path: Path) -> None:
     table = PromptTable(PROMPTS, 16, tokens=4)
     table.save(tmp_path / "context")
     again = PromptTable.load(tmp_path / "context")
-    assert again.prompts == PROMPTS and torch.equal(again.table, table.table)
+    assert again.prompts == PROMPTS
+    assert torch.equal(again.table, table.table)
     (tmp_path / "context" / "prompts.json").write_text('["", "a"]')
     with pytest.raises(ValueError, match="2 prompts but 3 embeddings"):
         PromptTable.load(tmp_path / "context")
@@ -79,9 +84,11 @@ def test_model_with_text_encoder_survives_saving_and_samples(text_context: TextC
     checkpoint.context = text_context
     save_checkpoint(checkpoint, tmp_path / "model")
     loaded = load_checkpoint(tmp_path / "model")
-    assert isinstance(loaded.context, TextContext) and loaded.context.prompts is None
+    assert isinstance(loaded.context, TextContext)
+    assert loaded.context.prompts is None
     assert torch.equal(loaded.context(["a polyp"]), text_context(["a polyp"]))
     model = MaskDiffusion(loaded)
     assert model.prompts is None
     one, other = (model.sample(phantom(0)[1], text, [1], steps=2, guidance=4) for text in ("a polyp", "image of a colonoscopy"))
-    assert one.shape == (1, 32, 32, 3) and (one != other).any()
+    assert one.shape == (1, 32, 32, 3)
+    assert (one != other).any()

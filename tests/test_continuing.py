@@ -75,7 +75,8 @@ def test_command_of_several_processes_and_of_none(typed: None, monkeypatch: pyte
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert told.typed().startswith("torchrun --nproc-per-node 2 -m train siamese --data")
     monkeypatch.setattr(sys, "argv", ["pytest"])
-    assert told.typed() == "the same again" and told.typed(9) == "the same again with --loop.extend-to 9"
+    assert told.typed() == "the same again"
+    assert told.typed(9) == "the same again with --loop.extend-to 9"
 
 
 @pytest.mark.parametrize(("end", "status"), [("stopped", 130), ("interrupt", 130), ("full", None), ("done", 0)])
@@ -120,8 +121,10 @@ def test_full_disk_is_a_sentence_wherever_it_is_met(place: str, tmp_path: Path, 
             loop.run(stage, _toy(tmp_path, log_every=1, evaluate_every=3))
     message = str(error.value)
     assert message.startswith(f"No space is left on the disk: {what} could not be written. The checkpoint of step "), message
-    assert "Make space" in message and "the same command goes on from there" in message
-    assert (tmp_path / "model" / "weight.txt").read_text() == before and json.loads((tmp_path / "run.json").read_text())["max_steps"] == 6
+    assert "Make space" in message
+    assert "the same command goes on from there" in message
+    assert (tmp_path / "model" / "weight.txt").read_text() == before
+    assert json.loads((tmp_path / "run.json").read_text())["max_steps"] == 6
     assert loop.run(ToyStage(), _toy(tmp_path)) == 6
 
 
@@ -131,7 +134,7 @@ def test_failed_checkpoint_leaves_its_space_free(tmp_path: Path, monkeypatch: py
         raise FULL
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(SaveError, match="There is no checkpoint yet in .* Make space; then the same command begins anew"):
+    with pytest.raises(SaveError, match=r"There is no checkpoint yet in .* Make space; then the same command begins anew"):
         loop.run(ToyStage(), _toy(tmp_path, checkpoint_every=2))
     assert not any((tmp_path / "checkpoints").iterdir())
 
@@ -149,16 +152,22 @@ def test_export_that_fails_halfway_leaves_the_model_before_whole(tmp_path: Path)
     stage.export = half
     with pytest.raises(SaveError):
         loop.run(stage, _toy(tmp_path))
-    assert (tmp_path / "model" / "weight.txt").read_text() == before and not (tmp_path / "model.part").exists()
+    assert (tmp_path / "model" / "weight.txt").read_text() == before
+    assert not (tmp_path / "model.part").exists()
     loop.run(ToyStage(), _toy(tmp_path))
-    assert (tmp_path / "model" / "weight.txt").read_text() != before and (tmp_path / "model" / "segmenter").is_dir()
+    assert (tmp_path / "model" / "weight.txt").read_text() != before
+    assert (tmp_path / "model" / "segmenter").is_dir()
 
 
 def test_full_disk_is_recognised_behind_other_errors(tmp_path: Path) -> None:
     rust = RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
     masked = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")
     masked.__context__ = FULL
-    assert is_full(FULL) and is_full(rust) and is_full(masked) and not is_full(RuntimeError("unexpected pos")) and not is_full(OSError(2, "x"))
+    assert is_full(FULL)
+    assert is_full(rust)
+    assert is_full(masked)
+    assert not is_full(RuntimeError("unexpected pos"))
+    assert not is_full(OSError(2, "x"))
     with pytest.raises(DiskFull, match="the cache could not be written"), writing("the cache"):
         raise rust
     with pytest.raises(OSError, match="no such file"), writing("the cache"):
@@ -168,7 +177,8 @@ def test_full_disk_is_recognised_behind_other_errors(tmp_path: Path) -> None:
     with pytest.raises(OSError), replacing(file) as part:
         part.write_text("ne")
         raise FULL
-    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"] and file.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+    assert file.read_text() == "old"
 
 
 # --- a checkpoint that is missing or damaged ---
@@ -180,7 +190,7 @@ def test_missing_checkpoints_are_told_and_the_model_is_not_overwritten(tmp_path:
     with pytest.raises(ResumeError, match=r"model is there, but no checkpoint in .*checkpoints: .*another --loop.out, or remove"):
         loop.run(ToyStage(), _toy(tmp_path))
     assert (tmp_path / "model" / "weight.txt").read_text() == before
-    with pytest.raises(ResumeError, match="--loop.extend-to trains an earlier run further, but there is no checkpoint in .*elsewhere"):
+    with pytest.raises(ResumeError, match=r"--loop.extend-to trains an earlier run further, but there is no checkpoint in .*elsewhere"):
         loop.run(ToyStage(), _toy(tmp_path / "elsewhere", extend_to=9))
 
 
@@ -188,7 +198,7 @@ def test_damaged_checkpoint_is_told_with_the_one_before(tmp_path: Path) -> None:
     loop.run(ToyStage(), _toy(tmp_path, checkpoint_every=3))
     file = tmp_path / "checkpoints" / "step-00000006" / "state.pt"
     file.write_bytes(file.read_bytes()[:-200])
-    with pytest.raises(ResumeError, match="step-00000006 cannot be read .* Remove that folder, .* from the checkpoint of step 3"):
+    with pytest.raises(ResumeError, match=r"step-00000006 cannot be read .* Remove that folder, .* from the checkpoint of step 3"):
         loop.run(ToyStage(), _toy(tmp_path))
     shutil.rmtree(file.parent)
     assert loop.run(ToyStage(), _toy(tmp_path)) == 6
@@ -208,7 +218,7 @@ def test_extended_run_equals_one_that_was_extended_while_it_ran(tmp_path: Path) 
     assert final_state(tmp_path / "finished")["ends"] == [6, 9] == json.loads((tmp_path / "finished" / "run.json").read_text())["ends"]
     assert loop.run(ToyStage(), _toy(tmp_path / "finished")) == 9  # without the option: as far as it was extended
     assert loop.run(ToyStage(), _toy(tmp_path / "finished", extend_to=11)) == 11
-    with pytest.raises(ResumeError, match="--loop.extend-to is 8, and the run in .* is to have 11 updates already"):
+    with pytest.raises(ResumeError, match=r"--loop.extend-to is 8, and the run in .* is to have 11 updates already"):
         loop.run(ToyStage(), _toy(tmp_path / "finished", extend_to=8))
 
 
@@ -232,7 +242,7 @@ def test_cosine_falls_anew_in_an_extension(tmp_path: Path) -> None:
 
 def test_a_run_that_is_to_be_longer_is_told_how(tmp_path: Path) -> None:
     loop.run(ToyStage(), _toy(tmp_path))
-    with pytest.raises(ResumeError, match="max_steps was 6, now 12.*To train this run longer leave --loop.max-steps and add --loop.extend-to 12"):
+    with pytest.raises(ResumeError, match=r"max_steps was 6, now 12.*To train this run longer leave --loop.max-steps and add --loop.extend-to 12"):
         loop.run(ToyStage(), _toy(tmp_path, max_steps=12))
 
 
@@ -273,7 +283,8 @@ def test_ramp_and_gate_from_which_a_run_continues_are_told(begun: SiameseTrainCo
     config = _continued(begun, tmp_path)
     siamese.main(config)
     said = capsys.readouterr().out
-    assert "Continues after 1 of 3 updates" in said and "Now: w_i = 0.333, augmentation off (after step 1)." in said
+    assert "Continues after 1 of 3 updates" in said
+    assert "Now: w_i = 0.333, augmentation off (after step 1)." in said
     assert f"python app.py --model {tmp_path / 'run' / 'model'}" in said
     siamese.main(replace(config, loop=replace(config.loop, extend_to=4)))
     said = capsys.readouterr().out
@@ -307,7 +318,8 @@ def test_a_run_continues_on_its_data_only(change: str, begun: SiameseTrainConfig
     with pytest.raises(ResumeError) as error:
         siamese.main(config)
     split, part = ("validation", "masks") if change == "validation" else ("training", names[change])
-    assert f"the {split} pairs have changed (other {part})" in str(error.value) and "for a new run give another --loop.out" in str(error.value)
+    assert f"the {split} pairs have changed (other {part})" in str(error.value)
+    assert "for a new run give another --loop.out" in str(error.value)
     assert json.loads((tmp_path / "run" / "run.json").read_text()) == before  # it still says what the model was trained on
 
 
@@ -328,7 +340,8 @@ def test_a_run_continues_from_its_weights_only(part: str, begun: SiameseTrainCon
 
 
 def test_what_may_change_is_named_in_one_place() -> None:
-    fields = {f for f in LoopConfig.__dataclass_fields__}
-    assert SETTINGS_THAT_MAY_CHANGE < fields and loop._identity(LoopConfig()).keys() == fields - SETTINGS_THAT_MAY_CHANGE
+    fields = set(LoopConfig.__dataclass_fields__)
+    assert fields > SETTINGS_THAT_MAY_CHANGE
+    assert loop._identity(LoopConfig()).keys() == fields - SETTINGS_THAT_MAY_CHANGE
     assert not {"seed", "batch_size", "max_steps", "learning_rate", "mixed_precision"} & SETTINGS_THAT_MAY_CHANGE
-    assert FACTS_THAT_MAY_CHANGE == {"init", "data", "vae"}  # places; their contents are compared
+    assert {"init", "data", "vae"} == FACTS_THAT_MAY_CHANGE  # places; their contents are compared

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from siamese.prompts import LESION, POLYP
-from train.data import DataError, Pair, check_pairs, fingerprint, load_arrays, read_pairs
 from tests.phantoms import phantom, write_folder, write_json_lines
+from train.data import DataError, Pair, check_pairs, fingerprint, load_arrays, read_pairs
 
 
 def _names(pairs: list[Pair]) -> list[str]:
@@ -38,7 +38,7 @@ def test_own_folder_without_split_files_is_training_data_whole(tmp_path: Path) -
     own = write_folder(tmp_path / "ward", 3)
     assert len(read_pairs([own], "train", POLYP)) == 3
     assert read_pairs([own], "val", POLYP, required=False) == []
-    with pytest.raises(DataError, match="no val pairs in .*ward"):
+    with pytest.raises(DataError, match=r"no val pairs in .*ward"):
         read_pairs([own], "val", POLYP)
     with pytest.raises(DataError, match="pass --prompt"):
         read_pairs([own])
@@ -67,7 +67,8 @@ def test_prompt_that_is_given_wins_and_says_so(tmp_path: Path, capsys: pytest.Ca
     lines = write_json_lines(tmp_path / "train.jsonl", known, LESION)
     for split in ("train", "val", "train"):
         pairs = read_pairs([known, own, lines], split, "a polyp", required=False)
-    assert {p.prompt for p in pairs} == {"a polyp"} and len(pairs) == 6
+    assert {p.prompt for p in pairs} == {"a polyp"}
+    assert len(pairs) == 6
     assert capsys.readouterr().out.splitlines() == [
         f"{known}: --prompt, 'a polyp', takes the place of this data set's {POLYP!r}.",
         f"{lines}: --prompt, 'a polyp', takes the place of the prompts of 2 lines ({LESION!r})."]
@@ -89,7 +90,8 @@ def test_bad_json_lines_are_all_listed(tmp_path: Path) -> None:
         read_pairs([file])
     for part in ("line 3: JSONDecodeError", "line 4: KeyError('target')", "line 5: TypeError", "line 6: no prompt"):
         assert part in str(error.value)
-    assert "  line 1:" not in str(error.value) and "  line 2:" not in str(error.value)
+    assert "  line 1:" not in str(error.value)
+    assert "  line 2:" not in str(error.value)
     file.write_bytes(b"\xff\xd8\xff\xe0 an image")
     with pytest.raises(DataError, match="not a text file"):
         read_pairs([file])
@@ -132,12 +134,14 @@ def test_every_fault_is_named_in_one_error(tmp_path: Path) -> None:
                   "case 09: listed twice", "other/10: the same files as kvasir-seg/case 10",
                   "other/11: unknown prompt 'a cat'; known: ", "other/11: mask is not binary"):
         assert fault in message, fault
-    assert "kvasir-seg/case 10:" not in message and "kvasir-seg/case 11:" not in message and "case 00" not in message
+    assert "kvasir-seg/case 10:" not in message
+    assert "kvasir-seg/case 11:" not in message
+    assert "case 00" not in message
 
 
 def test_duplicate_line_of_a_split_file(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "kvasir-seg", 2, {"train": range(2), "val": range(1)})
-    with pytest.raises(DataError, match="1 of 3 pairs .*\n  kvasir-seg/case 00: listed twice"):
+    with pytest.raises(DataError, match=r"1 of 3 pairs .*\n  kvasir-seg/case 00: listed twice"):
         check_pairs(read_pairs([folder]) + read_pairs([folder], "val"))
 
 
@@ -168,8 +172,10 @@ def test_mask_is_thresholded_at_its_own_size_then_resized_nearest(tmp_path: Path
 
 def test_aspect_is_not_kept(polyps: Path) -> None:
     images, masks = load_arrays(read_pairs([polyps]), 32)
-    assert images.shape == (8, 32, 32, 3) and masks.shape == (8, 32, 32)
-    assert images.flags.writeable and images.dtype == masks.dtype == np.uint8
+    assert images.shape == (8, 32, 32, 3)
+    assert masks.shape == (8, 32, 32)
+    assert images.flags.writeable
+    assert images.dtype == masks.dtype == np.uint8
 
 
 def test_fingerprint_is_of_contents_not_of_places(polyps: Path, tmp_path: Path) -> None:

@@ -35,8 +35,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _config(pairs: Path, model: Path, out: Path, **changes: object) -> DecoderConfig:
-    settings = dict(prompt=POLYP, variants=2, steps=6, noised_below=0.5, crop=32, lpips_weight=0.0, cache=out / "cache",
-                    loop=LoopConfig(out=out / "run", max_steps=1, batch_size=4, learning_rate=1e-3, ema_decay=None))
+    settings = {"prompt": POLYP, "variants": 2, "steps": 6, "noised_below": 0.5, "crop": 32, "lpips_weight": 0.0, "cache": out / "cache",
+                    "loop": LoopConfig(out=out / "run", max_steps=1, batch_size=4, learning_rate=1e-3, ema_decay=None)}
     return DecoderConfig((pairs,), model, **(settings | changes))
 
 
@@ -50,7 +50,8 @@ def test_every_latent_is_noised_to_a_step_of_the_sampler(pairs: Path, model: Pat
     monkeypatch.setattr(decoder, "denoise", leave)
     stage = DecoderStage(_config(pairs, model, tmp_path))
     levels = [t for t in build_scheduler("dpm++", stage.checkpoint.scheduler_config, 6).timesteps.tolist() if t <= 500]
-    assert set(seen) <= set(levels) and len(set(seen)) > 1
+    assert set(seen) <= set(levels)
+    assert len(set(seen)) > 1
     clean, noised = torch.from_numpy(stage.train.mean), torch.from_numpy(stage.denoised)
     for variant in range(2):
         for i in range(8):
@@ -64,13 +65,16 @@ def test_denoised_latents_are_cached_by_model_and_settings(pairs: Path, model: P
     first = DecoderStage(_config(pairs, model, tmp_path)).denoised
     calls: list[int] = []
     monkeypatch.setattr(decoder, "denoise", lambda *a, **k: (calls.append(1), denoise(*a, **k))[1])
-    assert np.array_equal(DecoderStage(_config(pairs, model, tmp_path)).denoised, first) and not calls
-    assert not np.array_equal(DecoderStage(_config(pairs, model, tmp_path, noised_below=0.2)).denoised, first) and calls
+    assert np.array_equal(DecoderStage(_config(pairs, model, tmp_path)).denoised, first)
+    assert not calls
+    assert not np.array_equal(DecoderStage(_config(pairs, model, tmp_path, noised_below=0.2)).denoised, first)
+    assert calls
     other, count = load_checkpoint(model), len(calls)
     with torch.no_grad():
         other.unet.conv_out.bias.add_(0.5)
     save_checkpoint(other, tmp_path / "other")
-    assert not np.array_equal(DecoderStage(_config(pairs, tmp_path / "other", tmp_path)).denoised, first) and len(calls) > count
+    assert not np.array_equal(DecoderStage(_config(pairs, tmp_path / "other", tmp_path)).denoised, first)
+    assert len(calls) > count
 
 
 def test_latents_and_images_of_a_batch_belong_together(pairs: Path, model: Path, tmp_path: Path) -> None:
@@ -79,9 +83,11 @@ def test_latents_and_images_of_a_batch_belong_together(pairs: Path, model: Path,
     batch = stage.batch(np.arange(4), draws_of(4), torch.device("cpu"))
     with torch.no_grad():
         expected = stage.module.vae.encode(batch["images"]).latent
-    assert batch["images"].shape == (4, 3, 64, 64) and torch.allclose(batch["latents"], expected, atol=1e-4)
+    assert batch["images"].shape == (4, 3, 64, 64)
+    assert torch.allclose(batch["latents"], expected, atol=1e-4)
     crops = DecoderStage(_config(pairs, model, tmp_path, encoded_share=1.0)).batch(np.arange(4), draws_of(4, 1), torch.device("cpu"))
-    assert crops["images"].shape == (4, 3, 32, 32) and crops["latents"].shape == (4, 16, 2, 2)
+    assert crops["images"].shape == (4, 3, 32, 32)
+    assert crops["latents"].shape == (4, 16, 2, 2)
 
 
 def test_what_each_loss_reaches(pairs: Path, model: Path, tmp_path: Path) -> None:
@@ -118,7 +124,9 @@ def test_the_discriminator_sees_texture_and_no_colour(pairs: Path, model: Path, 
         network.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].detach()))
     batch = stage.batch(np.arange(4), draws_of(4), torch.device("cpu"))
     stage.module(batch, 0, 1)
-    assert len(seen) == 2 and torch.equal(seen[0][:4], texture(batch["images"])) and torch.equal(seen[0][4:], seen[1])
+    assert len(seen) == 2
+    assert torch.equal(seen[0][:4], texture(batch["images"]))
+    assert torch.equal(seen[0][4:], seen[1])
 
 
 def test_the_tied_discriminator_follows_an_update(pairs: Path, model: Path, tmp_path: Path) -> None:
@@ -128,7 +136,8 @@ def test_the_tied_discriminator_follows_an_update(pairs: Path, model: Path, tmp_
     real, tied = stage.module.discriminator, stage.module._tied[0]
     assert not torch.equal(before, real.layers[0].weight)
     for p, q in zip(real.parameters(), tied.parameters(), strict=True):
-        assert p.data_ptr() == q.data_ptr() and not q.requires_grad
+        assert p.data_ptr() == q.data_ptr()
+        assert not q.requires_grad
 
 
 def test_only_the_decoder_changes_and_its_images_come_nearer(pairs: Path, model: Path, tmp_path: Path) -> None:

@@ -24,7 +24,9 @@ def _step(count: int = 12, rows: np.ndarray | None = None, step: int = 3, seed: 
 
 def test_key_is_of_all_its_numbers() -> None:
     keys = {key(seed, step, position) for seed in range(5) for step in range(20) for position in range(20)}
-    assert len(keys) == 5 * 20 * 20 and min(keys) >= 0 and max(keys) < 2**63
+    assert len(keys) == 5 * 20 * 20
+    assert min(keys) >= 0
+    assert max(keys) < 2**63
     assert key(1, 2, 3) == key(1, 2, 3)
 
 
@@ -52,27 +54,36 @@ def test_a_draw_more_changes_no_other() -> None:
 def test_draws_are_distributed_as_they_should() -> None:
     draws = step_draws(draws_of(2000), (4,), 1000, 3, 0.1)
     for noise in (draws.noise, draws.posterior):
-        assert abs(noise.mean()) < 0.05 and abs(noise.std() - 1) < 0.05
+        assert abs(noise.mean()) < 0.05
+        assert abs(noise.std() - 1) < 0.05
     assert (draws.noise * draws.posterior).mean().abs() < 0.05
-    assert draws.t.min() < 10 and draws.t.max() > 989 and abs(draws.t.mean() - 500) < 25
+    assert draws.t.min() < 10
+    assert draws.t.max() > 989
+    assert abs(draws.t.mean() - 500) < 25
     assert abs(np.bincount(draws.variant) / 2000 - 1 / 3).max() < 0.05
     assert 0.07 < draws.drop.mean() < 0.13
     assert not step_draws(draws_of(50), (1,), 10, 1, 0.0).drop.any()
     shift = draws_of(2000).uniform("shift", -0.5, 2, 2)
-    assert shift.shape == (2000, 2) and shift.min() < -0.49 and shift.max() > 1.99 and abs(np.corrcoef(shift.T)[0, 1]) < 0.1
+    assert shift.shape == (2000, 2)
+    assert shift.min() < -0.49
+    assert shift.max() > 1.99
+    assert abs(np.corrcoef(shift.T)[0, 1]) < 0.1
 
 
 def test_what_a_whole_update_shares_is_the_same_in_every_part() -> None:
     parts = [Draws(0, step, 4, np.array(rows), CPU).shared("offset", 0, 4, 2).tolist() for step in range(20) for rows in ([0, 1], [2], [3])]
     assert all(parts[i] == parts[i + 1] == parts[i + 2] for i in range(0, 60, 3))
-    assert len({tuple(p) for p in parts}) > 8 and {v for p in parts for v in p} == {0, 1, 2, 3}
+    assert len({tuple(p) for p in parts}) > 8
+    assert {v for p in parts for v in p} == {0, 1, 2, 3}
 
 
 def test_validation_draws_are_fixed_and_cover_the_timesteps() -> None:
     draws = validation_draws(50, (2, 2), 1000)
     assert differences(_plain(draws), _plain(validation_draws(50, (2, 2), 1000))) == []
     assert np.histogram(draws.t, 5, (0, 1000))[0].min() >= 8
-    assert not torch.equal(draws.noise, draws.posterior) and not draws.drop.any() and not draws.variant.any()
+    assert not torch.equal(draws.noise, draws.posterior)
+    assert not draws.drop.any()
+    assert not draws.variant.any()
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 6, 8, 48])
@@ -85,7 +96,8 @@ def test_rows_are_filled_up_to_one_of_few_lengths(count: int) -> None:
         chosen[rng.permutation(count)[:wanted]] = True
         rows, weights = padded_rows(chosen)
         assert len(rows) == len(weights) == min(n for n in lengths if n >= wanted)
-        assert rows[weights > 0].tolist() == np.flatnonzero(chosen).tolist() and weights.sum() == wanted
+        assert rows[weights > 0].tolist() == np.flatnonzero(chosen).tolist()
+        assert weights.sum() == wanted
         assert chosen[rows].all(), "what fills up repeats a chosen sample"
 
 
@@ -93,7 +105,9 @@ def test_eight_flips_and_turns_are_different_and_keep_the_image() -> None:
     image = torch.arange(27).reshape(1, 3, 3, 3)
     seen = turned(image, np.zeros(8, int), np.arange(8))
     assert len({a.numpy().tobytes() for a in seen}) == 8
-    assert torch.equal(seen[0], image[0]) and torch.equal(seen[4], image[0].flip(1)) and torch.equal(seen[1], image[0].rot90(1, (0, 1)))
+    assert torch.equal(seen[0], image[0])
+    assert torch.equal(seen[4], image[0].flip(1))
+    assert torch.equal(seen[1], image[0].rot90(1, (0, 1)))
     assert all(sorted(a.reshape(9, 3).tolist()) == image.reshape(9, 3).tolist() for a in seen)
 
 
@@ -102,7 +116,7 @@ def test_turns_in_a_batch_are_those_one_by_one() -> None:
     images, index, codes = rng.integers(0, 255, (5, 6, 6, 3), np.uint8), rng.integers(0, 5, 40), rng.integers(0, 8, 40)
     for array in (images, images[..., 0]):
         together = turned(torch.from_numpy(array), index, codes)
-        for found, i, code in zip(together.numpy(), index, codes):
+        for found, i, code in zip(together.numpy(), index, codes, strict=True):
             assert np.array_equal(found, np.rot90(array[i][:, ::-1] if code >= 4 else array[i], code % 4))
 
 
@@ -112,7 +126,7 @@ def test_crops_in_a_batch_are_those_one_by_one() -> None:
     top, left, first, second = rng.integers(0, 6, 30), rng.integers(0, 6, 30), rng.integers(0, 2, 30), rng.integers(0, 5, 30)
     found = cropped(torch.from_numpy(x), top, left, 4, first, second)
     assert found.shape == (30, 4, 4, 3)
-    for crop, t, l, i, j in zip(found.numpy(), top, left, first, second):
+    for crop, t, l, i, j in zip(found.numpy(), top, left, first, second, strict=True):
         assert np.array_equal(crop, x[i, j, t:t + 4, l:l + 4])
 
 
@@ -120,9 +134,13 @@ def test_held_array_is_not_copied_on_a_cpu_unless_stored_as_another_type() -> No
     array = np.arange(6, dtype=np.float32)
     assert Held(array).on(CPU).data_ptr() == array.ctypes.data
     rounded = Held(array, torch.bfloat16)
-    assert rounded.on(CPU).dtype == torch.bfloat16 and rounded.on(CPU) is rounded.on(CPU)
+    assert rounded.on(CPU).dtype == torch.bfloat16
+    assert rounded.on(CPU) is rounded.on(CPU)
 
 
 def test_images_are_scaled_to_minus_one_and_one() -> None:
     x = images_of(torch.tensor([0, 255], dtype=torch.uint8).reshape(1, 1, 2, 1).repeat(1, 4, 1, 3))
-    assert x.shape == (1, 3, 4, 2) and x[..., 0].eq(-1).all() and x[..., 1].eq(1).all() and x.is_contiguous(memory_format=torch.channels_last)
+    assert x.shape == (1, 3, 4, 2)
+    assert x[..., 0].eq(-1).all()
+    assert x[..., 1].eq(1).all()
+    assert x.is_contiguous(memory_format=torch.channels_last)

@@ -48,7 +48,9 @@ def test_result_is_a_mask_and_the_input_stays(name: str, seed: int) -> None:
     mask = blob(seed)
     before = mask.copy()
     result = EDITS[name](mask)
-    assert result.shape == mask.shape and result.dtype == np.uint8 and set(np.unique(result)) == {0, 255}
+    assert result.shape == mask.shape
+    assert result.dtype == np.uint8
+    assert set(np.unique(result)) == {0, 255}
     assert not np.shares_memory(result, mask)
     np.testing.assert_array_equal(mask, before)
 
@@ -62,7 +64,7 @@ def test_an_empty_mask_asks_for_a_lesion(name: str) -> None:
 @pytest.mark.parametrize("name", EDITS)
 @pytest.mark.parametrize("wrong", [np.zeros((4, 4), bool), np.zeros((4, 4, 3), np.uint8), np.full((4, 4), 1, np.uint8), [[255]]])
 def test_what_is_no_mask_is_refused(name: str, wrong: object) -> None:
-    with pytest.raises(ValueError, match="a mask (must be|holds)") as caught:
+    with pytest.raises(ValueError, match=r"a mask (must be|holds)") as caught:
         EDITS[name](wrong)  # type: ignore[arg-type]
     assert not isinstance(caught.value, EditError), "a programmer's mistake is no advice to a clinician"
 
@@ -170,7 +172,8 @@ def test_rotated_out_of_the_frame() -> None:
 def test_grow_contains_the_lesion_and_shrink_lies_within(pixels: int) -> None:
     mask = blob(6)
     larger, smaller = editing.grow(mask, pixels), editing.shrink(mask, pixels)
-    assert (larger[mask > 0] == 255).all() and (mask[smaller > 0] == 255).all()
+    assert (larger[mask > 0] == 255).all()
+    assert (mask[smaller > 0] == 255).all()
     assert area(larger) > area(mask) > area(smaller) if pixels else area(larger) == area(mask) == area(smaller)
     assert (editing.shrink(larger, pixels)[mask > 0] == 255).all(), "closing"
     assert (mask[editing.grow(smaller, pixels) > 0] == 255).all(), "opening"

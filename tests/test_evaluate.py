@@ -68,14 +68,17 @@ def test_shape_of_the_figures_and_continuing(world, tmp_path, monkeypatch):
     for organ in ("polyp", "lesion"):
         assert set(metrics[organ]) == FIGURES
         assert all(np.isfinite(v) for v in metrics[organ].values())
-        assert 0 <= metrics[organ]["mask_agreement"] <= 1 and 0 <= metrics[organ]["mask_agreement_real"] <= 1
+        assert 0 <= metrics[organ]["mask_agreement"] <= 1
+        assert 0 <= metrics[organ]["mask_agreement_real"] <= 1
         # Real images are nearer to real images than those of a model that has learnt nothing.
         assert metrics[organ]["fd_vgg16_floor"] < metrics[organ]["fd_vgg16_ceiling"]
         assert metrics[organ]["fd_efficientnet_lite0_floor"] < metrics[organ]["fd_efficientnet_lite0"]
         assert metrics[organ]["diversity_lpips"] > 0
         assert all(0 <= metrics[organ][f"{name}{suffix}"] <= 1 for name in ("c2st", "c2st_efficientnet_lite0") for suffix in ("", "_floor"))
     settings = json.loads((tmp_path / "metrics-settings.json").read_text())
-    assert settings["n"] == 4 and settings["split"] == "val" and settings["model_weights"] == weights_hash(world / "model")
+    assert settings["n"] == 4
+    assert settings["split"] == "val"
+    assert settings["model_weights"] == weights_hash(world / "model")
     assert not (world / "model" / "test_measurements.jsonl").exists()
 
     def never(*_, **__):
@@ -88,10 +91,12 @@ def test_shape_of_the_figures_and_continuing(world, tmp_path, monkeypatch):
     quick = evaluate.evaluate(dataclasses.replace(config, figures="quick", segmenter=tmp_path / "none", out=tmp_path / "quick.json"))
     assert json.loads((tmp_path / "quick.json").read_text()) == quick
     settings = json.loads((tmp_path / "quick-settings.json").read_text())
-    assert settings["figures"] == "quick" and settings["segmenter_weights"] is None
+    assert settings["figures"] == "quick"
+    assert settings["segmenter_weights"] is None
     for organ in ("polyp", "lesion"):
         assert quick[organ] == {name: metrics[organ][name] for name in QUICK}
-    assert quick["autoencoder"].keys() == metrics["autoencoder"].keys() and quick["autoencoder"] != metrics["autoencoder"]
+    assert quick["autoencoder"].keys() == metrics["autoencoder"].keys()
+    assert quick["autoencoder"] != metrics["autoencoder"]
 
 
 def test_test_split_is_guarded_and_counted(world, tmp_path):
@@ -102,7 +107,8 @@ def test_test_split_is_guarded_and_counted(world, tmp_path):
     before = weights_hash(world / "model")
     evaluate.evaluate(config_for(world, tmp_path, split="test", final=True, diversity_masks=1, diversity_images=2))
     lines = [json.loads(line) for line in record.read_text().splitlines()]
-    assert len(lines) == 1 and set(lines[0]) == {"date", "weights", "command"}
+    assert len(lines) == 1
+    assert set(lines[0]) == {"date", "weights", "command"}
     assert lines[0]["weights"] == before == weights_hash(world / "model")
     record.unlink()
 
@@ -114,7 +120,7 @@ def test_organ_without_training_images_is_refused(world, tmp_path):
 
 
 def test_agreement_is_the_mean_dice():
-    images, masks = (np.stack(x) for x in zip(*(phantom(i) for i in range(3))))
+    images, masks = (np.stack(x) for x in zip(*(phantom(i) for i in range(3)), strict=True))
 
     class Threshold:
         def predict(self, some):
@@ -128,11 +134,13 @@ def test_untrained_model_shares_only_autoencoder_and_prompts(world):
     trained = load_checkpoint(world / "model")
     fresh = untrained(trained, 7)
     fresh.check()
-    assert fresh.vae is trained.vae and fresh.context is trained.context
+    assert fresh.vae is trained.vae
+    assert fresh.context is trained.context
     for part in ("unet", "controlnet"):
         old, new = (dict(getattr(c, part).named_parameters()) for c in (trained, fresh))
-        assert old.keys() == new.keys() and any(not old[k].equal(new[k]) for k in old)
-    assert all(a.equal(b) for a, b in zip(fresh.unet.parameters(), untrained(trained, 7).unet.parameters()))
+        assert old.keys() == new.keys()
+        assert any(not old[k].equal(new[k]) for k in old)
+    assert all(a.equal(b) for a, b in zip(fresh.unet.parameters(), untrained(trained, 7).unet.parameters(), strict=True))
 
 
 def test_pairwise_lpips_is_the_mean_over_pairs(world, tmp_path):
@@ -145,7 +153,8 @@ def test_pairwise_lpips_is_the_mean_over_pairs(world, tmp_path):
 
 def test_seeds_differ():
     seeds = {seed_of(0, i, v) for i in range(155) for v in range(9)}
-    assert len(seeds) == 155 * 9 and seed_of(0, 3, 1) == seed_of(0, 3, 1) != seed_of(1, 3, 1)
+    assert len(seeds) == 155 * 9
+    assert seed_of(0, 3, 1) == seed_of(0, 3, 1) != seed_of(1, 3, 1)
 
 
 def test_memorised_images_are_found(world, tmp_path, monkeypatch):
@@ -153,7 +162,8 @@ def test_memorised_images_are_found(world, tmp_path, monkeypatch):
         data=(world / "kvasir-seg", world / "isic2018"), model=world / "model", weights=world / "weights", count=6, nearest=2, shown=3, size=48,
         sampling=SamplingConfig(batch_size=4, bf16=False), out=tmp_path / "out", cache=tmp_path / "cache")
     result = memorisation.compare(config)
-    assert result["count"] == 6 and json.loads((tmp_path / "out" / "nearest.json").read_text()) == result
+    assert result["count"] == 6
+    assert json.loads((tmp_path / "out" / "nearest.json").read_text()) == result
     assert list(result["real"]["lpips"]) == [f"{q:g}" for q in memorisation.LEVELS]
     with Image.open(tmp_path / "out" / "nearest.png") as sheet:
         assert sheet.size == (3 * 32 + 8, 3 * 32 + 8)
@@ -174,10 +184,12 @@ def test_sample_writes_a_data_set_and_continues(world, tmp_path, monkeypatch):
                                  sampling=SamplingConfig(batch_size=3, bf16=False))
     jobs = sample.sample(config)
     pairs = read_pairs([tmp_path / "made" / "prompt.json"])
-    assert len(jobs) == len(pairs) == 8 and len({j.seed for j in jobs}) == 8
-    for pair, job in zip(sorted(pairs, key=lambda p: p.image.name), sorted(jobs, key=lambda j: j.name)):
+    assert len(jobs) == len(pairs) == 8
+    assert len({j.seed for j in jobs}) == 8
+    for pair, job in zip(sorted(pairs, key=lambda p: p.image.name), sorted(jobs, key=lambda j: j.name), strict=True):
         with Image.open(pair.image) as image, Image.open(pair.mask) as mask, Image.open(job.mask) as drawn:
-            assert image.size == mask.size == (32, 32) and image.mode == "RGB"
+            assert image.size == mask.size == (32, 32)
+            assert image.mode == "RGB"
             np.testing.assert_array_equal(np.asarray(mask), resize_mask(np.asarray(drawn), 32))
     with Image.open(tmp_path / "made" / "sheet.png") as sheet:
         assert sheet.size == (3 * 32 + 8, 2 * 32 + 4)
@@ -189,7 +201,8 @@ def test_sample_writes_a_data_set_and_continues(world, tmp_path, monkeypatch):
     draw = synthesis.Synthesiser.draw
     monkeypatch.setattr(synthesis.Synthesiser, "draw", lambda self, masks, *rest: drawn.append(len(masks)) or draw(self, masks, *rest))
     sample.sample(config)
-    assert drawn == [1] and lost.read_bytes() == content
+    assert drawn == [1]
+    assert lost.read_bytes() == content
     with pytest.raises(DataError, match="other settings"):
         sample.sample(dataclasses.replace(config, seed=5))
 
@@ -217,12 +230,13 @@ def test_sample_keeps_no_image_of_other_weights(sampled, tmp_path):
     before = _images(sampled)
     moved = shutil.copytree(sampled.model, tmp_path / "moved")
     sample.sample(dataclasses.replace(sampled, model=str(moved)))
-    assert _images(sampled) == before and json.loads((sampled.out / "sample.json").read_text())["weights"] == weights_hash(Path(sampled.model))
+    assert _images(sampled) == before
+    assert json.loads((sampled.out / "sample.json").read_text())["weights"] == weights_hash(Path(sampled.model))
     model = load_checkpoint(sampled.model)
     with torch.no_grad():
         model.unet.conv_out.bias.add_(1)
     save_checkpoint(model, Path(sampled.model))
-    with pytest.raises(DataError, match="images of other settings .the model's weights are others.. Choose another --out"):
+    with pytest.raises(DataError, match=r"images of other settings .the model's weights are others.. Choose another --out"):
         sample.sample(sampled)
     assert _images(sampled) == before
     schedule = moved / "scheduler" / "scheduler_config.json"
@@ -268,14 +282,16 @@ def test_sample_makes_anew_what_has_changed(changed, sampled, capsys):
 def test_sample_continues_after_a_kill_in_the_middle_of_a_line(sampled):
     before, lines = _images(sampled), sampled.out / "made.jsonl"
     lines.write_text(lines.read_text()[:-9])
-    assert len(sample.sample(sampled)) == 2 and len(sample.sample(sampled)) == 2
-    assert _images(sampled) == before and json.loads(lines.read_text().splitlines()[-1])["name"] == "b-0"
+    assert len(sample.sample(sampled)) == 2
+    assert len(sample.sample(sampled)) == 2
+    assert _images(sampled) == before
+    assert json.loads(lines.read_text().splitlines()[-1])["name"] == "b-0"
 
 
 def test_sample_goes_into_no_folder_of_other_images(sampled, world):
-    with pytest.raises(DataError, match="2 images that this command does not make .a-0, b-0.: of other masks"):
+    with pytest.raises(DataError, match=r"2 images that this command does not make .a-0, b-0.: of other masks"):
         sample.sample(dataclasses.replace(sampled, masks=None, data=(world / "kvasir-seg",)))
-    with pytest.raises(DataError, match="no sample.json says that they are synthetic"):
+    with pytest.raises(DataError, match=r"no sample.json says that they are synthetic"):
         sample.sample(dataclasses.replace(sampled, out=world / "kvasir-seg"))
     (sampled.out / "sample.json").write_text(json.dumps({"model": sampled.model, "seed": 0}))
     with pytest.raises(DataError, match="a version of this program that did not note their weights"):
@@ -307,7 +323,7 @@ def test_sample_names_unusable_masks(world, tmp_path):
     with pytest.raises(DataError, match="no mask files"):
         sample.plan(config)
     Image.fromarray(np.zeros((40, 40), np.uint8)).save(masks / "nothing.png")
-    with pytest.raises(DataError, match="nothing.png"):
+    with pytest.raises(DataError, match=r"nothing.png"):
         sample.sample(config)
     with pytest.raises(DataError, match="either"):
         sample.plan(dataclasses.replace(config, data=(world / "kvasir-seg",)))
@@ -317,8 +333,11 @@ def test_contact_sheet():
     red, mask = np.full((5, 5, 3), (255, 0, 0), np.uint8), np.zeros((5, 5), np.uint8)
     sheet = contact_sheet([[red, mask], [red]], gap=1)
     assert sheet.shape == (11, 11, 3)
-    assert (sheet[:5, :5] == red).all() and (sheet[:5, 6:] == 0).all() and (sheet[6:, :5] == red).all()
-    assert (sheet[6:, 6:] == 255).all() and (sheet[5] == 255).all()
+    assert (sheet[:5, :5] == red).all()
+    assert (sheet[:5, 6:] == 0).all()
+    assert (sheet[6:, :5] == red).all()
+    assert (sheet[6:, 6:] == 255).all()
+    assert (sheet[5] == 255).all()
 
 
 def test_the_autoencoder_is_measured_at_the_end_of_its_training(world, tmp_path):
@@ -326,10 +345,12 @@ def test_the_autoencoder_is_measured_at_the_end_of_its_training(world, tmp_path)
     config = vae.VaeConfig((world / "kvasir-seg", world / "isic2018"), weights=world / "weights", size=64, crop=64, measure=True,
                            model=vae.AutoencoderConfig(widths=(8, 8, 8), encoder_layers=(1, 1, 1), decoder_layers=(1, 1, 1), latent_channels=4),
                            cache=tmp_path / "cache", loop=LoopConfig(out=tmp_path / "run", max_steps=2, batch_size=2, minutes=0.0))
-    assert vae.main(config) == 1 and not (tmp_path / "run" / "figures.json").exists()
+    assert vae.main(config) == 1
+    assert not (tmp_path / "run" / "figures.json").exists()
     assert vae.main(dataclasses.replace(config, loop=dataclasses.replace(config.loop, minutes=None))) == 2
     figures = json.loads((tmp_path / "run" / "figures.json").read_text())
-    assert list(figures) == ["autoencoder", "polyp", "lesion"] and set(figures["autoencoder"]) == {"psnr", "lpips", "latent_high_low_power"}
+    assert list(figures) == ["autoencoder", "polyp", "lesion"]
+    assert set(figures["autoencoder"]) == {"psnr", "lpips", "latent_high_low_power"}
     made = SmallAutoencoder.from_pretrained(tmp_path / "run" / "model" / "vae").eval()
     organs = by_organ(*(read_pairs(config.data, split) for split in ("train", "val")))
     expected = measure_autoencoder(made, organs, Features(world / "weights", 64, tmp_path / "other", torch.device("cpu")))

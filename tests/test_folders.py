@@ -58,7 +58,9 @@ def test_beside_visitors_who_make_and_remove_batches(tmp_path, caplog):
         for visitor in visitors:
             visitor.join()
     clean(tmp_path, once=True)
-    assert caplog.records == [] and kept.is_dir() and not any(folder.exists() for folder in due)
+    assert caplog.records == []
+    assert kept.is_dir()
+    assert not any(folder.exists() for folder in due)
     assert not list(batches.glob(f"{folders.REMOVED}*"))
 
 
@@ -80,7 +82,10 @@ def test_what_vanishes_in_between_is_no_error(tmp_path, monkeypatch, caplog, gon
 
     monkeypatch.setattr(Path, "iterdir", listed)
     clean(tmp_path, once=True)
-    assert removed and not batch.exists() and not other.exists() and caplog.records == []
+    assert removed
+    assert not batch.exists()
+    assert not other.exists()
+    assert caplog.records == []
 
 
 def test_a_batch_that_is_used_again_at_that_moment_stays(tmp_path, monkeypatch):
@@ -91,7 +96,8 @@ def test_a_batch_that_is_used_again_at_that_moment_stays(tmp_path, monkeypatch):
         return set_aside(folder)
 
     monkeypatch.setattr(folders, "set_aside", used)
-    assert purge_folders(tmp_path, LIFETIME) == 0 and (batch / "done" / "b.png").read_text() == "x"
+    assert purge_folders(tmp_path, LIFETIME) == 0
+    assert (batch / "done" / "b.png").read_text() == "x"
 
 
 def test_one_that_is_refused_does_not_keep_the_others(tmp_path, monkeypatch, caplog):
@@ -104,7 +110,9 @@ def test_one_that_is_refused_does_not_keep_the_others(tmp_path, monkeypatch, cap
         return set_aside(folder)
 
     monkeypatch.setattr(folders, "set_aside", refuse)
-    assert purge_folders(tmp_path, LIFETIME) == 1 and bad.exists() and not good.exists()
+    assert purge_folders(tmp_path, LIFETIME) == 1
+    assert bad.exists()
+    assert not good.exists()
     assert "Permission denied" in caplog.text
     assert purge_folders(tmp_path / "none", timedelta(0)) == 0
 
@@ -126,4 +134,6 @@ def test_the_thread_survives_any_error(tmp_path, monkeypatch, caplog):
     due = make(tmp_path / "batches" / "a", WEEK_AGO)
     with caplog.at_level(logging.ERROR), pytest.raises(KeyboardInterrupt):
         clean(tmp_path)
-    assert len(calls) == 3 and not due.exists() and [r.exc_info[0] for r in caplog.records] == [ValueError] * 3
+    assert len(calls) == 3
+    assert not due.exists()
+    assert [r.exc_info[0] for r in caplog.records] == [ValueError] * 3

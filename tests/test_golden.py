@@ -10,7 +10,15 @@ from safetensors.torch import load_file
 
 from siamese.diffusion import add_noise, one_step_z0
 from siamese.models.unet import Decoder, encode
-from siamese.released import CONTROL, UNET, ReleasedSiamese, _control_key, _decoder_key, _encoder_key, load_released
+from siamese.released import (
+    CONTROL,
+    UNET,
+    ReleasedSiamese,
+    _control_key,
+    _decoder_key,
+    _encoder_key,
+    load_released,
+)
 from siamese.sampling import build_scheduler, denoise
 from tests.golden.build import HERE, LARGE, figures, inputs, state
 
@@ -191,8 +199,8 @@ def test_four_optimiser_steps() -> None:
 @pytest.mark.parametrize("guidance", [1, 9])
 def test_ddim(released: ReleasedSiamese, large: dict[str, torch.Tensor], guidance: int) -> None:
     expected, x = figures()["ddim"], inputs()
-    config = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
-                  set_alpha_to_one=False, steps_offset=1, timestep_spacing="leading", prediction_type="epsilon")
+    config = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False,
+                  "set_alpha_to_one": False, "steps_offset": 1, "timestep_spacing": "leading", "prediction_type": "epsilon"}
     scheduler = build_scheduler("ddim", config, 10)
     assert scheduler.timesteps.tolist() == expected["timesteps"][::-1]
 

@@ -12,7 +12,7 @@ def _difference_of_two_masks(hint: DenseHintInput) -> float:
     masks[0, :, 10:50, 10:50], masks[1, :, 26:34, 26:34] = 1, 1
     x = masks
     with torch.no_grad():
-        for conv, block, merge in zip(hint.convs, hint.blocks, hint.merges):
+        for conv, block, merge in zip(hint.convs, hint.blocks, hint.merges, strict=True):
             x = merge(block(conv(x)))
     return float((x[0] - x[1]).std())
 

@@ -69,7 +69,8 @@ def test_time_in_which_nobody_looked_does_not_count():
         assert watch.alive()
         watch._last -= 1000
         watch.heard()
-        assert watch.alive() and watch._quiet < 1
+        assert watch.alive()
+        assert watch._quiet < 1
     finally:
         process.kill()
         process.communicate()
@@ -91,9 +92,11 @@ def test_a_stopped_process_costs_one_request_and_the_next_starts_another(process
     stopped = psutil.Process(process._process.pid)
     stopped.suspend()
     began = time.monotonic()
-    with pytest.raises(ModelUnavailableError, match="did not answer for 1 seconds, so its process was ended. Please try again"):
+    with pytest.raises(ModelUnavailableError, match=r"did not answer for 1 seconds, so its process was ended. Please try again"):
         ask(process, "suggest", np.zeros((1024, 1024, 3), np.uint8), "gone")  # more than a pipe takes
-    assert time.monotonic() - began < 10 and not stopped.is_running() and process.loaded is None
+    assert time.monotonic() - began < 10
+    assert not stopped.is_running()
+    assert process.loaded is None
     assert "said nothing" in caplog.text
     process._silence = 60
     with pytest.raises(ModelUnavailableError, match="choose another one"):  # an answer

@@ -20,11 +20,11 @@ from siamese.web.inputs import PARSED, CheckedInput, UnreadableError, parse_json
     b'{"a": NaN}', b"[Infinity]", b"-Infinity", b"1e999", b"[-1e400]", b"1" * 21, b'"\\ud800"', b'{"\\udfff": 1}', b'["a\\u0000b"]', b"\xff\xfe", b'"\xff"',
     "[1]".encode("utf-16"), b"{", b"[" * 100 + b"]" * 100, b"[" * 100_000, b'{"a":' * 5000, b"", b"x", b'"a\0b"'])
 def test_json_that_would_break_its_reader_is_refused(body):
-    with pytest.raises(UnreadableError, match="the request cannot be read: .*Load the page again"):
+    with pytest.raises(UnreadableError, match=r"the request cannot be read: .*Load the page again"):
         parse_json(body)
 
 
-@pytest.mark.parametrize("body, value", [(b'{"a": [1, 2.5, "\xc3\xa9 \\ud83d\\ude00", null, true]}', {"a": [1, 2.5, "é 😀", None, True]}), (b"-12345678901234567890"[:20], -1234567890123456789),
+@pytest.mark.parametrize(("body", "value"), [(b'{"a": [1, 2.5, "\xc3\xa9 \\ud83d\\ude00", null, true]}', {"a": [1, 2.5, "é 😀", None, True]}), (b"-12345678901234567890"[:20], -1234567890123456789),
                                          (b"[" * 50 + b"]" * 50, None)])
 def test_other_json_is_read(body, value):
     assert parse_json(body) == value or value is None
@@ -49,7 +49,8 @@ def test_bodies_pass_whole_and_are_judged_by_what_they_are():
         assert client.post("/echo/", content=b"NaN", headers={"Content-Type": kind}).status_code == 400
     for kind in ("multipart/form-data; boundary=x", "application/x-www-form-urlencoded"):
         reply = client.post("/echo/", content=b"\xff\0", headers={"Content-Type": kind})
-        assert reply.json()["body"] == "\xff\0" and reply.json()["parsed"] is None
+        assert reply.json()["body"] == "\xff\0"
+        assert reply.json()["parsed"] is None
     assert client.post("/echo/").json()["body"] == ""
     assert client.post("/echo/", content=b'"' + b"x" * 3 * 2**20 + b'"').status_code == 413
 
@@ -57,10 +58,11 @@ def test_bodies_pass_whole_and_are_judged_by_what_they_are():
 @pytest.mark.parametrize("path", ["/echo/a%00b", "/echo/x?a=%00", "/echo/" + "x" * 256, "/echo/" + "%F0%9F%92%A9" * 64, "/echo/" + "a/" * 2000])
 def test_addresses_that_nothing_could_have_are_refused(path):
     reply = TestClient(checked()).post(path)
-    assert reply.status_code == 400 and "its address" in reply.json()["error"]
+    assert reply.status_code == 400
+    assert "its address" in reply.json()["error"]
 
 
-@pytest.mark.parametrize("said, kept", [("bytes=1-2-3", None), ("bytes=" + "9" * 5000 + "-", None), ("bytes=--", None), ("x", None), ("bytes=0-1," * 20, None),
+@pytest.mark.parametrize(("said", "kept"), [("bytes=1-2-3", None), ("bytes=" + "9" * 5000 + "-", None), ("bytes=--", None), ("x", None), ("bytes=0-1," * 20, None),
                                         ("bytes=0-99", "bytes=0-99"), ("bytes=-5", "bytes=-5"), ("bytes=5-, 7-8", "bytes=5-, 7-8")])
 def test_ranges_that_cannot_be_read_are_passed_over(said, kept):
     assert TestClient(checked()).post("/echo/", headers={"Range": said}).json()["range"] == kept
@@ -92,20 +94,26 @@ def breaking() -> TestClient:
     return TestClient(app, raise_server_exceptions=False)
 
 
-@pytest.mark.parametrize("path, json", [("/break", False), ("/rate/a-secret-link/break", True), ("/gradio_api/break", True)])
+@pytest.mark.parametrize(("path", "json"), [("/break", False), ("/rate/a-secret-link/break", True), ("/gradio_api/break", True)])
 def test_what_breaks_is_logged_and_told(breaking, caplog, path, json):
     reply = breaking.get(path)
-    assert reply.status_code == 500 and "secret" not in reply.text and reply.headers["x-content-type-options"] == "nosniff"
+    assert reply.status_code == 500
+    assert "secret" not in reply.text
+    assert reply.headers["x-content-type-options"] == "nosniff"
     assert (reply.json()["error"] if json else reply.text) == BROKEN
     entry = next(r for r in caplog.records if r.name == "siamese.web.errors")
-    assert entry.levelno == logging.ERROR and "a secret detail" in str(entry.exc_info[1]) and "a-secret-link" not in entry.getMessage()
+    assert entry.levelno == logging.ERROR
+    assert "a secret detail" in str(entry.exc_info[1])
+    assert "a-secret-link" not in entry.getMessage()
 
 
 def test_a_sentence_stays_and_a_reply_that_began_is_not_mixed_with_another(breaking, caplog):
     reply = breaking.get("/said")
-    assert reply.status_code == 500 and reply.json() == {"error": "a sentence"}
+    assert reply.status_code == 500
+    assert reply.json() == {"error": "a sentence"}
     reply = breaking.get("/midway")
-    assert reply.text == "first" and any("/midway failed" in r.getMessage() for r in caplog.records)
+    assert reply.text == "first"
+    assert any("/midway failed" in r.getMessage() for r in caplog.records)
 
 
 def test_lifespan_and_websockets_pass():

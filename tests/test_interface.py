@@ -21,7 +21,16 @@ from PIL import Image
 
 from app import EMBEDDED_MODEL, Options
 from siamese.interface import folder, server, status
-from siamese.interface.canvas import LARGEST, SIDE, UPLOADS, EmptyMaskError, editor_value, fit_photo, lesion_canvas, read_mask
+from siamese.interface.canvas import (
+    LARGEST,
+    SIDE,
+    UPLOADS,
+    EmptyMaskError,
+    editor_value,
+    fit_photo,
+    lesion_canvas,
+    read_mask,
+)
 from siamese.interface.draw import Photo, write_annotation
 from siamese.interface.example import example_mask
 from siamese.interface.output import agreement_words, image_caption, mask_view, picture, servable
@@ -37,14 +46,16 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class TestMask:
-    @pytest.mark.parametrize("alpha, lesion", [(0, 0), (127, 0), (128, 255), (255, 255)])
+    @pytest.mark.parametrize(("alpha", "lesion"), [(0, 0), (127, 0), (128, 255), (255, 255)])
     def test_threshold_on_the_layers_opacity(self, alpha, lesion):
         layer = np.zeros((4, 5, 4), np.uint8)
         layer[0, 0] = 255
         layer[2, 3] = [0, 0, 0, alpha]  # black paint counts as any other
         mask = read_mask({"background": None, "layers": [layer], "composite": None})
-        assert mask.shape == (4, 5) and mask.dtype == np.uint8
-        assert mask[2, 3] == lesion and mask.sum() == 255 + lesion
+        assert mask.shape == (4, 5)
+        assert mask.dtype == np.uint8
+        assert mask[2, 3] == lesion
+        assert mask.sum() == 255 + lesion
 
     @pytest.mark.parametrize("shape", [(1, 1), (37, 91), (512, 512)])
     def test_round_trip_is_exact(self, shape):
@@ -88,7 +99,8 @@ class TestMask:
         for mask in (example_mask(seed, 128) for seed in range(200)):
             assert set(np.unique(mask)) == {0, 255}
             assert cv2.connectedComponents(mask)[0] == 2
-            assert not mask[[0, -1]].any() and not mask[:, [0, -1]].any()
+            assert not mask[[0, -1]].any()
+            assert not mask[:, [0, -1]].any()
 
 
     def test_a_photo_is_the_ground_and_does_not_count(self):
@@ -101,7 +113,7 @@ class TestMask:
         with pytest.raises(ValueError, match="differ in size"):
             editor_value(mask, photo[1:])
 
-    @pytest.mark.parametrize("shape, fitted", [((100, 60), (100, 60)), ((2048, 1024), (LARGEST, LARGEST // 2)), ((3, 4096), (1, LARGEST))])
+    @pytest.mark.parametrize(("shape", "fitted"), [((100, 60), (100, 60)), ((2048, 1024), (LARGEST, LARGEST // 2)), ((3, 4096), (1, LARGEST))])
     def test_photos_are_traced_at_a_size_that_a_browser_can_hold(self, shape, fitted):
         assert fit_photo(np.zeros((*shape, 3), np.uint8)).shape == (*fitted, 3)
 
@@ -110,7 +122,8 @@ class TestOutput:
     def test_download_carries_its_recipe(self, tmp_path):
         pair = example_pair()
         path = write_png(Shown((pair,), (0.5,)), tmp_path)
-        assert str(pair.recipe.seed) in path.name and "synthetic" in path.name
+        assert str(pair.recipe.seed) in path.name
+        assert "synthetic" in path.name
         again = read_png(path.read_bytes())
         np.testing.assert_array_equal(again.image, pair.image)
         np.testing.assert_array_equal(again.drawn, pair.drawn)
@@ -134,19 +147,23 @@ class TestOutput:
     def test_outline_is_only_on_the_contour(self):
         pair = example_pair()
         changed = (np.asarray(picture(pair, True)) != pair.image).any(axis=2)
-        assert changed.any() and not changed.all()
+        assert changed.any()
+        assert not changed.all()
         np.testing.assert_array_equal(np.asarray(picture(pair, False)), pair.image)
 
     def test_agreement_in_words_and_number(self):
         pair = example_pair()
         assert [agreement_words(d) for d in (0.9, 0.7, 0.2)] == ["follows the mask closely", "follows the mask roughly", "does not follow the mask"]
-        assert image_caption(pair, 0.7) == f"0.70 rough · seed {pair.recipe.seed}" and image_caption(pair, None) == f"Seed {pair.recipe.seed}"
-        assert "Dice 0.70" in status.caption(pair, 0.7) and str(pair.recipe.seed) in status.caption(pair, 0.7)
+        assert image_caption(pair, 0.7) == f"0.70 rough · seed {pair.recipe.seed}"
+        assert image_caption(pair, None) == f"Seed {pair.recipe.seed}"
+        assert "Dice 0.70" in status.caption(pair, 0.7)
+        assert str(pair.recipe.seed) in status.caption(pair, 0.7)
 
     def test_view_of_the_mask_is_the_models(self):
         mask = np.zeros((100, 50), np.uint8)
         mask[:50] = 255
-        assert "lesion 50 %" in mask_view(mask, 16) and "16 × 16" in mask_view(mask, 16)
+        assert "lesion 50 %" in mask_view(mask, 16)
+        assert "16 × 16" in mask_view(mask, 16)
         assert "less than 1 %" in mask_view(np.eye(300, dtype=np.uint8) * 255, 256)
         assert "img" not in mask_view(None, 256)
 
@@ -154,7 +171,7 @@ class TestOutput:
         texts = status.status("error", "<b>"), status.model_line(None, "<b>"), status.note("error", "<b>")
         assert not any("<b>" in text for text in texts)
 
-    @pytest.mark.parametrize("seconds, words", [(None, ""), (0.2, ", about 1 s left"), (45, ", about 45 s left"), (300, ", about 5 min left")])
+    @pytest.mark.parametrize(("seconds", "words"), [(None, ""), (0.2, ", about 1 s left"), (45, ", about 45 s left"), (300, ", about 5 min left")])
     def test_time_left(self, seconds, words):
         assert status.time_left(seconds) == words
 
@@ -232,7 +249,8 @@ def test_an_uploaded_photo_is_temporary_and_deleted_after_its_time(tmp_path, mon
     try:
         reply = httpx2.post(f"{studio.address}/gradio_api/upload", files={"files": ("photo.png", b"a photo", "image/png")})
         photo = Path(reply.json()[0])
-        assert photo.is_relative_to(tmp_path / "temporary") and photo.read_bytes() == b"a photo"
+        assert photo.is_relative_to(tmp_path / "temporary")
+        assert photo.read_bytes() == b"a photo"
         assert not [f for f in (tmp_path / "data").rglob("*") if f.is_file() and b"a photo" in f.read_bytes()]
         deadline = time.monotonic() + 15
         while photo.exists():

@@ -50,7 +50,8 @@ def encodings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_variants_are_those_that_the_organ_allows() -> None:
     pairs = [Pair(f"set/{i}", Path("i"), Path("m"), prompt) for i in range(40) for prompt in (POLYP, LESION)]
-    assert not variant_codes(pairs, 0, True).any() and not variant_codes(pairs, 3, False).any()
+    assert not variant_codes(pairs, 0, True).any()
+    assert not variant_codes(pairs, 3, False).any()
     codes = np.stack([variant_codes(pairs, v, True) for v in range(8)])
     assert set(codes[1:, 0::2].ravel()) == {4}  # colonoscopy: left-right only
     assert all(sorted(codes[:, i]) == list(range(8)) for i in range(1, 80, 2))  # dermoscopy: all eight, each once
@@ -61,12 +62,13 @@ def test_variants_are_those_that_the_organ_allows() -> None:
 def test_what_is_cached_are_mean_and_log_variance_of_the_turned_images(polyps: Path, vae: torch.nn.Module, tmp_path: Path) -> None:
     pairs = [replace(p, prompt=LESION) for p in read_pairs([polyps])[:5]]
     examples = load_examples(pairs, vae, 64, 3, tmp_path)
-    assert len(examples) == 5 and examples.mean.shape[:2] == (3, 5)
+    assert len(examples) == 5
+    assert examples.mean.shape[:2] == (3, 5)
     images, masks = load_arrays(pairs, 64)
     index, variant = [4, 0, 2], [2, 1, 0]
     mean, logvar = examples.latents(index, variant, CPU)
     mask_hints, image_hints = examples.hints(index, variant, CPU)
-    for row, (i, v) in enumerate(zip(index, variant)):
+    for row, (i, v) in enumerate(zip(index, variant, strict=True)):
         turned = dihedral(images[i], examples.codes[v, i])
         hint = image_hint(turned[None])
         assert torch.equal(image_hints[row], hint[0])
@@ -75,10 +77,12 @@ def test_what_is_cached_are_mean_and_log_variance_of_the_turned_images(polyps: P
             expected, spread = encode_moments(vae, hint * 2 - 1)
         torch.testing.assert_close(mean[row], expected[0], rtol=1e-3, atol=1e-4)
         if spread is None:
-            assert logvar is None and examples.logvar is None
+            assert logvar is None
+            assert examples.logvar is None
         else:
             torch.testing.assert_close(logvar[row], spread[0], rtol=1e-3, atol=1e-4)
-    assert examples.codes[1:].any() and (image_hints[0] != image_hint(images[4:5])[0]).any()
+    assert examples.codes[1:].any()
+    assert (image_hints[0] != image_hint(images[4:5])[0]).any()
 
 
 def test_posterior_is_drawn_anew_at_each_step(polyps: Path, tmp_path: Path) -> None:
@@ -87,7 +91,8 @@ def test_posterior_is_drawn_anew_at_each_step(polyps: Path, tmp_path: Path) -> N
     index, shape = np.array([2, 2]), examples.mean.shape[2:]
     one, other = (step_draws(draws_of(2, step), shape, 1000, 1, 0) for step in (1, 2))
     z = latent_batch(examples, index, one, CPU)
-    assert not torch.equal(z[0], z[1]) and not torch.equal(z, latent_batch(examples, index, other, CPU))
+    assert not torch.equal(z[0], z[1])
+    assert not torch.equal(z, latent_batch(examples, index, other, CPU))
     mean, logvar = examples.latents(index, [0, 0], CPU)
     torch.testing.assert_close((z - mean) / (0.5 * logvar).exp(), one.posterior, rtol=1e-3, atol=1e-3)
 
@@ -114,18 +119,23 @@ def test_cache_is_not_used_for_anything_else(polyps: Path, vae: torch.nn.Module,
         load_examples(**({"pairs": read_pairs([data]), "vae": vae, "size": 64, "variants": 1, "cache": cache} | changes))
         return len(encodings) - before
 
-    assert count() == 1 and count() == 0
-    assert count(size=32) == 1 and count(augment=False) == 1 and count(pairs=read_pairs([data])[1:]) == 1
+    assert count() == 1
+    assert count() == 0
+    assert count(size=32) == 1
+    assert count(augment=False) == 1
+    assert count(pairs=read_pairs([data])[1:]) == 1
     file = data / "images" / "case 03.png"
     pixels = np.array(Image.open(file))
     pixels[0, 0] = 255 - pixels[0, 0]
     Image.fromarray(pixels).save(file)
-    assert count() == 1 and count() == 0
+    assert count() == 1
+    assert count() == 0
     vae.register_to_config(scaling_factor=vae.config.scaling_factor * 2)
     assert count() == 1
     with torch.no_grad():
         next(vae.parameters()).view(-1)[0] += 1
-    assert count() == 1 and count() == 0
+    assert count() == 1
+    assert count() == 0
 
 
 def test_packed_and_plain_latents_of_one_autoencoder_are_cached_apart(polyps: Path, tmp_path: Path) -> None:
@@ -156,7 +166,9 @@ def test_batch_of_a_stage_turns_latents_masks_and_images_alike(polyps: Path, mod
     batch = stage.batch(np.arange(8), draws_of(8), CPU)
     size = stage.checkpoint.defaults.image_size
     assert batch["mask"].shape == batch["image"].shape == (8, 3, size, size)
-    assert set(batch["mask"].unique().tolist()) == {0, 1} and batch["image"].min() >= 0 and batch["image"].max() <= 1
+    assert set(batch["mask"].unique().tolist()) == {0, 1}
+    assert batch["image"].min() >= 0
+    assert batch["image"].max() <= 1
     draws = step_draws(draws_of(8), stage.train.mean.shape[2:], 1000, 2, 0.05)
     assert 0 < draws.variant.sum() < 8
     images, masks = load_arrays(read_pairs([polyps]), size)
@@ -178,12 +190,12 @@ def test_dropped_prompts_are_replaced_by_the_empty_one(polyps: Path, model_folde
         batch = stage.batch(np.zeros(300, int), draws_of(300), CPU)
         context = batch["context"] if kind == "siamese" else stage.checkpoint.context.table[batch["prompt"]]
         empty, prompt = stage.checkpoint.context(["", POLYP])
-        for dropped, embedding in zip(drops, context):
+        for dropped, embedding in zip(drops, context, strict=True):
             assert torch.equal(embedding, empty if dropped else prompt)
 
 
 def test_each_prompt_is_embedded_once(polyps: Path, tmp_path: Path, model_folder: Path) -> None:
-    stage, config = real_stage("siamese", polyps, model_folder, tmp_path / "run", max_steps=2)
+    stage, _config = real_stage("siamese", polyps, model_folder, tmp_path / "run", max_steps=2)
     seen: list[list[str]] = []
     embed = stage.module.embed
     stage.module.embed = lambda prompts: (seen.append(list(prompts)), embed(prompts))[1]
@@ -193,15 +205,17 @@ def test_each_prompt_is_embedded_once(polyps: Path, tmp_path: Path, model_folder
 
 
 def test_what_lies_on_the_device_is_uint8_and_what_the_run_computes_in(polyps: Path, tmp_path: Path) -> None:
-    assert latent_dtype("bf16") == torch.bfloat16 and latent_dtype("no") == latent_dtype("fp16") == torch.float32
+    assert latent_dtype("bf16") == torch.bfloat16
+    assert latent_dtype("no") == latent_dtype("fp16") == torch.float32
     pairs, vae = read_pairs([polyps]), kl_autoencoder().eval()
     exact, rounded = (load_examples(pairs, vae, 32, 2, tmp_path / "cache", dtype=d) for d in (torch.float32, torch.bfloat16))
     for held, dtype in ((exact, torch.float32), (rounded, torch.bfloat16)):
         held.hints([0], [0], CPU), held.latents([0], [0], CPU)
         assert {name: array.on(CPU).dtype for name, array in held._held.items()} == {
             "mean": dtype, "logvar": dtype, "images": torch.uint8, "masks": torch.uint8}
-    for a, b in zip(exact.latents([3, 1], [0, 1], CPU), rounded.latents([3, 1], [0, 1], CPU)):
-        assert torch.equal(a.bfloat16().float(), b) and b.dtype == torch.float32
+    for a, b in zip(exact.latents([3, 1], [0, 1], CPU), rounded.latents([3, 1], [0, 1], CPU), strict=True):
+        assert torch.equal(a.bfloat16().float(), b)
+        assert b.dtype == torch.float32
     assert np.array_equal(exact.latents([3, 1], [0, 1], CPU)[0].numpy(), exact.mean[[0, 1], [3, 1]])
 
 

@@ -29,11 +29,12 @@ def test_card_without_its_metadata_licence_and_figures(tmp_path):
 
 
 def test_hub_ids_and_missing_folders_have_a_name(tmp_path):
-    assert describe("owner/name").name == "name" and describe("owner/name").folder is None
+    assert describe("owner/name").name == "name"
+    assert describe("owner/name").folder is None
     assert describe(str(tmp_path / "gone")).examples() == []
 
 
-@pytest.mark.parametrize("text, message", [("{", "is no JSON"), ("[1]", "JSON object")])
+@pytest.mark.parametrize(("text", "message"), [("{", "is no JSON"), ("[1]", "JSON object")])
 def test_damaged_figures(tmp_path, text, message):
     (make(tmp_path / "model") / "metrics.json").write_text(text)
     with pytest.raises(ValueError, match=message):

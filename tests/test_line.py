@@ -91,7 +91,7 @@ class TestLine:
     def test_four_of_a_visitor_wait_and_the_message_says_what_to_do(self):
         line = Line()
         join(line, *"aaaaa")  # the first runs at once
-        with pytest.raises(BusyError, match="4 requests waiting already. Wait until one of them is done, or cancel one"):
+        with pytest.raises(BusyError, match=r"4 requests waiting already. Wait until one of them is done, or cancel one"):
             join(line, "a")
         join(line, "b")
         assert line.take().visitor == "a"
@@ -103,7 +103,7 @@ class TestLine:
     def test_there_is_a_limit_over_all_but_not_for_the_studio(self):
         line = Line(each=2, over_all=3)
         join(line, *"abcd")
-        with pytest.raises(BusyError, match="3 requests are waiting for the model.*few minutes"):
+        with pytest.raises(BusyError, match=r"3 requests are waiting for the model.*few minutes"):
             join(line, "e")
         join(line, "the studio", limited=False)
 
@@ -112,7 +112,8 @@ class TestLine:
         running, waits = join(line, *"ab")
         assert line.take() is running
         line.close()
-        assert line.take() is None and running.cancelled.is_set()
+        assert line.take() is None
+        assert running.cancelled.is_set()
         with pytest.raises(Cancelled):
             waits.result.result(0)
         with pytest.raises(Cancelled):
@@ -185,7 +186,8 @@ class TestWorker:
         began = time.monotonic()
         presses.cancel(name)
         running.join(5)
-        assert not running.is_alive() and time.monotonic() - began < 2
+        assert not running.is_alive()
+        assert time.monotonic() - began < 2
         held._process.answer.set()
         thread.join(5)
         assert waits[-1] == "answer"
@@ -196,7 +198,8 @@ class TestWorker:
         threads += [start(held, "a")[1] for _ in range(4)]
         until(lambda: sum(map(len, held._line._waiting.values())) == 4)
         *_, failed = generate(held, Form(editor_value(example_mask(0, 64)), POLYP), visitor="a")
-        assert isinstance(failed, Failed) and "4 requests waiting already" in failed.message
+        assert isinstance(failed, Failed)
+        assert "4 requests waiting already" in failed.message
         with pytest.raises(BusyError):
             held.suggest(np.zeros((4, 4, 3), np.uint8), visitor="a")
         other = held.sample(REQUEST, visitor="b")
@@ -223,7 +226,8 @@ class TestWorker:
         for thread in threads:
             thread.start()
         until(lambda: sum(held._asking._held.values()) == 10)
-        assert len(held._process.asked) == 1 and not held._line._waiting
+        assert len(held._process.asked) == 1
+        assert not held._line._waiting
         stop = threading.Event()
         stop.set()
         with pytest.raises(Cancelled):

@@ -58,7 +58,7 @@ def test_each_sample_gets_the_draws_of_its_position(tmp_path: Path) -> None:
     loop.run(stage, _config(tmp_path, seed=7, max_steps=3))
     order = loop.sample_order(7, 10, 0, 12)
     noise = [v for step in range(3) for v in draws_of(4, step, 7).normal("noise", ()).tolist()]
-    assert stage.asked == list(zip(order.tolist(), noise))
+    assert stage.asked == list(zip(order.tolist(), noise, strict=True))
     assert len(set(noise)) == 12
 
 
@@ -82,7 +82,7 @@ def test_accumulated_gradient_of_the_siamese_loss_is_that_of_one_batch(polyps: P
             made = ask(indices, draws, device)
             early = torch.from_numpy(draws.rows == 1)  # of four; other parts than its own have none
             made |= {"t": torch.where(early, made["t"] % 200, 201 + made["t"] % 700)}
-            return made | dict(zip(("early", "early_weight"), map(torch.from_numpy, padded_rows(early.numpy()))))
+            return made | dict(zip(("early", "early_weight"), map(torch.from_numpy, padded_rows(early.numpy())), strict=True))
 
         stage.batch = batch
         stage.module.objective.forward = lambda *inputs, forward=forward: forward(*inputs[:6], 5, 6, inputs[8])
@@ -119,7 +119,8 @@ def test_average_is_evaluated_and_exported_and_training_goes_on_without_it(tmp_p
     assert torch.equal(averaged.exported[0], averaged.evaluated[-1][1])
     assert torch.equal(final_state(tmp_path / "averaged")["ema"]["values"][0], averaged.exported[0])
     assert not torch.equal(averaged.exported[0], averaged.module.weight)
-    assert torch.equal(plain.exported[0], plain.module.weight) and "ema" not in final_state(tmp_path / "plain")
+    assert torch.equal(plain.exported[0], plain.module.weight)
+    assert "ema" not in final_state(tmp_path / "plain")
     assert _figures(tmp_path / "averaged", "val/distance")[6] == pytest.approx(float((average - 1).abs().sum()), rel=1e-5)
 
 
@@ -136,23 +137,26 @@ def test_checkpoint_holds_trained_weights_only(tmp_path: Path) -> None:
 def test_minutes_stop_the_run_early(tmp_path: Path) -> None:
     stage = ToyStage()
     assert loop.run(stage, _config(tmp_path, minutes=0)) == 1
-    assert checkpoints(tmp_path) == [1] and len(stage.exported) == 1
+    assert checkpoints(tmp_path) == [1]
+    assert len(stage.exported) == 1
     assert loop.run(ToyStage(), _config(tmp_path, minutes=5)) == 6
 
 
 def test_loss_that_is_not_finite_stops_the_run_before_it_is_saved(tmp_path: Path) -> None:
     """It is noticed before the next checkpoint, and the first of the updates that it has spoilt is named."""
     stage = ToyStage(poison=3 * 4)
-    with pytest.raises(FloatingPointError, match="loss is nan at step 3; .*The checkpoint of step 2 is whole"):
+    with pytest.raises(FloatingPointError, match=r"loss is nan at step 3; .*The checkpoint of step 2 is whole"):
         loop.run(stage, _config(tmp_path, checkpoint_every=2, max_steps=8, log_every=100, batch_size=4))
-    assert len(stage.asked) == 4 * 4 and checkpoints(tmp_path) == [2]
+    assert len(stage.asked) == 4 * 4
+    assert checkpoints(tmp_path) == [2]
     [exported] = stage.exported
     assert torch.equal(exported, final_state(tmp_path)["module"]["weight"])  # the checkpoint's, not those that the fault has spoilt
     assert loop.run(ToyStage(), _config(tmp_path, checkpoint_every=2, max_steps=8)) == 8
     stage = ToyStage(poison=4)
-    with pytest.raises(FloatingPointError, match="loss is nan at step 1; .*There is no checkpoint yet") as error:
+    with pytest.raises(FloatingPointError, match=r"loss is nan at step 1; .*There is no checkpoint yet") as error:
         loop.run(stage, _config(tmp_path / "other", log_every=3))
-    assert not stage.exported and "needs another --loop.out" in str(error.value)
+    assert not stage.exported
+    assert "needs another --loop.out" in str(error.value)
 
 
 @pytest.mark.parametrize("clip_norm", [1.0, None])
@@ -165,9 +169,10 @@ def test_gradient_that_is_not_finite_stops_the_run(clip_norm: float | None, tmp_
         return gradient * (math.inf if calls[0] == 4 else 1)
 
     stage.module.weight.register_hook(spoil)
-    with pytest.raises(FloatingPointError, match="the gradient is (inf|nan) at step 3; .*The checkpoint of step 2 is whole"):
+    with pytest.raises(FloatingPointError, match=r"the gradient is (inf|nan) at step 3; .*The checkpoint of step 2 is whole"):
         loop.run(stage, _config(tmp_path, clip_norm=clip_norm, checkpoint_every=2, log_every=100))
-    assert checkpoints(tmp_path) == [2] and torch.isfinite(stage.exported[0]).all()
+    assert checkpoints(tmp_path) == [2]
+    assert torch.isfinite(stage.exported[0]).all()
     assert all(torch.isfinite(v).all() for v in final_state(tmp_path)["module"].values())
 
 
@@ -181,7 +186,10 @@ def test_norm_of_the_gradient_is_limited(tmp_path: Path) -> None:
 def test_record_of_the_run(tmp_path: Path) -> None:
     loop.run(ToyStage(), _config(tmp_path, log_every=4), {"colour": Path("red")})
     record = json.loads((tmp_path / "run.json").read_text())
-    assert record["colour"] == "red" and record["samples"] == 10 and record["max_steps"] == 6 and len(record["frozen_weights"]) == 16
+    assert record["colour"] == "red"
+    assert record["samples"] == 10
+    assert record["max_steps"] == 6
+    assert len(record["frozen_weights"]) == 16
     assert sorted(_figures(tmp_path, "train/first")) == [4, 6]
 
 
@@ -214,4 +222,5 @@ def test_samples_a_second_are_of_the_time_since_the_last_reading(monkeypatch: py
 
 def test_speed_is_recorded_with_the_losses(tmp_path: Path) -> None:
     loop.run(ToyStage(), _config(tmp_path, log_every=3))
-    assert sorted(_figures(tmp_path, "train/samples_per_s")) == [3, 6] and min(_figures(tmp_path, "train/samples_per_s").values()) > 0
+    assert sorted(_figures(tmp_path, "train/samples_per_s")) == [3, 6]
+    assert min(_figures(tmp_path, "train/samples_per_s").values()) > 0

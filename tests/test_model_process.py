@@ -17,7 +17,15 @@ from siamese.interface.canvas import editor_value
 from siamese.interface.engine import Engine
 from siamese.interface.example import example_mask
 from siamese.interface.generate import Finished, Form, generate
-from siamese.interface.jobs import Cancelled, Generated, Loading, ModelUnavailableError, OutOfMemoryError, Request, Step
+from siamese.interface.jobs import (
+    Cancelled,
+    Generated,
+    Loading,
+    ModelUnavailableError,
+    OutOfMemoryError,
+    Request,
+    Step,
+)
 from siamese.interface.model_process import ModelProcess
 from siamese.interface.worker import ModelWorker
 from siamese.library import describe, find_models
@@ -28,7 +36,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def request(**changed) -> Request:
-    return Request(**(dict(masks=(example_mask(0, 64),), prompt=POLYP, seeds=(0,), steps=1, guidance=1, previews=False) | changed))
+    return Request(**({"masks": (example_mask(0, 64),), "prompt": POLYP, "seeds": (0,), "steps": 1, "guidance": 1, "previews": False} | changed))
 
 
 def never() -> bool:
@@ -67,7 +75,8 @@ class TestEngine:
     def test_it_tells_of_steps_and_returns_images(self, engine):
         told = []
         made = engine.sample(told.append, never, request(seeds=(1, 2), steps=2))
-        assert [u.step for u in told] == [0, 1, 2] and len(made.pairs) == len(made.agreements) == 2
+        assert [u.step for u in told] == [0, 1, 2]
+        assert len(made.pairs) == len(made.agreements) == 2
 
     def test_it_stops_within_a_step(self, engine):
         told = []
@@ -109,7 +118,8 @@ class TestEngine:
         photo = np.zeros((40, 60, 3), np.uint8)
         if engine.loaded.can_suggest:
             mask = engine.suggest(quiet, never, photo, None)
-            assert mask.shape == (40, 60) and set(np.unique(mask)) <= {0, 255}
+            assert mask.shape == (40, 60)
+            assert set(np.unique(mask)) <= {0, 255}
         else:
             with pytest.raises(ModelUnavailableError, match="Draw it by hand"):
                 engine.suggest(quiet, never, photo, None)
@@ -120,10 +130,12 @@ class TestProcess:
         told = []
         assert process.loaded is None
         there = asked(process, "sample", request(seeds=(3,), steps=2), tell=told.append)
-        assert told[0] == Loading() and [u.step for u in told[1:]] == [0, 1, 2]
+        assert told[0] == Loading()
+        assert [u.step for u in told[1:]] == [0, 1, 2]
         here = engine.sample(quiet, never, request(seeds=(3,), steps=2))
         assert np.abs(there.pairs[0].image.astype(int) - here.pairs[0].image).max() <= 1
-        assert there.pairs[0].recipe == here.pairs[0].recipe and process.loaded == engine.loaded
+        assert there.pairs[0].recipe == here.pairs[0].recipe
+        assert process.loaded == engine.loaded
 
     def test_a_word_to_stop_reaches_only_the_running_request(self, process):
         told = []
@@ -133,7 +145,7 @@ class TestProcess:
         assert isinstance(asked(process, "sample", request(steps=3)), Generated)
 
     def test_errors_arrive_as_they_are(self, process, tmp_path, caplog):
-        with pytest.raises(ValueError, match="(?i)unknown prompt"):
+        with pytest.raises(ValueError, match=r"(?i)unknown prompt"):
             asked(process, "sample", request(prompt="a photo of a cat"))
         with pytest.raises(ModelUnavailableError, match="choose another one"):
             asked(process, "sample", request(model="gone"))
@@ -141,7 +153,7 @@ class TestProcess:
             asked(process, "no such call")
         assert isinstance(asked(process, "sample", request()), Generated)
 
-    @pytest.mark.parametrize("number, error, message", [(signal.SIGKILL, OutOfMemoryError, "lack of memory"),
+    @pytest.mark.parametrize(("number", "error", "message"), [(signal.SIGKILL, OutOfMemoryError, "lack of memory"),
                                                         (signal.SIGABRT, ModelUnavailableError, "ended unexpectedly")])
     def test_a_process_that_dies_costs_one_request(self, process, number, error, message):
         child = []
@@ -153,7 +165,8 @@ class TestProcess:
 
         with pytest.raises(error, match=message):
             asked(process, "sample", request(steps=100), tell=kill)
-        assert child and process.loaded is None
+        assert child
+        assert process.loaded is None
         assert isinstance(asked(process, "sample", request()), Generated)
         assert process._process.pid != child[0]
 
@@ -182,7 +195,8 @@ def test_closing_ends_waiting_requests_and_the_process(folder):
     child = psutil.Process(worker._process._process.pid)
     began = time.monotonic()
     worker.close()
-    assert time.monotonic() - began < 10 and not child.is_running()
+    assert time.monotonic() - began < 10
+    assert not child.is_running()
     with pytest.raises(Cancelled):
         list(running)
     with pytest.raises(Cancelled):

@@ -55,7 +55,8 @@ def test_same_loss_and_gradients_as_the_transcription(step: int) -> None:
     expected = reference_losses(other.unet, other.controlnet, other.alphas, x["z0"], x["context"], x["hint_mask"], x["hint_image"],
                                 x["t"], x["noise"], step, 90)
     expected.pop("total").backward()
-    assert set(losses) == set(expected) and ("augmented" in losses) == (step > 30)
+    assert set(losses) == set(expected)
+    assert ("augmented" in losses) == (step > 30)
     for name in expected:
         torch.testing.assert_close(losses[name], expected[name], rtol=1e-5, atol=1e-7)
     for name, p in other.named_parameters():
@@ -95,7 +96,8 @@ def test_the_image_loss_never_reaches_the_decoder() -> None:
     model = objective()
     model.per_sample(**example(), step=80, max_steps=90)["image"].mean().backward()
     decoder = list(Decoder(model.unet).parameters())
-    assert decoder and all(p.grad is None for p in decoder)
+    assert decoder
+    assert all(p.grad is None for p in decoder)
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for n, p in model.controlnet.named_parameters() if "conv_out.weight" in n)
 
 
@@ -121,7 +123,10 @@ def test_tied_decoder_shares_storage_and_stays_tied() -> None:
     model(**example(), step=50, max_steps=90)["total"].backward()
     optimiser.step()
     for p, q in zip(decoder.parameters(), tied.parameters(), strict=True):
-        assert p is not q and p.data_ptr() == q.data_ptr() and p.requires_grad and not q.requires_grad
+        assert p is not q
+        assert p.data_ptr() == q.data_ptr()
+        assert p.requires_grad
+        assert not q.requires_grad
     assert not any(k.startswith("_decoders") for k in model.state_dict())
     assert sum(1 for _ in model.parameters()) == sum(1 for _ in model.unet.parameters()) + sum(1 for _ in model.controlnet.parameters())
 
@@ -207,7 +212,8 @@ def test_controlnet_takes_the_unets_configuration(tmp_path) -> None:
         assert torch.equal(ours, theirs)
     net.save_pretrained(tmp_path)
     again = SiameseControlNet.from_pretrained(tmp_path)
-    assert again.config.hint_mergings == 4 and tuple(again.config.hint_widths) == (4, 8, 8, 8, 8)
+    assert again.config.hint_mergings == 4
+    assert tuple(again.config.hint_widths) == (4, 8, 8, 8, 8)
     x = torch.rand(1, 3, 64, 64)
     assert torch.equal(again.hint_features(x), net.hint_features(x))
 
@@ -229,7 +235,8 @@ def test_min_snr_weight() -> None:
     alphas = scaled_linear_alphas()
     t = torch.arange(1000)
     weight, snr = loss_weight(alphas, t, "min_snr"), alphas / (1 - alphas)
-    assert torch.all(weight[snr <= 5] == 1) and torch.allclose((weight * snr)[snr > 5], torch.tensor(5.0))
+    assert torch.all(weight[snr <= 5] == 1)
+    assert torch.allclose((weight * snr)[snr > 5], torch.tensor(5.0))
     assert torch.all(loss_weight(alphas, t, "none") == 1)
 
 
@@ -244,4 +251,5 @@ def test_deepcopy_of_the_decoder_is_not_tied() -> None:
     copied, tied = copy.deepcopy(decoder), tied_copy(decoder)
     with torch.no_grad():
         decoder.conv_out.bias.add_(1)
-    assert torch.equal(tied.conv_out.bias, decoder.conv_out.bias) and not torch.equal(copied.conv_out.bias, decoder.conv_out.bias)
+    assert torch.equal(tied.conv_out.bias, decoder.conv_out.bias)
+    assert not torch.equal(copied.conv_out.bias, decoder.conv_out.bias)

@@ -43,7 +43,7 @@ def test_text_on_phantoms_is_found():
     assert len(astray) <= 0.05 * OVERLAYS, astray
 
 
-@pytest.mark.parametrize("height, width", [(48, 64), (256, 256), (300, 512)])
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (256, 256), (300, 512)])
 def test_a_lesion_is_no_letter(height, width):
     flagged = [seed for seed in range(2000, 2006) if find_text(phantom(seed, height, width)[0])]
     assert not flagged
@@ -74,7 +74,9 @@ def test_large_image_is_reduced_and_keeps_its_places():
     factor = 4096 // max(small.shape)
     large = np.array(Image.fromarray(small).resize((small.shape[1] * factor, small.shape[0] * factor), Image.Resampling.BICUBIC))
     boxes = find_text(large)
-    assert max(large.shape) > 2 * LONGEST and boxes and all(meets(box, text) for box in boxes)
+    assert max(large.shape) > 2 * LONGEST
+    assert boxes
+    assert all(meets(box, text) for box in boxes)
 
 
 def test_a_page_of_text_is_not_read_whole():
@@ -87,7 +89,7 @@ def test_any_size_can_be_looked_at(shape):
     assert find_text(np.zeros(shape, np.uint8)) == ()
 
 
-@pytest.mark.parametrize("shape, kind", [((8, 8), np.uint8), ((8, 8, 4), np.uint8), ((8, 8, 3), np.float32), ((0, 8, 3), np.uint8)])
+@pytest.mark.parametrize(("shape", "kind"), [((8, 8), np.uint8), ((8, 8, 4), np.uint8), ((8, 8, 3), np.float32), ((0, 8, 3), np.uint8)])
 def test_other_arrays_are_refused(shape, kind):
     with pytest.raises(ValueError, match=r"uint8 \[H, W, 3\]"):
         find_text(np.zeros(shape, kind))
@@ -97,7 +99,8 @@ def test_threads_get_their_own_answers():
     images = [overlay(1)[0], phantom(2001, 256, 256)[0]] * 3
     with ThreadPoolExecutor(6) as pool:
         found = list(pool.map(find_text, images))
-    assert [bool(boxes) for boxes in found] == [True, False] * 3 and found[0] == found[2] == found[4]
+    assert [bool(boxes) for boxes in found] == [True, False] * 3
+    assert found[0] == found[2] == found[4]
 
 
 def test_detector_is_loaded_on_first_use_from_its_package_alone():

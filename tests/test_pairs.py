@@ -15,9 +15,18 @@ import pytest
 from PIL import Image
 
 from siamese.masks import resize_mask
-from siamese.pairs import LONGEST_NAME, LabelledPair, PairsError, atomic_file, check_agreement, check_name, safe_name, write_pairs
-from siamese.provenance import NOTICE, Recipe, SyntheticPair, pair_png, read_png
+from siamese.pairs import (
+    LONGEST_NAME,
+    LabelledPair,
+    PairsError,
+    atomic_file,
+    check_agreement,
+    check_name,
+    safe_name,
+    write_pairs,
+)
 from siamese.prompts import LESION, POLYP
+from siamese.provenance import NOTICE, Recipe, SyntheticPair, pair_png, read_png
 from tests.phantoms import phantom
 from train.data import check_pairs, read_image, read_mask, read_pairs
 
@@ -57,8 +66,9 @@ def test_manifest_tells_everything(tmp_path):
     write_pairs(tmp_path / "a.zip", pairs)
     files = contents(tmp_path / "a.zip")
     rows = [json.loads(line) for line in files["manifest.jsonl"].decode().splitlines()]
-    assert [row["id"] for row in rows] == ["case_0", "case_1"] and [row["mask_agreement"] for row in rows] == [0.75, None]
-    for row, item in zip(rows, pairs):
+    assert [row["id"] for row in rows] == ["case_0", "case_1"]
+    assert [row["mask_agreement"] for row in rows] == [0.75, None]
+    for row, item in zip(rows, pairs, strict=True):
         assert {k: row[k] for k in item.pair.recipe.to_dict()} == item.pair.recipe.to_dict()
         for kind in ("image", "mask", "drawn_mask"):
             assert row[f"{kind}_sha256"] == hashlib.sha256(files[row[kind]]).hexdigest()
@@ -67,7 +77,9 @@ def test_manifest_tells_everything(tmp_path):
 def test_readme_says_synthetic_and_points_to_the_licence(tmp_path):
     write_pairs(tmp_path / "a.zip", labelled(1))
     text = contents(tmp_path / "a.zip")["README.txt"].decode()
-    assert NOTICE in text and "LICENSE" in text and "1 pair of phantom model" in text
+    assert NOTICE in text
+    assert "LICENSE" in text
+    assert "1 pair of phantom model" in text
 
 
 def test_training_reads_the_unzipped_folder(tmp_path):
@@ -77,7 +89,8 @@ def test_training_reads_the_unzipped_folder(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         archive.extractall(folder)
     as_folder, as_lines = read_pairs([folder], prompt=POLYP), read_pairs([folder / "prompt.json"])
-    assert [p.prompt for p in as_folder] == [POLYP] * 4 and [p.prompt for p in as_lines] == [POLYP, LESION] * 2
+    assert [p.prompt for p in as_folder] == [POLYP] * 4
+    assert [p.prompt for p in as_lines] == [POLYP, LESION] * 2
     for read in (as_folder, as_lines):
         check_pairs(read, [POLYP, LESION])
         for item, found in zip(pairs, read, strict=True):
@@ -91,7 +104,7 @@ def test_the_released_code_reads_prompt_json(tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         archive.extractall(tmp_path)
     monkeypatch.chdir(tmp_path)
-    with open("prompt.json", "rt") as file:
+    with open("prompt.json") as file:
         (row,) = [json.loads(line) for line in file]
     assert row["prompt"] == "a polyp,\u2028 and a line separator\n"
     assert Image.open(row["source"]).convert("L").size == Image.open(row["target"]).convert("RGB").size == (32, 32)
@@ -103,7 +116,8 @@ def test_same_pairs_same_bytes(tmp_path):
         write_pairs(tmp_path / f"{name}.zip", labelled(2))
     write_pairs(tmp_path / "c.zip", labelled(3))
     a, b, c = ((tmp_path / f"{n}.zip").read_bytes() for n in "abc")
-    assert a == b and a != c
+    assert a == b
+    assert a != c
 
 
 def test_an_image_file_that_exists_is_written_as_it_is(tmp_path):
@@ -141,14 +155,16 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
                            ([LabelledPair("../a", pair(0))], "cannot name a file"), ([LabelledPair("a", pair(0), 1.5)], "lies in 0..1")]:
         with pytest.raises(PairsError, match=message):
             write_pairs(path, wrong)
-    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_atomic_file_is_not_there_before_its_end(tmp_path):
     with atomic_file(tmp_path / "x") as file:
         file.write(b"whole")
         assert not (tmp_path / "x").exists()
-    assert (tmp_path / "x").read_bytes() == b"whole" and len(list(tmp_path.iterdir())) == 1
+    assert (tmp_path / "x").read_bytes() == b"whole"
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "a\\b", "a b", "a.", "-a", "con", "NUL", "com1.a", "a\n", "x" * 121, "a:b"])
@@ -158,7 +174,7 @@ def test_refuses_names_that_are_no_file_names(name):
     check_name(safe_name(name))
 
 
-@pytest.mark.parametrize("name, safe", [("polyp 7 (b)", "polyp_7__b_"), ("Läsion.2", "Läsion.2"), ("../../etc", "_.._etc"), ("..", "mask"),
+@pytest.mark.parametrize(("name", "safe"), [("polyp 7 (b)", "polyp_7__b_"), ("Läsion.2", "Läsion.2"), ("../../etc", "_.._etc"), ("..", "mask"),
                                         ("aux", "mask_aux"), ("é" * 200, "é" * (LONGEST_NAME // 2)), ("e\u0301", "é"), ("a\x00b", "a_b")])
 def test_safe_names(name, safe):
     assert safe_name(name) == safe
@@ -166,9 +182,11 @@ def test_safe_names(name, safe):
 
 
 def test_agreement_is_a_dice_coefficient():
-    assert check_agreement(None) is None and check_agreement(np.float32(0.5)) == 0.5 and type(check_agreement(np.float32(0.5))) is float
+    assert check_agreement(None) is None
+    assert check_agreement(np.float32(0.5)) == 0.5
+    assert type(check_agreement(np.float32(0.5))) is float
     for wrong in (-0.1, 1.1, float("nan")):
-        with pytest.raises(PairsError, match="0..1"):
+        with pytest.raises(PairsError, match=r"0..1"):
             check_agreement(wrong)
 
 

@@ -42,7 +42,7 @@ def test_pyramid_equals_the_one_by_hand():
     assert [b.shape for b in bands] == [(2, 64, 64, 3), (2, 32, 32, 3), (2, 16, 16, 3)]
     for n in range(2):
         for c in range(3):
-            for band, other in zip(bands, pyramid_by_hand(images[n, ..., c].astype(float), 3)):
+            for band, other in zip(bands, pyramid_by_hand(images[n, ..., c].astype(float), 3), strict=True):
                 np.testing.assert_allclose(band[n, ..., c], other, atol=1e-3)
 
 
@@ -59,13 +59,15 @@ def test_patches_are_windows_of_their_image_with_each_channel_normalised():
     assert found.dtype == np.float32
     for channel, sign in ((0, 1), (1, -1)):
         values = found[..., channel]
-        assert values.mean() == pytest.approx(0, abs=1e-5) and values.std() == pytest.approx(1, rel=1e-5)
+        assert values.mean() == pytest.approx(0, abs=1e-5)
+        assert values.std() == pytest.approx(1, rel=1e-5)
         # One pixel to the right is one step, one below is the width's: as in the image.
         steps = np.diff(values, axis=3), np.diff(values, axis=2)
         np.testing.assert_allclose(steps[1], 10 * steps[0].mean(), rtol=1e-3)
         assert np.sign(steps[0].mean()) == sign
         places = {tuple(np.round(x, 3)) for x in values[0, :, 0, :1]}
-        assert len(places) > 10 and values[0].max() * sign < values[2].max() * sign  # each image's own
+        assert len(places) > 10
+        assert values[0].max() * sign < values[2].max() * sign
     assert (found[..., 2] == 0).all()
 
 
@@ -97,7 +99,8 @@ def test_swd_finds_the_scale_that_differs():
     board = 20 * (-1) ** np.add.outer(np.arange(256), np.arange(256))[..., None]
     marked = swd([(a, (b + board).astype(np.uint8))])
     assert marked[256] > 3 * equal[256]
-    assert marked[128] == pytest.approx(equal[128], rel=0.02) and marked[64] == pytest.approx(equal[64], rel=0.02)
+    assert marked[128] == pytest.approx(equal[128], rel=0.02)
+    assert marked[64] == pytest.approx(equal[64], rel=0.02)
     assert swd([(a, b)]) == equal != swd([(a, b)], seed=1)
 
 

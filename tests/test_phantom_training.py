@@ -58,7 +58,8 @@ def test_autoencoder_learns_to_reconstruct(runs: Path) -> None:
     events = _events(runs / "vae")
     _falls(events, "train/l1", 0.8)
     psnr = _figures(events, "val/psnr")
-    assert psnr[-1] > psnr[0] and psnr[-1] > 15
+    assert psnr[-1] > psnr[0]
+    assert psnr[-1] > 15
     assert len(events.Images("val/reconstruction")) == 2
 
 
@@ -73,7 +74,9 @@ def test_base_model_learns_to_denoise(runs: Path) -> None:
     loss = _figures(events, "val/loss")
     assert loss[-1] < loss[0]
     checkpoint = load_checkpoint(runs / "base" / "model")
-    assert checkpoint.controlnet is None and checkpoint.context.prompts == (POLYP, "") and checkpoint.defaults.image_size == 64
+    assert checkpoint.controlnet is None
+    assert checkpoint.context.prompts == (POLYP, "")
+    assert checkpoint.defaults.image_size == 64
     assert len(events.Images("val/samples")) == 2
 
 
@@ -81,10 +84,11 @@ def test_siamese_stage_learns_with_all_four_losses(runs: Path) -> None:
     events = _events(runs / "siamese")
     for name in ("mask", "image"):  # at validation's fixed noise: ten batches of eight differ by more than what is learnt
         _falls(events, f"val/{name}", 0.99, ends=1)
-    assert [e.step for e in events.Scalars("train/augmented")][0] > 120 / 3  # only after a third of the steps
+    assert next(e.step for e in events.Scalars("train/augmented")) > 120 / 3  # only after a third of the steps
     for name in ("total", "mask", "image", "augmented"):
         values = _figures(events, f"val/{name}")
-        assert len(values) == 6 and np.isfinite(values).all()
+        assert len(values) == 6
+        assert np.isfinite(values).all()
     assert _figures(events, "val/mask")[-1] < _figures(events, "val/mask")[0]
     # The consistency of two branches that start equal grows from nought with the ramp, and stays small.
     consistency = _figures(events, "train/consistency")

@@ -40,7 +40,8 @@ def test_pipeline_draws_what_our_sampler_draws(model_folder: Path, mask: np.ndar
 def test_pipeline_has_size_and_factor_of_the_model(model_folder: Path) -> None:
     pipeline, model = _pipeline(model_folder), load_checkpoint(model_folder)
     assert pipeline.unet.config.sample_size * pipeline.vae_scale_factor == model.defaults.image_size
-    assert pipeline.text_encoder is None and pipeline.safety_checker is None
+    assert pipeline.text_encoder is None
+    assert pipeline.safety_checker is None
     for name, weight in pipeline.unet.state_dict().items():
         assert torch.equal(weight, model.unet.state_dict()[name])
 
@@ -49,4 +50,5 @@ def test_index_names_a_module_that_every_user_of_ours_has_imported(model_folder:
     """diffusers takes a class of ours only from an imported module; a package is imported with each of its modules."""
     index = json.loads((model_folder / "model_index.json").read_text())
     ours = {library for library, _ in (index["controlnet"], index["vae"]) if library != "diffusers"}
-    assert ours == {"siamese.models"} and SiameseControlNet.__module__.startswith("siamese.models.")
+    assert ours == {"siamese.models"}
+    assert SiameseControlNet.__module__.startswith("siamese.models.")

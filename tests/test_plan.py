@@ -37,7 +37,7 @@ def place(tmp_path: Path) -> Workplace:
 def test_shares_are_of_the_whole() -> None:
     assert NAMES == ["vae", "base", "siamese", "decoder", "segment"]
     assert {s.name: s.share for s in TINY_RECIPE.stages} == {"vae": 0.25, "base": 0.35, "siamese": 0.27, "decoder": 0.05, "segment": 0.08}
-    with pytest.raises(ValueError, match="add up to 0.920"):
+    with pytest.raises(ValueError, match=r"add up to 0.920"):
         Recipe(TINY_RECIPE.stages[:-1], TINY_RECIPE.sampling)
 
 
@@ -54,7 +54,8 @@ def test_the_recipes_updates_are_the_most_unless_more_are_asked_for(place: Workp
     table = {s.name: s.updates for s in TINY_RECIPE.stages}
     assert planned(place, plan, None) == planned(place, plan, 60) == table
     more = planned(place, plan, 60, extend=True)
-    assert more["decoder"] == table["decoder"] and all(more[n] > 5 * table[n] for n in ("vae", "base", "siamese", "segment"))
+    assert more["decoder"] == table["decoder"]
+    assert all(more[n] > 5 * table[n] for n in ("vae", "base", "siamese", "segment"))
     assert sum(more.values()) * 0.01 == pytest.approx(3600, rel=1e-3)  # what the decoder leaves goes to the segmenter
 
 
@@ -62,7 +63,8 @@ def test_a_stage_that_needs_less_hands_its_minutes_on(place: Workplace) -> None:
     quick = paces(1.0) | {"vae": Pace(0.001, 0.0, 0.0)}
     found = planned(place, Plan({}, quick), 1000 / 60)
     updates = TINY_RECIPE.stages[0].updates
-    assert found["vae"] == updates and found["base"] == math.floor((1000 - 0.001 * updates) * 0.35 / 0.75)
+    assert found["vae"] == updates
+    assert found["base"] == math.floor((1000 - 0.001 * updates) * 0.35 / 0.75)
 
 
 def test_too_few_minutes_leave_a_handful_of_updates(place: Workplace) -> None:
@@ -75,7 +77,8 @@ def test_updates_of_a_begun_stage_stay_and_the_others_share_what_remains(place: 
     (place.model("vae")).mkdir()
     Progress(100, 100.0).save(place.run("base"))
     found = outlook(TINY_RECIPE, plan, place, 1000 / 60, False)
-    assert (found["vae"].left, found["vae"].seconds) == (0, 0) and (found["base"].updates, found["base"].left) == (350, 250)
+    assert (found["vae"].left, found["vae"].seconds) == (0, 0)
+    assert (found["base"].updates, found["base"].left) == (350, 250)
     assert found["siamese"].updates == math.floor(200 * 0.27 / 0.4)
 
 
@@ -90,7 +93,9 @@ def test_settings_shrink_with_the_updates(place: Workplace) -> None:
     base = TINY_RECIPE.stages[1]
     assert base.configured(place, base.updates).loop.warmup_steps == base.configure(place).loop.warmup_steps == 200
     few = base.configured(place, 100, seconds=10.0).loop
-    assert few.max_steps == 100 and few.warmup_steps == 10 and few.checkpoint_every == SECONDS_AT_RISK / 10
+    assert few.max_steps == 100
+    assert few.warmup_steps == 10
+    assert few.checkpoint_every == SECONDS_AT_RISK / 10
     assert base.configured(place, 100_000).loop.evaluate_every == 100_000 / EVALUATIONS
     assert base.configured(place, 10, seconds=1000.0).loop.checkpoint_every == 1
 
@@ -107,7 +112,8 @@ def test_progress_counts_the_checkpoint_that_a_killed_run_left(tmp_path: Path) -
 def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
     plan = Plan({"a": 1}, paces(0.5), 3.0, {"vae": 5}, {"vae": 2.5}, True)
     plan.save(tmp_path / "plan.json")
-    assert Plan.read(tmp_path / "plan.json") == plan and [p.name for p in tmp_path.iterdir()] == ["plan.json"]
+    assert Plan.read(tmp_path / "plan.json") == plan
+    assert [p.name for p in tmp_path.iterdir()] == ["plan.json"]
     assert Plan.read(tmp_path / "none.json") is None
     write_json(tmp_path / "plan.json", {"request": {}, "paces": {"vae": {"speed": 1}}})
     with pytest.raises(PlanError, match="damaged"):
@@ -126,9 +132,11 @@ def test_rehearsal_pairs_have_every_prompt_and_some_held_out(tmp_path: Path) -> 
     made = _some_pairs(tmp_path / "some", train, val, 8)
     some, held_out = (read_pairs(made["data"], split) for split in ("train", "val"))
     check_pairs(some + held_out)
-    assert [sum(p.prompt == prompt for p in some) for prompt in (POLYP, LESION)] == [4, 4] and len(held_out) == 1
+    assert [sum(p.prompt == prompt for p in some) for prompt in (POLYP, LESION)] == [4, 4]
+    assert len(held_out) == 1
     alone = _some_pairs(tmp_path / "alone", train, [], 8)
-    assert len(read_pairs(alone["data"])) == 8 and not read_pairs(alone["data"], "val", required=False)
+    assert len(read_pairs(alone["data"])) == 8
+    assert not read_pairs(alone["data"], "val", required=False)
     own = write_folder(tmp_path / "ward", 9, {"train": range(7), "val": range(7, 9)})
     train, val = (read_pairs((own,), split, "a stain") for split in ("train", "val"))
     asked = _some_pairs(tmp_path / "asked", train, val, 8)
@@ -140,8 +148,10 @@ def test_timed_updates_are_those_of_the_loop(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("train.rehearsal._now", lambda: next(clock))
     timed = Timed(ToyStage(), LoopConfig(out=tmp_path, max_steps=5, batch_size=4))
     loop.run(timed, timed.settings)
-    assert timed.seconds(2) == pytest.approx((2 + 2 + 3) / 3) and timed.evaluation == 4
-    assert len(timed.evaluated) == 1 and isinstance(timed.evaluated[0][1], torch.Tensor)
+    assert timed.seconds(2) == pytest.approx((2 + 2 + 3) / 3)
+    assert timed.evaluation == 4
+    assert len(timed.evaluated) == 1
+    assert isinstance(timed.evaluated[0][1], torch.Tensor)
 
 
 def test_a_rehearsal_that_fails_leaves_nothing(tmp_path: Path) -> None:

@@ -66,7 +66,8 @@ def test_ten_updates_ask_nothing(kind: str, ward: Path, model: Path, tmp_path: P
     trainer.step = 9  # augmentation, where there is any, is on
     trainer.update()
     assert _asked(lambda: [trainer.update() for _ in range(10)]) == set()
-    assert trainer.step == 20 and {"total", "gradient_norm"} <= trainer.readings.read().keys()
+    assert trainer.step == 20
+    assert {"total", "gradient_norm"} <= trainer.readings.read().keys()
     assert kind != "siamese" or "augmented" in trainer.readings.figures
 
 
@@ -101,7 +102,7 @@ def test_blocks_are_compiled_where_asked_and_give_the_same_losses(ward: Path, mo
             losses.append(trainer.readings.read())
     unet, tied = stage.checkpoint.unet, stage.module.objective.aliases()[0]
     assert {*unet.down_blocks, *unet.up_blocks, *stage.checkpoint.controlnet.down_blocks, *tied.up_blocks} <= set(compiled)
-    for plain, other in zip(losses[:3], losses[3:]):
+    for plain, other in zip(losses[:3], losses[3:], strict=True):
         assert plain == pytest.approx(other, rel=1e-5)
 
 
@@ -111,6 +112,7 @@ def test_float32_is_rounded_only_where_asked(tf32: bool, tmp_path: Path) -> None
     assert config.tf32 is False
     try:
         Trainer(ToyStage(), replace(config, tf32=tf32))
-        assert torch.get_float32_matmul_precision() == ("high" if tf32 else "highest") and torch.backends.cudnn.allow_tf32 == tf32
+        assert torch.get_float32_matmul_precision() == ("high" if tf32 else "highest")
+        assert torch.backends.cudnn.allow_tf32 == tf32
     finally:
         torch.set_float32_matmul_precision("highest")

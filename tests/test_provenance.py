@@ -14,7 +14,17 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from siamese import VERSION
-from siamese.provenance import LARGEST_SIDE, MOST_STEPS, NOTICE, NotSyntheticError, Recipe, SyntheticPair, mask_png, pair_png, read_png
+from siamese.provenance import (
+    LARGEST_SIDE,
+    MOST_STEPS,
+    NOTICE,
+    NotSyntheticError,
+    Recipe,
+    SyntheticPair,
+    mask_png,
+    pair_png,
+    read_png,
+)
 from tests.phantoms import phantom
 
 RECIPE = Recipe("an image of polyp", 2**32 - 1, 20, 7.5, "ddim", "kvasir", 0.25)
@@ -74,7 +84,7 @@ def test_round_trip(recipe):
     assert pair_png(again) == pair_png(pair)
 
 
-@pytest.mark.parametrize("height, width", [(1, 1), (1, 500), (37, 53), (300, 64)])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 500), (37, 53), (300, 64)])
 def test_round_trip_of_any_drawn_size(height, width):
     drawn = np.where(np.random.default_rng(0).random((height, width)) > 0.5, 255, 0).astype(np.uint8)
     pair = dataclasses.replace(PAIR, drawn=drawn)
@@ -85,15 +95,20 @@ def test_round_trip_of_any_drawn_size(height, width):
 
 def test_integers_where_the_recipe_has_floats():
     recipe = read_png(with_recipe(guidance=7, reference_weight=1)).recipe
-    assert recipe.guidance == 7.0 and isinstance(recipe.guidance, float) and isinstance(recipe.reference_weight, float)
+    assert recipe.guidance == 7.0
+    assert isinstance(recipe.guidance, float)
+    assert isinstance(recipe.reference_weight, float)
 
 
 def test_any_reader_sees_that_it_is_synthetic():
     with Image.open(io.BytesIO(PNG)) as file:
         np.testing.assert_array_equal(np.array(file), PAIR.image)
         text = file.text
-    assert text["Synthetic"] == "true" and text["Disclaimer"] == NOTICE and VERSION in text["Software"]
-    assert text["Description"] == "Synthetic image: an image of polyp" and json.loads(text["Recipe"]) == RECIPE.to_dict()
+    assert text["Synthetic"] == "true"
+    assert text["Disclaimer"] == NOTICE
+    assert VERSION in text["Software"]
+    assert text["Description"] == "Synthetic image: an image of polyp"
+    assert json.loads(text["Recipe"]) == RECIPE.to_dict()
     stored = Image.open(io.BytesIO(base64.b64decode(text["Mask"])))
     assert stored.mode == "1"
     assert "Synthetic\0" in PNG.decode("latin-1")  # not compressed: plain in the file
@@ -128,7 +143,7 @@ def test_refuses_other_images():
         read_png(plain.getvalue())
 
 
-@pytest.mark.parametrize("field, value", [("Synthetic", None), ("Synthetic", "false"), ("Recipe", None), ("Mask", None)])
+@pytest.mark.parametrize(("field", "value"), [("Synthetic", None), ("Synthetic", "false"), ("Recipe", None), ("Mask", None)])
 def test_refuses_missing_fields(field, value):
     with pytest.raises(NotSyntheticError, match="no recipe"):
         read_png(rewritten(**{field: value}))
@@ -208,7 +223,8 @@ def test_errors_tell_nothing_of_the_machine():
     for data in (b"x", rewritten(Mask="AAAA"), PNG[:-40], with_recipe(guidance=10**400)):
         with pytest.raises(NotSyntheticError) as caught:
             read_png(data)
-        assert "0x" not in str(caught.value) and "/" not in str(caught.value)
+        assert "0x" not in str(caught.value)
+        assert "/" not in str(caught.value)
 
 
 def test_truncated_and_damaged_files_raise_nothing_else():
@@ -246,10 +262,11 @@ def test_hostile_chunks_raise_nothing_else():
                     read += 1
                 except NotSyntheticError:
                     noticed += 1
-    assert noticed > 100 and read > 100
+    assert noticed > 100
+    assert read > 100
 
 
-@pytest.mark.parametrize("kind, content", [(b"cHRM", b"\0" * 5), (b"eXIf", b"MM\0*\0\0\0\x08\0"), (b"eXIf", b"II*\0"), (b"gAMA", b"")])
+@pytest.mark.parametrize(("kind", "content"), [(b"cHRM", b"\0" * 5), (b"eXIf", b"MM\0*\0\0\0\x08\0"), (b"eXIf", b"II*\0"), (b"gAMA", b"")])
 def test_short_metadata_chunks(kind, content):
     """These made Pillow raise struct.error or IndexError while it loaded the pixels' end."""
     parts = chunks(PNG)

@@ -27,7 +27,8 @@ def test_continued_run_equals_uninterrupted_run(kind: str, polyps: Path, model_f
     assert checkpoints(tmp_path / "parts") == [3]
     assert loop.run(*real_stage(kind, polyps, model_folder, tmp_path / "parts")) == 6
     whole, parts = final_state(tmp_path / "whole"), final_state(tmp_path / "parts")
-    assert whole["step"] == 6 and {"module", "optimiser", "ema"} <= whole.keys()
+    assert whole["step"] == 6
+    assert {"module", "optimiser", "ema"} <= whole.keys()
     assert differences(whole, parts) == []
     # It has trained: what is compared is not the state at the start.
     start, _ = real_stage(kind, polyps, model_folder, tmp_path / "none")
@@ -97,7 +98,8 @@ def test_continuing_twice_changes_nothing(tmp_path: Path) -> None:
     for _ in range(2):  # the second finds nothing to do
         stage = ToyStage()
         assert loop.run(stage, _toy(tmp_path / "parts")) == 6
-    assert stage.asked == [] and len(stage.exported) == 1
+    assert stage.asked == []
+    assert len(stage.exported) == 1
     assert differences(final_state(tmp_path / "whole"), final_state(tmp_path / "parts")) == []
 
 
@@ -166,7 +168,7 @@ def test_checkpoint_of_other_weights_is_refused_though_it_knows_no_facts(tmp_pat
     torch.save(state, file)
     other = ToyStage()
     other.module.more = torch.nn.Parameter(torch.zeros(1))
-    with pytest.raises(ResumeError, match="trains other weights than this run .more, 1 in all"):
+    with pytest.raises(ResumeError, match=r"trains other weights than this run .more, 1 in all"):
         loop.run(other, _toy(tmp_path))
     assert loop.run(ToyStage(), _toy(tmp_path)) == 6
 

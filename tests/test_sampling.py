@@ -18,7 +18,15 @@ from siamese.models.checkpoint import Checkpoint
 from siamese.models.context import UnknownPromptError
 from siamese.models.unet import predict
 from siamese.prompts import LESION, POLYP
-from siamese.sampling import MaskDiffusion, Progress, SamplingCancelled, build_scheduler, denoise, guided_output, initial_noise
+from siamese.sampling import (
+    MaskDiffusion,
+    Progress,
+    SamplingCancelled,
+    build_scheduler,
+    denoise,
+    guided_output,
+    initial_noise,
+)
 from tests.models import build
 from tests.phantoms import phantom
 
@@ -51,7 +59,8 @@ def test_seed_gives_the_same_image_alone_and_in_a_batch(ours: MaskDiffusion, sch
     masks = [phantom(i)[1] for i in range(3)]
     prompts, seeds = [POLYP, LESION, POLYP], [5, 2**40, 7]
     together = ours.sample(masks, prompts, seeds, scheduler=scheduler)
-    assert together.dtype == np.uint8 and together.shape == (3, ours.size, ours.size, 3)
+    assert together.dtype == np.uint8
+    assert together.shape == (3, ours.size, ours.size, 3)
     for i in range(3):
         alone = ours.sample(masks[i], prompts[i], [seeds[i]], scheduler=scheduler)
         assert np.abs(alone[0].astype(int) - together[i]).max() <= 1
@@ -94,7 +103,8 @@ def test_reference_of_weight_nought_changes_nothing(ours: MaskDiffusion, mask: n
     plain = ours.sample(mask, POLYP, [1, 2])
     assert np.array_equal(plain, ours.sample(mask, POLYP, [1, 2], reference=image, reference_weight=0))
     half, whole = (ours.sample(mask, POLYP, [1, 2], reference=image, reference_weight=w) for w in (0.5, 1))
-    assert (half != plain).any() and (whole != half).any()
+    assert (half != plain).any()
+    assert (whole != half).any()
 
 
 def test_guidance_is_the_formula(ours: MaskDiffusion, mask: np.ndarray) -> None:
@@ -164,12 +174,16 @@ def test_guidance_acts_between_two_noise_levels_only(ours: MaskDiffusion, mask: 
         return seen
 
     free, bound, middle = previews(guidance=1), previews(guidance=6), previews(guidance=6, guide_above=0.25, guide_below=0.85)
-    assert all((a == b).all() for a, b in zip(middle[:2], free[:2])) and (middle[2] != free[2]).any() and (middle[-1] != free[-1]).any()
-    assert (middle[0] != bound[0]).any() and (middle[-1] != bound[-1]).any()
-    assert all((a == b).all() for a, b in zip(previews(guidance=6, guide_above=0, guide_below=1), bound))
-    assert all((a == b).all() for a, b in zip(previews(guidance=6, guide_above=0.992, guide_below=0.998), free))
+    assert all((a == b).all() for a, b in zip(middle[:2], free[:2], strict=True))
+    assert (middle[2] != free[2]).any()
+    assert (middle[-1] != free[-1]).any()
+    assert (middle[0] != bound[0]).any()
+    assert (middle[-1] != bound[-1]).any()
+    assert all((a == b).all() for a, b in zip(previews(guidance=6, guide_above=0, guide_below=1), bound, strict=True))
+    assert all((a == b).all() for a, b in zip(previews(guidance=6, guide_above=0.992, guide_below=0.998), free, strict=True))
     last = previews(guidance=6, guide_above=0.25, guide_below=1)
-    assert all((a == b).all() for a, b in zip(last[:8], bound[:8])) and (last[8] != bound[8]).any()
+    assert all((a == b).all() for a, b in zip(last[:8], bound[:8], strict=True))
+    assert (last[8] != bound[8]).any()
 
 
 def test_noise_levels_of_guidance_are_the_checkpoints_where_none_are_given(ours: MaskDiffusion, mask: np.ndarray) -> None:
@@ -226,7 +240,9 @@ def test_the_last_steps_alone_continue_the_first(ours: MaskDiffusion, scheduler:
     with torch.inference_mode():
         whole, inputs = run(torch.randn(shape, generator=torch.Generator().manual_seed(0)), 0)
         tail, steps = run(inputs[4], 4)
-    assert len(inputs) == 6 and len(steps) == 2 and torch.isfinite(tail).all()
+    assert len(inputs) == 6
+    assert len(steps) == 2
+    assert torch.isfinite(tail).all()
     if scheduler == "ddim":
         torch.testing.assert_close(tail, whole)
     else:  # its first step is of first order here: near, not the same
@@ -249,7 +265,8 @@ def test_callback_sees_each_step_and_a_preview(ours: MaskDiffusion, mask: np.nda
     thread.start()
     thread.join()
     for preview in (seen[0].preview(), *last):
-        assert preview.dtype == np.uint8 and preview.shape == (2, ours.size, ours.size, 3)
+        assert preview.dtype == np.uint8
+        assert preview.shape == (2, ours.size, ours.size, 3)
     distances = [np.abs(p.preview().astype(int) - drawn).mean() for p in (seen[0], seen[-1])]
     assert distances[1] < distances[0]
 
@@ -312,7 +329,8 @@ def test_masks_and_hints() -> None:
         binarise(grey[None])
     assert resize_mask(binarise(grey), (2, 4)).tolist() == [[0] * 4, [255] * 4]
     hint = mask_hint(binarise(grey)[None])
-    assert hint.shape == (1, 3, 2, 2) and hint[0].tolist() == [[[0, 0], [1, 1]]] * 3
+    assert hint.shape == (1, 3, 2, 2)
+    assert hint[0].tolist() == [[[0, 0], [1, 1]]] * 3
     image = np.arange(12, dtype=np.uint8).reshape(1, 2, 2, 3)
     assert torch.equal(image_hint(image)[0, 1], torch.tensor([[1, 4], [7, 10]]) / 255)
 
@@ -321,11 +339,14 @@ def test_outline_runs_along_the_border_of_the_mask() -> None:
     image, mask = phantom(0)
     drawn = outline(image, mask)
     changed = (drawn != image).any(2)
-    assert changed.any() and not changed[0].any() and not np.array_equal(drawn, image)
+    assert changed.any()
+    assert not changed[0].any()
+    assert not np.array_equal(drawn, image)
     inner = mask.copy()
     for shift, axis in ((1, 0), (-1, 0), (1, 1), (-1, 1)):
         inner = np.minimum(inner, np.roll(np.roll(mask, shift, axis), shift, axis))
     centre = tuple(int(c.mean()) for c in np.nonzero(mask))
-    assert not changed[centre] and changed.sum() < mask.astype(bool).sum()
+    assert not changed[centre]
+    assert changed.sum() < mask.astype(bool).sum()
     with pytest.raises(ValueError, match="differ in size"):
         outline(image, inner[:-1])

@@ -10,7 +10,13 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from siamese.diffusion import add_noise, alphas_of_betas, log_normal_betas, scaled_linear_alphas, timestep_like
+from siamese.diffusion import (
+    add_noise,
+    alphas_of_betas,
+    log_normal_betas,
+    scaled_linear_alphas,
+    timestep_like,
+)
 from siamese.models.checkpoint import load_checkpoint, save_checkpoint
 from siamese.models.presets import TINY
 from siamese.objective import SiameseObjective
@@ -26,14 +32,17 @@ def sigmas(alphas: torch.Tensor) -> np.ndarray:
 def test_uniform_timesteps_draw_a_log_normal_noise_level() -> None:
     drawn = np.log(sigmas(alphas_of_betas(log_normal_betas(-0.5, 1.2))))
     assert np.all(np.diff(drawn) > 0)
-    assert drawn.mean() == pytest.approx(-0.5, abs=1e-3) and drawn.std() == pytest.approx(1.2, abs=5e-3)
+    assert drawn.mean() == pytest.approx(-0.5, abs=1e-3)
+    assert drawn.std() == pytest.approx(1.2, abs=5e-3)
     # Between the mean and one standard deviation above it lie 34.1 % of a normal law.
     assert np.mean((drawn > -0.5) & (drawn < 0.7)) == pytest.approx(0.3413, abs=2e-3)
 
 
 def test_betas_are_betas() -> None:
     betas = np.array(log_normal_betas())
-    assert betas.shape == (1000,) and (betas > 0).all() and (betas < 1).all()
+    assert betas.shape == (1000,)
+    assert (betas > 0).all()
+    assert (betas < 1).all()
     torch.testing.assert_close(alphas_of_betas(betas), torch.from_numpy(np.cumprod(1 - betas)).float())
 
 
@@ -83,7 +92,7 @@ def test_steps_follow_karras_and_arrive_at_a_known_image() -> None:
     np.testing.assert_allclose(solver.sigmas[:12].numpy(), expected, rtol=1e-3)
     z0, noise = torch.randn(2, 1, 4, 4, 4, generator=torch.Generator().manual_seed(0))
     z = add_noise(alphas, z0, noise, torch.tensor([999]))
-    for t, sigma in zip(solver.timesteps, solver.sigmas):
+    for t, sigma in zip(solver.timesteps, solver.sigmas, strict=True):
         a = 1 / (1 + sigma.square())
         eps = (z - a.sqrt() * z0) / (1 - a).sqrt()
         z = solver.step(a.sqrt() * eps - (1 - a).sqrt() * z0, t, z, return_dict=False)[0]

@@ -13,7 +13,15 @@ from tests.stages import draws_of
 from tests.stand_ins import phantom, write_perceptual, write_set
 from train.loop import LoopConfig
 from train.perceptual import load_perceptual
-from train.segment import SegmentConfig, SegmentStage, SegmentationLoss, augment, fixed_subset, main, soft_dice_loss
+from train.segment import (
+    SegmentationLoss,
+    SegmentConfig,
+    SegmentStage,
+    augment,
+    fixed_subset,
+    main,
+    soft_dice_loss,
+)
 from train.vgg_unet import SlowConv, VggSegmenter, VggUNet
 
 SMALL = (8, 16)
@@ -24,8 +32,10 @@ def test_dice():
     b = a.copy()
     a[:4], b[2:6] = 255, 255
     assert dice(a, b) == pytest.approx(0.5)
-    assert dice(a, a) == 1 and dice(a, 255 - a) == 0
-    assert dice(np.zeros_like(a), np.zeros_like(a)) == 1 and dice(a, np.zeros_like(a)) == 0
+    assert dice(a, a) == 1
+    assert dice(a, 255 - a) == 0
+    assert dice(np.zeros_like(a), np.zeros_like(a)) == 1
+    assert dice(a, np.zeros_like(a)) == 0
     assert dice(np.stack([a, a]), np.stack([a, b])).tolist() == [1.0, 0.5]
     with pytest.raises(ValueError, match="same size"):
         dice(a, a[:4])
@@ -35,7 +45,9 @@ def test_dice():
 def test_predicts_at_the_images_own_size(shape):
     torch.manual_seed(0)
     masks = LesionSegmenter(CompactUNet(SMALL), 32).predict(np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8))
-    assert masks.shape == shape and masks.dtype == np.uint8 and set(np.unique(masks)) <= {0, 255}
+    assert masks.shape == shape
+    assert masks.dtype == np.uint8
+    assert set(np.unique(masks)) <= {0, 255}
 
 
 def test_refuses_other_images():
@@ -51,7 +63,8 @@ def test_round_trip(tmp_path):
     images = np.stack([phantom(i)[0] for i in range(3)])
     segmenter.save_pretrained(tmp_path)
     again = LesionSegmenter.from_pretrained(tmp_path)
-    assert again.size == 32 and next(again.network.parameters()).dtype == torch.float32
+    assert again.size == 32
+    assert next(again.network.parameters()).dtype == torch.float32
     np.testing.assert_allclose(again.probabilities(images), segmenter.probabilities(images), atol=5e-3)  # stored in half precision
 
 
@@ -112,19 +125,24 @@ def test_soft_dice_loss():
 
 
 def _phantoms(count, size=48):
-    images, masks = (np.stack(x) for x in zip(*(phantom(3, size) for _ in range(count))))
+    images, masks = (np.stack(x) for x in zip(*(phantom(3, size) for _ in range(count)), strict=True))
     return torch.from_numpy(images), torch.from_numpy(masks)
 
 
 def test_augmentation_keeps_image_and_mask_together():
     images, masks = _phantoms(8)
     turned, moved = augment(images, masks, draws_of(8))
-    assert turned.shape == (8, 3, 48, 48) and moved.shape == (8, 1, 48, 48) and set(moved.unique().tolist()) == {0, 1}
-    assert -1 <= turned.min() and turned.max() <= 1 and turned.is_contiguous(memory_format=torch.channels_last)
-    for image, mask in zip(turned, moved[:, 0].bool()):
+    assert turned.shape == (8, 3, 48, 48)
+    assert moved.shape == (8, 1, 48, 48)
+    assert set(moved.unique().tolist()) == {0, 1}
+    assert turned.min() >= -1
+    assert turned.max() <= 1
+    assert turned.is_contiguous(memory_format=torch.channels_last)
+    for image, mask in zip(turned, moved[:, 0].bool(), strict=True):
         assert image[:, ~mask].mean() - image[:, mask].mean() > 30 / 127.5  # the ellipse is dark, wherever it went
     assert not torch.equal(moved[0], moved[1])
-    assert torch.equal(turned, augment(images, masks, draws_of(8))[0]) and not torch.equal(turned, augment(images, masks, draws_of(8, 1))[0])
+    assert torch.equal(turned, augment(images, masks, draws_of(8))[0])
+    assert not torch.equal(turned, augment(images, masks, draws_of(8, 1))[0])
 
 
 class Fixed:
@@ -174,7 +192,7 @@ def test_loss_falls_within_a_few_steps(architecture, tmp_path):
     else:
         network = VggUNet.from_perceptual(load_perceptual("vgg16", write_perceptual(tmp_path / "weights")), decoder=(16, 16, 16, 16, 16))
     module = SegmentationLoss(network)
-    images, masks = (np.stack(x) for x in zip(*(phantom(i) for i in range(8))))
+    images, masks = (np.stack(x) for x in zip(*(phantom(i) for i in range(8)), strict=True))
     batch = {"images": torch.from_numpy(images).permute(0, 3, 1, 2).float().div(127.5).sub(1), "masks": torch.from_numpy(masks)[:, None].float() / 255}
     optimiser = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], lr=1e-2)
     losses = []
@@ -195,14 +213,17 @@ def test_stage_trains_evaluates_each_organ_and_exports(tmp_path):
     images = np.stack([phantom(i)[0] for i in range(2)])
     assert LesionSegmenter.from_pretrained(tmp_path / "run" / "small" / "model").predict(images).shape == (2, 48, 48)
     stage = SegmentStage(config)
-    assert stage.size == 10 and stage.val_organs.count("polyp") == 3 and stage.val_organs.count("lesion") == 2
+    assert stage.size == 10
+    assert stage.val_organs.count("polyp") == 3
+    assert stage.val_organs.count("lesion") == 2
 
     class Writer:
         def add_images(self, name, images, step, dataformats):
             assert images.shape == (5, 32, 32, 3)
 
     scores = stage.evaluate(0, Writer())
-    assert set(scores) == {"dice_polyp", "dice_lesion"} and all(0 <= s <= 1 for s in scores.values())
+    assert set(scores) == {"dice_polyp", "dice_lesion"}
+    assert all(0 <= s <= 1 for s in scores.values())
 
 
 def test_synthetic_pairs_join_the_training_split(tmp_path):
@@ -217,4 +238,5 @@ def test_fixed_subset_is_of_each_organ(tmp_path):
     pairs = read_pairs(data, "val")
     names = [p.name for p in fixed_subset(pairs, 4)]
     assert names == [p.name for p in fixed_subset(pairs, 4)]
-    assert sum(n.startswith("kvasir") for n in names) == 4 and sum(n.startswith("isic") for n in names) == 3
+    assert sum(n.startswith("kvasir") for n in names) == 4
+    assert sum(n.startswith("isic") for n in names) == 3

@@ -12,8 +12,17 @@ from scipy import ndimage
 from siamese.interface.example import example_mask
 from siamese.masks import resize_mask
 from siamese.prompts import LESION, POLYP
-from siamese.shapes import (FEWEST, LEVELS, ShapeError, ShapeStatistics, largest_component, load_statistics, random_lesion, read_statistics,
-                            save_statistics)
+from siamese.shapes import (
+    FEWEST,
+    LEVELS,
+    ShapeError,
+    ShapeStatistics,
+    largest_component,
+    load_statistics,
+    random_lesion,
+    read_statistics,
+    save_statistics,
+)
 from tests.phantoms import write_folder
 from train import __main__ as command
 from train.shapes import ShapesConfig, distances, main, measure
@@ -44,9 +53,10 @@ def fitted() -> ShapeStatistics:
 
 def test_random_lesions_follow_the_fitted_masks(fitted: ShapeStatistics) -> None:
     drawn = np.stack([random_lesion(fitted, i, 64) for i in range(200)])
-    area, elongation, solidity = distances(measure(drawn), measure(np.stack(ellipses())))
+    area, elongation, _solidity = distances(measure(drawn), measure(np.stack(ellipses())))
     # 1 % point for 200 and 200: 0.16. Solidity of such smooth shapes is one of pixels.
-    assert area < 0.16 and elongation < 0.16
+    assert area < 0.16
+    assert elongation < 0.16
     centres = np.array([ndimage.center_of_mass(m) for m in drawn]) / 64
     np.testing.assert_allclose(centres.mean(0), (0.5, 0.6), atol=0.02)
     rows, columns = np.nonzero(drawn.mean(0) > 127)
@@ -57,7 +67,8 @@ def test_random_lesions_follow_the_fitted_masks(fitted: ShapeStatistics) -> None
 def test_nothing_is_drawn_outside_the_observed_range(fitted: ShapeStatistics) -> None:
     areas = np.array([(random_lesion(fitted, i, 64) > 0).mean() for i in range(200)])
     low, high = np.quantile([(m > 0).mean() for m in ellipses()], [LEVELS[0], LEVELS[-1]])
-    assert low - 1e-3 <= areas.min() and areas.max() <= high + 1e-3
+    assert low - 1e-3 <= areas.min()
+    assert areas.max() <= high + 1e-3
     assert areas.std() > 0.2 * areas.mean()
 
 
@@ -67,7 +78,9 @@ def test_packaged_lesions_are_masks_of_one_piece(prompt: str, side: int) -> None
     statistics = load_statistics()[prompt]
     for seed in range(60):
         mask = random_lesion(statistics, seed, side)
-        assert mask.shape == (side, side) and mask.dtype == np.uint8 and set(np.unique(mask)) <= {0, 255}
+        assert mask.shape == (side, side)
+        assert mask.dtype == np.uint8
+        assert set(np.unique(mask)) <= {0, 255}
         assert ndimage.label(mask, np.ones((3, 3)))[1] == 1
 
 
@@ -98,7 +111,7 @@ def test_draws_again_what_falls_apart(fitted: ShapeStatistics) -> None:
     assert ndimage.label(mask, np.ones((3, 3)))[1] == 1
 
 
-@pytest.mark.parametrize("seed, side, message", [(-1, 64, "seed"), (0.5, 64, "seed"), (True, 64, "seed"), (0, 7, "side"), (0, 64.0, "side")])
+@pytest.mark.parametrize(("seed", "side", "message"), [(-1, 64, "seed"), (0.5, 64, "seed"), (True, 64, "seed"), (0, 7, "side"), (0, 64.0, "side")])
 def test_arguments_are_checked(fitted: ShapeStatistics, seed: object, side: object, message: str) -> None:
     with pytest.raises(ValueError, match=f"the {message} must be a whole number"):
         random_lesion(fitted, seed, side)  # type: ignore[arg-type]
@@ -110,7 +123,9 @@ def test_largest_component() -> None:
     mask[10:15, 10:15] = 255
     mask[15, 15] = 255  # joined by a corner
     lesion = largest_component(mask)
-    assert lesion.dtype == bool and lesion.sum() == 26 and not lesion[2, 2]
+    assert lesion.dtype == bool
+    assert lesion.sum() == 26
+    assert not lesion[2, 2]
     with pytest.raises(ShapeError, match="empty"):
         largest_component(np.zeros((4, 4), np.uint8))
 
@@ -134,7 +149,8 @@ def test_crescents_and_rings_are_described() -> None:
         hollow[int(rows.mean()) - 3:int(rows.mean()) + 4, int(columns.mean()) - 3:int(columns.mean()) + 4] = 0
         crescents.append(hollow)
     statistics = ShapeStatistics.fit(crescents)
-    assert np.isfinite(statistics.covariance).all() and random_lesion(statistics, 0, 64).any()
+    assert np.isfinite(statistics.covariance).all()
+    assert random_lesion(statistics, 0, 64).any()
 
 
 def test_few_masks_are_refused() -> None:
@@ -158,7 +174,7 @@ def test_round_trip(fitted: ShapeStatistics, tmp_path: Path) -> None:
     assert (random_lesion(again, 1, 64) != random_lesion(fitted, 1, 64)).mean() < 0.01
 
 
-@pytest.mark.parametrize("change, message", [
+@pytest.mark.parametrize(("change", "message"), [
     ({"count": 3}, "count"), ({"count": "200"}, "count"), ({"mean": [0.0] * 3}, "mean must be"), ({"mean": ["a"] * 22}, "incomplete"),
     ({"spectrum": [-1.0] + [2 / 39] * 39}, "add up to 1"), ({"spectrum": [1.0] * 40}, "add up to 1"),
     ({"quantiles": [list(range(15, 0, -1))] * 6}, "do not rise"), ({"quantiles": [[float("nan")] * 15] * 6}, "finite"),

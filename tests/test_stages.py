@@ -64,7 +64,8 @@ def test_own_data_without_splits_trains_every_stage(layout: str, own: Path, smal
               BaseStage(BaseConfig(data, vae=small_model / "vae", prompt=POLYP, size=64, cache=cache, loop=_loop(tmp_path / "base"))),
               SiameseStage(SiameseTrainConfig(data, small_model, prompt=POLYP, cache=cache, loop=_loop(tmp_path / "siamese")))]
     for stage in stages:
-        assert stage.size == 4 and stage.val is None
+        assert stage.size == 4
+        assert stage.val is None
         assert loop.run(stage, stage.config.loop) == 1
     assert load_checkpoint(tmp_path / "base" / "model").context.prompts == (POLYP, "")
     assert load_checkpoint(tmp_path / "siamese" / "model").controlnet is not None
@@ -101,7 +102,7 @@ def test_images_without_any_words(own: Path, small_model: Path, tmp_path: Path, 
 def test_prompt_that_the_model_does_not_know_is_found_before_training(own: Path, small_model: Path, tmp_path: Path) -> None:
     for make in (lambda: SiameseStage(SiameseTrainConfig((own,), small_model, prompt="a cat", cache=tmp_path)),
                  lambda: BaseStage(BaseConfig((own,), init=small_model, prompt="a cat", size=64, cache=tmp_path))):
-        with pytest.raises(DataError, match="4 of 4 pairs(.|\n)*case 03: unknown prompt 'a cat'"):
+        with pytest.raises(DataError, match=r"4 of 4 pairs(.|\n)*case 03: unknown prompt 'a cat'"):
             make()
 
 
@@ -122,7 +123,7 @@ def test_autoencoder_settings_that_do_not_fit(own: Path) -> None:
                             ({"crop": 128}, "crop at most size")):
         with pytest.raises(ValueError, match=message):
             VaeStage(VaeConfig(**({"data": (own,), "prompt": POLYP, "size": 64, "crop": 32, "lpips_weight": 0, "model": TINY_VAE} | change)))
-    with pytest.raises(FileNotFoundError, match="alexnet_lpips.safetensors: no perceptual weights"):
+    with pytest.raises(FileNotFoundError, match=r"alexnet_lpips.safetensors: no perceptual weights"):
         VaeStage(VaeConfig((own,), prompt=POLYP, size=64, crop=32, weights=own, model=TINY_VAE))
 
 
@@ -163,7 +164,8 @@ def test_decoder_alone_keeps_the_latents(own: Path, tmp_path: Path) -> None:
 def test_training_the_encoder_too(polyps: Path, small_model: Path, tmp_path: Path) -> None:
     config = SiameseTrainConfig((polyps,), small_model, train_encoder=True, variants=1, cache=tmp_path, loop=_loop(tmp_path / "run", warmup_steps=0))
     stage = SiameseStage(config)
-    assert not encoder_is_frozen(stage.checkpoint.unet) and not stage.checkpoint.context.table.requires_grad
+    assert not encoder_is_frozen(stage.checkpoint.unet)
+    assert not stage.checkpoint.context.table.requires_grad
     before = stage.checkpoint.unet.conv_in.weight.detach().clone()
     loop.run(stage, config.loop)
     assert not torch.equal(before, load_checkpoint(tmp_path / "run" / "model").unet.conv_in.weight)
@@ -189,7 +191,8 @@ def test_help_of_each_stage(stage: str, capsys: pytest.CaptureFixture[str]) -> N
         command.run([stage, "--help"])
     assert ended.value.code == 0
     said = capsys.readouterr().out
-    assert f"usage: python -m train {stage} " in said and "options" in said
+    assert f"usage: python -m train {stage} " in said
+    assert "options" in said
 
 
 def _defaults(config: type, where: str = "") -> Iterator[tuple[str, object]]:
@@ -220,7 +223,8 @@ def test_help_calls_nothing_the_papers_that_is_not(stage: str) -> None:
     defaults = dict(_defaults(getattr(importlib.import_module(f"train.{stage}"), command.STAGES[stage][0])))
     paper = {"loop.batch_size": 48, "loop.learning_rate": 1e-5, "loop.ema_decay": None, "loop.mixed_precision": "no"}
     assert all(defaults[name] != value for name, value in paper.items())
-    assert "Defaults are the paper" not in LoopConfig.__doc__ and "Each stage has defaults of its own" in LoopConfig.__doc__
+    assert "Defaults are the paper" not in LoopConfig.__doc__
+    assert "Each stage has defaults of its own" in LoopConfig.__doc__
 
 
 def test_paper_s_settings_in_the_readme_are_the_papers() -> None:
@@ -231,7 +235,10 @@ def test_paper_s_settings_in_the_readme_are_the_papers() -> None:
     paper = LoopConfig(config.loop.out)
     assert replace(config.loop, evaluate_every=0, checkpoint_every=0) == replace(paper, evaluate_every=0, checkpoint_every=0)
     assert (paper.max_steps, paper.batch_size, paper.learning_rate, paper.betas, paper.schedule) == (3000, 48, 1e-5, (0.9, 0.999), "constant")
-    assert config.variants == 1 and config.prompt_drop == 0.05 and not config.train_encoder and config.objective == SiameseConfig()
+    assert config.variants == 1
+    assert config.prompt_drop == 0.05
+    assert not config.train_encoder
+    assert config.objective == SiameseConfig()
 
 
 def test_command_line_as_a_user_starts_it(capfd: pytest.CaptureFixture[str]) -> None:
@@ -244,5 +251,5 @@ def test_command_line_as_a_user_starts_it(capfd: pytest.CaptureFixture[str]) -> 
 def test_users_errors_end_without_traceback(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="unknown stage 'bass'; choose from all, vae, base"):
         command.run(["bass"])
-    with pytest.raises(SystemExit, match="DataError: .*nowhere: expected a folder"):
+    with pytest.raises(SystemExit, match=r"DataError: .*nowhere: expected a folder"):
         command.run(["vae", "--data", str(tmp_path / "nowhere"), "--lpips-weight", "0"])

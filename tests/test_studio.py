@@ -19,6 +19,7 @@ from PIL import Image
 from siamese.batch import BatchJob
 from siamese.collection import Collections
 from siamese.interface import results, trouble, visitor
+from siamese.interface.batch_tab import BatchTab
 from siamese.interface.canvas import EmptyMaskError, editor_value, read_mask
 from siamese.interface.collection_tab import CollectionTab
 from siamese.interface.draw import DrawPanel
@@ -26,7 +27,6 @@ from siamese.interface.page import build_page
 from siamese.interface.photo import Photo
 from siamese.interface.results import ResultPanel, Shown, outdated
 from siamese.interface.settings import SettingsPanel
-from siamese.interface.batch_tab import BatchTab
 from siamese.masks import mask_digest, resize_mask
 from siamese.provenance import Recipe, pair_png, read_png
 from tests.phantoms import phantom
@@ -127,7 +127,8 @@ class Window(Visitor):
         assert all(usable[:3])
         assert framed == self.shown.pair.recipe
         count, place = len(self.shown.pairs), self.shown.selected + 1
-        assert len(self[self.result.gallery]) == count and f"Seed {framed.seed} " in self[self.result.caption]
+        assert len(self[self.result.gallery]) == count
+        assert f"Seed {framed.seed} " in self[self.result.caption]
         assert count == 1 or f"Image {place} of {count} " in self[self.result.caption]
 
 
@@ -174,7 +175,9 @@ def test_what_is_framed_is_what_is_kept_after_any_order(window, seed):
     for _ in running or ():
         pass
     window.check()
-    assert window.prop(settings.button, "interactive") and not window.prop(settings.cancel, "interactive") and not window.errors
+    assert window.prop(settings.button, "interactive")
+    assert not window.prop(settings.cancel, "interactive")
+    assert not window.errors
     drawn = mask_digest(read_mask(window[window.draw.canvas]))
     assert (results.MASK_CHANGED in window[result.outdated]) == (mask_digest(window.shown.pair.drawn) != drawn)
 
@@ -196,14 +199,17 @@ def test_previews_are_neither_kept_nor_captioned_as_images(window):
     running = window.begin(settings.button, "click")
     while not window[result.previewing]:
         next(running)
-    assert window.framed() is None and "preview" in window[result.caption] and window[result.outdated] == ""
+    assert window.framed() is None
+    assert "preview" in window[result.caption]
+    assert window[result.outdated] == ""
     window.click(result.gallery, 1)
-    assert window.framed() is None and window.shown.pair is window.worker.example or window.shown.selected == 0
+    assert (window.framed() is None and window.shown.pair is window.worker.example) or window.shown.selected == 0
     window.press(settings.cancel)
     for _ in running:
         pass
     window.check()
-    assert window.framed() == window.worker.example.recipe and "Example" in window[result.caption]
+    assert window.framed() == window.worker.example.recipe
+    assert "Example" in window[result.caption]
 
 
 def test_the_seeds_box_names_an_image_that_there_is(window):
@@ -254,7 +260,8 @@ class TestOutdated:
         assert outdated(plain, mask_digest(masks(2))) == outdated(plain, None) == results.MASK_CHANGED
         photo = Photo(np.zeros((4, 4, 3), np.uint8), "photo", Path("nowhere"))
         with_photo = Shown(guided.pairs, (None,), reference=photo.pixels, photo=photo)
-        assert with_photo.without(photo) is with_photo and guided.without(None) is guided
+        assert with_photo.without(photo) is with_photo
+        assert guided.without(None) is guided
         assert outdated(with_photo.without(None), mask_digest(mask)) == results.PHOTO_CHANGED
 
 
@@ -272,7 +279,9 @@ class TestPhoto:
         window.paint(resize_mask(masks(1), (60, 80)), self.PIXELS)
         window[window.settings.use_photo] = True
         window.press(window.settings.button)
-        assert window.prop(window.result.compare, "visible") and window.shown.reference is not None and not window.errors
+        assert window.prop(window.result.compare, "visible")
+        assert window.shown.reference is not None
+        assert not window.errors
         for _ in window.begin(window.draw.export, "click"):
             pass
         assert len(window.served()) == 4, "ground, composite, comparison and annotation"
@@ -290,9 +299,14 @@ class TestPhoto:
             (tmp_path / "pair.png").write_bytes(pair_png(made(masks(2), 9)))
             window[window.draw.file] = str(tmp_path / "pair.png")
             window.fire(window.draw.file, "upload")
-        assert not before & window.served() and not (tmp_path / "photo.png").exists()
-        assert window[window.draw.photo] is not photo and window.shown.reference is None and window.shown.photo is None
-        assert not window.prop(window.result.compare, "visible") and window[window.result.slider] is None and not window[window.settings.use_photo]
+        assert not before & window.served()
+        assert not (tmp_path / "photo.png").exists()
+        assert window[window.draw.photo] is not photo
+        assert window.shown.reference is None
+        assert window.shown.photo is None
+        assert not window.prop(window.result.compare, "visible")
+        assert window[window.result.slider] is None
+        assert not window[window.settings.use_photo]
         window.settle()
         if how == "removed":
             ground = np.asarray(window[window.draw.canvas]["background"])[..., :3]
@@ -301,7 +315,8 @@ class TestPhoto:
             assert "Open a photo first" in window[window.draw.note]
             window.click(window.result.gallery, 0)
             assert not window.prop(window.result.compare, "visible")
-        assert window[window.result.outdated] and not window.errors
+        assert window[window.result.outdated]
+        assert not window.errors
 
     def test_a_photo_that_is_removed_while_the_model_samples(self, window, tmp_path):
         self.with_comparison(window, tmp_path)
@@ -311,8 +326,10 @@ class TestPhoto:
         window.press(window.draw.drop_photo)
         for _ in running:
             pass
-        assert window.shown.reference is None and not window.prop(window.result.compare, "visible")
-        assert not window.served() and not window.errors
+        assert window.shown.reference is None
+        assert not window.prop(window.result.compare, "visible")
+        assert not window.served()
+        assert not window.errors
 
 
 class TestTrouble:
@@ -323,7 +340,8 @@ class TestTrouble:
         window.press(window.settings.button)
         assert window.errors == [self.FULL] * 2, "the images and, as the disk is still full, those before"
         monkeypatch.undo()
-        assert window.prop(window.settings.button, "interactive") and not window.prop(window.settings.cancel, "interactive")
+        assert window.prop(window.settings.button, "interactive")
+        assert not window.prop(window.settings.cancel, "interactive")
         assert "error" in window[window.settings.message]
         window.fire(window.result.outline, "change")  # there is space again
         window.check()
@@ -336,7 +354,9 @@ class TestTrouble:
             next(window.begin(button, "click"))  # the first step alone, which takes the button away
             assert window.prop(button, "interactive") is False
             window.fire(rescue, "click")
-            assert window.prop(button, "interactive") and not window.prop(cancel, "interactive") and "error" in window[message]
+            assert window.prop(button, "interactive")
+            assert not window.prop(cancel, "interactive")
+            assert "error" in window[message]
 
     def test_the_rescue_leaves_a_press_that_samples(self, window):
         rescue = next(block for block in window.page.blocks.values() if getattr(block, "elem_id", None) == "rescue")
@@ -347,12 +367,14 @@ class TestTrouble:
         assert window.prop(window.settings.button, "interactive") is False
         for _ in running:
             pass
-        assert window.framed() is not None and "Done" in window[window.settings.message]
+        assert window.framed() is not None
+        assert "Done" in window[window.settings.message]
 
     def test_a_file_that_cannot_be_made(self, window, monkeypatch):
         monkeypatch.setattr(Path, "write_bytes", lambda *_: (_ for _ in ()).throw(self.FULL))
         window.press(window.result.download)
-        assert trouble.FULL in window[window.result.note] and not window.errors
+        assert trouble.FULL in window[window.result.note]
+        assert not window.errors
 
     def test_a_drawing_that_did_not_arrive_is_not_called_empty(self):
         with pytest.raises(EmptyMaskError, match="did not receive"):
@@ -367,7 +389,8 @@ class TestTrouble:
             errors = [error]
             with pytest.raises(gr.Error) as caught:
                 asyncio.run(page.process_api(0, []))
-            assert caught.value.message == words and "secret" not in words
+            assert caught.value.message == words
+            assert "secret" not in words
 
 
 class TestCollection:
@@ -394,10 +417,12 @@ class TestCollection:
         ids = self.three(window)
         window.click(window.kept.gallery, 2)
         window.press(window.kept.remove)
-        assert self.entries(window) == ids[:2] and window.prop(window.kept.gallery, "selected_index") == results.NO_FRAME
+        assert self.entries(window) == ids[:2]
+        assert window.prop(window.kept.gallery, "selected_index") == results.NO_FRAME
         assert window.prop(window.kept.remove, "interactive") is False
         window.click(window.kept.gallery, 2)  # on the image that was there
-        assert window.prop(window.kept.remove, "interactive") is False and window.prop(window.kept.gallery, "selected_index") == results.NO_FRAME
+        assert window.prop(window.kept.remove, "interactive") is False
+        assert window.prop(window.kept.gallery, "selected_index") == results.NO_FRAME
 
     def test_the_number_kept_is_not_stated_any_more_once_it_may_have_changed(self, window):
         self.three(window)
@@ -411,7 +436,9 @@ class TestBatch:
         window[batch.count] = 3
         window.press(batch.start)
         first = window[batch.seed]
-        assert first > 0 and f"Seed of the batch: {first};" in window[batch.message] and "All 3 pairs" in window[batch.message]
+        assert first > 0
+        assert f"Seed of the batch: {first};" in window[batch.message]
+        assert "All 3 pairs" in window[batch.message]
         (folder,) = (f for f in (window.folder.parent / "batches").iterdir() if BatchJob.open(f).settings.seed == first)
         job = BatchJob.open(folder)
         assert job.export(window.folder.parent / "batch.zip") == 3
@@ -425,7 +452,10 @@ class TestBatch:
         window.worker.fault = ValueError("A fault.")
         window.press(batch.start)
         first = window[batch.seed]
-        assert "A fault." in window[batch.message] and f"Seed of the batch: {first};" in window[batch.message]
+        assert "A fault." in window[batch.message]
+        assert f"Seed of the batch: {first};" in window[batch.message]
         window.worker.fault, window[batch.seed] = None, 0
         window.press(batch.resume)
-        assert f"Seed of the batch: {first};" in window[batch.message] and "All 6 pairs" in window[batch.message] and not window.errors
+        assert f"Seed of the batch: {first};" in window[batch.message]
+        assert "All 6 pairs" in window[batch.message]
+        assert not window.errors

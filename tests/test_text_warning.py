@@ -13,7 +13,7 @@ from siamese.interface.text_warning import place, warn_of_text, warning
 from siamese.overlay import Box
 
 
-@pytest.mark.parametrize("box, words", [(Box(0, 0, 0.2, 0.1), "upper left"), (Box(0.8, 0.9, 1, 1), "lower right"), (Box(0, 0.4, 0.2, 0.6), "left"),
+@pytest.mark.parametrize(("box", "words"), [(Box(0, 0, 0.2, 0.1), "upper left"), (Box(0.8, 0.9, 1, 1), "lower right"), (Box(0, 0.4, 0.2, 0.6), "left"),
                                         (Box(0.4, 0, 0.6, 0.1), "upper"), (Box(0.1, 0.4, 0.9, 0.6), "middle")])
 def test_places_have_names(box, words):
     assert place(box) == words
@@ -34,7 +34,9 @@ def test_every_panel_is_told_and_a_photo_that_is_gone_is_not_looked_at(monkeypat
         warn_of_text(photo, panels, [button.click(lambda: None, None, photo)])
     assert [len(panel.children) for panel in panels] == [1, 1]
     _, looking, look = (page.fns[number] for number in sorted(page.fns))
-    assert look.concurrency_limit == 1 and not look.api_visibility == "public"
+    assert look.concurrency_limit == 1
+    assert look.api_visibility != "public"
     dated, clean = (Photo(np.full((4, 4, 3), value, np.uint8), name, Path("nowhere")) for value, name in ((9, "dated"), (0, "clean")))
-    assert all("upper left" in text and 'role="alert"' in text for text in look.fn(dated)) and len(look.fn(dated)) == 2
+    assert all("upper left" in text and 'role="alert"' in text for text in look.fn(dated))
+    assert len(look.fn(dated)) == 2
     assert look.fn(clean) == look.fn(None) == looking.fn(None) == ["", ""]

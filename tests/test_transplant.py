@@ -37,7 +37,9 @@ def test_a_grown_autoencoder_makes_the_same_images(images: torch.Tensor) -> None
     vae = _seeded()
     grown = grow_latents(vae, 8).eval()
     before, after = vae.encode(images).latent, grown.encode(images).latent
-    assert after.shape == (2, 32, 2, 2) and torch.allclose(after[:, :16], before, atol=1e-5) and after[:, 16:].std() > 0
+    assert after.shape == (2, 32, 2, 2)
+    assert torch.allclose(after[:, :16], before, atol=1e-5)
+    assert after[:, 16:].std() > 0
     assert torch.allclose(grown.decode(after).sample, vae.decode(before).sample, atol=1e-5)
     other = torch.cat([after[:, :16], torch.randn(2, 16, 2, 2)], 1)
     assert torch.allclose(grown.decode(other).sample, vae.decode(before).sample, atol=1e-5)  # what is new is not heard yet
@@ -82,7 +84,8 @@ def test_the_turn_is_found() -> None:
     q, _ = torch.linalg.qr(torch.randn(6, 6, generator=generator))
     old = new @ q[:4].T + 3.0  # means do not matter
     found = best_turn(old, new)
-    assert torch.allclose(found @ found.T, torch.eye(4), atol=1e-5) and (found - q[:4]).abs().max() < 0.05
+    assert torch.allclose(found @ found.T, torch.eye(4), atol=1e-5)
+    assert (found - q[:4]).abs().max() < 0.05
 
 
 @torch.no_grad()

@@ -13,7 +13,16 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from siamese.provenance import Recipe, SyntheticPair, pair_png
-from siamese.uploads import LARGEST_FILE, LARGEST_SIDE, UploadError, find_mask, read_mask, read_photo, read_upload, to_rgba
+from siamese.uploads import (
+    LARGEST_FILE,
+    LARGEST_SIDE,
+    UploadError,
+    find_mask,
+    read_mask,
+    read_photo,
+    read_upload,
+    to_rgba,
+)
 from tests.phantoms import phantom
 
 PHOTO, MASK = phantom(1, 96, 128)
@@ -42,9 +51,12 @@ def png(width: int, height: int, colour: int, bits: int, rows: bytes, *extra: tu
 def assert_photo(path: Path, expected: np.ndarray, within: float = 0) -> None:
     """Read as a photograph by both ways, ``within`` of ``expected`` on average."""
     upload = read_upload(path)
-    assert upload.kind == "photo" and upload.pair is None and upload.mask is None
+    assert upload.kind == "photo"
+    assert upload.pair is None
+    assert upload.mask is None
     for photo in (upload.photo, read_photo(path)):
-        assert photo.dtype == np.uint8 and photo.shape == expected.shape
+        assert photo.dtype == np.uint8
+        assert photo.shape == expected.shape
         assert np.abs(photo.astype(int) - expected).mean() <= within
     with pytest.raises(UploadError, match="not a mask"):
         read_mask(path)
@@ -53,13 +65,17 @@ def assert_photo(path: Path, expected: np.ndarray, within: float = 0) -> None:
 def assert_mask(path: Path, expected: np.ndarray, share: float = 0) -> None:
     """Read as a mask by both ways; at most ``share`` of the pixels differ."""
     upload = read_upload(path)
-    assert upload.kind == "mask" and upload.pair is None and upload.photo is None
+    assert upload.kind == "mask"
+    assert upload.pair is None
+    assert upload.photo is None
     for mask in (upload.mask, read_mask(path)):
-        assert mask.dtype == np.uint8 and mask.shape == expected.shape and set(np.unique(mask)) <= {0, 255}
+        assert mask.dtype == np.uint8
+        assert mask.shape == expected.shape
+        assert set(np.unique(mask)) <= {0, 255}
         assert (mask != expected).mean() <= share
 
 
-@pytest.mark.parametrize("kind, options, within", [
+@pytest.mark.parametrize(("kind", "options", "within"), [
     ("PNG", {}, 0), ("BMP", {}, 0), ("TIFF", {}, 0), ("TIFF", {"compression": "tiff_lzw"}, 0), ("WEBP", {"lossless": True}, 0), ("WEBP", {}, 6),
     ("JPEG", {"quality": 95}, 4), ("JPEG", {"progressive": True}, 6), ("GIF", {}, 8), ("MPO", {"quality": 95, "save_all": True}, 4),
 ])
@@ -143,7 +159,7 @@ def test_tiff_where_white_is_zero(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
-@pytest.mark.parametrize("orientation, upright", [(1, lambda a: a), (2, lambda a: a[:, ::-1]), (3, lambda a: a[::-1, ::-1]),
+@pytest.mark.parametrize(("orientation", "upright"), [(1, lambda a: a), (2, lambda a: a[:, ::-1]), (3, lambda a: a[::-1, ::-1]),
                                                   (6, lambda a: np.rot90(a, -1)), (8, np.rot90), (5, lambda a: a.transpose(1, 0, 2))])
 def test_exif_rotation(tmp_path, kind, orientation, upright):
     exif = Image.Exif()
@@ -173,10 +189,11 @@ def test_transparent_photographs_lie_on_white(tmp_path):
     assert_photo(write(tmp_path, palette, transparency=index), expected)
     grey_alpha = np.dstack([GREY, rgba[..., 3]])
     photo = read_photo(write(tmp_path, Image.fromarray(grey_alpha, "LA")))
-    assert (photo[:20] == 255).all() and np.array_equal(photo[30:, :, 0], GREY[30:])
+    assert (photo[:20] == 255).all()
+    assert np.array_equal(photo[30:, :, 0], GREY[30:])
 
 
-@pytest.mark.parametrize("kind, mode, share", [("PNG", "1", 0), ("PNG", "L", 0), ("PNG", "RGB", 0), ("PNG", "P", 0), ("GIF", "L", 0),
+@pytest.mark.parametrize(("kind", "mode", "share"), [("PNG", "1", 0), ("PNG", "L", 0), ("PNG", "RGB", 0), ("PNG", "P", 0), ("GIF", "L", 0),
                                                ("BMP", "1", 0), ("TIFF", "1", 0), ("WEBP", "RGB", 0.01), ("JPEG", "L", 0.005),
                                                ("JPEG", "RGB", 0.005)])
 def test_masks(tmp_path, kind, mode, share):
@@ -203,7 +220,7 @@ def test_mask_threshold(tmp_path):
     assert_mask(write(tmp_path, grey), expected)
 
 
-@pytest.mark.parametrize("background, lesion", [((0, 0, 0), (128, 0, 0)), ((0, 0, 0), (0, 0, 90)), ((68, 1, 84), (253, 231, 37)),
+@pytest.mark.parametrize(("background", "lesion"), [((0, 0, 0), (128, 0, 0)), ((0, 0, 0), (0, 0, 90)), ((68, 1, 84), (253, 231, 37)),
                                                 ((0, 0, 0), (1, 1, 1)),
                                                 ((255, 0, 0), (255, 255, 255)), ((0, 0, 0), (100, 100, 100))])
 @pytest.mark.parametrize("mode", ["RGB", "P"])
@@ -285,7 +302,8 @@ def test_what_is_no_mask(tmp_path, image):
 def test_phantoms_are_photographs():
     for seed in range(20):
         image, mask = phantom(seed)
-        assert find_mask(Image.fromarray(image)) is None and find_mask(Image.fromarray(image).convert("L")) is None
+        assert find_mask(Image.fromarray(image)) is None
+        assert find_mask(Image.fromarray(image).convert("L")) is None
         np.testing.assert_array_equal(find_mask(Image.fromarray(mask)), mask)
 
 
@@ -298,7 +316,10 @@ def test_pair_of_this_studio(tmp_path):
     pair = make_pair()
     path = write_bytes(tmp_path, pair_png(pair))
     upload = read_upload(path)
-    assert upload.kind == "pair" and upload.pair.recipe == pair.recipe and upload.mask is None and upload.photo is None
+    assert upload.kind == "pair"
+    assert upload.pair.recipe == pair.recipe
+    assert upload.mask is None
+    assert upload.photo is None
     np.testing.assert_array_equal(upload.pair.image, pair.image)
     np.testing.assert_array_equal(read_mask(path), pair.drawn)
     np.testing.assert_array_equal(read_photo(path), pair.image)
@@ -322,7 +343,7 @@ def test_too_large_files(tmp_path):
         read_upload(path)
 
 
-@pytest.mark.parametrize("width, height", [(LARGEST_SIDE + 1, 2), (2, LARGEST_SIDE + 1)])
+@pytest.mark.parametrize(("width", "height"), [(LARGEST_SIDE + 1, 2), (2, LARGEST_SIDE + 1)])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP"])
 def test_too_many_pixels(tmp_path, kind, width, height):
     path = write(tmp_path, Image.new("RGB", (width, height)), kind)
@@ -339,7 +360,7 @@ def test_largest_side_is_allowed(tmp_path):
 @pytest.mark.parametrize("side", [5000, 12_000, 60_000, 2**31 - 1])
 def test_decompression_bombs(tmp_path, side):
     data = png(side, side, 2, 8, b"\0" * 10_000)
-    with pytest.raises(UploadError, match="at most 4096|not an image"):
+    with pytest.raises(UploadError, match=r"at most 4096|not an image"):
         read_upload(write_bytes(tmp_path, data))
 
 
@@ -357,7 +378,7 @@ def test_truncated_files(tmp_path, kind):
     for share in (0.02, 0.3, 0.6, 0.9):
         path = write_bytes(tmp_path, data[:int(len(data) * share)])
         for read in (read_upload, read_photo, read_mask):
-            with pytest.raises(UploadError, match="damaged|not an image"):
+            with pytest.raises(UploadError, match=r"damaged|not an image"):
                 read(path)
 
 
@@ -378,7 +399,9 @@ def test_damaged_files_raise_nothing_else(tmp_path, kind):
             outcomes.add(read_upload(write_bytes(tmp_path, bytes(damaged))).kind)
         except UploadError as error:
             outcomes.add("error")
-            assert "/" not in str(error) and "0x" not in str(error) and str(error).endswith(".")
+            assert "/" not in str(error)
+            assert "0x" not in str(error)
+            assert str(error).endswith(".")
     assert "error" in outcomes
 
 
@@ -412,7 +435,8 @@ def test_missing_empty_and_odd_files(tmp_path):
 
 def test_lab_is_converted_and_what_pillow_cannot_convert_is_refused(tmp_path):
     photo = read_photo(write(tmp_path, Image.new("LAB", (8, 8), (90, 100, 150)), "TIFF"))
-    assert photo.shape == (8, 8, 3) and photo[0, 0, 1] > photo[0, 0, 0]  # a* below its middle: green
+    assert photo.shape == (8, 8, 3)
+    assert photo[0, 0, 1] > photo[0, 0, 0]
     with pytest.raises(UploadError, match="RGB PNG or JPEG"):
         to_rgba(Image.new("La", (8, 8)))
 

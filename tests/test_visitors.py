@@ -32,7 +32,16 @@ from siamese.interface.refusal import RefusedError
 from siamese.interface.results import Shown
 from siamese.interface.server import Studio
 from siamese.interface.sessions import SESSIONS_EACH, Sessions
-from siamese.interface.visitor import COOKIE, MOST_NEW, NoCookieError, Visitor, VisitorCookies, keeper, serving, visitor_of
+from siamese.interface.visitor import (
+    COOKIE,
+    MOST_NEW,
+    NoCookieError,
+    Visitor,
+    VisitorCookies,
+    keeper,
+    serving,
+    visitor_of,
+)
 from siamese.interface.worker import ModelWorker
 from siamese.library import find_models
 from siamese.prompts import POLYP
@@ -102,9 +111,9 @@ class TestPaths:
             listening.listen()
             listening.setblocking(False)
             url = f"http://127.0.0.1:{listening.getsockname()[1]}/photo.png"
-            paths = dict(canary=str(canary), fifo=str(tmp_path / "fifo"), device="/dev/zero", link=str(link), proc="/proc/self/environ", url=url,
-                         other=others, roundabout=f"{Path(own).parent}/../{Path(own).parent.name}/{Path(own).name}", relative="README.md",
-                         nul="/etc/\0")
+            paths = {"canary": str(canary), "fifo": str(tmp_path / "fifo"), "device": "/dev/zero", "link": str(link), "proc": "/proc/self/environ", "url": url,
+                         "other": others, "roundabout": f"{Path(own).parent}/../{Path(own).parent.name}/{Path(own).name}", "relative": "README.md",
+                         "nul": "/etc/\0"}
             values = {name: {"path": path, "meta": META} for name, path in paths.items()}
             yield client, values | {"own path, url field": {"path": own, "url": url, "meta": META}}, listening
 
@@ -139,7 +148,8 @@ class TestPaths:
         number = next(n for n, f in page_of(studio).fns.items() if f.inputs and isinstance(f.inputs[0], gr.File))
         data = [{"path": str(tmp_path / "canary.png"), "meta": META}] + [None] * 20
         reply = TestClient(gradio_app).post("/gradio_api/run/predict", json={"fn_index": number, "data": data})
-        assert "not one that you uploaded" in reply.json()["error"] and page_of(studio).has_launched
+        assert "not one that you uploaded" in reply.json()["error"]
+        assert page_of(studio).has_launched
         assert files_in(studio._folder.path) == before
 
     @pytest.mark.parametrize("path", ["/etc/hostname", "/proc/self/environ", "README.md", "http://127.0.0.1:1/", "/etc/%00",
@@ -158,7 +168,8 @@ class TestPaths:
                                       '{"fn_index": {}, "data": [], "session_hash": "%s"}' % ("x" * 100)])
     def test_what_the_page_never_sends_is_refused_with_a_sentence(self, come, body):
         reply = come().post("/gradio_api/run/predict", content=body.encode("utf-8", "surrogateescape"), headers={"content-type": "application/json"})
-        assert 400 <= reply.status_code < 500 and reply.json()["detail"].endswith(".")
+        assert 400 <= reply.status_code < 500
+        assert reply.json()["detail"].endswith(".")
 
     @pytest.mark.parametrize("ranges", ["bytes=1-2-3", "bytes=" + "9" * 5000 + "-"])
     def test_strange_ranges_are_no_trouble(self, come, ranges):
@@ -169,7 +180,8 @@ class TestPaths:
 class TestVisitor:
     def test_the_cookie(self, studio):
         made = httpx2.get(f"{studio.address}/").headers["set-cookie"]
-        assert made.startswith(f"{COOKIE}=") and made.endswith("; HttpOnly; SameSite=Lax")
+        assert made.startswith(f"{COOKIE}=")
+        assert made.endswith("; HttpOnly; SameSite=Lax")
         assert "Secure" in VisitorCookies.header(Visitor("a", cookie="b"), "https").decode()
 
     def test_the_cookie_on_a_space_is_for_its_frame_alone(self, monkeypatch):
@@ -181,14 +193,16 @@ class TestVisitor:
             return {"headers": [(b"cookie", f"other=1; {COOKIE}={cookie}; more=2".encode())], "client": ("10.1.2.3", 9)}
         cookies = VisitorCookies(tmp_path)
         new = cookies.new(scope(""))
-        assert VisitorCookies(tmp_path).visitor(scope(new.cookie)).id == new.id and len(new.id) == 43
+        assert VisitorCookies(tmp_path).visitor(scope(new.cookie)).id == new.id
+        assert len(new.id) == 43
         assert cookies.visitor(scope(new.cookie[:-1] + "x")).id == cookies.visitor(scope("")).id == "address 10.1.2.3"
         assert os.stat(tmp_path / "visitor-key").st_mode & 0o777 == 0o600
 
     def test_one_address_has_no_endless_line_of_visitors(self, tmp_path, monkeypatch):
         monkeypatch.setattr(visitor, "MOST_NEW", MOST_NEW)  # the studio of these tests takes more
         cookies, scope = VisitorCookies(tmp_path), {"headers": [], "client": ("10.1.2.3", 9)}
-        assert all(cookies.new(scope) for _ in range(MOST_NEW)) and cookies.new(scope) is None
+        assert all(cookies.new(scope) for _ in range(MOST_NEW))
+        assert cookies.new(scope) is None
         assert cookies.new(scope | {"client": ("10.1.2.4", 9)})
 
     def test_of_a_request_by_address_where_there_is_no_cookie(self):
@@ -238,14 +252,16 @@ class TestOwnership:
         for path in (paths[0], broken):
             reply = post(one, "run/predict", number, [{"path": path, "meta": META}] + [None] * (len(function.inputs) - 1), "opens")
             assert reply.status_code == 200, reply.text
-        assert not Path(broken).exists() and two.get(f"/gradio_api/file={paths[1]}").content == photo
+        assert not Path(broken).exists()
+        assert two.get(f"/gradio_api/file={paths[1]}").content == photo
 
     def test_what_an_event_makes_is_in_the_visitors_folder(self, studio, come):
         client, stranger = come(), come()
         number, function = next((n, f) for n, f in page_of(studio).fns.items() if f.name == "random")
         reply = post(client, "run/predict", number, [None] * (len(function.inputs) - 1) + [POLYP], "draws").json()
         path = reply["data"][0]["layers"][0]["path"]
-        assert client.get(f"/gradio_api/file={path}").status_code == 200 and stranger.get(f"/gradio_api/file={path}").status_code == 403
+        assert client.get(f"/gradio_api/file={path}").status_code == 200
+        assert stranger.get(f"/gradio_api/file={path}").status_code == 403
 
     def test_an_image_that_the_visitor_was_shown_comes_back_with_a_click(self, studio, come):
         client, stranger = come(), come()
@@ -259,7 +275,8 @@ class TestOwnership:
     def test_pages_are_downloads_and_never_run(self, come):
         client = come()
         reply = client.get(f"/gradio_api/file={upload(client, b'<script>', 'x.html')}")
-        assert reply.headers["content-disposition"].startswith("attachment") and reply.headers["x-content-type-options"] == "nosniff"
+        assert reply.headers["content-disposition"].startswith("attachment")
+        assert reply.headers["x-content-type-options"] == "nosniff"
 
     def test_drawings_are_pushed_out_by_the_same_visitor_only(self, monkeypatch):
         store = Drawings()
@@ -268,7 +285,9 @@ class TestOwnership:
         for number in range(UNREAD_EACH + 10):
             store.make_room(own, str(number), 10)
             store.of(own)[str(number)] = EditorDataBlobs(background=None, layers=[None], composite=b"a" * 10)
-        assert [*store.of(own)][-1] == str(number) and len(store.of(own)) == UNREAD_EACH and [*store.of(other)] == ["drawing"]
+        assert [*store.of(own)][-1] == str(number)
+        assert len(store.of(own)) == UNREAD_EACH
+        assert [*store.of(other)] == ["drawing"]
         store.make_room(own, "large", BYTES_EACH)
         assert not store.of(own)
         with pytest.raises(RefusedError, match="Try again in a minute"):
@@ -281,7 +300,7 @@ class TestOwnership:
         store.tidy()
         assert not store._stores
 
-    @pytest.mark.parametrize("fields, data", [({"index": "60000000"}, b"x"), ({"index": "-1"}, b"x"), ({"type": "other"}, b"x"),
+    @pytest.mark.parametrize(("fields", "data"), [({"index": "60000000"}, b"x"), ({"index": "-1"}, b"x"), ({"type": "other"}, b"x"),
                                               ({"id": "x" * 100}, b"x"),
                                               ({}, png(1025, 8))])
     def test_pictures_that_the_canvas_never_sends_are_refused(self, studio, come, fields, data):
@@ -289,7 +308,8 @@ class TestOwnership:
         form = {"type": "layer", "index": "0", "id": "drawing", "fn_name": "accept_blobs", "component_id": str(number),
                 "session_hash": "mine"} | fields
         reply = come().post("/gradio_api/component_server", data=form, files={"file": ("blob", data)})
-        assert reply.status_code in (400, 413) and reply.json()["detail"].endswith("again." if reply.status_code == 400 else "canvas.")
+        assert reply.status_code in (400, 413)
+        assert reply.json()["detail"].endswith("again." if reply.status_code == 400 else "canvas.")
 
     def test_a_drawing_reaches_its_visitor(self):
         editor = lesion_canvas(example_mask(1, 512))
@@ -323,7 +343,8 @@ class TestFolder:
             process.send_signal(signal.SIGKILL)
         assert left.exists()
         other = TemporaryFolder()
-        assert not left.exists() and alive.path.exists()
+        assert not left.exists()
+        assert alive.path.exists()
         for made in (alive, other):
             made.close()
 
@@ -357,14 +378,16 @@ class TestQuotas:
         upload(client, b"x" * 2**21)
         for data in (b"x" * 2**21, b"x" * 2**23):
             reply = client.post("/gradio_api/upload", files={"files": ("photo.png", data)})
-            assert reply.status_code == 413 and "try again later" in reply.json()["detail"]
+            assert reply.status_code == 413
+            assert "try again later" in reply.json()["detail"]
         upload(other, b"x" * 2**21)
 
     def test_uploads_and_results_of_all(self, studio, come, monkeypatch):
         client = come()
         monkeypatch.setattr(limits, "FILES_ALL", 10)
         upload_again = client.post("/gradio_api/upload", files={"files": ("photo.png", b"x" * 20)})
-        assert upload_again.status_code == 507 and "try again in some minutes" in upload_again.json()["detail"]
+        assert upload_again.status_code == 507
+        assert "try again in some minutes" in upload_again.json()["detail"]
         number, function = next((n, f) for n, f in page_of(studio).fns.items() if f.name == "random")
         studio._folder.of("somebody").joinpath("result").write_bytes(b"x" * 20)
         reply = post(client, "run/predict", number, [None] * (len(function.inputs) - 1) + [POLYP])
@@ -373,12 +396,14 @@ class TestQuotas:
     def test_one_upload_that_is_too_large(self, come, monkeypatch):
         monkeypatch.setattr(limits, "LARGEST_UPLOAD", 1000)
         reply = come().post("/gradio_api/upload", files={"files": ("photo.png", b"x" * 2000)})
-        assert reply.status_code == 413 and "Make it smaller" in reply.json()["detail"]
+        assert reply.status_code == 413
+        assert "Make it smaller" in reply.json()["detail"]
 
     @pytest.mark.parametrize("route", ["run/predict", "component_server"])
     def test_bodies(self, come, route):
         reply = come().post(f"/gradio_api/{route}", content=b" " * (limits.LARGEST_BODY + 1), headers={"content-type": "application/json"})
-        assert reply.status_code == 413 and "smaller" in reply.json()["detail"]
+        assert reply.status_code == 413
+        assert "smaller" in reply.json()["detail"]
 
     def test_a_closed_page_makes_room_and_an_open_one_does_not(self):
         ended, own = [], Visitor("one")

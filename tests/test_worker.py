@@ -10,8 +10,25 @@ import pytest
 
 from siamese.interface.canvas import editor_value
 from siamese.interface.example import example_mask
-from siamese.interface.generate import MAX_STEPS, MAX_VARIANTS, Failed, Finished, Form, Presses, Started, generate
-from siamese.interface.jobs import Cancelled, Generated, Loading, ModelUnavailableError, Request, Step, Waiting
+from siamese.interface.generate import (
+    MAX_STEPS,
+    MAX_VARIANTS,
+    Failed,
+    Finished,
+    Form,
+    Presses,
+    Started,
+    generate,
+)
+from siamese.interface.jobs import (
+    Cancelled,
+    Generated,
+    Loading,
+    ModelUnavailableError,
+    Request,
+    Step,
+    Waiting,
+)
 from siamese.interface.worker import ModelWorker
 from siamese.library import describe, find_models
 from siamese.prompts import LESION, POLYP
@@ -32,7 +49,7 @@ def worker(folder):
 
 
 def form(**changed) -> Form:
-    return Form(**(dict(canvas=editor_value(example_mask(3, 64)), prompt=POLYP, seed=0, steps=1, guidance=1) | changed))
+    return Form(**({"canvas": editor_value(example_mask(3, 64)), "prompt": POLYP, "seed": 0, "steps": 1, "guidance": 1} | changed))
 
 
 def last(events):
@@ -45,7 +62,7 @@ def begun(events):
 
 
 def request(**changed) -> Request:
-    return Request(**(dict(masks=(example_mask(0, 64),), prompt=POLYP, seeds=(0,), steps=1, guidance=1, previews=False) | changed))
+    return Request(**({"masks": (example_mask(0, 64),), "prompt": POLYP, "seeds": (0,), "steps": 1, "guidance": 1, "previews": False} | changed))
 
 
 class TestGenerate:
@@ -53,11 +70,14 @@ class TestGenerate:
         started, *steps, finished = generate(worker, form(prompt=LESION, seed=11, variants=2, steps=3, guidance=1.5))
         assert started == Started(11)
         assert [s.step for s in steps if isinstance(s, Step)] == [0, 1, 2, 3]
-        assert steps[-1].seconds_left == 0 and steps[0].seconds_left is None
+        assert steps[-1].seconds_left == 0
+        assert steps[0].seconds_left is None
         first, second = finished.generated.pairs
         size = first.image.shape[0]
-        assert first.image.shape == (size, size, 3) and first.image.dtype == np.uint8
-        assert first.mask.shape == (size, size) and set(np.unique(first.mask)) == {0, 255}
+        assert first.image.shape == (size, size, 3)
+        assert first.image.dtype == np.uint8
+        assert first.mask.shape == (size, size)
+        assert set(np.unique(first.mask)) == {0, 255}
         np.testing.assert_array_equal(first.drawn, example_mask(3, 64))
         assert (first.recipe.seed, second.recipe.seed) == (11, 12)
         assert (first.recipe.prompt, first.recipe.steps, first.recipe.guidance, first.recipe.reference_weight) == (LESION, 3, 1.5, None)
@@ -86,27 +106,29 @@ class TestGenerate:
         assert (plain.recipe.reference_weight, guided.recipe.reference_weight) == (None, 0.5)
         assert (plain.image != guided.image).any()
 
-    @pytest.mark.parametrize("changed, message", [
-        (dict(canvas=None), "Draw a lesion first"),
-        (dict(seed=-1), "seed must be a whole number"),
-        (dict(seed=2**32), "seed must be a whole number"),
-        (dict(seed=float("nan")), "seed must be a whole number"),
-        (dict(variants=0), "variants must be"),
-        (dict(variants=MAX_VARIANTS + 1), "variants must be"),
-        (dict(variants=None), "variants must be"),
-        (dict(steps=float("inf")), "Steps must be"),
-        (dict(steps=0), "Steps must be"),
-        (dict(steps=MAX_STEPS + 1), "Steps must be"),
-        (dict(guidance=0.5), "Guidance must be"),
-        (dict(guidance=float("nan")), "Guidance must be"),
-        (dict(scheduler="euler"), "scheduler"),
-        (dict(prompt="a photo of a cat"), "Unknown prompt"),
-        (dict(reference=np.zeros((4, 4, 3), np.uint8), weight=-1), "weight must be"),
-        (dict(model="gone"), "choose another one"),
+    @pytest.mark.parametrize(("changed", "message"), [
+        ({"canvas": None}, "Draw a lesion first"),
+        ({"seed": -1}, "seed must be a whole number"),
+        ({"seed": 2**32}, "seed must be a whole number"),
+        ({"seed": float("nan")}, "seed must be a whole number"),
+        ({"variants": 0}, "variants must be"),
+        ({"variants": MAX_VARIANTS + 1}, "variants must be"),
+        ({"variants": None}, "variants must be"),
+        ({"steps": float("inf")}, "Steps must be"),
+        ({"steps": 0}, "Steps must be"),
+        ({"steps": MAX_STEPS + 1}, "Steps must be"),
+        ({"guidance": 0.5}, "Guidance must be"),
+        ({"guidance": float("nan")}, "Guidance must be"),
+        ({"scheduler": "euler"}, "scheduler"),
+        ({"prompt": "a photo of a cat"}, "Unknown prompt"),
+        ({"reference": np.zeros((4, 4, 3), np.uint8), "weight": -1}, "weight must be"),
+        ({"model": "gone"}, "choose another one"),
     ])
     def test_bad_input_is_one_clear_message_and_the_next_request_works(self, worker, changed, message):
         failed = last(generate(worker, form(**changed)))
-        assert isinstance(failed, Failed) and message in failed.message and not failed.cancelled
+        assert isinstance(failed, Failed)
+        assert message in failed.message
+        assert not failed.cancelled
         assert isinstance(last(generate(worker, form())), Finished)
 
     @pytest.mark.parametrize("name", ["full", "one pixel"])
@@ -126,7 +148,8 @@ class TestGenerate:
             def sample(self, *_):
                 raise KeyError("secret detail")
         failed = last(generate(Broken(), form()))
-        assert isinstance(failed, Failed) and "secret" not in failed.message
+        assert isinstance(failed, Failed)
+        assert "secret" not in failed.message
         assert "secret detail" in caplog.text
 
 
@@ -136,7 +159,8 @@ class TestCancelling:
         monkeypatch.setattr(worker._process, "ask", lambda call, *args, tell, asked_to_stop: ask(
             call, *args, tell=lambda update: (heard.append(update), tell(update)), asked_to_stop=asked_to_stop))
         events = worker.sample(request(steps=100))
-        assert begun(events).step == 0 and next(events).step == 1
+        assert begun(events).step == 0
+        assert next(events).step == 1
         events.close()
         assert isinstance(last(worker.sample(request())), Generated)  # after the stopped one, in the same process
         assert max(u.step for u in heard[:-2]) < 30
@@ -150,7 +174,8 @@ class TestCancelling:
                 steps.append(event.step)
                 if event.step == 1:
                     presses.cancel(name)
-        assert isinstance(event, Failed) and event.cancelled
+        assert isinstance(event, Failed)
+        assert event.cancelled
         assert max(steps) < 20
         presses.end(name)
         assert not presses.event(name).is_set()
@@ -191,7 +216,8 @@ class TestModels:
             with pytest.raises(ModelUnavailableError, match="--model"):
                 late.info()
             failed = last(generate(late, form()))
-            assert "no such folder" in failed.message and "--model" in failed.message
+            assert "no such folder" in failed.message
+            assert "--model" in failed.message
             place.symlink_to(folder)
             assert isinstance(last(generate(late, form())), Finished)
         finally:
@@ -213,8 +239,10 @@ class TestModels:
         try:
             assert list(both.models) == [folder.name, "other"]
             updates = list(both.sample(request(model="other")))
-            assert Loading() in updates and updates[-1].pairs[0].recipe.model == "other"
-            assert both.loaded.name == "other" and both.info().name == folder.name
+            assert Loading() in updates
+            assert updates[-1].pairs[0].recipe.model == "other"
+            assert both.loaded.name == "other"
+            assert both.info().name == folder.name
         finally:
             both.close()
 
@@ -222,7 +250,8 @@ class TestModels:
         photo = np.zeros((40, 60, 3), np.uint8)
         if worker.info().can_suggest:
             mask = worker.suggest(photo)
-            assert mask.shape == (40, 60) and set(np.unique(mask)) <= {0, 255}
+            assert mask.shape == (40, 60)
+            assert set(np.unique(mask)) <= {0, 255}
         else:
             with pytest.raises(ModelUnavailableError, match="Draw it by hand"):
                 worker.suggest(photo)

@@ -107,7 +107,7 @@ class Visitor:
         else:
             answers = [answer] if len(listener.outputs) == 1 else answer
             assert len(answers) == len(listener.outputs), listener.name
-            for block, value in zip(listener.outputs, answers):
+            for block, value in zip(listener.outputs, answers, strict=True):
                 self._set(block, value)
 
     def _set(self, block: Component, value: Any) -> None:

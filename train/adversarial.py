@@ -38,7 +38,7 @@ class ProjectedDiscriminator(nn.Module):
     def forward(self, features: Sequence[Tensor], frozen: bool = False) -> list[Tensor]:
         """Opinions [B, 1, h, w] of each stage's features [B, C, h, w], high is real. ``frozen``: the heads get no gradient."""
         heads = self._tied[0] if frozen else self.heads
-        return [head(f) for head, f in zip(heads, features)]
+        return [head(f) for head, f in zip(heads, features, strict=True)]
 
 
 def discriminator_losses(discriminator: ProjectedDiscriminator, backbone: PerceptualNetwork, images: Tensor, drawn: Tensor,
@@ -52,7 +52,7 @@ def discriminator_losses(discriminator: ProjectedDiscriminator, backbone: Percep
     real = [compressed(f).detach().requires_grad_(penalised) for f in backbone.features(augment(images, uniform[:, 0]))]
     fake = [compressed(f) for f in backbone.features(augment(drawn, uniform[:, 1]))]
     by_real, by_fake = discriminator(real), discriminator([f.detach() for f in fake])
-    hinge = [F.relu(1 - r.float()).mean() + F.relu(1 + f.float()).mean() for r, f in zip(by_real, by_fake)]
+    hinge = [F.relu(1 - r.float()).mean() + F.relu(1 + f.float()).mean() for r, f in zip(by_real, by_fake, strict=True)]
     losses = {"discriminator": sum(hinge) / len(hinge),
               "adversarial": -sum(o.float().mean() for o in discriminator(fake, frozen=True)) / len(hinge)}
     if penalised:

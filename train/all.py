@@ -119,7 +119,7 @@ def workplace(config: AllConfig) -> Workplace:
         FileNotFoundError: the perceptual weights are missing, and were not renounced.
         ValueError: options that do not go together, or several processes.
     """
-    if config.minutes is not None and config.minutes <= 0 or config.extend and config.minutes is None:
+    if (config.minutes is not None and config.minutes <= 0) or (config.extend and config.minutes is None):
         raise ValueError("--minutes must be positive, and --extend needs them.")
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ValueError("`all` runs in one process; under torchrun train the stages one by one.")

@@ -106,7 +106,7 @@ def expected_flops(batch: int) -> dict[str, dict[str, float]]:
     for which, lengths in cases.items():
         plain, augmented = bench.flops(which, late, AFTER), bench.flops(which, early, AFTER)
         after = 0.0
-        for shorter, length in zip([-1, *lengths], lengths):
+        for shorter, length in zip([-1, *lengths], lengths, strict=False):
             likely = sum(_binomial(batch, count, share) for count in range(shorter + 1, length + 1))
             after += likely * (batch * plain + length * (augmented - plain))
         found[which] = {"before": float(batch * bench.flops(which, late, BEFORE)), "after": after}

@@ -31,7 +31,7 @@ class RunRecord:
     pairs: int | None
 
     @classmethod
-    def of(cls, run: Path, stage: str) -> "RunRecord":
+    def of(cls, run: Path, stage: str) -> RunRecord:
         """That of a run's folder: ``run.json``, the newest checkpoint, and ``progress.json`` where ``train all`` made it.
 
         Raises:

@@ -103,7 +103,7 @@ def load_checkpoint(folder: Path, settings: dict[str, Any], facts: dict[str, Any
     if state.get("drawing") != DRAWING:
         raise ResumeError(f"{found} was begun with a version of this program that drew its random numbers in another way, so this one cannot "
                           "continue it exactly. Continue it with that version, or begin anew with another --loop.out.")
-    other = differences({k: None for k in settings} | state["config"], settings) + differences(state.get("facts", {}), facts or {})
+    other = differences(dict.fromkeys(settings) | state["config"], settings) + differences(state.get("facts", {}), facts or {})
     if other:
         longer = settings.get("max_steps", 0) > (state["config"].get("max_steps") or 0)
         raise ResumeError(f"{found} belongs to a run that was begun otherwise: {'; '.join(other)}. To continue it give what it was begun with; "
@@ -142,7 +142,7 @@ class CheckpointWriter:
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._writing: tuple[int, Future] | None = None
 
-    def __enter__(self) -> "CheckpointWriter":
+    def __enter__(self) -> CheckpointWriter:
         return self
 
     def save(self, step: int, state: dict[str, Any]) -> None:

@@ -148,7 +148,7 @@ def check_pairs(pairs: Sequence[Pair], known_prompts: Iterable[str] | None = Non
     """
     known = None if known_prompts is None else set(known_prompts)
     with ThreadPoolExecutor() as pool:
-        faults = [f"{pair.name}: {fault}" for pair, fault in zip(pairs, pool.map(_fault_of, pairs)) if fault]
+        faults = [f"{pair.name}: {fault}" for pair, fault in zip(pairs, pool.map(_fault_of, pairs), strict=True) if fault]
     names: set[str] = set()
     first: dict[tuple[Path, Path], str] = {}
     for pair in pairs:
@@ -219,7 +219,7 @@ def load_arrays(pairs: Sequence[Pair], size: int) -> tuple[np.ndarray, np.ndarra
         return resize_image(read_image(pair.image), size), resize_mask(binarise(read_mask(pair.mask)), size)
 
     with ThreadPoolExecutor() as pool:
-        images, masks = zip(*pool.map(load, pairs))
+        images, masks = zip(*pool.map(load, pairs), strict=True)
     return np.stack(images), np.stack(masks)
 
 

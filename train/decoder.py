@@ -11,6 +11,7 @@ Compare them on ``val`` (``evaluate``) and stop early; Ctrl-C exports what there
 """
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ class PatchDiscriminator(nn.Module):
     def __init__(self, widths: tuple[int, ...] = (32, 64, 128)) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 4, 2, 1), nn.LeakyReLU(0.2)]
-        for before, width in zip(widths, widths[1:]):
+        for before, width in itertools.pairwise(widths):
             layers += [nn.Conv2d(before, width, 4, 2, 1, bias=False), nn.GroupNorm(width // 8, width), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], widths[-1], 3, 1, 1), nn.LeakyReLU(0.2), nn.Conv2d(widths[-1], 1, 1))
 

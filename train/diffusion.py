@@ -28,7 +28,7 @@ class StepDraws:
     variant: np.ndarray
     drop: np.ndarray
 
-    def part(self, rows: np.ndarray, device: torch.device) -> "StepDraws":
+    def part(self, rows: np.ndarray, device: torch.device) -> StepDraws:
         """Those of some rows, on ``device``."""
         return StepDraws(self.noise[rows].to(device), self.posterior[rows].to(device), self.t[rows], self.variant[rows], self.drop[rows])
 

@@ -22,7 +22,7 @@ def is_full(error: BaseException | None) -> bool:
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        if isinstance(error, DiskFull) or isinstance(error, OSError) and error.errno in _NUMBERS or any(w in str(error) for w in _WORDS):
+        if isinstance(error, DiskFull) or (isinstance(error, OSError) and error.errno in _NUMBERS) or any(w in str(error) for w in _WORDS):
             return True
         error = error.__cause__ or error.__context__
     return False

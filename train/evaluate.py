@@ -10,7 +10,7 @@ import dataclasses
 import json
 import sys
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -161,7 +161,7 @@ def agreement(segmenter: LesionSegmenter, images: np.ndarray, masks: np.ndarray,
 def _record(config: EvaluateConfig, identity: str, settings: dict[str, Any], metrics: dict[str, dict[str, float]]) -> None:
     """Write figures and settings; for the test split, first the line that counts this measurement."""
     command = " ".join(["python -m train", *sys.argv[1:]])
-    date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    date = datetime.now(UTC).isoformat(timespec="seconds")
     if config.split == "test":
         record = config.model / "test_measurements.jsonl"
         with open(record, "a", encoding="utf-8") as file:

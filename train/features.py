@@ -2,8 +2,8 @@
 from __future__ import annotations
 
 import hashlib
-from abc import ABC, abstractmethod
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -117,6 +117,6 @@ class Features(PooledFeatures):
         """
         if len(images) < 2:
             raise ValueError(f"{len(images)} image has no pair to be compared with.")
-        first, second = (list(x) for x in zip(*combinations(range(len(images)), 2)))
+        first, second = (list(x) for x in zip(*combinations(range(len(images)), 2), strict=True))
         features = self.alexnet.features(self.tensor(images))
         return float(self.alexnet.distance([f[first] for f in features], [f[second] for f in features]).mean())

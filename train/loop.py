@@ -26,7 +26,15 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from train import told
-from train.checkpoints import DRAWING, CheckpointWriter, ResumeError, SaveError, go_on, last_whole, load_checkpoint
+from train.checkpoints import (
+    DRAWING,
+    CheckpointWriter,
+    ResumeError,
+    SaveError,
+    go_on,
+    last_whole,
+    load_checkpoint,
+)
 from train.disk import DiskFull, quiet_log_thread, replacing, writing
 from train.draws import Draws
 from train.ema import Average
@@ -107,7 +115,7 @@ def sample_order(seed: int, size: int, first: int, count: int) -> np.ndarray:
     numbers = np.arange(first, first + count)
     epochs = numbers // size
     orders = {e: np.random.default_rng((seed, int(e))).permutation(size) for e in np.unique(epochs)}
-    return np.array([orders[e][n % size] for e, n in zip(epochs, numbers)])
+    return np.array([orders[e][n % size] for e, n in zip(epochs, numbers, strict=True)])
 
 
 def _identity(config: LoopConfig) -> dict[str, Any]:
@@ -133,7 +141,7 @@ class _Interrupt:
     latest = False
     """Whether the latest run was asked."""
 
-    def __enter__(self) -> "_Interrupt":
+    def __enter__(self) -> _Interrupt:
         self.asked = False
         self.old = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
         return self

@@ -59,7 +59,7 @@ class Nearest:
 
     def quantiles(self) -> dict[str, dict[str, float]]:
         """Both distances at ``LEVELS``."""
-        return {name: {f"{q:g}": float(v) for q, v in zip(LEVELS, np.quantile(values, LEVELS))}
+        return {name: {f"{q:g}": float(v) for q, v in zip(LEVELS, np.quantile(values, LEVELS), strict=True)}
                 for name, values in (("feature_distance", self.feature_distance), ("lpips", self.lpips))}
 
 
@@ -72,14 +72,14 @@ def find_nearest(images: np.ndarray, known: np.ndarray, train: list[Pair], featu
     """
     found = features.pooled(images)
     rows = []
-    for image, feature in zip(images, found):
+    for image, feature in zip(images, found, strict=True):
         distances = np.linalg.norm(known - feature, axis=1)
         candidates = np.argsort(distances, kind="stable")[:nearest]
         others, _ = load_arrays([train[i] for i in candidates], features.size)
         lpips = features.lpips(np.broadcast_to(image, (len(candidates), *image.shape)), others)
         best = int(np.argmin(lpips))
         rows.append((candidates[best], distances[candidates[best]], lpips[best]))
-    index, distance, lpips = (np.array(column) for column in zip(*rows))
+    index, distance, lpips = (np.array(column) for column in zip(*rows, strict=True))
     return Nearest(index, distance, lpips)
 
 
@@ -107,7 +107,7 @@ def compare(config: MemorisationConfig) -> dict[str, object]:
     (config.out / "nearest.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     closest = np.argsort(of_synthetic.lpips, kind="stable")[:config.shown]
     originals, _ = load_arrays([train[of_synthetic.index[i]] for i in closest], model.size)
-    rows = [[masks[i], synthetic[i], original] for i, original in zip(closest, originals)]
+    rows = [[masks[i], synthetic[i], original] for i, original in zip(closest, originals, strict=True)]
     Image.fromarray(contact_sheet(rows)).save(config.out / "nearest.png")
     return result
 

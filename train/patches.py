@@ -97,6 +97,6 @@ def swd(draws: Sequence[tuple[np.ndarray, np.ndarray]], seed: int = 0) -> dict[i
     known: dict[int, list[np.ndarray]] = {}
     for draw in draws:  # a set that several draws share is taken apart once
         known = {id(x): known[id(x)] if id(x) in known else laplacian_pyramid(resized(x, SIDES[0])) for x in draw}
-        for side, a, b in zip(SIDES, *(known[id(x)] for x in draw)):
+        for side, a, b in zip(SIDES, *(known[id(x)] for x in draw), strict=True):
             totals[side] += sliced_wasserstein(patches_of(a, rng), patches_of(b, rng), rng)
     return {side: 1000 * total / len(draws) for side, total in totals.items()}

@@ -18,8 +18,8 @@ SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
 
 # (kernel, stride, padding) of each convolution; a max pooling (kernel, stride) comes before convolution N.
-_ALEXNET = dict(convs=[(11, 4, 2), (5, 1, 2), (3, 1, 1), (3, 1, 1), (3, 1, 1)], pool={1: (3, 2), 2: (3, 2)}, taps=(0, 1, 2, 3, 4))
-_VGG16 = dict(convs=[(3, 1, 1)] * 13, pool={2: (2, 2), 4: (2, 2), 7: (2, 2), 10: (2, 2)}, taps=(1, 3, 6, 9, 12))
+_ALEXNET = {"convs": [(11, 4, 2), (5, 1, 2), (3, 1, 1), (3, 1, 1), (3, 1, 1)], "pool": {1: (3, 2), 2: (3, 2)}, "taps": (0, 1, 2, 3, 4)}
+_VGG16 = {"convs": [(3, 1, 1)] * 13, "pool": {2: (2, 2), 4: (2, 2), 7: (2, 2), 10: (2, 2)}, "taps": (1, 3, 6, 9, 12)}
 _LAYOUT = {"alexnet": _ALEXNET, "vgg16": _VGG16}
 
 
@@ -61,7 +61,7 @@ class PerceptualNetwork(nn.Module):
     def distance(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
         """LPIPS [B] between two lists of ``features``."""
         total = 0.0
-        for i, (x, y) in enumerate(zip(a, b)):
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
             x, y = F.normalize(x, dim=1, eps=1e-10), F.normalize(y, dim=1, eps=1e-10)
             total = total + ((x - y).square() * getattr(self, f"head{i}")).sum(1).mean((1, 2))
         return total

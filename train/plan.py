@@ -48,7 +48,7 @@ class Progress:
     complete: bool = False
 
     @classmethod
-    def of(cls, run: Path) -> "Progress":
+    def of(cls, run: Path) -> Progress:
         """That of a run's folder. After a kill the newest checkpoint is ahead of the record, which then has too few seconds.
 
         Raises:
@@ -82,7 +82,7 @@ class Plan:
     published: bool = False
 
     @classmethod
-    def read(cls, file: Path) -> "Plan | None":
+    def read(cls, file: Path) -> Plan | None:
         """The plan in ``file``, or None.
 
         Raises:

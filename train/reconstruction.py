@@ -42,7 +42,7 @@ def texture_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
     the means of each channel; where texture lies within the crop plays no part).
     """
     total = 0.0
-    for x, y in zip(a, b):
+    for x, y in zip(a, b, strict=True):
         x, y = x.float(), y.float()
         scale = y.square().mean((2, 3)).sum(1)
         statistics = ((x.mean((2, 3)), y.mean((2, 3))), (x.std((2, 3)), y.std((2, 3))))

@@ -116,7 +116,7 @@ def sample(config: SampleConfig) -> list[Job]:
             some = missing[start:start + size]
             masks = np.stack([_mask(job, synthesiser.model) for job in some])
             images = synthesiser.draw(masks, [job.prompt for job in some], [job.seed for job in some])
-            for job, mask, image in zip(some, masks, images):
+            for job, mask, image in zip(some, masks, images, strict=True):
                 with writing(f"{job.name}.png (image {bar.n + 1} of {len(jobs)}; make space, and the same command goes on)"):
                     _file(config.out, "images", job).unlink(missing_ok=True)  # never beside a mask that it was not made of
                     _save(mask, _file(config.out, "masks", job))

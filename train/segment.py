@@ -152,7 +152,7 @@ class SegmentStage:
             return {}
         found = np.concatenate([self.segmenter.predict(self.val_images[i:i + 16]) for i in range(0, len(self.val_images), 16)])
         scores = defaultdict(list)
-        for organ, score in zip(self.val_organs, dice(found, self.val_masks)):
+        for organ, score in zip(self.val_organs, dice(found, self.val_masks), strict=True):
             scores[organ].append(score)
         shown = np.linspace(0, len(found) - 1, min(8, len(found))).astype(int)
         _add_outlines("val", self.val_images[shown], self.val_masks[shown], found[shown], step, writer)

@@ -122,7 +122,7 @@ class SiameseStage:
 
     def _batch(self, examples: Examples, indices: np.ndarray, draws: StepDraws, device: torch.device) -> dict[str, Tensor]:
         mask, image = examples.hints(indices, draws.variant, device)
-        prompts = [EMPTY if drop else examples.prompts[i] for i, drop in zip(indices, draws.drop)]
+        prompts = [EMPTY if drop else examples.prompts[i] for i, drop in zip(indices, draws.drop, strict=True)]
         early, weight = padded_rows(draws.t <= self.module.objective.augment_t)
         return {"z0": latent_batch(examples, indices, draws, device), "mask": mask, "image": image, "context": self._context(prompts, device),
                 "early": sent(early, device), "early_weight": sent(weight, device)} | on_device(draws, device)

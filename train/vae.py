@@ -16,7 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from siamese.models.autoencoder import SmallAutoencoder, downsampling, grow_latents, latent_channels, rescale_latents, start_at_principal_components
+from siamese.models.autoencoder import (
+    SmallAutoencoder,
+    downsampling,
+    grow_latents,
+    latent_channels,
+    rescale_latents,
+    start_at_principal_components,
+)
 from train import identity, loop
 from train.adversarial import AUGMENTATIONS, ProjectedDiscriminator, discriminator_losses
 from train.autoencoder_figures import measure_autoencoder, psnr, whiteness

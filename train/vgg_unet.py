@@ -5,6 +5,7 @@ the figure does not judge the app by its own suggestion. Used for measurements o
 """
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -53,19 +54,19 @@ class VggUNet(nn.Module):
         self.config = {"widths": list(widths), "decoder": list(decoder), "trained_convs": trained_convs, "rate": rate}
         first = len(widths) - trained_convs
         self.convs = nn.ModuleList(SlowConv(i, o, rate) if n >= first else nn.Conv2d(i, o, 3, padding=1)
-                                   for n, (i, o) in enumerate(zip([3, *widths[:-1]], widths)))
+                                   for n, (i, o) in enumerate(zip([3, *widths[:-1]], widths, strict=True)))
         for conv in self.convs[:first]:
             conv.requires_grad_(False)
         # ImageNet activations are large and unnormalised: each tap is projected and normalised before it is used.
         self.taps = nn.ModuleList(nn.Sequential(nn.Conv2d(widths[t], d, 1, bias=False), nn.GroupNorm(8, d), nn.SiLU())
-                                  for t, d in zip(reversed(TAPS), decoder))
-        self.up = nn.ModuleList(conv_block(low + skip, skip) for low, skip in zip(decoder[:-1], decoder[1:]))
+                                  for t, d in zip(reversed(TAPS), decoder, strict=True))
+        self.up = nn.ModuleList(conv_block(low + skip, skip) for low, skip in itertools.pairwise(decoder))
         self.head = nn.Conv2d(decoder[-1], 1, 1)
         self.register_buffer("shift", torch.tensor(SHIFT).reshape(1, 3, 1, 1), persistent=False)
         self.register_buffer("scale", torch.tensor(SCALE).reshape(1, 3, 1, 1), persistent=False)
 
     @classmethod
-    def from_perceptual(cls, network: PerceptualNetwork, **options: object) -> "VggUNet":
+    def from_perceptual(cls, network: PerceptualNetwork, **options: object) -> VggUNet:
         """Encoder from ImageNet's weights, decoder anew."""
         unet = cls([conv.out_channels for conv in network.convs], **options)
         for own, conv in zip(unet.convs, network.convs, strict=True):
@@ -82,9 +83,9 @@ class VggUNet(nn.Module):
             x = F.relu(conv(x))
             if i in TAPS:
                 found.append(x)
-        projected = [tap(f) for tap, f in zip(self.taps, reversed(found))]
+        projected = [tap(f) for tap, f in zip(self.taps, reversed(found), strict=True)]
         x = projected[0]
-        for block, skip in zip(self.up, projected[1:]):
+        for block, skip in zip(self.up, projected[1:], strict=True):
             x = block(torch.cat([F.interpolate(x, scale_factor=2.0, mode="nearest"), skip], 1))
         return self.head(x)
 

@@ -19,7 +19,15 @@ from siamese.interface.canvas import SIDE
 from siamese.interface.download import on_demand
 from siamese.interface.events import LINED, QUICK
 from siamese.interface.generate import InputError, Presses, check_seed, check_whole
-from siamese.interface.jobs import BusyError, Cancelled, Generated, ModelUnavailableError, OutOfMemoryError, Request, Waiting
+from siamese.interface.jobs import (
+    BusyError,
+    Cancelled,
+    Generated,
+    ModelUnavailableError,
+    OutOfMemoryError,
+    Request,
+    Waiting,
+)
 from siamese.interface.line import Share
 from siamese.interface.settings import ORGANS
 from siamese.interface.trouble import reason, sentence_for, whatever_happens

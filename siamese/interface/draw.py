@@ -15,10 +15,27 @@ from gradio.events import Dependency
 from siamese import editing
 from siamese.annotation import annotation_zip
 from siamese.interface import status
-from siamese.interface.canvas import SIDE, UPLOADS, EmptyMaskError, delete_grounds, editor_value, fit_photo, lesion_canvas, read_mask, reader
+from siamese.interface.canvas import (
+    SIDE,
+    UPLOADS,
+    EmptyMaskError,
+    delete_grounds,
+    editor_value,
+    fit_photo,
+    lesion_canvas,
+    read_mask,
+    reader,
+)
 from siamese.interface.download import on_demand
 from siamese.interface.events import LINED, QUICK
-from siamese.interface.jobs import BusyError, Cancelled, Loading, ModelUnavailableError, OutOfMemoryError, Waiting
+from siamese.interface.jobs import (
+    BusyError,
+    Cancelled,
+    Loading,
+    ModelUnavailableError,
+    OutOfMemoryError,
+    Waiting,
+)
 from siamese.interface.output import mask_view
 from siamese.interface.photo import Photo
 from siamese.interface.visitor import visitor_of
@@ -234,7 +251,7 @@ def wire_draw(panel: DrawPanel, worker: ModelWorker, model: gr.State, prompt: gr
         return [mask_view(mask, 256), mask_digest(mask)]
 
     (drawn, reading), (seen, watching) = reader(panel.canvas), reader(panel.canvas)
-    beside = dict(show_progress_on=panel.note)  # not on the canvas, which would then be read at each step of any event
+    beside = {"show_progress_on": panel.note}  # not on the canvas, which would then be read at each step of any event
     quick = QUICK | beside
     for name, button in panel.tools.items():
         reading(button.click)(lambda value, photo, before, name=name: apply(name, value, photo, before), [drawn, panel.photo, panel.before], put, **quick)

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from siamese.interface.jobs import Cancelled, Generated, Loading, ModelInfo, ModelUnavailableError, OutOfMemoryError, Request, Step, Update
+from siamese.interface.jobs import (
+    Cancelled,
+    Generated,
+    Loading,
+    ModelInfo,
+    ModelUnavailableError,
+    OutOfMemoryError,
+    Request,
+    Step,
+    Update,
+)
 from siamese.library import ModelEntry
 from siamese.provenance import Recipe, SyntheticPair
 

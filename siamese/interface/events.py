@@ -3,9 +3,9 @@ from __future__ import annotations
 
 from typing import Any
 
-HIDDEN: dict[str, Any] = dict(show_progress="hidden", api_visibility="private")
+HIDDEN: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 """Without Gradio's own progress over the outputs; no part of the API."""
-QUICK = HIDDEN | dict(queue=False)
+QUICK = HIDDEN | {"queue": False}
 """At once, past what waits for the model."""
-LINED: dict[str, Any] = HIDDEN | dict(concurrency_limit=None)
+LINED: dict[str, Any] = HIDDEN | {"concurrency_limit": None}
 """What waits for the model: at once into the model's own line, which knows limits and turns. Gradio's would know neither visitors nor places."""

@@ -13,7 +13,15 @@ from typing import Any
 import numpy as np
 
 from siamese.interface.canvas import EmptyMaskError, read_mask
-from siamese.interface.jobs import BusyError, Cancelled, Generated, ModelUnavailableError, OutOfMemoryError, Request, Update
+from siamese.interface.jobs import (
+    BusyError,
+    Cancelled,
+    Generated,
+    ModelUnavailableError,
+    OutOfMemoryError,
+    Request,
+    Update,
+)
 from siamese.interface.worker import ModelWorker
 
 log = logging.getLogger(__name__)

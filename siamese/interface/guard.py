@@ -115,7 +115,7 @@ class PageGuard:
             function = self.page.fns.get(number) if isinstance(number := asked.get("fn_index"), int) else None
             if function is None or not isinstance(asked.get("data"), list):
                 raise RefusedError(404, "The page has no such function. Reload it.")
-            for component, value in zip(function.inputs, asked["data"]):
+            for component, value in zip(function.inputs, asked["data"], strict=False):
                 if not isinstance(component, File):  # the reader of a file judges it by itself, photos may be larger than the canvas
                     limits.check_pictures(value)
         elif path.startswith(EVENTS[4]):
@@ -229,7 +229,7 @@ def _path(scope: Mapping[str, Any]) -> str:
 
 def _is_among(path: str, routes: tuple[str, ...]) -> bool:
     """Whether a path is one of the routes, or begins with one that ends in a slash."""
-    return any(path.startswith(r) if r.endswith("/") else path.rstrip("/") == r or r == "/pwa_icon" and path.startswith(f"{r}/") for r in routes)
+    return any(path.startswith(r) if r.endswith("/") else path.rstrip("/") == r or (r == "/pwa_icon" and path.startswith(f"{r}/")) for r in routes)
 
 
 def _is_form(scope: Mapping[str, Any]) -> bool:

@@ -11,7 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from siamese.interface.jobs import Cancelled, Generated, Loading, ModelInfo, ModelUnavailableError, Request, Update, Waiting
+from siamese.interface.jobs import (
+    Cancelled,
+    Generated,
+    Loading,
+    ModelInfo,
+    ModelUnavailableError,
+    Request,
+    Update,
+    Waiting,
+)
 from siamese.interface.line import Job, Line, Share
 from siamese.interface.model_process import SILENCE, ModelProcess
 from siamese.library import ModelEntry

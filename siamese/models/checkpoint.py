@@ -49,7 +49,7 @@ class SamplingDefaults:
     """Guidance acts at timesteps t with guide_above <= t / T <= guide_below, see ``siamese.sampling.denoise``; at all of them in the paper."""
     guide_below: float = 1.0
 
-    def chosen(self, **settings: Any) -> "SamplingDefaults":
+    def chosen(self, **settings: Any) -> SamplingDefaults:
         """These, with the ``settings`` that are not None in their place."""
         return replace(self, **{name: value for name, value in settings.items() if value is not None})
 
@@ -85,7 +85,7 @@ class Checkpoint:
         """All modules with weights."""
         return [m for m in (self.vae, self.unet, self.controlnet, self.context) if m is not None]
 
-    def to(self, *args: Any, **kwargs: Any) -> "Checkpoint":
+    def to(self, *args: Any, **kwargs: Any) -> Checkpoint:
         """Move or cast all networks."""
         for module in self.networks():
             module.to(*args, **kwargs)

@@ -51,7 +51,7 @@ class PromptTable(nn.Module):
         (folder / "prompts.json").write_text(json.dumps(list(self.prompts), indent=1) + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path) -> "PromptTable":
+    def load(cls, folder: Path) -> PromptTable:
         """Read what ``save`` wrote, in float32."""
         context = load_file(folder / "context.safetensors")["context"].float()
         prompts = json.loads((folder / "prompts.json").read_text(encoding="utf-8"))

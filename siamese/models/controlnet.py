@@ -68,7 +68,7 @@ class SiameseControlNet(ControlNetModel):
         self.controlnet_cond_embedding = DenseHintInput(block_out_channels[0], conditioning_channels, tuple(hint_widths), hint_mergings)
 
     @classmethod
-    def from_unet(cls, unet: UNet2DConditionModel, hint_widths: tuple[int, ...] = WIDTHS, hint_mergings: int = 3) -> "SiameseControlNet":
+    def from_unet(cls, unet: UNet2DConditionModel, hint_widths: tuple[int, ...] = WIDTHS, hint_mergings: int = 3) -> SiameseControlNet:
         """ControlNet initialised from the U-Net's encoder, hint block and output convolutions anew."""
         shared = {k: v for k, v in unet.config.items() if k in cls._get_init_keys(cls) and not k.startswith("_")}
         net = cls(**shared, hint_widths=hint_widths, hint_mergings=hint_mergings)

@@ -61,7 +61,7 @@ class DenseHintInput(nn.Module):
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)
 
-    def keep_variance(self) -> "DenseHintInput":
+    def keep_variance(self) -> DenseHintInput:
         """He's initialisation (2015, equation 10) with zero biases, for a network that is trained from scratch.
 
         PyTorch's default halves a difference between two masks at each convolution while the biases stay, and large
@@ -75,6 +75,6 @@ class DenseHintInput(nn.Module):
 
     def forward(self, hint: Tensor) -> Tensor:
         x = hint
-        for conv, block, merge in zip(self.convs, self.blocks, self.merges):
+        for conv, block, merge in zip(self.convs, self.blocks, self.merges, strict=True):
             x = merge(block(conv(x)))
         return self.conv_out(x)

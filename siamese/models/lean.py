@@ -43,7 +43,6 @@ def lean_imports() -> Iterator[None]:
     try:
         with _absent("torch._dynamo"):
             # These two look transformers up to list their names, so it is hidden only after them.
-            import diffusers.loaders
             import diffusers.utils.import_utils as flags
             available, flags._transformers_available = flags._transformers_available, False
             try:

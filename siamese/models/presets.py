@@ -48,9 +48,9 @@ class NetworkConfig:
 
         A schedule of ``log_sigma`` has few timesteps at either end, so DPM-Solver++ spaces its steps by Karras' sigmas on it.
         """
-        schedule = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
-                        prediction_type=self.prediction, clip_sample=False, set_alpha_to_one=False, steps_offset=1,
-                        timestep_spacing="leading")
+        schedule = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
+                        "prediction_type": self.prediction, "clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1,
+                        "timestep_spacing": "leading"}
         return schedule if self.log_sigma is None else schedule | {"trained_betas": log_normal_betas(*self.log_sigma), "use_karras_sigmas": True}
 
     def to_dict(self) -> dict[str, object]:

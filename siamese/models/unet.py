@@ -24,11 +24,11 @@ class Encoding:
     skips: tuple[Tensor, ...]
     middle: Tensor
 
-    def detach(self) -> "Encoding":
+    def detach(self) -> Encoding:
         """The same values as constants."""
         return Encoding(self.time.detach(), tuple(s.detach() for s in self.skips), self.middle.detach())
 
-    def twice(self) -> "Encoding":
+    def twice(self) -> Encoding:
         """The batch two times, one after the other."""
         return Encoding(torch.cat([self.time] * 2), tuple(torch.cat([s] * 2) for s in self.skips), torch.cat([self.middle] * 2))
 
@@ -40,17 +40,17 @@ class Control:
     skips: tuple[Tensor, ...]
     middle: Tensor
 
-    def detach(self) -> "Control":
+    def detach(self) -> Control:
         """The same values as constants: sg[c]."""
         return Control(tuple(s.detach() for s in self.skips), self.middle.detach())
 
-    def after_nothing(self) -> "Control":
+    def after_nothing(self) -> Control:
         """Twice the batch: no control for the first half, this one for the second."""
         return Control(tuple(torch.cat([torch.zeros_like(s), s]) for s in self.skips), torch.cat([torch.zeros_like(self.middle), self.middle]))
 
-    def mix(self, other: "Control", mine: float, others: float) -> "Control":
+    def mix(self, other: Control, mine: float, others: float) -> Control:
         """mine * self + others * other, map by map."""
-        return Control(tuple(mine * a + others * b for a, b in zip(self.skips, other.skips)),
+        return Control(tuple(mine * a + others * b for a, b in zip(self.skips, other.skips, strict=True)),
                        mine * self.middle + others * other.middle)
 
 

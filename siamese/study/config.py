@@ -145,7 +145,7 @@ class StudyConfig:
         return hashlib.sha256(self.canonical().encode("ascii")).hexdigest()
 
     @classmethod
-    def from_json(cls, text: str) -> "StudyConfig":
+    def from_json(cls, text: str) -> StudyConfig:
         """A configuration from untrusted JSON.
 
         Raises:

@@ -22,7 +22,14 @@ from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from siamese.study.datafile import DataFile, LostFileError
-from siamese.study.faults import StorageError, StorageFullError, connect_named, drop_broken, named_errors, server_message
+from siamese.study.faults import (
+    StorageError,
+    StorageFullError,
+    connect_named,
+    drop_broken,
+    named_errors,
+    server_message,
+)
 
 __all__ = ["BUSY_SECONDS", "MIGRATIONS", "PRAGMAS", "Database", "StorageError", "StorageFullError", "migrate"]
 

@@ -19,7 +19,16 @@ from siamese.study.export import FORMAT
 from siamese.study.order import MAIN, REPEAT, TRAINING
 from siamese.study.schema import answers, items, presentations, raters, studies, withdrawals
 from siamese.study.session import LONGEST_TIME, BadAnswerError, Judgement, canonical, check
-from siamese.study.store import ADMINISTRATOR, RATER, Study, StudyError, StudyStore, find_study, hash_token, random_id
+from siamese.study.store import (
+    ADMINISTRATOR,
+    RATER,
+    Study,
+    StudyError,
+    StudyStore,
+    find_study,
+    hash_token,
+    random_id,
+)
 
 Seconds = Field(ge=0, le=10**11, allow_inf_nan=False)
 
@@ -136,41 +145,41 @@ def plan(config: StudyConfig, given: GivenStudy) -> Plan:
     if given.answers:
         # Those between who gave no answer: without them others would change their numbers.
         for n in range(1, max(int(a.rater.split()[1]) for a in given.answers) + 1):
-            people[f"rater {n}"] = dict(id=random_id(), study_id=config.id, label="imported", token_hash=hash_token(random_id()), order_seed=0,
-                                        created_at=begun + n / 1000, revoked_at=now, pseudonym=None, role=None, consented_at=None,
-                                        excluded_at=None, excluded_reason=None)
+            people[f"rater {n}"] = {"id": random_id(), "study_id": config.id, "label": "imported", "token_hash": hash_token(random_id()), "order_seed": 0,
+                                        "created_at": begun + n / 1000, "revoked_at": now, "pseudonym": None, "role": None, "consented_at": None,
+                                        "excluded_at": None, "excluded_reason": None}
     for a in given.answers:
         problem = problem_of(config, a)
         if problem:
             raise ImportRefusedError(f"answer {a.number}: {problem}")
-        about = dict(pseudonym=a.pseudonym, role=a.role, excluded_at=now if a.excluded else None, excluded_reason=a.excluded or None)
+        about = {"pseudonym": a.pseudonym, "role": a.role, "excluded_at": now if a.excluded else None, "excluded_reason": a.excluded or None}
         person = people[a.rater]
         if person["consented_at"] is None:
-            person |= about | dict(consented_at=a.created_at)
+            person |= about | {"consented_at": a.created_at}
         elif any(person[k] != v for k, v in about.items()):
             raise ImportRefusedError(f"answer {a.number}: {a.rater} is not described as in an earlier answer.")
         if practice.setdefault(a.group, a.phase == TRAINING) != (a.phase == TRAINING):
             raise ImportRefusedError(f"answer {a.number}: the group {a.group!r} is for practice and is rated.")
         for method in a.methods:
-            shown.setdefault((a.group, method), dict(id=random_id(), study_id=config.id, group_name=a.group, method=method,
-                                                     training=a.phase == TRAINING))
+            shown.setdefault((a.group, method), {"id": random_id(), "study_id": config.id, "group_name": a.group, "method": method,
+                                                     "training": a.phase == TRAINING})
         ids = [shown[a.group, m]["id"] for m in a.methods]
-        screen = dict(rater_id=person["id"], position=a.position, phase=a.phase, group_name=a.group, item_ids=json.dumps(ids),
-                      repeat_of=a.repeat_of)
-        known = screens.setdefault((a.rater, a.position), screen | dict(id=random_id(), shown_at=None))
+        screen = {"rater_id": person["id"], "position": a.position, "phase": a.phase, "group_name": a.group, "item_ids": json.dumps(ids),
+                      "repeat_of": a.repeat_of}
+        known = screens.setdefault((a.rater, a.position), screen | {"id": random_id(), "shown_at": None})
         if any(known[k] != v for k, v in screen.items()):
             raise ImportRefusedError(f"answer {a.number}: position {a.position} of {a.rater} showed something else in an earlier answer.")
         try:
             response = check(config, ids, Judgement(response_of(config, ids, a.response), a.confidence, a.comment, a.client_ms))
         except BadAnswerError as error:
             raise ImportRefusedError(f"answer {a.number}: {error}") from error
-        rows.append(dict(rater_id=person["id"], presentation_id=known["id"], idempotency_key=random_id(), response=canonical(response),
-                         confidence=a.confidence, comment=a.comment, client_ms=a.client_ms, server_ms=a.server_ms, created_at=a.created_at))
+        rows.append({"rater_id": person["id"], "presentation_id": known["id"], "idempotency_key": random_id(), "response": canonical(response),
+                         "confidence": a.confidence, "comment": a.comment, "client_ms": a.client_ms, "server_ms": a.server_ms, "created_at": a.created_at})
     check_corrections(given.answers)
-    study = dict(id=config.id, config=config.canonical(), config_hash=config.hash(), content_hash=given.content_sha256, created_at=begun,
-                 opened_at=begun, closed_at=now, locked_at=begun)
-    notes = [dict(study_id=config.id, token_hash=hash_token(random_id()), created_at=now, answers_deleted=w.answers_deleted,
-                  requested_by=w.requested_by) for w in given.withdrawals]
+    study = {"id": config.id, "config": config.canonical(), "config_hash": config.hash(), "content_hash": given.content_sha256, "created_at": begun,
+                 "opened_at": begun, "closed_at": now, "locked_at": begun}
+    notes = [{"study_id": config.id, "token_hash": hash_token(random_id()), "created_at": now, "answers_deleted": w.answers_deleted,
+                  "requested_by": w.requested_by} for w in given.withdrawals]
     return Plan({studies: [study], items: list(shown.values()), raters: list(people.values()), presentations: list(screens.values()),
                  withdrawals: notes}, rows)
 

@@ -18,8 +18,19 @@ from siamese.study.export import Answered, StudyAnswers, read_answers
 from siamese.study.feed import rows_of
 from siamese.study.order import MAIN
 from siamese.study.raters import COMPLETE, items_answered, nobody_complete, raters_of, who_counts
-from siamese.study.statistics import (Exclusion, Pairs, PairSummary, Rankings, RankingSummary, Ratings, RatingSummary, StatisticsError,
-                                      summarise_pairs, summarise_rankings, summarise_ratings)
+from siamese.study.statistics import (
+    Exclusion,
+    Pairs,
+    PairSummary,
+    Rankings,
+    RankingSummary,
+    Ratings,
+    RatingSummary,
+    StatisticsError,
+    summarise_pairs,
+    summarise_rankings,
+    summarise_ratings,
+)
 from siamese.study.statistics.paper import ISIC2016, ISIC2018, POLYPS, REPORTED, Reported
 from siamese.study.statistics.realism import ResponseTimes, response_times
 from siamese.study.store import Study, StudyStore, Withdrawal

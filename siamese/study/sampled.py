@@ -56,7 +56,7 @@ class Sampled:
     guide_below: float | None = None
 
     @classmethod
-    def parse(cls, text: str) -> "Sampled":
+    def parse(cls, text: str) -> Sampled:
         """From ``NAME=MODEL`` or ``NAME=MODEL:setting=value,setting=value``.
 
         Raises:
@@ -111,7 +111,7 @@ def seed_of(study_seed: int, method: str, mask: str) -> int:
     It depends on the method: one checkpoint with two settings draws nearly the same image from one seed, and a rater who meets both
     would know that neither is real.
     """
-    return int.from_bytes(hashlib.sha256(f"{study_seed}\0{method}\0{mask}".encode("utf-8")).digest()[:4], "big")
+    return int.from_bytes(hashlib.sha256(f"{study_seed}\0{method}\0{mask}".encode()).digest()[:4], "big")
 
 
 def check_images(choice: Choice, methods: Sequence[str]) -> None:
@@ -153,7 +153,7 @@ def masks_hash(masks: Mapping[str, np.ndarray]) -> str:
     whole = hashlib.sha256()
     for name in sorted(masks):
         height, width = masks[name].shape
-        whole.update(f"{name}\0{height}\0{width}\0{hashlib.sha256(masks[name].tobytes()).hexdigest()}\n".encode("utf-8"))
+        whole.update(f"{name}\0{height}\0{width}\0{hashlib.sha256(masks[name].tobytes()).hexdigest()}\n".encode())
     return whole.hexdigest()
 
 

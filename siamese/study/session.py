@@ -151,8 +151,8 @@ class RaterSessions:
             rater, study = self._rater(connection, token)
             if rater.consented_at is None:
                 now = time.time()
-                rows = [dict(id=random_id(), rater_id=rater.id, position=position, phase=s.phase, group_name=s.group,
-                             item_ids=json.dumps(s.items), repeat_of=s.repeat_of)
+                rows = [{"id": random_id(), "rater_id": rater.id, "position": position, "phase": s.phase, "group_name": s.group,
+                             "item_ids": json.dumps(s.items), "repeat_of": s.repeat_of}
                         for position, s in enumerate(self._order(connection, study.config, rater.order_seed))]
                 connection.execute(insert(presentations), rows)
                 connection.execute(update(raters).where(raters.c.id == rater.id).values(pseudonym=pseudonym, role=role, consented_at=now))

@@ -150,7 +150,7 @@ def content_hash(contents: Sequence[NewItem]) -> str:
     whole = hashlib.sha256()
     for item in sorted(contents, key=lambda i: (i.group, i.method)):
         digest = hashlib.sha256(item.png).hexdigest()
-        whole.update(f"{item.group}\0{item.method}\0{int(item.training)}\0{digest}\n".encode("utf-8"))
+        whole.update(f"{item.group}\0{item.method}\0{int(item.training)}\0{digest}\n".encode())
     return whole.hexdigest()
 
 
@@ -181,8 +181,8 @@ class StudyStore:
             with self.database.write() as connection:
                 connection.execute(insert(studies).values(id=config.id, config=config.canonical(), config_hash=config.hash(),
                                                           content_hash=content_hash(contents), created_at=time.time()))
-                connection.execute(insert(items), [dict(id=id, study_id=config.id, group_name=i.group, method=i.method, training=i.training,
-                                                        text_boxes=to_json(i.text))
+                connection.execute(insert(items), [{"id": id, "study_id": config.id, "group_name": i.group, "method": i.method, "training": i.training,
+                                                        "text_boxes": to_json(i.text)}
                                                    for id, i in new])
                 for id, item in new:
                     connection.execute(insert(images).values(item_id=id, data=item.png))
@@ -291,8 +291,8 @@ class StudyStore:
             names = unaccepted(connection, study)
             if names and not accept_text:
                 raise StudyError(text_warning(names, "the study was not opened."))
-            values = dict(opened_at=found.opened_at or now, closed_at=None) | (dict(loss_accepted_at=now) if accept_loss else {})
-            values |= dict(text_accepted_at=now) if names else {}
+            values = {"opened_at": found.opened_at or now, "closed_at": None} | ({"loss_accepted_at": now} if accept_loss else {})
+            values |= {"text_accepted_at": now} if names else {}
             connection.execute(update(studies).where(studies.c.id == study).values(values))
         self.changed()
 

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import tyro
 
-
 ORIGIN = re.compile(r"https?://[A-Za-z0-9.*\[\]:-]+")
 
 

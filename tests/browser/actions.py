@@ -1,6 +1,7 @@
 """What a visitor does on the page."""
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -74,7 +75,7 @@ def touch_draw(page: Page, points: list[tuple[float, float]]) -> None:
     places = [canvas_point(page, *p) for p in points]
     with changing(page):
         send("touchStart", places[0])
-        for (x0, y0), (x1, y1) in zip(places, places[1:]):
+        for (x0, y0), (x1, y1) in itertools.pairwise(places):
             for i in range(1, 9):
                 send("touchMove", (x0 + (x1 - x0) * i / 8, y0 + (y1 - y0) * i / 8))
         send("touchEnd")

@@ -25,7 +25,7 @@ window.requestAnimationFrame = (draw) => setTimeout(() => frame(draw), pause); }
 PATIENCE = 25_000
 """Milliseconds; a busy machine loads the model and samples within."""
 expect.set_options(timeout=PATIENCE)
-PHONE = dict(width=390, height=844, touch=True, ratio=2)
+PHONE = {"width": 390, "height": 844, "touch": True, "ratio": 2}
 
 
 class RecordingWorker(ModelWorker):
@@ -101,7 +101,8 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
     yield open_page
     for context in contexts:
         context.close()
-    assert not foreign and not errors
+    assert not foreign
+    assert not errors
 
 
 def ready(page: Page) -> None:

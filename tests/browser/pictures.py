@@ -28,7 +28,7 @@ from tests.browser.conftest import ARGUMENTS, PATIENCE, ready
 from tests.studio_model import EMBEDDED
 
 ASSETS = EMBEDDED.parent
-WINDOW = dict(width=1440, height=940)
+WINDOW = {"width": 1440, "height": 940}
 GROUPS, RATERS, SIDE = 6, 6, 256
 
 
@@ -70,9 +70,9 @@ def write_images(folder: Path) -> dict[str, Path]:
 def make_study(store: StudyStore, folders: dict[str, Path], protocol: str) -> str:
     """An open study of the images. Real / Synthetic needs real images: for a picture of the page the second setting stands in for them."""
     kinds = (SYNTHETIC, SYNTHETIC if protocol == RANKING else REAL)
-    methods = tuple(Method(name.replace(",", ""), kind) for name, kind in zip(folders, kinds))
+    methods = tuple(Method(name.replace(",", ""), kind) for name, kind in zip(folders, kinds, strict=True))
     config = StudyConfig(protocol.replace("_", "-"), "Polyps, a demonstration", protocol, "polyp", methods, GROUPS)
-    create_study(store, config, dict(zip((m.name for m in methods), folders.values())))
+    create_study(store, config, dict(zip((m.name for m in methods), folders.values(), strict=True)))
     store.open(config.id)
     return config.id
 
@@ -84,7 +84,7 @@ def rank_at_random(store: StudyStore, name: str) -> None:
         token = store.invite(name, [f"simulated {number}"])[0].token
         step, count = sessions.register(token, f"simulated {number}", "none", True), 0
         while step.task:
-            ranks = dict(zip(step.task.items, chance.sample((1, 2), 2)))
+            ranks = dict(zip(step.task.items, chance.sample((1, 2), 2), strict=True))
             step, count = sessions.answer(token, step.task.id, str(count), Judgement({"ranks": ranks}, None, "", 2000)).step, count + 1
 
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 import time
 import zipfile
@@ -21,7 +22,7 @@ from tests.browser.conftest import PATIENCE, PHONE
 from tests.test_provenance import make_pair
 
 pytestmark = pytest.mark.browser
-SHARP = dict(width=320, height=700)
+SHARP = {"width": 320, "height": 700}
 """The narrowest window at high pixel ratios: browser and editor draw every physical pixel in software."""
 BRUSH = 2 * BRUSH_SIZE
 """The editor takes the size as a radius."""
@@ -31,7 +32,7 @@ def discs(points: np.ndarray, size: int) -> np.ndarray:
     """Pixels [SIDE, SIDE] within ``size`` / 2 of a line through points [N, 2] (x, y) in pixels."""
     rows, columns = np.mgrid[:SIDE, :SIDE] + 0.5
     nearest = np.full((SIDE, SIDE), np.inf)
-    for (x0, y0), (x1, y1) in zip(points, points[1:]):
+    for (x0, y0), (x1, y1) in itertools.pairwise(points):
         along = np.clip(((columns - x0) * (x1 - x0) + (rows - y0) * (y1 - y0)) / ((x1 - x0) ** 2 + (y1 - y0) ** 2), 0, 1)
         nearest = np.minimum(nearest, np.hypot(columns - x0 - along * (x1 - x0), rows - y0 - along * (y1 - y0)))
     return nearest < size / 2
@@ -77,9 +78,9 @@ def test_a_mask_of_single_pixels_comes_through_exactly(studio, visit, tmp_path, 
     np.testing.assert_array_equal(sampled_mask(studio, page), flip(mask, "horizontal"))
 
 
-@pytest.mark.parametrize("ratio, touch", [(1, False), (2, True), (3, False)])
+@pytest.mark.parametrize(("ratio", "touch"), [(1, False), (2, True), (3, False)])
 def test_a_stroke_is_where_the_pointer_went(studio, visit, ratio, touch):
-    page = visit(studio.address, **(PHONE if touch else SHARP) | dict(ratio=ratio))
+    page = visit(studio.address, **(PHONE if touch else SHARP) | {"ratio": ratio})
     clear(page)
     # From the page's coordinates to the drawing's: the editor shows it centred, at the zoom that it states.
     points = [(0.4, 0.4), (0.55, 0.5), (0.5, 0.6)]
@@ -100,7 +101,8 @@ def test_eraser_undo_and_tools(studio, visit):
     stroke = sampled_mask(studio, page) > 0
     draw(page, [(0.5, 0.4), (0.5, 0.6)], tool="Erase")
     erased = sampled_mask(studio, page) > 0
-    assert erased.sum() < stroke.sum() and not (erased & ~stroke).any()
+    assert erased.sum() < stroke.sum()
+    assert not (erased & ~stroke).any()
     with changing(page):
         page.get_by_role("button", name="Undo", exact=True).click()
     np.testing.assert_array_equal(sampled_mask(studio, page) > 0, stroke)
@@ -108,7 +110,8 @@ def test_eraser_undo_and_tools(studio, visit):
     with changing(page):
         page.get_by_role("button", name="Grow", exact=True).click()
     grown = sampled_mask(studio, page) > 0
-    assert grown.sum() > stroke.sum() and not (stroke & ~grown).any()
+    assert grown.sum() > stroke.sum()
+    assert not (stroke & ~grown).any()
     with changing(page):
         page.get_by_role("button", name="Undo change").click()
     np.testing.assert_array_equal(sampled_mask(studio, page) > 0, stroke)

@@ -20,8 +20,8 @@ from tests.study.phantom_study import make_study
 from tests.study.test_results import rated_study
 
 pytestmark = pytest.mark.browser
-WINDOWS = {"desktop": dict(width=1440, height=900), "dark": dict(width=1440, height=900, dark=True), "phone": PHONE,
-           "dark phone": PHONE | dict(dark=True)}
+WINDOWS = {"desktop": {"width": 1440, "height": 900}, "dark": {"width": 1440, "height": 900, "dark": True}, "phone": PHONE,
+           "dark phone": PHONE | {"dark": True}}
 Open = Callable[..., Page]
 Invite = Callable[..., tuple[StudyStore, str, str]]
 
@@ -34,7 +34,7 @@ def invite(studio: Serving, tmp_path, request) -> Iterator[Invite]:
 
     def make(**changes) -> tuple[StudyStore, str, str]:
         name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:48]
-        store, study = make_study(tmp_path, f"sqlite:///{folder / 'studies.sqlite3'}", id=name, display_side=256, **changes)
+        store, _study = make_study(tmp_path, f"sqlite:///{folder / 'studies.sqlite3'}", id=name, display_side=256, **changes)
         stores.append(store)
         return store, name, studio.address + store.invite(name, ["Dr A"])[0].path
 
@@ -308,7 +308,8 @@ def test_zoom_help_and_withdrawal(invite, rater):
     page.get_by_label("Delete all my data.").check()
     page.get_by_role("button", name="Withdraw", exact=True).click()
     expect(page.locator("#done-text")).to_contain_text("Your data is deleted (1 answers)")
-    assert given(store, study) == [] and len(store.withdrawals(study)) == 1
+    assert given(store, study) == []
+    assert len(store.withdrawals(study)) == 1
     page.reload()
     expect(page.get_by_role("alert")).to_contain_text("was deleted")
 
@@ -326,8 +327,8 @@ def test_links_that_do_not_work_say_so(invite, rater):
 def administered(tmp_path_factory) -> Iterator[str]:
     """Address of a server of the studies alone, with a rated study each of few and of many answers."""
     folder = tmp_path_factory.mktemp("administered")
-    begun, ranked = dict(raters=1, most=1, id="begun"), dict(raters=2, id="ranked", protocol=RANKING)
-    for values in (dict(raters=3, groups=6, training=1, repeats=3), begun, ranked):
+    begun, ranked = {"raters": 1, "most": 1, "id": "begun"}, {"raters": 2, "id": "ranked", "protocol": RANKING}
+    for values in ({"raters": 3, "groups": 6, "training": 1, "repeats": 3}, begun, ranked):
         rated_study(folder, **values).database.close()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SIAMESE_ADMIN_PASSWORD", "secret")

@@ -16,7 +16,7 @@ from siamese.interface.jobs import Request
 from siamese.library import describe
 from siamese.prompts import LESION
 from siamese.provenance import read_png
-from tests.browser.actions import changing, clear, draw, set_steps, generate, outcome, press
+from tests.browser.actions import changing, clear, draw, generate, outcome, press, set_steps
 from tests.browser.conftest import PATIENCE, PHONE
 from tests.stand_in_model import StandIn
 from tests.studio_model import quick_model
@@ -31,7 +31,8 @@ def test_first_visit_samples_the_example_exactly(studio, visit):
     generate(page)
     page.wait_for_function("document.querySelector('#image img').naturalWidth > 0")
     request = studio.worker.requests[-1]
-    assert request.masks[0].shape == (SIDE, SIDE) and request.masks[0].any()
+    assert request.masks[0].shape == (SIDE, SIDE)
+    assert request.masks[0].any()
     expect(page.get_by_label("Seed", exact=True)).to_have_value(str(request.seeds[0]))
     expect(page.locator("#caption")).to_contain_text(f"Seed {request.seeds[0]}")
 
@@ -80,7 +81,9 @@ def test_variants_select_use_this_seed_and_more(studio, visit):
     press(page, "More of this")
     expect(outcome(page)).to_be_visible(timeout=PATIENCE)
     more: Request = studio.worker.requests[-1]
-    assert more.reference is not None and len(more.seeds) == 4 and more.steps == 2
+    assert more.reference is not None
+    assert len(more.seeds) == 4
+    assert more.steps == 2
     np.testing.assert_array_equal(more.masks[0], request.masks[0])
     expect(page.locator("#image img")).to_have_count(4)
     expect(page.locator("#compare")).to_be_visible()
@@ -217,7 +220,7 @@ def test_second_visitor_sees_who_is_before_them_and_nothing_else(studio, visit):
     expect(first.locator("#message")).to_contain_text("Cancelled.")
 
 
-@pytest.mark.parametrize("width, height", [(390, 844), (820, 1180), (1440, 900)])
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (820, 1180), (1440, 900)])
 def test_fits_the_window_and_does_not_jump(studio, visit, width, height):
     page = visit(studio.address, width, height)
     places = "['#canvas', '#generate', '#image', '#download'].map(s => { const r = document.querySelector(s).getBoundingClientRect();" \

@@ -40,7 +40,8 @@ class TestCollection:
         expect(page.locator("#collection-summary")).to_contain_text("7 days")
         archive = download(page, "Download all")
         lines = archive.read("manifest.jsonl").decode().splitlines()
-        assert len(lines) == 1 and json.loads(lines[0])["seed"] == studio.worker.requests[-1].seeds[0]
+        assert len(lines) == 1
+        assert json.loads(lines[0])["seed"] == studio.worker.requests[-1].seeds[0]
         pair = read_png(archive.read(next(n for n in archive.namelist() if n.startswith("images/") and n.endswith(".png"))))
         np.testing.assert_array_equal(pair.drawn, studio.worker.requests[-1].masks[0])
         page.get_by_role("button", name="Delete everything").click()
@@ -153,7 +154,7 @@ def test_models_show_card_licence_and_figures(studio, visit):
     expect(page.get_by_label("Licence of the weights")).to_be_visible()
 
 
-@pytest.mark.parametrize("window", [dict(width=1440, height=900), dict(width=1440, height=900, dark=True), PHONE], ids=["desktop", "dark", "phone"])
+@pytest.mark.parametrize("window", [{"width": 1440, "height": 900}, {"width": 1440, "height": 900, "dark": True}, PHONE], ids=["desktop", "dark", "phone"])
 def test_accessible_by_wcag_aa(studio, visit, window):
     page = visit(studio.address, **window)
     if window.get("dark"):

@@ -25,7 +25,6 @@ from siamese.study.schema import items
 from siamese.study.web.app import add_study_routes
 from tests.study.phantom_study import make_study
 
-
 ALPHA = 1e-3
 """A guess with a smaller p beats chance. Identifiers are drawn anew in every run, so one run in a thousand errs."""
 
@@ -112,7 +111,7 @@ def predict(known: np.ndarray, labels: np.ndarray, values: np.ndarray, rule: str
         edges = np.quantile(known, [1 / 3, 2 / 3])
         known, values = np.searchsorted(edges, known), np.searchsorted(edges, values)
     found = defaultdict(Counter)
-    for value, label in zip(known.tolist(), labels.tolist()):
+    for value, label in zip(known.tolist(), labels.tolist(), strict=True):
         found[value][label] += 1
     return np.array([found[v].most_common(1)[0][0] if v in found else common for v in values.tolist()])
 

@@ -53,7 +53,7 @@ def measure(folder: Path, count: int, seconds: float, think: float, side: int, s
         begun = time.monotonic()
         time.sleep(seconds)
         took = time.monotonic() - begun
-        waits = 1000 * np.concatenate([r.waits[b:] for r, b in zip(raters, before)])
+        waits = 1000 * np.concatenate([r.waits[b:] for r, b in zip(raters, before, strict=True)])
     finally:
         stop.set()
         for thread in threads:

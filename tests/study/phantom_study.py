@@ -27,7 +27,7 @@ def write_folders(folder: Path, masks: int, methods: tuple[Method, ...] = METHOD
 
 
 def config(**changes) -> StudyConfig:
-    values = dict(id="phantoms", title="Phantoms", protocol=REAL_SYNTHETIC, organ="polyp", methods=METHODS, groups=4, display_side=128)
+    values = {"id": "phantoms", "title": "Phantoms", "protocol": REAL_SYNTHETIC, "organ": "polyp", "methods": METHODS, "groups": 4, "display_side": 128}
     return StudyConfig(**(values | changes))
 
 

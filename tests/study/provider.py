@@ -34,7 +34,9 @@ class Provider:
         """What a browser does with the address it is sent to: the address it is sent back to."""
         assert address.startswith(f"{self.address}/oauth/authorize?")
         asked = dict(parse_qsl(urlsplit(address).query))
-        assert asked["client_id"] == CLIENT and asked["response_type"] == "code" and asked["scope"] == "openid profile"
+        assert asked["client_id"] == CLIENT
+        assert asked["response_type"] == "code"
+        assert asked["scope"] == "openid profile"
         code = secrets.token_hex(8)
         self.codes[code] = asked["redirect_uri"]
         answer = {"error": "access_denied"} if self.denies else {"code": code}

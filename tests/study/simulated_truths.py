@@ -44,16 +44,16 @@ def columns(raters: int, groups: int, methods: int, repeats: int, generator: np.
     rater, group, method = (i.ravel() for i in np.indices((raters, groups, methods)))
     if not repeats:
         return rater, group, method, np.zeros(len(rater), np.int64)
-    again = [(r, g, m) for r in range(raters) for g, m in zip(generator.permutation(groups)[:repeats], generator.integers(methods, size=repeats))]
+    again = [(r, g, m) for r in range(raters) for g, m in zip(generator.permutation(groups)[:repeats], generator.integers(methods, size=repeats), strict=True)]
     more = np.array(again).T
-    return (*(np.concatenate([a, b]) for a, b in zip((rater, group, method), more)),
+    return (*(np.concatenate([a, b]) for a, b in zip((rater, group, method), more, strict=True)),
             np.concatenate([np.zeros(len(rater), np.int64), np.ones(len(again), np.int64)]))
 
 
 def shared(rater: np.ndarray, group: np.ndarray, repeat: np.ndarray) -> dict[str, np.ndarray]:
     """Columns that every protocol has, from indices."""
-    return dict(rater=np.char.add("r", rater.astype(str)), group=np.char.add("g", group.astype(str)), seconds=np.full(len(rater), np.nan),
-                repeat=repeat, training=np.zeros(len(rater), bool))
+    return {"rater": np.char.add("r", rater.astype(str)), "group": np.char.add("g", group.astype(str)), "seconds": np.full(len(rater), np.nan),
+                "repeat": repeat, "training": np.zeros(len(rater), bool)}
 
 
 def leans(model: Model, raters: int, generator: np.random.Generator) -> np.ndarray:
@@ -172,7 +172,7 @@ def ranking_truths(gains: np.ndarray, image: float, generator: np.random.Generat
 def draw_rankings(gains: np.ndarray, image: float, groups: int, repeats: int, generator: np.random.Generator, others: Truths | None) -> Drawn:
     """A ranking study of three methods by raters of log worths ``gains`` [R, 3]."""
     raters = len(gains)
-    rater, group, method, repeat = columns(raters, groups, 1, repeats, generator)
+    rater, group, _method, repeat = columns(raters, groups, 1, repeats, generator)
     worth = gains[rater] + generator.normal(0, image, (groups, 3))[group] + generator.gumbel(size=(len(rater), 3))
     ranks = np.argsort(np.argsort(worth, 1), 1) + 1
     values = shared(np.repeat(rater, 3), np.repeat(group, 3), np.repeat(repeat, 3))

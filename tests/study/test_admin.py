@@ -69,11 +69,12 @@ def test_nothing_works_without_log_in(served):
                 assert "Phantoms" not in reply.text
                 checked += 1
     assert checked >= 24
-    assert [p.revoked_at for p in store.progress("phantoms")] == [None] and store.study("phantoms").state == "open"
+    assert [p.revoked_at for p in store.progress("phantoms")] == [None]
+    assert store.study("phantoms").state == "open"
 
 
 def test_forged_forms_are_refused(served):
-    store, app, client = served
+    store, _app, client = served
     log_in(client)
     for token in ("", "0" * 64, "é"):
         assert client.post("/study/admin/studies/phantoms/close", data={"csrf": token}).status_code == 403
@@ -81,33 +82,43 @@ def test_forged_forms_are_refused(served):
 
 
 def test_invite_progress_revoke_exclude_withdraw(served):
-    store, app, client = served
+    store, _app, client = served
     csrf = log_in(client)
     page = client.post("/study/admin/studies/phantoms/invite", data={"csrf": csrf, "labels": f"Dr A\n{HOSTILE}\n"}).text
     links = re.findall(r"http://testserver(/rate/[\w-]+)", page)
-    assert len(links) == 2 and HOSTILE not in page and "&lt;script&gt;" in page
+    assert len(links) == 2
+    assert HOSTILE not in page
+    assert "&lt;script&gt;" in page
     assert client.post(f"{links[0]}/api/register", json={"pseudonym": HOSTILE, "role": HOSTILE, "consent": True}).status_code == 200
     page = client.get("/study/admin/studies/phantoms").text
-    assert "0 of 12" in page and HOSTILE not in page and links[0] not in page
+    assert "0 of 12" in page
+    assert HOSTILE not in page
+    assert links[0] not in page
     first, second = (p.rater for p in store.progress("phantoms"))
 
     def act(rater: str, action: str, **values) -> int:
         return client.post(f"/study/admin/raters/{rater}/{action}", data={"csrf": csrf, "study": "phantoms"} | values).status_code
 
-    assert act(second, "revoke") == 303 and client.get(f"{links[1]}/api/state").status_code == 403
-    assert act(first, "exclude", reason=HOSTILE) == 303 and HOSTILE not in client.get("/study/admin/studies/phantoms").text
-    assert act(first, "exclude", reason=" ") == 422 and act(first, "include") == 303 and act(first, "none") == 422
-    assert act(first, "withdraw") == 422 and act(first, "withdraw", sure="yes") == 303
+    assert act(second, "revoke") == 303
+    assert client.get(f"{links[1]}/api/state").status_code == 403
+    assert act(first, "exclude", reason=HOSTILE) == 303
+    assert HOSTILE not in client.get("/study/admin/studies/phantoms").text
+    assert act(first, "exclude", reason=" ") == 422
+    assert act(first, "include") == 303
+    assert act(first, "none") == 422
+    assert act(first, "withdraw") == 422
+    assert act(first, "withdraw", sure="yes") == 303
     assert client.get(f"{links[0]}/api/state").status_code == 410
     assert "data was deleted" in client.get("/study/admin/studies/phantoms").text
     assert act(first, "revoke") == 404
 
 
 def test_exports_results_and_logout(served):
-    store, app, client = served
+    _store, _app, client = served
     csrf = log_in(client)
     reply = client.get("/study/admin/studies/phantoms/answers.csv")
-    assert reply.status_code == 200 and 'filename="phantoms.csv"' in reply.headers["content-disposition"]
+    assert reply.status_code == 200
+    assert 'filename="phantoms.csv"' in reply.headers["content-disposition"]
     assert client.get("/study/admin/studies/phantoms/answers.json").json()["config"]["id"] == "phantoms"
     assert client.get("/study/admin/studies/phantoms/results").status_code == 200
     assert client.get("/study/admin/studies/none").status_code == 404
@@ -118,7 +129,9 @@ def test_exports_results_and_logout(served):
 def test_cookie_is_http_only_and_strict(served):
     client = served[2]
     cookie = client.post("/study/admin/login", data={"password": PASSWORD}).headers["set-cookie"].lower()
-    assert "httponly" in cookie and "samesite=strict" in cookie and "path=/study" in cookie
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+    assert "path=/study" in cookie
 
 
 def zipped(folder, prefix: str = "") -> io.BytesIO:
@@ -131,20 +144,24 @@ def zipped(folder, prefix: str = "") -> io.BytesIO:
 
 
 def test_create_from_zip_and_folder(served, tmp_path):
-    store, app, client = served
+    store, _app, client = served
     csrf = log_in(client)
     write_folders(tmp_path / "new", 3)
     values = {"csrf": csrf, "title": HOSTILE, "protocol": "ranking", "organ": "polyp", "real": "real", "groups": "0"}
     reply = client.post("/study/admin/create", data=values | {"id": "zipped"}, files={"archive": ("x.zip", zipped(tmp_path / "new", "top/"), "application/zip")})
-    assert reply.status_code == 303 and store.study("zipped").config.groups == 3 and store.study("zipped").state == "draft"
+    assert reply.status_code == 303
+    assert store.study("zipped").config.groups == 3
+    assert store.study("zipped").state == "draft"
     assert client.post("/study/admin/create", data=values | {"id": "folder", "folder": str(tmp_path / "new")}).status_code == 303
-    assert HOSTILE not in client.get("/study/admin").text and HOSTILE not in client.get("/study/admin/studies/zipped").text
-    assert client.post("/study/admin/studies/zipped/open", data={"csrf": csrf}).status_code == 303 and store.study("zipped").state == "open"
+    assert HOSTILE not in client.get("/study/admin").text
+    assert HOSTILE not in client.get("/study/admin/studies/zipped").text
+    assert client.post("/study/admin/studies/zipped/open", data={"csrf": csrf}).status_code == 303
+    assert store.study("zipped").state == "open"
 
 
-@pytest.mark.parametrize("content, message", [(b"no zip", "cannot be read"), (None, "one folder a method"), ("traversal", "one folder a method")])
+@pytest.mark.parametrize(("content", "message"), [(b"no zip", "cannot be read"), (None, "one folder a method"), ("traversal", "one folder a method")])
 def test_bad_archives_are_refused(served, content, message):
-    store, app, client = served
+    store, _app, client = served
     csrf, buffer = log_in(client), io.BytesIO(content if isinstance(content, bytes) else b"")
     if not isinstance(content, bytes):
         with zipfile.ZipFile(buffer, "w") as archive:
@@ -152,7 +169,9 @@ def test_bad_archives_are_refused(served, content, message):
         buffer.seek(0)
     values = {"csrf": csrf, "id": "bad", "title": "x", "protocol": "ranking", "organ": "x", "groups": "1"}
     reply = client.post("/study/admin/create", data=values, files={"archive": ("x.zip", buffer, "application/zip")})
-    assert reply.status_code == 422 and message in reply.text and len(store.studies()) == 1
+    assert reply.status_code == 422
+    assert message in reply.text
+    assert len(store.studies()) == 1
 
 
 @pytest.mark.parametrize("again", [False, True])
@@ -167,9 +186,11 @@ def test_logging_out_ends_the_session_everywhere(served, tmp_path, again):
     fresh = [TestClient(a, follow_redirects=False) for a in (app, other.app, study_app(tmp_path))]
     for each in fresh:
         reply = each.get("/study/admin", headers=cookie)
-        assert reply.status_code == 401 and "you have logged out" in reply.text
+        assert reply.status_code == 401
+        assert "you have logged out" in reply.text
         assert each.post("/study/admin/studies/phantoms/close", data={"csrf": csrf}, headers=cookie).status_code == 401
-    assert other.get("/study/admin").status_code == 200 and store.study("phantoms").state == "open"
+    assert other.get("/study/admin").status_code == 200
+    assert store.study("phantoms").state == "open"
     if again:  # a new log-in is another session
         log_in(client)
         assert client.get("/study/admin").status_code == 200
@@ -178,10 +199,14 @@ def test_logging_out_ends_the_session_everywhere(served, tmp_path, again):
 def test_ended_sessions_are_forgotten_once_they_would_be_over(tmp_path, monkeypatch):
     ended = EndedSessions(tmp_path, 100)
     ended.add("a")
-    assert "a" in ended and "b" not in ended and (tmp_path / "ended-sessions").stat().st_mode & 0o777 == 0o700
+    assert "a" in ended
+    assert "b" not in ended
+    assert (tmp_path / "ended-sessions").stat().st_mode & 0o777 == 0o700
     os.utime(tmp_path / "ended-sessions" / "a", (time.time() - 101,) * 2)
     ended.add("b")
-    assert "b" in ended and "a" not in ended and len(list((tmp_path / "ended-sessions").iterdir())) == 1
+    assert "b" in ended
+    assert "a" not in ended
+    assert len(list((tmp_path / "ended-sessions").iterdir())) == 1
 
 
 def test_a_log_out_that_cannot_be_noted_is_told(served, monkeypatch):
@@ -193,7 +218,9 @@ def test_a_log_out_that_cannot_be_noted_is_told(served, monkeypatch):
 
     monkeypatch.setattr(Path, "touch", full)
     reply = client.post("/study/admin/logout", data={"csrf": csrf})
-    assert reply.status_code == 507 and "you are still logged in" in reply.text and client.get("/study/admin").status_code == 200
+    assert reply.status_code == 507
+    assert "you are still logged in" in reply.text
+    assert client.get("/study/admin").status_code == 200
 
 
 @pytest.fixture
@@ -253,7 +280,8 @@ def test_what_counts_as_one_address(guessed):
         guess(address)
     with pytest.raises(TooManyAttemptsError):
         administrator.log_in(PASSWORD, "192.0.2.1")
-    assert administrator.log_in(PASSWORD, "192.0.2.2") and administrator.log_in(PASSWORD, "::ffff:192.0.2.3")
+    assert administrator.log_in(PASSWORD, "192.0.2.2")
+    assert administrator.log_in(PASSWORD, "::ffff:192.0.2.3")
 
 
 def test_many_guesses_at_once_are_no_way_round(guessed):
@@ -295,8 +323,10 @@ def test_few_passwords_are_hashed_at_once_and_the_right_one_waits_its_turn(guess
         gate.set()
         assert right.result(5)
         assert all(isinstance(g.exception(5), auth.NotLoggedInError) for g in guesses)
-    assert most[0] == 2 and all(isinstance(t, TooManyAttemptsError) and "try again in a second" in str(t) for t in told)
-    assert "10.0.1.39" in administrator._attempts._failed and administrator._attempts._failed["10.0.1.39"].count == 0  # not looked at: no failure
+    assert most[0] == 2
+    assert all(isinstance(t, TooManyAttemptsError) and "try again in a second" in str(t) for t in told)
+    assert "10.0.1.39" in administrator._attempts._failed
+    assert administrator._attempts._failed["10.0.1.39"].count == 0
 
 
 def test_a_delay_is_told_with_its_length(served):
@@ -304,7 +334,9 @@ def test_a_delay_is_told_with_its_length(served):
     for _ in range(3):
         assert client.post("/study/admin/login", data={"password": "wrong"}).status_code == 401
     reply = client.post("/study/admin/login", data={"password": "wrong"})
-    assert reply.status_code == 429 and "wait 1 second" in reply.text and reply.headers["retry-after"] == "1"
+    assert reply.status_code == 429
+    assert "wait 1 second" in reply.text
+    assert reply.headers["retry-after"] == "1"
 
 
 def test_password_is_made_once_and_only_its_hash_kept(tmp_path, monkeypatch):
@@ -314,10 +346,15 @@ def test_password_is_made_once_and_only_its_hash_kept(tmp_path, monkeypatch):
     password = said[0].split(": ")[1].split("\n")[0]
     session = first.session(first.log_in(password, ""))
     again = Administrator(tmp_path, said.append)
-    assert len(said) == 1 and again.session(first.log_in(password, "")) and again.csrf(session) == first.csrf(session)
+    assert len(said) == 1
+    assert again.session(first.log_in(password, ""))
+    assert again.csrf(session) == first.csrf(session)
     for file in ("admin-password", "cookie-key"):
-        assert (tmp_path / file).stat().st_mode & 0o777 == 0o600 and password not in (tmp_path / file).read_text()
+        assert (tmp_path / file).stat().st_mode & 0o777 == 0o600
+        assert password not in (tmp_path / file).read_text()
     monkeypatch.setenv("SIAMESE_ADMIN_PASSWORD", "other")
     with pytest.raises(auth.NotLoggedInError):  # another password ends the sessions
         Administrator(tmp_path).session(first.log_in(password, ""))
-    assert matches("a", hash_password("a")) and not matches("b", hash_password("a")) and hash_password("a") != hash_password("a")
+    assert matches("a", hash_password("a"))
+    assert not matches("b", hash_password("a"))
+    assert hash_password("a") != hash_password("a")

@@ -18,7 +18,7 @@ HOSTILE = "<script>alert(1)</script>\"'&=cmd|'/c calc'!A0"
 @pytest.fixture
 def served(tmp_path):
     """Store, client, path of a registered rater's link."""
-    store, study = make_study(tmp_path)
+    store, _study = make_study(tmp_path)
     path = store.invite("phantoms", ["Dr A"])[0].path
     with TestClient(study_app(tmp_path)) as client:
         assert client.post(f"{path}/api/register", json={"pseudonym": "owl", "role": "endoscopist", "consent": True}).status_code == 200
@@ -31,17 +31,21 @@ def body(task: dict, key: str = "k", **changes) -> dict:
 
 
 def test_session_over_http(served):
-    store, client, path = served
+    _store, client, path = served
     step, count = client.get(f"{path}/api/state").json()["step"], 0
     while step["task"]:
         for item in step["task"]["items"] + step["upcoming"]:
             assert client.get(f"{path}/image/{item}").status_code == 200
         reply = client.post(f"{path}/api/answer", json=body(step["task"], str(count)))
-        assert reply.status_code == 200 and reply.json()["saved"] is True
+        assert reply.status_code == 200
+        assert reply.json()["saved"] is True
         step, count = reply.json()["step"], count + 1
-    assert count == 12 and step["can_go_back"]
+    assert count == 12
+    assert step["can_go_back"]
     previous = client.get(f"{path}/api/previous").json()
-    assert previous["response"] == {"real": True} and previous["confidence"] == 5 and previous["task"]["number"] == 12
+    assert previous["response"] == {"real": True}
+    assert previous["confidence"] == 5
+    assert previous["task"]["number"] == 12
     assert client.post(f"{path}/api/answer", json=body(previous["task"], "c", response={"real": False}, correction=True)).status_code == 200
     assert client.post(f"{path}/api/withdraw", json={"confirm": False}).status_code == 404
     assert client.post(f"{path}/api/withdraw", json={"confirm": True}).json() == {"deleted": 13}
@@ -51,9 +55,11 @@ def test_session_over_http(served):
 def test_page_is_the_same_for_everyone(served):
     _, client, path = served
     known, unknown = client.get(path), client.get("/rate/none")
-    assert known.content == unknown.content and known.status_code == 200
+    assert known.content == unknown.content
+    assert known.status_code == 200
     assert dict(known.headers) == dict(unknown.headers)
-    assert "script-src 'self'" in known.headers["content-security-policy"] and "no-store" in known.headers["cache-control"]
+    assert "script-src 'self'" in known.headers["content-security-policy"]
+    assert "no-store" in known.headers["cache-control"]
     for name in ("rate.js", "rate.css"):
         assert client.get(f"/study-static/{name}").status_code == 200
     for name in ("../api.py", "%2e%2e%2fapi.py", "none.js"):
@@ -69,7 +75,9 @@ def test_images_have_constant_headers_and_length(served):
         step = client.post(f"{path}/api/answer", json=body(step["task"], step["task"]["id"])).json()["step"]
     assert len(seen) == 1
     headers = dict(seen.pop())
-    assert headers["cache-control"] == "no-store" and headers["content-type"] == "image/png" and int(headers["content-length"]) > 10_000
+    assert headers["cache-control"] == "no-store"
+    assert headers["content-type"] == "image/png"
+    assert int(headers["content-length"]) > 10_000
     assert not {"etag", "last-modified", "content-disposition", "server-timing"} & set(headers)
 
 
@@ -116,14 +124,15 @@ def test_double_click_over_http(served):
     store, client, path = served
     task = client.get(f"{path}/api/state").json()["step"]["task"]
     first, second = (client.post(f"{path}/api/answer", json=body(task)) for _ in range(2))
-    assert first.json() == second.json() and first.status_code == 200
+    assert first.json() == second.json()
+    assert first.status_code == 200
     assert client.post(f"{path}/api/answer", json=body(task, "other")).status_code == 409
     with store.database.read() as connection:
         assert len(connection.execute(select(answers)).all()) == 1
 
 
 def test_full_disk_is_507_and_not_acknowledged(served, monkeypatch):
-    store, client, path = served
+    _store, client, path = served
     task = client.get(f"{path}/api/state").json()["step"]["task"]
 
     def full(self):
@@ -132,7 +141,9 @@ def test_full_disk_is_507_and_not_acknowledged(served, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Database, "write", full)
         reply = client.post(f"{path}/api/answer", json=body(task))
-    assert reply.status_code == 507 and "full" in reply.json()["error"] and "saved" not in reply.json()
+    assert reply.status_code == 507
+    assert "full" in reply.json()["error"]
+    assert "saved" not in reply.json()
     assert client.get(f"{path}/api/state").json()["step"]["task"]["id"] == task["id"]
     assert client.post(f"{path}/api/answer", json=body(task)).status_code == 200
 
@@ -168,12 +179,15 @@ def test_hostile_text_stays_text(served):
     task = client.get(f"{path}/api/state").json()["step"]["task"]
     assert client.post(f"{path}/api/answer", json=body(task, comment=HOSTILE)).status_code == 200
     reply = client.get(f"{path}/api/previous")
-    assert reply.json()["comment"] == HOSTILE and reply.headers["content-type"] == "application/json"
+    assert reply.json()["comment"] == HOSTILE
+    assert reply.headers["content-type"] == "application/json"
     assert reply.headers["x-content-type-options"] == "nosniff"
     other = store.invite("phantoms", [HOSTILE])[0].path
     assert client.post(f"{other}/api/register", json={"pseudonym": HOSTILE, "role": HOSTILE, "consent": True}).status_code == 200
     script = client.get("/study-static/rate.js").text
-    assert "innerHTML" not in script and "insertAdjacentHTML" not in script and "document.write" not in script
+    assert "innerHTML" not in script
+    assert "insertAdjacentHTML" not in script
+    assert "document.write" not in script
 
 
 def test_requests_of_one_kind_have_one_length(served):

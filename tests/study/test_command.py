@@ -30,7 +30,9 @@ def test_create_invite_answer_export(tmp_path, capsys):
     assert "one: 3 groups of 3 methods, 11 items a rater after 1 for practice" in capsys.readouterr().out
     main(["invite", "one", "Dr A", "Dr B", "--address", "https://studio.example/", *place])
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
-    assert [x for x, _ in lines] == ["Dr A", "Dr B"] and lines[0][1].startswith("https://studio.example/rate/") and lines[0][1] != lines[1][1]
+    assert [x for x, _ in lines] == ["Dr A", "Dr B"]
+    assert lines[0][1].startswith("https://studio.example/rate/")
+    assert lines[0][1] != lines[1][1]
     store = open_store(tmp_path / "data")
     sessions, token = RaterSessions(store), lines[0][1].rpartition("/")[2]
     sessions.register(token, "owl", "x", True)
@@ -41,7 +43,7 @@ def test_create_invite_answer_export(tmp_path, capsys):
     assert {a["pseudonym"] for a in json.loads((tmp_path / "a.json").read_text())["answers"]} == {"owl"}
 
 
-@pytest.mark.parametrize("arguments, message", [
+@pytest.mark.parametrize(("arguments", "message"), [
     (["create", "nowhere", "--id", "a", "--title", "A"], "no such folder"), (["invite", "none", "A"], "no study 'none'"),
     (["export", "none", "x.csv"], "no study 'none'"), (["export", "none", "x.txt"], "ends in .csv or .json"), (["serve", "--port", "1", "--host", "240.0.0.1"], "cannot be used"),
     (["serve", "--trusted-proxies", "all"], "--trusted-proxies all: give an address")])
@@ -59,7 +61,8 @@ def test_links_have_the_address_that_is_served(tmp_path, capsys, monkeypatch):
     make_study(data)[0].database.close()
     main(["invite", "phantoms", "A", "--data", str(data)])
     said = capsys.readouterr()
-    assert said.out.split("\t")[1].startswith("http://127.0.0.1:8600/rate/") and "on this machine only" in said.err
+    assert said.out.split("\t")[1].startswith("http://127.0.0.1:8600/rate/")
+    assert "on this machine only" in said.err
     server = Server(data)
     server.start()
     try:
@@ -86,7 +89,8 @@ def test_data_in_the_working_directory_is_refused(tmp_path, capsys, monkeypatch)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match="1"):
         main(["invite", "x", "A", "--data", "data"])
-    assert "might serve" in capsys.readouterr().err and not (tmp_path / "data").exists()
+    assert "might serve" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
 
 
 def test_server_and_command_line_do_not_import_torch(tmp_path):
@@ -97,7 +101,7 @@ def test_server_and_command_line_do_not_import_torch(tmp_path):
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": os.getcwd()})
 
 
-@pytest.mark.parametrize("text, safe", [("=1+1", "'=1+1"), ("+1", "'+1"), ("-1", "'-1"),
+@pytest.mark.parametrize(("text", "safe"), [("=1+1", "'=1+1"), ("+1", "'+1"), ("-1", "'-1"),
                                         ("@SUM(A1)", "'@SUM(A1)"), ("\t=1", "'\t'=1"), (" =1", "' =1"),
                                         ("a=1", "a=1"), ("", ""), ("\r=1", "'\r'=1"), ("ok;=1", "ok;'=1"), ("ok; \"=1", "ok; \"'=1"),
                                         ("a, b; c - d: 3-4", "a, b; c - d: 3-4"), ("\"=1", "'\"=1")])
@@ -145,7 +149,10 @@ def test_exports_hold_hostile_text_and_no_names(tmp_path):
     given = read_answers(store, "phantoms")
     text, whole = answers_csv(given), answers_json(store, given)
     row, = csv.DictReader(io.StringIO(text, newline=""))
-    assert row["comment"] == "'" + hostile and row["role"] == "'@role" and row["current"] == "1" and row["config_sha256"] == study.config_hash
+    assert row["comment"] == "'" + hostile
+    assert row["role"] == "'@role"
+    assert row["current"] == "1"
+    assert row["config_sha256"] == study.config_hash
     assert json.loads(whole)["answers"][0]["comment"] == hostile
     for secret in ("Dr Secret", "owl", made.token):
         assert secret not in text + whole

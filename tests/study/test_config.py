@@ -12,12 +12,13 @@ PAPER = (Method("real", "real"), Method("SinGAN-Seg", "synthetic"), Method("Cont
 
 
 def config(**changes) -> StudyConfig:
-    values = dict(id="polyps", title="Polyps", protocol="real_synthetic", organ="polyp", methods=PAPER, groups=50)
+    values = {"id": "polyps", "title": "Polyps", "protocol": "real_synthetic", "organ": "polyp", "methods": PAPER, "groups": 50}
     return StudyConfig(**(values | changes))
 
 
 def test_the_papers_polyp_study_has_200_items():
-    assert config().rated == 200 and config(repeats=10).rated == 210
+    assert config().rated == 200
+    assert config(repeats=10).rated == 210
     assert config(training=5).training_groups == 2
     assert config(protocol=RANKING, methods=PAPER[:3]).rated == 50
     assert config(protocol=PAIRWISE).rated == 150
@@ -27,15 +28,18 @@ def test_the_papers_polyp_study_has_200_items():
 def test_round_trip_keeps_the_hash(protocol):
     first = config(protocol=protocol, title="Pölyps", seed=2**60)
     again = StudyConfig.from_json(first.canonical())
-    assert again == first and again.hash() == first.hash() and len(first.hash()) == 64
+    assert again == first
+    assert again.hash() == first.hash()
+    assert len(first.hash()) == 64
     assert StudyConfig.from_json(json.dumps(json.loads(first.canonical()), indent=3)).hash() == first.hash()
-    assert first.canonical().isascii() and first.instructions
+    assert first.canonical().isascii()
+    assert first.instructions
 
 
 def test_every_field_changes_the_hash():
     first = config(training=1)
-    changed = dict(id="other", title="other", protocol=PAIRWISE, organ="lesion", methods=PAPER[:3], groups=49, training=2, repeats=1,
-                   share_known=True, comments=False, instructions="other", consent="other", display_side=256, seed=1)
+    changed = {"id": "other", "title": "other", "protocol": PAIRWISE, "organ": "lesion", "methods": PAPER[:3], "groups": 49, "training": 2, "repeats": 1,
+                   "share_known": True, "comments": False, "instructions": "other", "consent": "other", "display_side": 256, "seed": 1}
     assert set(changed) == {f.name for f in dataclasses.fields(StudyConfig)}
     hashes = {dataclasses.replace(first, **{name: value}).hash() for name, value in changed.items()} | {first.hash()}
     assert len(hashes) == len(changed) + 1
@@ -51,20 +55,20 @@ def test_lists_everything_that_is_wrong():
     assert len(caught.value.problems) == 9
 
 
-@pytest.mark.parametrize("changes, message", [
-    (dict(methods=PAPER[1:]), "exactly one real"),
-    (dict(methods=PAPER[:1]), "exactly one real and at least one synthetic"),
-    (dict(protocol=PAIRWISE, methods=(*PAPER, Method("real 2", "real"))), "exactly one real"),
-    (dict(protocol=RANKING, methods=PAPER[:1]), "2 to 9 methods"),
-    (dict(repeats=201), "200 items"),
-    (dict(methods=("real",)), "Method values"),
-    (dict(methods=(Method("real", "real", 3), PAPER[1])), "source must be text")])
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"methods": PAPER[1:]}, "exactly one real"),
+    ({"methods": PAPER[:1]}, "exactly one real and at least one synthetic"),
+    ({"protocol": PAIRWISE, "methods": (*PAPER, Method("real 2", "real"))}, "exactly one real"),
+    ({"protocol": RANKING, "methods": PAPER[:1]}, "2 to 9 methods"),
+    ({"repeats": 201}, "200 items"),
+    ({"methods": ("real",)}, "Method values"),
+    ({"methods": (Method("real", "real", 3), PAPER[1])}, "source must be text")])
 def test_refuses(changes, message):
     with pytest.raises(ConfigError, match=message):
         config(**changes)
 
 
-@pytest.mark.parametrize("text, message", [
+@pytest.mark.parametrize(("text", "message"), [
     ("{", "not JSON"), ("[]", "JSON object"), ('{"id": "a", "colour": 1}', "unknown field 'colour'"), ('{"id": "a"}', "'methods' is missing"),
     ("[" * 100_000, "not JSON"), ('{"methods": [{"name": "a"}]}', "methods must be a list")])
 def test_refuses_json(text, message):

@@ -16,7 +16,7 @@ from siamese.study.places import PlaceError, data_directory, database_url
 from siamese.study.schema import answers, metadata, presentations, raters, studies
 from tests.study.servers import any_database, postgres  # noqa: F401 (fixtures)
 
-STUDY = dict(id="s", config="{}", config_hash="", content_hash="", created_at=0.0)
+STUDY = {"id": "s", "config": "{}", "config_hash": "", "content_hash": "", "created_at": 0.0}
 
 
 def url(folder: Path) -> str:
@@ -50,7 +50,7 @@ def test_answers_cannot_be_changed(any_database):  # noqa: F811
         connection.execute(insert(studies).values(**STUDY))
         connection.execute(insert(raters).values(id="r", study_id="s", label="", token_hash="t", order_seed=2**62, created_at=0.0))
         connection.execute(insert(presentations).values(id="p", rater_id="r", position=0, phase="main", group_name="g", item_ids="[]"))
-        row = dict(rater_id="r", presentation_id="p", response="{}", comment="", server_ms=1, created_at=0.0)
+        row = {"rater_id": "r", "presentation_id": "p", "response": "{}", "comment": "", "server_ms": 1, "created_at": 0.0}
         connection.execute(insert(answers).values(idempotency_key="k", **row))
     with pytest.raises(DBAPIError, match="append-only"), base.write() as connection:
         connection.execute(update(answers).values(confidence=3))
@@ -98,7 +98,8 @@ def test_data_lies_outside_what_may_be_served(tmp_path, monkeypatch):
     (tmp_path / "cwd").mkdir()
     monkeypatch.chdir(tmp_path / "cwd")
     folder = data_directory(tmp_path / "data" / "deep")
-    assert folder.is_dir() and folder.stat().st_mode & 0o777 == 0o700
+    assert folder.is_dir()
+    assert folder.stat().st_mode & 0o777 == 0o700
     (tmp_path / "file").write_text("")
     with pytest.raises(PlaceError, match="cannot be made"):
         data_directory(tmp_path / "file" / "below")

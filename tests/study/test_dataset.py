@@ -78,7 +78,8 @@ def test_raters_go_on_after_all_files_are_lost(tmp_path, hub, copies):
     store.exclude(made[1].rater, "a test")
     store.revoke(made[2].rater)
     begin(hub, store, tmp_path / "first", copies)
-    assert hub.private and len(hub.rows("phantoms", "answers")) == 7
+    assert hub.private
+    assert len(hub.rows("phantoms", "answers")) == 7
 
     other = empty(tmp_path / "second")
     begin(hub, other, tmp_path / "second", copies)
@@ -93,15 +94,16 @@ def test_raters_go_on_after_all_files_are_lost(tmp_path, hub, copies):
 
 
 def test_restoring_twice_changes_nothing(tmp_path, hub, copies):
-    store, study = make_study(tmp_path)
+    store, _study = make_study(tmp_path)
     begin(hub, store, tmp_path, copies)
     before, commits = state(store), len(hub.commits)
     begin(hub, store, tmp_path, copies)  # a restart with the database in place
-    assert state(store) == before and len(hub.commits) == commits  # and nothing is pushed that is there
+    assert state(store) == before
+    assert len(hub.commits) == commits
 
 
 def test_only_what_changed_is_pushed(tmp_path, hub, copies):
-    store, study = make_study(tmp_path)
+    store, _study = make_study(tmp_path)
     copy = begin(hub, store, tmp_path, copies)
     images = hub.files["studies/phantoms/images.zip"]
     assert len(zipfile.ZipFile(io.BytesIO(images)).namelist()) == 12
@@ -109,7 +111,8 @@ def test_only_what_changed_is_pushed(tmp_path, hub, copies):
     sent = len(hub.requests)
     copy.trigger().result()
     assert [r for r in hub.requests[sent:] if "commit" in r] == [f"POST /api/datasets/{REPOSITORY}/commit/main"]
-    assert len(hub.rows("phantoms", "raters")) == 1 and hub.files["studies/phantoms/images.zip"] == images
+    assert len(hub.rows("phantoms", "raters")) == 1
+    assert hub.files["studies/phantoms/images.zip"] == images
 
 
 def test_a_withdrawal_leaves_nothing_in_the_repository(tmp_path, hub, copies):
@@ -120,13 +123,16 @@ def test_a_withdrawal_leaves_nothing_in_the_repository(tmp_path, hub, copies):
         sessions.register(one.token, name, "x", True)
         answer_all(sessions, one.token, study.config)
     copy = begin(hub, store, tmp_path, copies)
-    assert b"bittern" in hub.history() and goes.rater.encode() in hub.history()
+    assert b"bittern" in hub.history()
+    assert goes.rater.encode() in hub.history()
     store.changed = copy.trigger
     sessions.withdraw(goes.token)  # pushes by itself
     wait_for(lambda: goes.rater.encode() not in hub.history())
     for trace in (b"bittern", b"Dr Goes", goes.rater.encode()):
         assert trace not in hub.history()
-    assert b"heron" in hub.history() and len(hub.rows("phantoms", "answers")) == study.config.rated and len(hub.commits) == 1
+    assert b"heron" in hub.history()
+    assert len(hub.rows("phantoms", "answers")) == study.config.rated
+    assert len(hub.commits) == 1
 
     other = empty(tmp_path / "other")
     begin(hub, other, tmp_path / "other", copies)
@@ -143,7 +149,7 @@ def wait_for(condition, seconds: float = 10) -> None:
 
 
 def test_history_is_erased_after_a_crash_before_it(tmp_path, hub, copies, monkeypatch):
-    store, study = make_study(tmp_path)
+    store, _study = make_study(tmp_path)
     goes = store.invite("phantoms", ["Dr Goes"])[0]
     copy = begin(hub, store, tmp_path, copies)
     store.withdraw(goes.rater)
@@ -154,7 +160,8 @@ def test_history_is_erased_after_a_crash_before_it(tmp_path, hub, copies, monkey
     monkeypatch.setattr(copy.api, "super_squash_history", unreachable)
     with pytest.raises(DatasetError):
         copy.trigger().result()
-    assert b"Dr Goes" in hub.history() and b"Dr Goes" not in b"".join(hub.files.values())
+    assert b"Dr Goes" in hub.history()
+    assert b"Dr Goes" not in b"".join(hub.files.values())
     copy.stop()
     begin(hub, store, tmp_path, copies)
     assert b"Dr Goes" not in hub.history()
@@ -170,7 +177,8 @@ def test_public_repository_is_refused(tmp_path, hub, copies):
     commits = len(hub.commits)
     with pytest.raises(DatasetError, match="is public"):  # made public later
         copy.trigger().result()
-    assert len(hub.commits) == commits and "is public" in copy.problem
+    assert len(hub.commits) == commits
+    assert "is public" in copy.problem
 
 
 def test_failed_push_is_told_and_made_up_for(tmp_path, hub, copies):
@@ -181,14 +189,16 @@ def test_failed_push_is_told_and_made_up_for(tmp_path, hub, copies):
         patch.setattr(copy.api, "repo_info", HfApi(endpoint="http://127.0.0.1:9", token=TOKEN).repo_info)
         with pytest.raises(DatasetError):
             copy.trigger().result()
-    assert "did not take it (ConnectError" in copy.problem and hub.rows("phantoms", "raters") == []
+    assert "did not take it (ConnectError" in copy.problem
+    assert hub.rows("phantoms", "raters") == []
     copy.trigger().result()
-    assert copy.problem is None and len(hub.rows("phantoms", "raters")) == 1
+    assert copy.problem is None
+    assert len(hub.rows("phantoms", "raters")) == 1
 
 
 def test_start_fails_where_the_hub_does_not_answer(tmp_path, hub):
     store, _ = make_study(tmp_path)
-    with pytest.raises(DatasetError, match="cannot be read .*ConnectError"):
+    with pytest.raises(DatasetError, match=r"cannot be read .*ConnectError"):
         start_copy(store, tmp_path, DatasetOptions(REPOSITORY), HfApi(endpoint="http://127.0.0.1:9", token=TOKEN))
     with pytest.raises(DatasetError, match="HTTP 401"):
         start_copy(store, tmp_path, DatasetOptions(REPOSITORY), HfApi(endpoint=hub.address, token="hf_wrong"))
@@ -196,7 +206,7 @@ def test_start_fails_where_the_hub_does_not_answer(tmp_path, hub):
 
 
 def test_two_servers_do_not_overwrite_each_other(tmp_path, hub, copies):
-    store, study = make_study(tmp_path)
+    store, _study = make_study(tmp_path)
     copy = begin(hub, store, tmp_path, copies)
     other = empty(tmp_path / "other")
     begin(hub, other, tmp_path / "other", copies)
@@ -209,7 +219,8 @@ def test_two_servers_do_not_overwrite_each_other(tmp_path, hub, copies):
     hub.commit(hub.files | {"README.md": b"a note by hand"})  # anything else may change
     other.invite("phantoms", ["more"])
     copies[-1].trigger().result()
-    assert len(hub.rows("phantoms", "raters")) == 2 and hub.files["README.md"] == b"a note by hand"
+    assert len(hub.rows("phantoms", "raters")) == 2
+    assert hub.files["README.md"] == b"a note by hand"
 
 
 def test_a_commit_in_between_is_not_overwritten(tmp_path, hub, copies, monkeypatch):
@@ -222,7 +233,8 @@ def test_a_commit_in_between_is_not_overwritten(tmp_path, hub, copies, monkeypat
             copy.trigger().result()
     assert hub.rows("phantoms", "raters") == []
     copy.trigger().result()
-    assert len(hub.rows("phantoms", "raters")) == 1 and hub.files["README.md"] == b"by hand"
+    assert len(hub.rows("phantoms", "raters")) == 1
+    assert hub.files["README.md"] == b"by hand"
 
 
 def test_older_database_does_not_overwrite(tmp_path, hub, copies):
@@ -258,7 +270,7 @@ def test_several_studies_and_an_imported_one(tmp_path, hub, copies):
         assert answers_csv(read_answers(other, name)) == answers_csv(read_answers(second, name))
 
 
-@pytest.mark.parametrize("file, old, new, message", [
+@pytest.mark.parametrize(("file", "old", "new", "message"), [
     ("studies.jsonl", b'"organ\\":\\"polyp', b'"organ\\":\\"other', "no longer has the hash"),
     ("items.jsonl", b'"method": "Ours"', b'"method": "Theirs"', "their hash differs"),
     ("raters.jsonl", b'"label": ', b'"lable": ', "not the columns"), ("answers.jsonl", b"{", b"[", "cannot be read"),
@@ -281,7 +293,8 @@ def test_damaged_files_are_refused_whole(tmp_path, file, old, new, message):
         restore(other.database, folder)
     assert other.studies() == []
     (folder / file).write_bytes(whole)
-    assert restore(other.database, folder) and state(other) == state(store)
+    assert restore(other.database, folder)
+    assert state(other) == state(store)
 
 
 def test_both_databases_are_copied_as_of_one_moment(tmp_path, any_database, monkeypatch):  # noqa: F811
@@ -300,7 +313,8 @@ def test_both_databases_are_copied_as_of_one_moment(tmp_path, any_database, monk
     monkeypatch.setattr(store.database, "forget_log", lambda: None)  # would wait for this reader
     assert state(store) == before
     monkeypatch.setattr(snapshot, "query", query)
-    assert len(state(store)["withdrawals.jsonl"].splitlines()) == 1 and not state(store)["answers.jsonl"]
+    assert len(state(store)["withdrawals.jsonl"].splitlines()) == 1
+    assert not state(store)["answers.jsonl"]
     folder = tmp_path / "files" / "phantoms"
     folder.mkdir(parents=True)
     for name, data in before.items():
@@ -309,7 +323,8 @@ def test_both_databases_are_copied_as_of_one_moment(tmp_path, any_database, monk
     with store.database.write() as connection:
         for table in (withdrawals, answers, presentations, raters, images, items, studies):
             connection.execute(delete(table))
-    assert restore(store.database, folder) and not restore(store.database, folder)
+    assert restore(store.database, folder)
+    assert not restore(store.database, folder)
     sessions.withdraw(one.token)  # its numbers are the database's own: more rows can follow
     assert RaterSessions(store).store.withdrawals("phantoms")[0].answers_deleted == study.config.rated
     store.database.close()
@@ -325,7 +340,7 @@ def test_server_restores_pushes_and_pushes_at_its_end(tmp_path, hub, monkeypatch
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("siamese.study.dataset.HfApi", partial(HfApi, endpoint=hub.address))
     (tmp_path / "a").mkdir()
-    store, study = make_study(tmp_path / "a")
+    store, _study = make_study(tmp_path / "a")
     path = store.invite("phantoms", ["A"])[0].path
 
     def answer(client) -> None:
@@ -358,7 +373,8 @@ def test_the_signal_to_end_leaves_nothing_behind(tmp_path, hub):
             address = server.stdout.readline().split()[-1].removesuffix("/study/admin")
             wait_for(lambda: "studies/phantoms/raters.jsonl" in hub.files)
             reply = httpx2.post(f"{address}{path}/api/register", json={"pseudonym": "owl", "role": "x", "consent": True})
-            assert reply.status_code == 200 and hub.rows("phantoms", "raters")[0]["pseudonym"] is None
+            assert reply.status_code == 200
+            assert hub.rows("phantoms", "raters")[0]["pseudonym"] is None
             server.terminate()
             server.wait(30)
         finally:
@@ -366,7 +382,7 @@ def test_the_signal_to_end_leaves_nothing_behind(tmp_path, hub):
     assert hub.rows("phantoms", "raters")[0]["pseudonym"] == "owl"
 
 
-@pytest.mark.parametrize("values, message", [
+@pytest.mark.parametrize(("values", "message"), [
     ({"SIAMESE_STUDY_DATASET": "no slash"}, "must be owner/name"), ({"SIAMESE_STUDY_DATASET": REPOSITORY}, "no token: set HF_TOKEN"),
     ({"SIAMESE_STUDY_DATASET": REPOSITORY, "SIAMESE_STUDY_PUSH_MINUTES": "soon"}, "a number of minutes"),
     ({"SIAMESE_STUDY_DATASET": REPOSITORY, "SIAMESE_STUDY_PUSH_MINUTES": "0"}, "above 0"),

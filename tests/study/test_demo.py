@@ -46,11 +46,15 @@ def store(tmp_path):
 def test_two_settings_without_real_images_again_and_again(store, tiny):
     told = []
     studies = [make_demo(store, Demonstration(tiny, groups=2), lambda *a: told.append(a)) for _ in range(3)]
-    assert [s.config.id for s in studies] == ["demo", "demo-2", "demo-3"] and {s.state for s in store.studies()} == {"open"}
+    assert [s.config.id for s in studies] == ["demo", "demo-2", "demo-3"]
+    assert {s.state for s in store.studies()} == {"open"}
     one = studies[0].config
-    assert (one.protocol, one.rated) == ("ranking", 2) and told[-1] == ("unguided", 2, 2)
+    assert (one.protocol, one.rated) == ("ranking", 2)
+    assert told[-1] == ("unguided", 2, 2)
     guided, unguided = (json.loads(m.source) for m in one.methods)
-    assert guided["guidance"] == 3 and unguided["guidance"] == 1 and guided["masks_sha256"] == unguided["masks_sha256"]
+    assert guided["guidance"] == 3
+    assert unguided["guidance"] == 1
+    assert guided["masks_sha256"] == unguided["masks_sha256"]
     sessions, token = RaterSessions(store), store.invite("demo", ["A"])[0].token
     sessions.register(token, "owl", "x", True)
     assert answer_all(sessions, token, one) == 2
@@ -87,7 +91,8 @@ def test_bad_input(store, tiny, tmp_path):
 def test_a_taken_port_is_told_before_anything_is_made(store, tmp_path, capsys):
     with pytest.raises(SystemExit, match="1"):
         main(["demo", "--host", "240.0.0.1", "--port", "1", "--data", str(tmp_path / "data")])
-    assert "choose another with --port" in capsys.readouterr().err and store.studies() == []
+    assert "choose another with --port" in capsys.readouterr().err
+    assert store.studies() == []
 
 
 def test_one_command_prints_a_link_that_works(tiny, tmp_path):
@@ -100,7 +105,8 @@ def test_one_command_prints_a_link_that_works(tiny, tmp_path):
                 assert line, f"ended without a link: {said}"
                 said += line
             with urllib.request.urlopen(link[1], timeout=30) as page:
-                assert page.status == 200 and "rate.js" in page.read().decode()
+                assert page.status == 200
+                assert "rate.js" in page.read().decode()
             with urllib.request.urlopen(f"{link[1]}/api/state", timeout=30) as state:
                 assert json.load(state)["title"] == "Demonstration"
         finally:

@@ -51,22 +51,27 @@ def test_nothing_is_asked_on_a_laptop(tmp_path, monkeypatch):
     monkeypatch.setenv("SIAMESE_ADMIN_PASSWORD", PASSWORD)
     client, csrf = page_of(tmp_path)
     page = client.get("/study/admin/studies/phantoms").text
-    assert BOX not in page and "could be lost" not in page
+    assert BOX not in page
+    assert "could be lost" not in page
     assert client.post("/study/admin/studies/phantoms/open", data={"csrf": csrf}).status_code == 303
 
 
 def test_a_space_without_a_volume_asks(tmp_path, on_space):
     client, csrf = page_of(tmp_path)
     page = client.get("/study/admin/studies/phantoms").text
-    assert BOX in page and "all answers since its last start, now 1 minute of them, could be lost" in page
+    assert BOX in page
+    assert "all answers since its last start, now 1 minute of them, could be lost" in page
     refused = client.post("/study/admin/studies/phantoms/open", data={"csrf": csrf})
-    assert refused.status_code == 422 and "the study was not opened" in refused.text and "could be lost" in refused.text
+    assert refused.status_code == 422
+    assert "the study was not opened" in refused.text
+    assert "could be lost" in refused.text
     store = open_store(tmp_path)
     assert store.study("phantoms").state == "closed"
     before = time.time()
     assert client.post("/study/admin/studies/phantoms/open", data={"csrf": csrf, "accept_loss": "yes"}).status_code == 303
     with store.database.read() as connection:
-        assert store.study("phantoms").state == "open" and before <= connection.execute(studies.select()).one().loss_accepted_at <= time.time()
+        assert store.study("phantoms").state == "open"
+        assert before <= connection.execute(studies.select()).one().loss_accepted_at <= time.time()
     assert "could be lost" in client.get("/study/admin/studies/phantoms").text  # it stays in sight
     client.post("/study/admin/studies/phantoms/close", data={"csrf": csrf})
     assert client.post("/study/admin/studies/phantoms/open", data={"csrf": csrf}).status_code == 422  # and is asked each time
@@ -75,10 +80,14 @@ def test_a_space_without_a_volume_asks(tmp_path, on_space):
 def test_a_volume_or_a_database_server_lasts(tmp_path, on_space, monkeypatch):
     volume = tmp_path / "volume"
     volume.mkdir()
-    assert not space.lasts(volume) and default_folder() != volume / "siamese-studio"
+    assert not space.lasts(volume)
+    assert default_folder() != volume / "siamese-studio"
     mount(monkeypatch, volume)
-    assert space.lasts(volume / "studies") and not space.lasts(tmp_path / "elsewhere") and default_folder() == volume / "siamese-studio"
-    assert Durability(volume / "x", True).warning() is None and Durability(tmp_path / "x", True).warning()
+    assert space.lasts(volume / "studies")
+    assert not space.lasts(tmp_path / "elsewhere")
+    assert default_folder() == volume / "siamese-studio"
+    assert Durability(volume / "x", True).warning() is None
+    assert Durability(tmp_path / "x", True).warning()
     assert Durability(tmp_path / "x", sqlite=False).warning() is None
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     assert not space.lasts(tmp_path / "link")
@@ -97,7 +106,8 @@ def test_minutes_grow_while_copies_fail(tmp_path, on_space, monkeypatch):
     copied.copy.problem = "HTTP 503"
     assert "up to 17 minutes of answers could be lost" in copied.warning()
     assert copied.report() == "The copy to clinic/ratings fails, the last one is 17 minutes old: HTTP 503"
-    assert "now 17 minutes of them, could be lost" in nothing.warning() and nothing.report() is None
+    assert "now 17 minutes of them, could be lost" in nothing.warning()
+    assert nothing.report() is None
 
 
 def test_command_line_asks_too(tmp_path, on_space, capsys):
@@ -111,7 +121,8 @@ def test_command_line_asks_too(tmp_path, on_space, capsys):
     main([*make, "--draft"])
     with pytest.raises(SystemExit, match="1"):
         main(["open", "one", "--data", str(tmp_path / "data")])
-    assert "--accept-loss" in capsys.readouterr().err and store.study("one").state == "draft"
+    assert "--accept-loss" in capsys.readouterr().err
+    assert store.study("one").state == "draft"
     with pytest.raises(StudyError, match="could be lost"):
         store.open("one")
     main(["open", "one", "--accept-loss", "--data", str(tmp_path / "data")])
@@ -122,7 +133,8 @@ def test_links_and_proxies_of_a_space(tmp_path, on_space, monkeypatch):
     monkeypatch.setenv("SPACE_HOST", "clinic-studio.example")
     client, csrf = page_of(tmp_path)
     page = client.post("/study/admin/studies/phantoms/invite", data={"csrf": csrf, "labels": "A"}).text
-    assert re.search(r"https://clinic-studio\.example/rate/[\w-]+", page) and "testserver/rate" not in page
+    assert re.search(r"https://clinic-studio\.example/rate/[\w-]+", page)
+    assert "testserver/rate" not in page
     assert space.trusted_proxies(Access()) == ("10.0.0.0/8", "::ffff:10.0.0.0/104")
     monkeypatch.delenv("SPACE_ID")
     assert space.trusted_proxies(Access()) == ()

@@ -44,7 +44,9 @@ MULTIPART = {"Content-Type": "multipart/form-data; boundary=x"}
 def test_nothing_is_read_without_log_in(served, path, cookie):  # noqa: F811
     app = served[1]
     status, body, headers, read = send(app, path, MULTIPART | cookie, [b"x" * 1000] * 50)
-    assert (status, read) == (401, 0) and b"log in first" in body and "default-src 'none'" in headers["content-security-policy"]
+    assert (status, read) == (401, 0)
+    assert b"log in first" in body
+    assert "default-src 'none'" in headers["content-security-policy"]
 
 
 def test_log_in_reads_no_long_body(served):  # noqa: F811
@@ -52,7 +54,8 @@ def test_log_in_reads_no_long_body(served):  # noqa: F811
     status, _, _, read = send(served[1], "/study/admin/login", form | {"Content-Length": str(10**9)}, [b"password=x"])
     assert (status, read) == (413, 0)
     status, _, _, read = send(served[1], "/study/admin/login", form, [b"x" * 100_000] * 50)
-    assert status == 413 and read == 3
+    assert status == 413
+    assert read == 3
 
 
 def test_raters_requests_are_short(served):  # noqa: F811
@@ -60,7 +63,8 @@ def test_raters_requests_are_short(served):  # noqa: F811
     path = store.invite("phantoms", ["A"])[0].path
     json = {"Content-Type": "application/json"}
     status, body, _, read = send(app, f"{path}/api/answer", json, [b" " * 60_000] * 3)
-    assert (status, read) == (413, 2) and b'{"error":"this is too large: up to 64 KiB' in body
+    assert (status, read) == (413, 2)
+    assert b'{"error":"this is too large: up to 64 KiB' in body
     comment = "\u4e2d" * 2000
     reply = client.post(f"{path}/api/register", json={"pseudonym": "owl", "role": "x", "consent": True})
     task = reply.json()["step"]["task"]
@@ -81,7 +85,9 @@ def test_upload_is_limited_with_a_message(tmp_path, monkeypatch, said):
     chunks = [start] + [b"y" * 2**18] * 8
     length = {"Content-Length": str(sum(map(len, chunks)))} if said else {}
     status, body, _, read = send(app, "/study/admin/create", MULTIPART | cookie | length, chunks)
-    assert status == 413 and b"up to 1 MiB can be sent" in body and b"folder on the server" in body
+    assert status == 413
+    assert b"up to 1 MiB can be sent" in body
+    assert b"folder on the server" in body
     assert read == (len(chunks) if said else 5)  # discarded to the end, so that a browser shows the message; or stopped
 
 
@@ -89,7 +95,9 @@ def test_errors_of_administrators_are_pages(served):  # noqa: F811
     client = served[2]
     csrf = log_in(client)
     reply = client.post("/study/admin/studies/<b>/open", data={"csrf": csrf})
-    assert reply.status_code == 404 and reply.headers["content-type"].startswith("text/html") and "<b>" not in reply.text
+    assert reply.status_code == 404
+    assert reply.headers["content-type"].startswith("text/html")
+    assert "<b>" not in reply.text
     assert "there is no study" in reply.text
 
 
@@ -102,4 +110,5 @@ def test_one_huge_file_in_a_zip_is_refused(served, monkeypatch):  # noqa: F811
     buffer.seek(0)
     values = {"csrf": csrf, "id": "bad", "title": "x", "protocol": "ranking", "organ": "x", "groups": "1"}
     reply = client.post("/study/admin/create", data=values, files={"archive": ("x.zip", buffer, "application/zip")})
-    assert reply.status_code == 422 and "is larger than" in reply.text
+    assert reply.status_code == 422
+    assert "is larger than" in reply.text

@@ -38,7 +38,7 @@ def served(tmp_path, any_database, monkeypatch):  # noqa: F811
 
 
 def test_raters_requests_with_what_cannot_be_stored_or_written(served):
-    store, client, path = served
+    _store, client, path = served
     for link in (path, "/rate/unknown", "/rate/%00", f"/rate/{'x' * 300}"):
         for route, field in FIELDS:
             for text in ("NaN", "Infinity", "-1e999", '"\\ud800"', '"\\u0000"', '{"\\udfff": 1}', "[[[[]]]]", "1" + "0" * 400):
@@ -75,7 +75,7 @@ def test_the_store_itself_takes_no_null_characters(served):
         store.exclude(store.progress("phantoms")[0].rater, "\0")
 
 
-@pytest.mark.parametrize("field, value", [("groups", "x"), ("groups", "9" * 5000), ("training", ""), ("seed", "1.5"), ("groups", "-1"), ("seed", str(2**70)), ("title", "\0"),
+@pytest.mark.parametrize(("field", "value"), [("groups", "x"), ("groups", "9" * 5000), ("training", ""), ("seed", "1.5"), ("groups", "-1"), ("seed", str(2**70)), ("title", "\0"),
                                           ("folder", "x" * 5000), ("folder", "a\0b"), ("protocol", "x"), ("id", "é"), ("real", "\0")])
 def test_a_form_with_what_it_cannot_use_gets_a_page(admin, field, value):  # noqa: F811
     client = admin[2]

@@ -13,7 +13,15 @@ from sqlalchemy import select
 from siamese.study.config import ConfigError, Method
 from siamese.study.create import count_groups, create_study, prepare
 from siamese.study.database import Database
-from siamese.study.images import UnusableImageError, blind, common_size, list_images, native_size, read_image, shown_size
+from siamese.study.images import (
+    UnusableImageError,
+    blind,
+    common_size,
+    list_images,
+    native_size,
+    read_image,
+    shown_size,
+)
 from siamese.study.schema import images, items
 from siamese.study.store import NewItem, StudyError, StudyStore
 from tests.phantoms import phantom
@@ -46,7 +54,8 @@ def test_detail_finer_than_the_coarsest_method_is_removed():
     stripes = np.zeros((256, 256, 3), np.uint8)
     stripes[:, ::2] = 255
     shown = np.array(Image.open(io.BytesIO(blind(stripes, (64, 64), 256))))
-    assert shown.std() < 1 and abs(shown.mean() - 127.5) < 1
+    assert shown.std() < 1
+    assert abs(shown.mean() - 127.5) < 1
     image = phantom(0, 64, 64)[0]
     back = np.array(Image.open(io.BytesIO(blind(image, (64, 64), 64))))
     np.testing.assert_array_equal(back, image)  # RGB stays RGB, and nothing is resampled needlessly
@@ -70,7 +79,7 @@ def test_rotation_transparency_and_palette(tmp_path):
     assert read_image(tmp_path / "palette.png").shape == image.shape
 
 
-@pytest.mark.parametrize("make, message", [
+@pytest.mark.parametrize(("make", "message"), [
     (lambda f: f.write_bytes(b"no image"), "no PNG, JPEG"),
     (lambda f: Image.new("RGB", (8, 200)).save(f), "8 x 200"),
     (lambda f: Image.new("I;16", (64, 64)).save(f), "eight bits a channel")])
@@ -92,9 +101,11 @@ def test_study_is_made_whole(tmp_path):
     store, study = make_study(tmp_path, groups=5, training=2)
     with store.database.read() as connection:
         rows = connection.execute(select(items, images.c.data).join(images)).all()
-    assert len(rows) == 6 * 3 and len({len(r.data) for r in rows}) == 1
+    assert len(rows) == 6 * 3
+    assert len({len(r.data) for r in rows}) == 1
     assert sum(r.training for r in rows) == 3
-    assert all(len(r.id) == 32 and int(r.id, 16) >= 0 for r in rows) and len({r.id for r in rows}) == 18
+    assert all(len(r.id) == 32 and int(r.id, 16) >= 0 for r in rows)
+    assert len({r.id for r in rows}) == 18
     assert len(study.content_hash) == 64
     with pytest.raises(StudyError, match="already"):
         create_study(store, study.config, write_folders(tmp_path / "again", 6))
@@ -103,7 +114,8 @@ def test_study_is_made_whole(tmp_path):
 def test_same_folders_and_seed_make_the_same_content(tmp_path):
     folders = write_folders(tmp_path, 6)
     first, again = prepare(config(), folders), prepare(config(), folders)
-    assert first == again and {i.group for i in first} != {i.group for i in prepare(config(seed=1), folders)}
+    assert first == again
+    assert {i.group for i in first} != {i.group for i in prepare(config(seed=1), folders)}
     assert count_groups(config(training=4), folders).groups == 4
 
 
@@ -123,21 +135,22 @@ def test_every_problem_is_named(tmp_path):
     with pytest.raises(ConfigError) as caught:
         prepare(config(), folders)
     assert len(caught.value.problems) == 2
-    assert "Ours/mask 001.png: it is no PNG" in str(caught.value) and "real/mask 002.png" in str(caught.value)
+    assert "Ours/mask 001.png: it is no PNG" in str(caught.value)
+    assert "real/mask 002.png" in str(caught.value)
 
 
 def test_missing_masks_and_folders_are_named(tmp_path):
     folders = write_folders(tmp_path, 4)
     (folders["Ours"] / "mask 003.png").unlink()
-    with pytest.raises(ConfigError, match="3 masks have.*4 are needed(.|\n)*'Ours' has no image of mask 'mask 003'"):
+    with pytest.raises(ConfigError, match=r"3 masks have.*4 are needed(.|\n)*'Ours' has no image of mask 'mask 003'"):
         prepare(config(), folders)
-    with pytest.raises(ConfigError, match="method 'Ours' has no folder(.|\n)*folder for 'other'"):
+    with pytest.raises(ConfigError, match=r"method 'Ours' has no folder(.|\n)*folder for 'other'"):
         prepare(config(), {"real": folders["real"], "ControlNet": folders["ControlNet"], "other": tmp_path})
     with pytest.raises(ConfigError, match="no such folder"):
         prepare(config(), folders | {"Ours": tmp_path / "nowhere"})
     Image.new("RGB", (64, 64)).save(folders["real"] / "mask 000.jpg")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ConfigError, match="mask 000.jpg and mask 000.png are of one mask(.|\n)*holds no images"):
+    with pytest.raises(ConfigError, match=r"mask 000.jpg and mask 000.png are of one mask(.|\n)*holds no images"):
         prepare(config(), folders | {"Ours": tmp_path / "empty"})
     with pytest.raises(ConfigError, match="no mask has"):
         count_groups(config(), {"real": folders["real"], "x": tmp_path / "empty"})

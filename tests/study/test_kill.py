@@ -12,10 +12,15 @@ KILLS = int(os.environ.get("SIAMESE_KILLS", "5"))
 
 def test_no_acknowledged_answer_is_lost_or_doubled(tmp_path):
     outcome = kill_often(tmp_path, KILLS, seed=1)
-    assert outcome.lost == 0 and outcome.duplicated == 0 and outcome.integrity == "ok"
-    assert outcome.kills == KILLS and outcome.acknowledged >= KILLS and outcome.retries > 0  # the kills did hit raters
+    assert outcome.lost == 0
+    assert outcome.duplicated == 0
+    assert outcome.integrity == "ok"
+    assert outcome.kills == KILLS
+    assert outcome.acknowledged >= KILLS
+    assert outcome.retries > 0
 
 
 def test_some_raters_at_once(tmp_path):
     load = measure(tmp_path, 4, 2, 0.3, 128)
-    assert load.answers > 5 and load.p95 < 5000  # the real figure is load.py's, on an idle machine
+    assert load.answers > 5
+    assert load.p95 < 5000

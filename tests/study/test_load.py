@@ -54,7 +54,9 @@ def test_same_results_in_an_empty_database(tmp_path, any_database, protocol, pse
     assert [vars(a) | {"pseudonym": ""} for a in again.answers] == [vars(a) | {"pseudonym": ""} for a in given.answers]
     assert ("owl0" in {a.pseudonym for a in again.answers}) == pseudonyms
     before, after = read_results(store, "phantoms"), read_results(other, "phantoms")
-    assert after.summary == before.summary is not None and after.exclusions == before.exclusions and after.times == before.times
+    assert after.summary == before.summary is not None
+    assert after.exclusions == before.exclusions
+    assert after.times == before.times
     assert [p for p in after.progress if p.answered] == [p for p in before.progress if p.answered]
     assert after.corrections == before.corrections == 2
     assert [w.answers_deleted for w in after.withdrawals] == [w.answers_deleted for w in before.withdrawals]
@@ -73,7 +75,7 @@ def changed(data: dict, **values) -> dict:
     return data
 
 
-@pytest.mark.parametrize("change, message", [
+@pytest.mark.parametrize(("change", "message"), [
     (lambda d: d | {"format": 2}, "format 2"), (lambda d: d | {"config": d["config"] | {"title": "Other"}}, "does not have the hash"),
     (lambda d: d | {"content_sha256": "x"}, "content_sha256"), (lambda d: d | {"answers": [{}]}, "answers.0"), (lambda d: [], "no export"),
     (lambda d: changed(d, confidence=11), "answer 3: say how sure"), (lambda d: changed(d, response=[2]), "answer 3: say Real"),
@@ -123,7 +125,8 @@ def test_commands(tmp_path, capsys):
     for place, name in ((place, "one.html"), (other, "two.html")):
         main(["report", "--study", "phantoms", "--out", str(tmp_path / name), *place])
     one, two = ((tmp_path / n).read_text().split("<h2>Progress")[0].partition("<section>")[2] for n in ("one.html", "two.html"))
-    assert one == two and "Fleiss" in one
+    assert one == two
+    assert "Fleiss" in one
     capsys.readouterr()
     for arguments, message in ((["import", str(tmp_path / "none.json")], "cannot be read"), (["import", str(tmp_path / "one.html")], "no export"),
                                (["open", "phantoms"], "no images"), (["close", "none"], "no study"),
@@ -135,7 +138,7 @@ def test_commands(tmp_path, capsys):
 
 
 def test_import_on_the_page(served, tmp_path):  # noqa: F811
-    store, _, client = served
+    _store, _, client = served
     csrf = log_in(client)
     (tmp_path / "elsewhere").mkdir()
     elsewhere = rated_study(tmp_path / "elsewhere", id="imported", title=HOSTILE)
@@ -143,8 +146,11 @@ def test_import_on_the_page(served, tmp_path):  # noqa: F811
     reply = client.post("/study/admin/import", data={"csrf": csrf}, files={"export": ("x.json", data, "application/json")})
     assert reply.status_code == 303
     page = client.get(reply.headers["location"])
-    assert page.status_code == 200 and "Fleiss" in page.text and HOSTILE not in page.text
+    assert page.status_code == 200
+    assert "Fleiss" in page.text
+    assert HOSTILE not in page.text
     for content, message in ((data, "already"), ("noise", "no export")):
         reply = client.post("/study/admin/import", data={"csrf": csrf}, files={"export": ("x.json", content, "application/json")})
-        assert reply.status_code == 422 and message in reply.text
+        assert reply.status_code == 422
+        assert message in reply.text
     assert client.post("/study/admin/import", data={"csrf": "x"}, files={"export": ("x.json", data, "application/json")}).status_code == 403

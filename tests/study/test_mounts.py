@@ -30,7 +30,7 @@ a line that is none of the table's
 """
 
 
-@pytest.mark.parametrize("path, kind", [
+@pytest.mark.parametrize(("path", "kind"), [
     ("/", "ext4"), ("/var/lib/studies", "ext4"), ("/home/study", "nfs4"), ("/home/study/a/b", "nfs4"), ("/home/study/local/a", "ext4"),
     ("/home/studyother", "ext4"), ("/mnt/my drive\\x/a", "fuse.rclone"), ("/mnt/my/a", "cifs"), ("/mnt/my drive", "ext4"),
     ("/data/x", "fuse.hf-mount"), ("/media/stick/s", "fuseblk"), ("/tmp/s", "tmpfs"), ("/srv/bound", "virtiofs"), ("/wärme/x", "9p")])
@@ -57,10 +57,12 @@ def lie(monkeypatch, tmp_path: Path, kind: str, folder: Path) -> None:
 
 def test_other_systems_say_nothing(tmp_path, monkeypatch):
     monkeypatch.delenv("SPACE_ID", raising=False)
-    assert file_system(tmp_path) is None and Durability(tmp_path, True).warning() is None
+    assert file_system(tmp_path) is None
+    assert Durability(tmp_path, True).warning() is None
     (tmp_path / "empty").touch()
     monkeypatch.setattr(mounts, "MOUNTINFO", tmp_path / "empty")
-    assert file_system(tmp_path) is None and Durability(tmp_path, True).lasting
+    assert file_system(tmp_path) is None
+    assert Durability(tmp_path, True).lasting
 
 
 @pytest.mark.skipif(not Path("/proc/self/mountinfo").exists(), reason="no Linux")
@@ -69,7 +71,7 @@ def test_this_machine(monkeypatch):
     assert file_system(Path("/proc")) == "proc"
 
 
-@pytest.mark.parametrize("kind, says", [("nfs4", "network drive or FUSE (nfs4)"), ("fuse.rclone", "network drive or FUSE (fuse.rclone)"),
+@pytest.mark.parametrize(("kind", "says"), [("nfs4", "network drive or FUSE (nfs4)"), ("fuse.rclone", "network drive or FUSE (fuse.rclone)"),
                                         ("tmpfs", "in memory (tmpfs)")])
 def test_the_page_says_so_and_asks(tmp_path, monkeypatch, kind, says):
     monkeypatch.delenv("SPACE_ID", raising=False)
@@ -78,9 +80,13 @@ def test_the_page_says_so_and_asks(tmp_path, monkeypatch, kind, says):
     (tmp_path / "data").mkdir()
     client, csrf = page_of(tmp_path / "data")
     page = client.get("/study/admin/studies/phantoms").text
-    assert BOX in page and says in page and "all answers of all studies could be lost" in page and "SIAMESE_STUDY_DATABASE" in page
+    assert BOX in page
+    assert says in page
+    assert "all answers of all studies could be lost" in page
+    assert "SIAMESE_STUDY_DATABASE" in page
     refused = client.post("/study/admin/studies/phantoms/open", data={"csrf": csrf})
-    assert refused.status_code == 422 and "the study was not opened" in refused.text
+    assert refused.status_code == 422
+    assert "the study was not opened" in refused.text
     assert client.post("/study/admin/studies/phantoms/open", data={"csrf": csrf, "accept_loss": "yes"}).status_code == 303
 
 
@@ -91,7 +97,8 @@ def test_command_line_asks(tmp_path, monkeypatch, capsys):
     make = ["create", str(tmp_path / "images"), "--id", "one", "--title", "One", "--data", str(tmp_path / "da ta")]
     with pytest.raises(SystemExit, match="1"):
         main(make)
-    assert "cifs" in capsys.readouterr().err and open_store(tmp_path / "da ta").studies() == []
+    assert "cifs" in capsys.readouterr().err
+    assert open_store(tmp_path / "da ta").studies() == []
     main([*make, "--accept-loss"])
     assert open_store(tmp_path / "da ta").study("one").state == "open"
 

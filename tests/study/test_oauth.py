@@ -60,13 +60,17 @@ def inside(browser: TestClient) -> bool:
 def test_a_named_user_gets_in(browser, provider, capsys, caplog):
     caplog.set_level(logging.DEBUG)
     page = browser.get(f"{HOME}/login").text
-    assert START in page and 'name="password"' not in page and not inside(browser)
+    assert START in page
+    assert 'name="password"' not in page
+    assert not inside(browser)
     back = come_back(browser, provider)
     assert back.startswith(f"https://{HOST}{CALLBACK}?")
     reply = browser.get(back)
-    assert reply.status_code == 200 and 'http-equiv="refresh" content="0; url=/study/admin"' in reply.text
+    assert reply.status_code == 200
+    assert 'http-equiv="refresh" content="0; url=/study/admin"' in reply.text
     session = next(c for c in reply.headers.get_list("set-cookie") if c.startswith(f"{SESSION}=")).lower()
-    assert all(x in session for x in ("httponly", "samesite=strict", "secure", "path=/study")) and STATE not in browser.cookies
+    assert all(x in session for x in ("httponly", "samesite=strict", "secure", "path=/study"))
+    assert STATE not in browser.cookies
     assert inside(browser)
     csrf = re.search(r'name="csrf" value="(\w+)"', browser.get(HOME).text)[1]
     assert browser.post(f"{HOME}/studies/phantoms/close", data={"csrf": csrf}).status_code == 303
@@ -106,7 +110,9 @@ def test_forged_states_are_refused(app, browser, provider, monkeypatch, spoil):
         victim.cookies.delete(SESSION)
     asked = len(provider.asked)
     reply = victim.get(back)
-    assert reply.status_code == 403 and "log in again" in reply.text and not inside(victim)
+    assert reply.status_code == 403
+    assert "log in again" in reply.text
+    assert not inside(victim)
     assert len(provider.asked) == asked  # its code is not even looked at
 
 
@@ -114,23 +120,31 @@ def test_forged_states_are_refused(app, browser, provider, monkeypatch, spoil):
 def test_strangers_are_refused(browser, provider, user):
     provider.user = user
     reply = browser.get(come_back(browser, provider))
-    assert reply.status_code == 403 and "is no administrator here" in reply.text and "<b>" not in reply.text and not inside(browser)
+    assert reply.status_code == 403
+    assert "is no administrator here" in reply.text
+    assert "<b>" not in reply.text
+    assert not inside(browser)
 
 
 def test_every_named_user_gets_in(browser, provider):
     provider.user = "Dr.Roe"
-    assert browser.get(come_back(browser, provider)).status_code == 200 and inside(browser)
+    assert browser.get(come_back(browser, provider)).status_code == 200
+    assert inside(browser)
 
 
 def test_a_refusal_is_told(browser, provider):
     provider.denies = True
     reply = browser.get(come_back(browser, provider))
-    assert reply.status_code == 401 and "(access_denied)" in reply.text and not inside(browser)
+    assert reply.status_code == 401
+    assert "(access_denied)" in reply.text
+    assert not inside(browser)
     reply = browser.get(come_back(browser, provider).replace("access_denied", "%3Cscript%3E"))
-    assert reply.status_code == 401 and "no reason given" in reply.text and "script>" not in reply.text
+    assert reply.status_code == 401
+    assert "no reason given" in reply.text
+    assert "script>" not in reply.text
 
 
-@pytest.mark.parametrize("path, answer, message", [
+@pytest.mark.parametrize(("path", "answer", "message"), [
     ("/oauth/token", (500, {}), "HTTP 500"), ("/oauth/token", (200, b"<html>"), "JSONDecodeError"), ("/oauth/token", (200, {}), "lacks access_token"),
     ("/oauth/token", (200, [1]), "not answer as expected"), ("/oauth/userinfo", (403, {}), "HTTP 403"),
     ("/oauth/userinfo", (200, {"preferred_username": None}), "lacks preferred_username"),
@@ -138,23 +152,30 @@ def test_a_refusal_is_told(browser, provider):
 def test_a_broken_provider_lets_nobody_in(browser, provider, path, answer, message):
     provider.broken[path] = answer
     reply = browser.get(come_back(browser, provider))
-    assert reply.status_code == 502 and message in reply.text and not inside(browser)
+    assert reply.status_code == 502
+    assert message in reply.text
+    assert not inside(browser)
     provider.broken.clear()
-    assert browser.get(come_back(browser, provider)).status_code == 200 and inside(browser)
+    assert browser.get(come_back(browser, provider)).status_code == 200
+    assert inside(browser)
 
 
 def test_an_unreachable_provider_is_told(tmp_path, provider, monkeypatch):
     monkeypatch.setenv("OPENID_PROVIDER_URL", "http://127.0.0.1:9")
     reply = open_browser(study_app(tmp_path)).get(START)
-    assert reply.status_code == 502 and "ConnectError" in reply.text and "location" not in reply.headers
+    assert reply.status_code == 502
+    assert "ConnectError" in reply.text
+    assert "location" not in reply.headers
 
 
 def test_no_open_redirect(browser, provider):
     for more in ("?next=https://evil.example", "?redirect_uri=https://evil.example"):
         address = browser.get(START + more, headers={"Host": "evil.example"}).headers["location"]
-        assert address.startswith(provider.address) and "evil" not in address
+        assert address.startswith(provider.address)
+        assert "evil" not in address
     reply = browser.get(come_back(browser, provider) + "&next=https://evil.example&redirect_uri=https://evil.example")
-    assert reply.status_code == 200 and "evil" not in reply.text
+    assert reply.status_code == 200
+    assert "evil" not in reply.text
 
 
 def test_failures_are_limited(app, browser, provider, monkeypatch):
@@ -163,7 +184,8 @@ def test_failures_are_limited(app, browser, provider, monkeypatch):
     provider.user = "stranger"
     assert [browser.get(come_back(browser, provider)).status_code for _ in range(4)] == [403] * 3 + [429]
     provider.user, asked = "dr-lee", len(provider.asked)
-    assert browser.get(come_back(browser, provider)).status_code == 429 and len(provider.asked) == asked
+    assert browser.get(come_back(browser, provider)).status_code == 429
+    assert len(provider.asked) == asked
     clock[0] += 1.1
     assert browser.get(come_back(browser, provider)).status_code == 200
 
@@ -183,7 +205,8 @@ def test_nothing_else_works_without_log_in(app, provider):
 
 def test_no_password_is_made_and_none_works(tmp_path, provider, capsys):
     browser = open_browser(study_app(tmp_path))
-    assert "Password" not in capsys.readouterr().out and not (tmp_path / "admin-password").exists()
+    assert "Password" not in capsys.readouterr().out
+    assert not (tmp_path / "admin-password").exists()
     for password in ("", "None", "x"):
         assert browser.post(f"{HOME}/login", data={"password": password}).status_code in (401, 422)
     assert not inside(browser)
@@ -193,8 +216,10 @@ def test_a_password_by_variable_works_beside_it(tmp_path, provider, monkeypatch)
     monkeypatch.setenv("SIAMESE_ADMIN_PASSWORD", PASSWORD)
     browser = open_browser(study_app(tmp_path))
     page = browser.get(f"{HOME}/login").text
-    assert START in page and 'name="password"' in page
-    assert browser.post(f"{HOME}/login", data={"password": PASSWORD}).status_code == 303 and inside(browser)
+    assert START in page
+    assert 'name="password"' in page
+    assert browser.post(f"{HOME}/login", data={"password": PASSWORD}).status_code == 303
+    assert inside(browser)
 
 
 def test_another_list_of_users_ends_sessions(tmp_path, provider, monkeypatch):
@@ -227,5 +252,7 @@ def test_without_users_there_is_only_the_password(tmp_path, provider, monkeypatc
     assert START not in browser.get(f"{HOME}/login").text
     for path in (START, f"{CALLBACK}?code=x&state=y"):
         reply = browser.get(path)
-        assert reply.status_code == 401 and "not set up here" in reply.text
-    assert provider.asked == [] and not inside(browser)
+        assert reply.status_code == 401
+        assert "not set up here" in reply.text
+    assert provider.asked == []
+    assert not inside(browser)

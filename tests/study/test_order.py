@@ -1,6 +1,7 @@
 """The raters' orders: complete, random, repeatable, group members as far apart as can be."""
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -12,7 +13,7 @@ def screens(groups: int, members: int, images: int = 1, name: str = "g") -> list
     return [Screen(f"{name}{g}", tuple(f"{name}{g}.{m}.{i}" for i in range(images))) for g in range(groups) for m in range(members)]
 
 
-@pytest.mark.parametrize("groups, members", [(50, 4), (7, 3), (1, 4), (5, 1)])
+@pytest.mark.parametrize(("groups", "members"), [(50, 4), (7, 3), (1, 4), (5, 1)])
 def test_members_of_a_group_are_as_far_apart_as_possible(groups, members):
     all_screens = screens(groups, members)
     order = spread(all_screens, random.Random(1))
@@ -20,7 +21,7 @@ def test_members_of_a_group_are_as_far_apart_as_possible(groups, members):
     places: dict[str, list[int]] = {}
     for place, screen in enumerate(order):
         places.setdefault(screen.group, []).append(place)
-    assert all(b - a == groups for p in places.values() for a, b in zip(p, p[1:]))
+    assert all(b - a == groups for p in places.values() for a, b in itertools.pairwise(p))
 
 
 def test_session_is_training_then_main_then_repeats():
@@ -28,11 +29,12 @@ def test_session_is_training_then_main_then_repeats():
     assert [s.phase for s in order] == [TRAINING] * 4 + [MAIN] * 24 + [REPEAT] * 5
     for place, screen in enumerate(order):
         if screen.phase == REPEAT:
-            assert order[screen.repeat_of].items == screen.items and place - screen.repeat_of == 24
+            assert order[screen.repeat_of].items == screen.items
+            assert place - screen.repeat_of == 24
     main = [s.group for s in order[4:]]
     for group in set(main):
         places = [i for i, g in enumerate(main) if g == group]
-        assert min(b - a for a, b in zip(places, places[1:])) == 6
+        assert min(b - a for a, b in itertools.pairwise(places)) == 6
 
 
 def test_seed_alone_decides():
@@ -46,7 +48,8 @@ def test_every_place_is_equally_likely():
     for seed in range(2000):
         first = arrange(main, [], 0, seed)[0].items
         counts[first] = counts.get(first, 0) + 1
-    assert len(counts) == 4 and all(400 < n < 600 for n in counts.values())  # 500 +- 5 standard deviations
+    assert len(counts) == 4
+    assert all(400 < n < 600 for n in counts.values())
 
 
 def test_images_side_by_side_change_places():

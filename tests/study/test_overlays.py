@@ -48,12 +48,16 @@ def store(tmp_path):
 def test_draft_names_the_image_and_opens_once_it_is_accepted(store, tmp_path):
     create_study(store, config(), write_dated(tmp_path / "images"))
     found, = store.texts("phantoms")
-    assert (found.name, found.method, found.group) == (NAMED, "real", "mask 001") and found.boxes and not store.text_accepted("phantoms")
+    assert (found.name, found.method, found.group) == (NAMED, "real", "mask 001")
+    assert found.boxes
+    assert not store.text_accepted("phantoms")
     with pytest.raises(StudyError, match=f"not opened.*\n- {NAMED}\n.*--accept-text"):
         store.open("phantoms")
     assert store.study("phantoms").state == "draft"
     store.open("phantoms", accept_text=True)
-    assert store.study("phantoms").state == "open" and store.text_accepted("phantoms") and store.texts("phantoms") == [found]
+    assert store.study("phantoms").state == "open"
+    assert store.text_accepted("phantoms")
+    assert store.texts("phantoms") == [found]
     store.close("phantoms")
     store.open("phantoms")  # accepted once
     assert store.study("phantoms").state == "open"
@@ -62,7 +66,8 @@ def test_draft_names_the_image_and_opens_once_it_is_accepted(store, tmp_path):
 def test_clean_images_ask_for_nothing(store, tmp_path):
     create_study(store, config(), write_folders(tmp_path / "images", 4))
     store.open("phantoms")
-    assert store.study("phantoms").state == "open" and store.texts("phantoms") == []
+    assert store.study("phantoms").state == "open"
+    assert store.texts("phantoms") == []
 
 
 def test_images_that_nobody_photographed_are_not_looked_at(store, tmp_path, monkeypatch):
@@ -89,7 +94,9 @@ def test_thumbnail_shows_the_text_framed_and_nothing_else_has_one(store, tmp_pat
 
 def test_many_names_are_cut_short():
     text = text_warning([f"real/{i}" for i in range(MOST_NAMED + 7)], "no.")
-    assert f"into {MOST_NAMED + 7} of" in text and "... and 7 more." in text and text.count("\n- ") == MOST_NAMED
+    assert f"into {MOST_NAMED + 7} of" in text
+    assert "... and 7 more." in text
+    assert text.count("\n- ") == MOST_NAMED
 
 
 def test_sampling_does_not_begin(store, tmp_path, monkeypatch):
@@ -106,14 +113,18 @@ def test_sampling_does_not_begin(store, tmp_path, monkeypatch):
     monkeypatch.setattr(Sampler, "write", lambda *a: written.append(1) or write(*a))
     with pytest.raises(StudyError, match=f"nothing was made.*\n- {NAMED}"):
         create_sampled_study(store, config(methods=methods), given, sampled, refuse_text=True)
-    assert not written and store.studies() == []
+    assert not written
+    assert store.studies() == []
     create_sampled_study(store, config(methods=methods), given, sampled)
-    assert written and [one.name for one in store.texts("phantoms")] == [NAMED] and not store.text_accepted("phantoms")
+    assert written
+    assert [one.name for one in store.texts("phantoms")] == [NAMED]
+    assert not store.text_accepted("phantoms")
 
     with pytest.raises(StudyError, match="nothing was made"):
         make_demo(store, Demonstration(str(tmp_path / "tiny"), groups=4, real=folders["real"], masks=masks))
     demo = make_demo(store, Demonstration(str(tmp_path / "tiny"), groups=4, real=folders["real"], masks=masks, accept_text=True))
-    assert demo.config.id == "demo" and store.study("demo").state == "open"
+    assert demo.config.id == "demo"
+    assert store.study("demo").state == "open"
 
 
 def test_command_line(tmp_path, capsys):
@@ -123,9 +134,12 @@ def test_command_line(tmp_path, capsys):
     with pytest.raises(SystemExit, match="1"):
         main([*make, "one"])
     said = capsys.readouterr().err
-    assert "nothing was made" in said and NAMED in said and "--accept-text" in said
+    assert "nothing was made" in said
+    assert NAMED in said
+    assert "--accept-text" in said
     main([*make, "draft", "--draft"])
-    assert "the study is a draft" in (said := capsys.readouterr().err) and NAMED in said
+    assert "the study is a draft" in (said := capsys.readouterr().err)
+    assert NAMED in said
     with pytest.raises(SystemExit, match="1"):
         main(["open", "draft", *place])
     assert "was not opened" in capsys.readouterr().err
@@ -142,21 +156,31 @@ def test_web_form_keeps_the_upload_and_asks_before_opening(served, tmp_path):  #
     write_dated(tmp_path / "new", 3)
     values = {"csrf": csrf, "id": "dated", "title": "Dated", "protocol": "ranking", "organ": "polyp", "real": "real", "groups": "0"}
     reply = client.post("/study/admin/create", data=values, files={"archive": ("x.zip", zipped(tmp_path / "new"), "application/zip")})
-    assert reply.status_code == 303 and store.study("dated").state == "draft"  # nothing uploaded is lost
+    assert reply.status_code == 303
+    assert store.study("dated").state == "draft"
     page = client.get("/study/admin/studies/dated").text
-    assert NAMED in page and 'name="accept_text"' in page and "may name a patient" in page
+    assert NAMED in page
+    assert 'name="accept_text"' in page
+    assert "may name a patient" in page
     picture, = re.findall(r'<img src="([^"]+)"', page)
     reply = client.get(picture)
-    assert reply.status_code == 200 and reply.headers["content-type"] == "image/jpeg" and reply.content[:2] == b"\xff\xd8"
+    assert reply.status_code == 200
+    assert reply.headers["content-type"] == "image/jpeg"
+    assert reply.content[:2] == b"\xff\xd8"
     assert client.get(picture.replace("/dated/", "/phantoms/")).status_code == 404
     refused = client.post("/study/admin/studies/dated/open", data={"csrf": csrf})
-    assert refused.status_code == 422 and NAMED in refused.text and store.study("dated").state == "draft"
+    assert refused.status_code == 422
+    assert NAMED in refused.text
+    assert store.study("dated").state == "draft"
     assert client.post("/study/admin/studies/dated/open", data={"csrf": csrf, "accept_text": "yes"}).status_code == 303
     page = client.get("/study/admin/studies/dated").text
-    assert store.study("dated").state == "open" and "This was accepted" in page and 'name="accept_text"' not in page
+    assert store.study("dated").state == "open"
+    assert "This was accepted" in page
+    assert 'name="accept_text"' not in page
     client.cookies.clear()
     assert client.get(picture).status_code == 401
-    assert "accept_text" not in page and client.get(picture.replace("dated", "none")).status_code == 401
+    assert "accept_text" not in page
+    assert client.get(picture.replace("dated", "none")).status_code == 401
 
 
 def test_copies_keep_it_and_earlier_copies_can_be_read(store, tmp_path):
@@ -174,6 +198,7 @@ def test_copies_keep_it_and_earlier_copies_can_be_read(store, tmp_path):
                 row.pop("text_accepted_at", None)
             (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
         other = StudyStore(Database(f"sqlite:///{tmp_path / f'other{number}.sqlite3'}"))
-        assert restore(other.database, folder) and other.study("phantoms").state == "open"
+        assert restore(other.database, folder)
+        assert other.study("phantoms").state == "open"
         assert other.texts("phantoms") == ([] if forget else store.texts("phantoms"))
         other.database.close()

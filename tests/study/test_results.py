@@ -33,7 +33,7 @@ HOSTILE = "<script>alert('x')</script>\"&"
 def random_judgement(protocol: str, task: Task, chance: random.Random) -> Judgement:
     """Any answer that fits."""
     if protocol == RANKING:
-        return Judgement({"ranks": dict(zip(task.items, chance.sample(range(1, len(task.items) + 1), len(task.items))))}, None, "", 800)
+        return Judgement({"ranks": dict(zip(task.items, chance.sample(range(1, len(task.items) + 1), len(task.items)), strict=True))}, None, "", 800)
     response = {"real": chance.random() < 0.5} if protocol == REAL_SYNTHETIC else {"chosen": chance.choice(task.items)}
     return Judgement(response, chance.randint(1, 10), HOSTILE, chance.randint(500, 4000))
 
@@ -62,15 +62,20 @@ def texts(results) -> str:
 def test_figures_are_the_statistics_own(tmp_path):
     store = rated_study(tmp_path, groups=6, training=2, repeats=3)
     found = read_results(store, "phantoms")
-    assert found.missing is None and found.summary.answers == 3 * 18 and found.summary.groups == 6
+    assert found.missing is None
+    assert found.summary.answers == 3 * 18
+    assert found.summary.groups == 6
     rows = results_module.rows_of(found.study.config, results_module.read_answers(store, "phantoms").answers)
     assert found.summary == summarise_ratings(Ratings.from_rows(rows), seed=results_module.SEED)
     text = texts(found)
     mos = found.summary.methods[1].mos
     assert f"{mos.value:.3f} ({mos.low:.3f} to {mos.high:.3f})" in text
-    assert "conditional on these raters" in text and "Fleiss' kappa" in text and "within raters" in text.lower()
+    assert "conditional on these raters" in text
+    assert "Fleiss' kappa" in text
+    assert "within raters" in text.lower()
     reasons = {(e.rater, e.reason.split(":")[0]): e.answers for e in found.exclusions}
-    assert reasons[("rater 1", "training item")] == 2 and reasons[("rater 3", "repeated item")] == 3
+    assert reasons[("rater 1", "training item")] == 2
+    assert reasons[("rater 3", "repeated item")] == 3
     assert [(p.answered, p.screens) for p in found.progress] == [(23, 23)] * 3
 
 
@@ -85,7 +90,7 @@ def test_ranking_and_pairs_show_their_tests(tmp_path):
         assert words in text
 
 
-@pytest.mark.parametrize("protocol, drawn", [(REAL_SYNTHETIC, ("Siamese-Diffusion, Polyps, MOS 0.587", "Siamese-Diffusion, Polyps, confidence 6.04",
+@pytest.mark.parametrize(("protocol", "drawn"), [(REAL_SYNTHETIC, ("Siamese-Diffusion, Polyps, MOS 0.587", "Siamese-Diffusion, Polyps, confidence 6.04",
                                                               "real, Polyps, MOS 0.9", "real, Polyps, confidence 6.17")),
                                              (RANKING, ("Siamese-Diffusion, ISIC2016, MOS 1.96", "ControlNet, ISIC2018, MOS 1.22"))])
 def test_paper_is_drawn_as_reported(tmp_path, protocol, drawn):
@@ -98,12 +103,14 @@ def test_ranks_on_another_scale_get_no_paper_lines(tmp_path):
     methods = (*METHODS, Method("Third", "synthetic"))
     found = read_results(rated_study(tmp_path, protocol=RANKING, methods=methods), "phantoms")
     plots = sections_of(found)[1].plots
-    assert "plot-letter" in "".join(p.markup for p in plots[1:]) and "reported" not in plots[0].markup
-    assert "another scale" in texts(found) and "ISIC2016" in texts(found)
+    assert "plot-letter" in "".join(p.markup for p in plots[1:])
+    assert "reported" not in plots[0].markup
+    assert "another scale" in texts(found)
+    assert "ISIC2016" in texts(found)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("raters, most", [(0, 0), (1, 0), (1, 1), (2, 2), (1, 99)])
+@pytest.mark.parametrize(("raters", "most"), [(0, 0), (1, 0), (1, 1), (2, 2), (1, 99)])
 def test_few_answers_give_sentences(tmp_path, monkeypatch, protocol, raters, most):
     monkeypatch.setenv("SIAMESE_ADMIN_PASSWORD", "x")
     store = rated_study(tmp_path, raters, most, protocol=protocol, groups=2, training=1)
@@ -111,14 +118,20 @@ def test_few_answers_give_sentences(tmp_path, monkeypatch, protocol, raters, mos
         found = read_results(store, "phantoms", choice)
         text = texts(found)
         if not raters or most <= 1:
-            assert found.summary is None and "No answers to analyse yet" in text
+            assert found.summary is None
+            assert "No answers to analyse yet" in text
         elif most == 2 and choice == COMPLETE:
-            assert found.summary is None and f"No rater has answered all {found.study.config.counted} items" in text and "take all raters" in text
+            assert found.summary is None
+            assert f"No rater has answered all {found.study.config.counted} items" in text
+            assert "take all raters" in text
         elif found.summary is None:
-            assert protocol != RANKING and most == 2 and "No rater has answered an image of every method yet" in text
+            assert protocol != RANKING
+            assert most == 2
+            assert "No rater has answered an image of every method yet" in text
         else:
             assert re.search(r"\[1\] .{20,}", text)
-        assert "nan" not in text.lower().replace("finan", "").replace("unanswered", "") and "None" not in text.replace("None without figures", "")
+        assert "nan" not in text.lower().replace("finan", "").replace("unanswered", "")
+        assert "None" not in text.replace("None without figures", "")
     with TestClient(study_app(tmp_path), follow_redirects=False) as client:
         client.post("/study/admin/login", data={"password": "x"})
         for name in ("results", "report.html"):
@@ -134,9 +147,11 @@ def test_excluded_and_withdrawn_raters(tmp_path):
     first, second, _ = (p.rater for p in store.progress("phantoms"))
     store.exclude(second, f"answered blindly {HOSTILE}")
     after = read_results(store, "phantoms")
-    assert after.summary.answers == before.summary.answers - 12 and {r.rater for r in after.summary.raters} == {"rater 1", "rater 3"}
+    assert after.summary.answers == before.summary.answers - 12
+    assert {r.rater for r in after.summary.raters} == {"rater 1", "rater 3"}
     assert ("rater 2", 12, f"answered blindly {HOSTILE}") in [(e.rater, e.answers, e.reason) for e in after.exclusions]
-    assert HOSTILE not in report_html(after) and "answered blindly" in report_html(after)
+    assert HOSTILE not in report_html(after)
+    assert "answered blindly" in report_html(after)
     store.exclude(second, None)
     assert read_results(store, "phantoms").summary == before.summary
     store.withdraw(first)
@@ -154,9 +169,11 @@ def test_summaries_are_kept_until_answers_change(tmp_path, monkeypatch):
     results_module.compute.cache_clear()
     first = read_results(store, "phantoms").summary
     store.close("phantoms")
-    assert read_results(store, "phantoms").summary is first and len(calls) == 1
+    assert read_results(store, "phantoms").summary is first
+    assert len(calls) == 1
     store.exclude(store.progress("phantoms")[0].rater, "x")
-    assert read_results(store, "phantoms").summary != first and len(calls) == 2
+    assert read_results(store, "phantoms").summary != first
+    assert len(calls) == 2
     read_results(store, "phantoms", ALL)
     assert len(calls) == 2  # all raters are complete
 
@@ -166,7 +183,9 @@ def test_report_is_one_file_without_names(tmp_path):
     html = report_html(read_results(store, "phantoms"))
     for secret in ("owl", "Dr Secret", "<script", HOSTILE, "http://", "/study", "src=", "<link", "csrf"):
         assert secret not in html.replace("http://www.w3.org/2000/svg", "")
-    assert "<style>" in html and html.count("<svg") >= 4 and "&lt;script&gt;" in html
+    assert "<style>" in html
+    assert html.count("<svg") >= 4
+    assert "&lt;script&gt;" in html
     assert " style=" not in html
 
 
@@ -174,15 +193,19 @@ def test_plot_is_escaped_and_told():
     markup = dot_plot(HOSTILE, [Dot(HOSTILE, 0.5, 0.2, 0.8, "0.5"), Dot("lone", 2.0, None, None, "2")], 0, 1, [Line(HOSTILE, 0.25)])
     tree = ElementTree.fromstring(markup)
     space = "{http://www.w3.org/2000/svg}"
-    assert tree.find(f"{space}title").text == HOSTILE and "lone: 2." in tree.find(f"{space}desc").text and "Line a" in tree.find(f"{space}desc").text
+    assert tree.find(f"{space}title").text == HOSTILE
+    assert "lone: 2." in tree.find(f"{space}desc").text
+    assert "Line a" in tree.find(f"{space}desc").text
     circles = tree.findall(f"{space}circle")
     assert [float(c.get("cx")) for c in circles] == [240, 466]  # the middle; beyond the scale is drawn at its end
     interval = [x for x in tree.findall(f"{space}line") if x.get("class") == "plot-dot"]
-    assert len(interval) == 1 and float(interval[0].get("x1")) == pytest.approx(14 + 0.2 * 452, abs=0.1)
+    assert len(interval) == 1
+    assert float(interval[0].get("x1")) == pytest.approx(14 + 0.2 * 452, abs=0.1)
     assert not any(a in e.attrib for e in tree.iter() for a in ("style", "onload"))
     with pytest.raises(ValueError, match="scale"):
         dot_plot("", [], 1, 1)
-    assert len(shorten("x" * 64)) == 44 and shorten("short") == "short"
+    assert len(shorten("x" * 64)) == 44
+    assert shorten("short") == "short"
 
 
 def test_tables_note_reasons_once():
@@ -191,13 +214,16 @@ def test_tables_note_reasons_once():
     assert made.rows == (("x", "– [1]"), ("y", "0.500 (0.250 to 0.750)"), ("z", "1.000 [1]"))
     assert made.notes == ("95 % intervals are over x.", "[1] Too few.")
     two = table("T", ("a",), [(Figure(0.5, 0.25, 0.75, "over x"), Figure(0.5, 0.25, 0.75, "over y"))])
-    assert two.rows == (("0.500 (0.250 to 0.750) [1]", "0.500 (0.250 to 0.750) [2]"),) and two.notes[1] == "[2] 95 % interval over y."
-    assert (number(-0.0001), number(-0.5), number(12.345)) == ("0.000", "-0.500", "12.35") and (p_value(0.0001), p_value(None)) == ("< 0.001", "–")
+    assert two.rows == (("0.500 (0.250 to 0.750) [1]", "0.500 (0.250 to 0.750) [2]"),)
+    assert two.notes[1] == "[2] 95 % interval over y."
+    assert (number(-0.0001), number(-0.5), number(12.345)) == ("0.000", "-0.500", "12.35")
+    assert (p_value(0.0001), p_value(None)) == ("< 0.001", "–")
 
 
 def test_one_common_ranking_has_figures_and_says_why_no_test(tmp_path):
     found = read_results(rated_study(tmp_path, 1, 1, protocol=RANKING, groups=3), "phantoms", ALL)
-    assert found.summary.rankings == 1 and found.summary.pairs[0].p is None
+    assert found.summary.rankings == 1
+    assert found.summary.pairs[0].p is None
     assert "The test needs two or more mask groups that every rater has ranked." in texts(found)
     assert read_results(rated_study(tmp_path, 1, 2, protocol=RANKING, groups=3, id="two"), "two", ALL).summary.rankings == 2
 
@@ -210,14 +236,17 @@ def half_way(tmp_path_factory) -> StudyStore:
 
 def test_incomplete_raters_are_left_out_and_a_line_says_so(half_way):
     found = read_results(half_way, "phantoms")
-    assert [r.rater for r in found.summary.raters] == ["rater 1", "rater 2", "rater 3"] and found.summary.answers == 54
+    assert [r.rater for r in found.summary.raters] == ["rater 1", "rater 2", "rater 3"]
+    assert found.summary.answers == 54
     assert [t.rater for t in found.times] == [None, "rater 1", "rater 2", "rater 3"]
     text = texts(found)
     assert "3 of 6 raters with answers count: those who answered all 18 items, practice and repeats apart." in text
-    assert "Left out: 3 raters with 0, 1 and 14 of 18 answers." in text and "leaves out 0 items" in text
+    assert "Left out: 3 raters with 0, 1 and 14 of 18 answers." in text
+    assert "leaves out 0 items" in text
     assert {("rater 4", 16, "answered 14 of 18 items that count"), ("rater 5", 3, "answered 1 of 18 items that count")} <= {
         (e.rater, e.answers, e.reason) for e in found.exclusions}
-    assert [p.counted for p in found.progress] == [18, 18, 18, 14, 1, 0] and "14 of 18" in text
+    assert [p.counted for p in found.progress] == [18, 18, 18, 14, 1, 0]
+    assert "14 of 18" in text
     assert found.summary == read_results(without(half_way, "rater 4", "rater 5", "rater 6"), "phantoms", ALL).summary
 
 
@@ -247,7 +276,8 @@ def test_all_raters_weigh_by_their_answers(half_way):
     for figure, n in ((found.summary.overall.auc, 1), (found.summary.overall.sensitivity, 2)):
         assert figure.value == pytest.approx(sum(r[0] * r[n] for r in each) / (3 * 18 + 14))
     text = texts(found)
-    assert "4 of 6 raters with answers count, whether or not they answered all 18 items" in text and "weighs by the number of answers given" in text
+    assert "4 of 6 raters with answers count, whether or not they answered all 18 items" in text
+    assert "weighs by the number of answers given" in text
     assert "without an answer to an image of each method so far: rater 5, rater 6." in text
     assert ("rater 5", 1, "rater without an answer to an image of each method") in {(e.rater, e.answers, e.reason) for e in found.exclusions}
 
@@ -259,15 +289,18 @@ def test_the_switch_is_on_the_page_in_the_report_and_on_the_command_line(half_wa
     with TestClient(study_app(folder), follow_redirects=False) as client:
         client.post("/study/admin/login", data={"password": "x"})
         address = "/study/admin/studies/phantoms"
-        assert line[COMPLETE] in client.get(f"{address}/results").text and line[COMPLETE] in client.get(f"{address}/report.html").text
+        assert line[COMPLETE] in client.get(f"{address}/results").text
+        assert line[COMPLETE] in client.get(f"{address}/report.html").text
         for choice, other in ((COMPLETE, ALL), (ALL, COMPLETE)):
             page = client.get(f"{address}/results?raters={choice}").text
-            assert line[choice] in page and f'href="{address}/results?raters={other}"' in page
+            assert line[choice] in page
+            assert f'href="{address}/results?raters={other}"' in page
             assert f'href="{address}/report.html?raters={choice}"' in page
             assert line[choice] in client.get(f"{address}/report.html?raters={choice}").text
     for choice, arguments in ((COMPLETE, []), (ALL, ["--raters", "all"])):
         main(["report", "--study", "phantoms", "--out", str(tmp_path / "report.html"), "--data", str(folder), *arguments])
-        assert line[choice] in capsys.readouterr().out and line[choice] in (tmp_path / "report.html").read_text(encoding="utf-8")
+        assert line[choice] in capsys.readouterr().out
+        assert line[choice] in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_exports_keep_all_raters_and_say_who_is_complete(half_way):
@@ -276,12 +309,14 @@ def test_exports_keep_all_raters_and_say_who_is_complete(half_way):
     assert len(rows) == 3 * 23 + 16 + 3 + 2
     assert {(r["rater"], r["rater_complete"]) for r in rows} == {(f"rater {n}", "1" if n < 4 else "0") for n in range(1, 7)}
     data = json.loads(answers_json(half_way, given))
-    assert data["complete_raters"] == ["rater 1", "rater 2", "rater 3"] and len(data["answers"]) == len(rows)
+    assert data["complete_raters"] == ["rater 1", "rater 2", "rater 3"]
+    assert len(data["answers"]) == len(rows)
 
 
 def test_repeats_that_are_planned_and_not_reached_are_not_asked_for(tmp_path):
     text = texts(read_results(rated_study(tmp_path, 1, 18, groups=6, repeats=3), "phantoms"))
-    assert "The study shows 3 screens a second time, after all others." in text and "No item was answered twice." in text
+    assert "The study shows 3 screens a second time, after all others." in text
+    assert "No item was answered twice." in text
     assert "plan repeated" not in text
     text = texts(read_results(rated_study(tmp_path, 1, groups=6, id="none"), "none"))
     assert "The study shows nothing a second time" in text
@@ -297,8 +332,10 @@ def test_many_incomplete_raters_are_counted_and_not_listed():
 
 def test_figures_of_nobody(half_way):
     found = read_results(without(half_way, "rater 1", "rater 2", "rater 3"), "phantoms")
-    assert found.summary is None and found.missing.startswith("no rater has answered all 18 items that count yet; the furthest has 14.")
-    assert found.who[0].startswith("0 of 3 raters") and "Left out: 3 raters with 0, 1 and 14 of 18 answers." in found.who
+    assert found.summary is None
+    assert found.missing.startswith("no rater has answered all 18 items that count yet; the furthest has 14.")
+    assert found.who[0].startswith("0 of 3 raters")
+    assert "Left out: 3 raters with 0, 1 and 14 of 18 answers." in found.who
     assert read_results(half_way, "phantoms", ALL).who[0].startswith("1 of 3 raters")
     without(half_way)
 

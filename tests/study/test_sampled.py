@@ -81,7 +81,9 @@ def test_only_chosen_masks_are_sampled_and_everything_is_recorded(images, tiny, 
     create(images, "--masks", str(images / "masks"), "--sample", f"ours={tiny}", "--sample", f"fast={tiny}:steps=1,guidance=1,scheduler=dpm++",
            "--groups", "2", "--training", "2", "--seed", "7")
     out = capsys.readouterr().out
-    assert "ours: 3 of 3 images sampled" in out and "fast: 3 of 3 images sampled" in out and "2 groups of 3 methods" in out
+    assert "ours: 3 of 3 images sampled" in out
+    assert "fast: 3 of 3 images sampled" in out
+    assert "2 groups of 3 methods" in out
     study = store.study("one")
     assert [(m.name, m.kind) for m in study.config.methods] == [("real", "real"), ("ours", "synthetic"), ("fast", "synthetic")]
     first, second = (json.loads(m.source) for m in study.config.synthetic)
@@ -90,10 +92,13 @@ def test_only_chosen_masks_are_sampled_and_everything_is_recorded(images, tiny, 
         "rescale": 0.0, "guide_above": 0.0, "guide_below": 1.0,
         "side": 64, "masks_sha256": "", "seeds": "", "version": ""}
     assert (second["steps"], second["guidance"], second["scheduler"], second["masks_sha256"]) == (1, 1.0, "dpm++", first["masks_sha256"])
-    assert str(tiny.parent) not in study.config.canonical() and study.config.hash() == study.config_hash
+    assert str(tiny.parent) not in study.config.canonical()
+    assert study.config.hash() == study.config_hash
     masks = {mask for mask, _ in stored(store, "one")}
-    assert len(masks) == 3 and [len(seeds) for _, seeds, _ in calls] == [3, 3]
-    assert set(calls[0][1]) == {seed_of(7, "ours", m) for m in masks} and set(calls[1][1]) == {seed_of(7, "fast", m) for m in masks}
+    assert len(masks) == 3
+    assert [len(seeds) for _, seeds, _ in calls] == [3, 3]
+    assert set(calls[0][1]) == {seed_of(7, "ours", m) for m in masks}
+    assert set(calls[1][1]) == {seed_of(7, "fast", m) for m in masks}
 
 
 def test_the_record_makes_the_images_again(images, tiny, store):
@@ -118,12 +123,15 @@ def test_the_same_command_gives_the_same_study_and_another_seed_another(images, 
     for id, seed in (("one", "0"), ("two", "0"), ("three", "1")):
         create(images, *more, "--seed", seed, id=id)
     one, two, three = (store.study(id) for id in ("one", "two", "three"))
-    assert one.content_hash == two.content_hash != three.content_hash and one.config.methods == two.config.methods
+    assert one.content_hash == two.content_hash != three.content_hash
+    assert one.config.methods == two.config.methods
 
 
 def test_seeds_differ_by_method_mask_and_study():
     seeds = [seed_of(*a) for a in ((0, "a", "x"), (0, "b", "x"), (0, "a", "y"), (1, "a", "x"))]
-    assert len(set(seeds)) == 4 and seeds[0] == seed_of(0, "a", "x") and all(0 <= s < 2**32 for s in seeds)
+    assert len(set(seeds)) == 4
+    assert seeds[0] == seed_of(0, "a", "x")
+    assert all(0 <= s < 2**32 for s in seeds)
 
 
 def test_parse():
@@ -133,7 +141,7 @@ def test_parse():
     assert Sampled.parse(r"ours=C:\models\a").model == r"C:\models\a"
 
 
-@pytest.mark.parametrize("text, message", [
+@pytest.mark.parametrize(("text", "message"), [
     ("ours", "NAME=MODEL"), ("=folder", "NAME=MODEL"), ("ours=", "NAME=MODEL"), ("ours=a:step=3", "'step' is unknown; use steps, guidance"),
     ("ours=a:steps=3,steps=4", "there twice"), ("ours=a:steps=2.5", "whole number, not '2.5'"), ("ours=a:guidance=much", "number, not 'much'"),
     ("ours=a:steps=3,4", "'4' is unknown")])
@@ -145,7 +153,7 @@ def test_parse_errors(text, message):
     assert len(error.value.problems) == 2
 
 
-@pytest.mark.parametrize("more, message", [
+@pytest.mark.parametrize(("more", "message"), [
     (["--sample", "ours={tiny}:scheduler=euler"], "unknown scheduler 'euler'"), (["--sample", "ours={tiny}:steps=0"], "steps is 0"),
     (["--sample", "ours={tiny}:guidance=0.5"], "guidance is 0.5"), (["--sample", "ours={tiny}:guidance=nan"], "guidance is nan"),
     (["--sample", "ours={tiny}:guide=image"], "unknown guide 'image'"), (["--sample", "ours={tiny}:rescale=2"], "rescale is 2"),
@@ -159,7 +167,8 @@ def test_nothing_is_made_of_bad_settings(images, tiny, store, capsys, monkeypatc
     monkeypatch.setattr(MaskDiffusion, "sample", lambda *a, **k: pytest.fail("sampled before everything was checked"))
     with pytest.raises(SystemExit, match="1"):
         create(images, "--masks", str(images / "masks"), *(m.format(tiny=tiny, images=images) for m in more))
-    assert message in capsys.readouterr().err and store.studies() == []
+    assert message in capsys.readouterr().err
+    assert store.studies() == []
 
 
 def test_bad_files_are_named_before_sampling(images, tiny, store, capsys, monkeypatch):
@@ -174,12 +183,14 @@ def test_bad_files_are_named_before_sampling(images, tiny, store, capsys, monkey
     write_masks(images.parent / "other", range(3, 8))
     message = refused("--groups", "5", masks=images.parent / "other")
     assert "2 masks have" in message
-    assert "method 'real' has no image of mask 'mask 007'" in message and "method 'ours' has no mask 'mask 000'" in message
+    assert "method 'real' has no image of mask 'mask 007'" in message
+    assert "method 'ours' has no mask 'mask 000'" in message
     assert "no such folder" in refused(masks=images / "nowhere")
     Image.fromarray(np.zeros((48, 64), np.uint8)).save(images / "masks" / "mask 001.png")
     Image.fromarray(phantom(2)[0]).save(images / "masks" / "mask 002.png")
     message = refused()
-    assert "mask mask 001.png: This mask is empty" in message and "mask mask 002.png: This image is not a mask" in message
+    assert "mask mask 001.png: This mask is empty" in message
+    assert "mask mask 002.png: This image is not a mask" in message
     write_masks(images.parent / "good", range(5))
     whole = (images / "real" / "mask 003.png").read_bytes()
     (images / "real" / "mask 003.png").write_bytes(whole[:len(whole) // 2])
@@ -218,11 +229,14 @@ def test_the_administrators_form_samples(served, images, tiny):  # noqa: F811
                              ({"sample": ""}, "no method to sample"), ({"sample": "ours=/no/such/model"}, "no such folder"),
                              ({"organ": "liver"}, "tells no prompt")]:
         status, text = post(**changes)
-        assert status == 422 and message in text
+        assert status == 422
+        assert message in text
     assert [s.config.id for s in store.studies()] == ["phantoms"]
     assert post()[0] == 303
     made = store.study("sampled").config
-    assert made.groups == 5 and [m.name for m in made.methods] == ["real", "ours", "more"] and json.loads(made.methods[2].source)["steps"] == 2
+    assert made.groups == 5
+    assert [m.name for m in made.methods] == ["real", "ours", "more"]
+    assert json.loads(made.methods[2].source)["steps"] == 2
     assert "more was sampled" in client.get("/study/admin/studies/sampled").text
 
 
@@ -238,4 +252,5 @@ def test_each_few_images_are_sampled_in_a_turn(images, tiny, store):
     methods = (Method("real", "real"), Method("ours", "synthetic"))
     create_sampled_study(store, config(id="turns", methods=methods, groups=5), {"real": images / "real", "ours": images / "masks"},
                          [Sampled("ours", str(tiny), 1)], turn=turn)
-    assert turns == [True] * 2 and not inside  # five images, four at a time
+    assert turns == [True] * 2
+    assert not inside

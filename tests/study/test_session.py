@@ -14,8 +14,15 @@ from siamese.study.config import PAIRWISE, PROTOCOLS, RANKING
 from siamese.study.database import Database, StorageError, StorageFullError
 from siamese.study.order import REPEAT
 from siamese.study.schema import answers, items, presentations, raters, studies
-from siamese.study.session import (BadAnswerError, ConflictError, Judgement, LinkClosedError, NoSuchLinkError, RaterSessions,
-                                   WithdrawnError)
+from siamese.study.session import (
+    BadAnswerError,
+    ConflictError,
+    Judgement,
+    LinkClosedError,
+    NoSuchLinkError,
+    RaterSessions,
+    WithdrawnError,
+)
 from siamese.study.store import NoSuchStudyError, StudyError, StudyStore
 from tests.clock import set_clock
 from tests.study.phantom_study import answer_all, judge, make_study
@@ -39,12 +46,15 @@ def rows(store, table=answers):
 def test_whole_session(tmp_path, any_database, protocol):  # noqa: F811
     store, config, sessions, token = begin(tmp_path, any_database, protocol=protocol, training=2, repeats=2)
     first = sessions.overview(token).step
-    assert first.task.training and (first.task.number, first.task.total) == (1, 2) and not first.can_go_back
+    assert first.task.training
+    assert (first.task.number, first.task.total) == (1, 2)
+    assert not first.can_go_back
     assert len(first.task.items) == {PAIRWISE: 2, RANKING: 3}.get(protocol, 1)
     assert answer_all(sessions, token, config) == 2 + config.rated
     assert sessions.overview(token).step.task is None
     progress = store.progress(config.id)[0]
-    assert progress.answered == progress.screens == 2 + config.rated and progress.pseudonym == "owl"
+    assert progress.answered == progress.screens == 2 + config.rated
+    assert progress.pseudonym == "owl"
     shown = rows(store, presentations)
     assert sum(r.phase == REPEAT for r in shown) == 2
     store.database.close()
@@ -66,13 +76,15 @@ def test_training_gives_feedback_and_rating_does_not(tmp_path):
         seen.add(task.items)
     assert len(seen) == 3
     task = done.step.task
-    assert not task.training and task.number == 1 and task.total == 12
+    assert not task.training
+    assert task.number == 1
+    assert task.total == 12
     assert sessions.answer(token, task.id, "first", judge(config, task)).feedback is None
 
 
 @pytest.mark.parametrize("protocol", [PAIRWISE, RANKING])
 def test_feedback_of_other_protocols(tmp_path, protocol):
-    store, config, sessions, token = begin(tmp_path, protocol=protocol, training=1)
+    store, _config, sessions, token = begin(tmp_path, protocol=protocol, training=1)
     real = {r.id for r in rows(store, items) if r.method == "real"}
     task = sessions.overview(token).step.task
     best = next(i for i in task.items if i in real)
@@ -83,7 +95,7 @@ def test_feedback_of_other_protocols(tmp_path, protocol):
 
 
 def test_wrong_feedback_of_other_protocols(tmp_path):
-    store, config, sessions, token = begin(tmp_path, protocol=RANKING, training=1)
+    store, _config, sessions, token = begin(tmp_path, protocol=RANKING, training=1)
     real = {r.id for r in rows(store, items) if r.method == "real"}
     task = sessions.overview(token).step.task
     ranks = {i: 1 if i in real else 2 + k for k, i in enumerate(sorted(task.items, key=lambda i: i in real))}
@@ -105,14 +117,16 @@ def test_resumes_exactly_and_orders_differ(tmp_path):
     for r in rows(again.store, presentations):
         by_rater.setdefault(r.rater_id, []).append((r.position, r.item_ids))
     first, second = ([i for _, i in sorted(v)] for v in by_rater.values())
-    assert sorted(first) == sorted(second) and first != second
+    assert sorted(first) == sorted(second)
+    assert first != second
 
 
 def test_double_click_counts_once(tmp_path):
     store, config, sessions, token = begin(tmp_path)
     task = sessions.overview(token).step.task
     first, second = (sessions.answer(token, task.id, "same", judge(config, task)) for _ in range(2))
-    assert first == second and len(rows(store)) == 1
+    assert first == second
+    assert len(rows(store)) == 1
     with pytest.raises(ConflictError, match="another answer"):
         sessions.answer(token, task.id, "same", Judgement({"real": False}, 7))
     with pytest.raises(ConflictError, match="answered already"):  # another window, with a key of its own
@@ -148,7 +162,8 @@ def test_last_answer_can_be_corrected_and_no_earlier(tmp_path):
         step = sessions.answer(token, step.task.id, f"k{i}", judge(config, step.task, "why")).step
     assert step.can_go_back
     task, given = sessions.previous(token)
-    assert task == tasks[1] and given == judge(config, task, "why")
+    assert task == tasks[1]
+    assert given == judge(config, task, "why")
     corrected = sessions.answer(token, task.id, "c", Judgement({"real": False}, 2), correction=True)
     assert corrected.step == step  # still at the third
     assert sessions.answer(token, task.id, "c", Judgement({"real": False}, 2), correction=True).step == step
@@ -176,17 +191,17 @@ def test_answers_out_of_turn_are_refused(tmp_path):
     assert rows(store) == []
 
 
-@pytest.mark.parametrize("protocol, response, confidence", [
+@pytest.mark.parametrize(("protocol", "response", "confidence"), [
     ("real_synthetic", {}, 5), ("real_synthetic", {"real": 1}, 5), ("real_synthetic", {"real": True, "x": 1}, 5),
     ("real_synthetic", {"real": True}, None), ("real_synthetic", {"real": True}, 0), ("real_synthetic", {"real": True}, 11),
     ("real_synthetic", {"real": True}, True), ("pairwise", {"chosen": "0" * 32}, 5), ("pairwise", {"chosen": None}, 5), ("pairwise", {"chosen": []}, 5),
     ("ranking", {"ranks": {}}, None), ("ranking", {"ranks": [1, 2, 3]}, None), ("ranking", {"ranks": (1, 1, 2)}, None),
     ("ranking", {"ranks": (0, 1, 2)}, None), ("ranking", {"ranks": (1.0, 2, 3)}, None), ("ranking", {"ranks": (1, 2, 3)}, 5)])
 def test_refuses_answers_that_do_not_fit(tmp_path, protocol, response, confidence):
-    store, config, sessions, token = begin(tmp_path, protocol=protocol)
+    store, _config, sessions, token = begin(tmp_path, protocol=protocol)
     task = sessions.overview(token).step.task
     if isinstance(response.get("ranks"), tuple):
-        response = {"ranks": dict(zip(task.items, response["ranks"]))}
+        response = {"ranks": dict(zip(task.items, response["ranks"], strict=True))}
     with pytest.raises(BadAnswerError):
         sessions.answer(token, task.id, "k", Judgement(response, confidence))
     assert rows(store) == []
@@ -195,8 +210,8 @@ def test_refuses_answers_that_do_not_fit(tmp_path, protocol, response, confidenc
 def test_refuses_comments_keys_and_times_that_do_not_fit(tmp_path):
     store, config, sessions, token = begin(tmp_path, comments=False)
     task = sessions.overview(token).step.task
-    for change, key in ((dict(comment="no"), "k"), (dict(comment="x" * 2001), "k"), (dict(comment="\0"), "k"), (dict(client_ms=-1), "k"),
-                        (dict(client_ms=2**40), "k"), ({}, ""), ({}, "k" * 65)):
+    for change, key in (({"comment": "no"}, "k"), ({"comment": "x" * 2001}, "k"), ({"comment": "\0"}, "k"), ({"client_ms": -1}, "k"),
+                        ({"client_ms": 2**40}, "k"), ({}, ""), ({}, "k" * 65)):
         with pytest.raises(BadAnswerError):
             sessions.answer(token, task.id, key, dataclasses.replace(judge(config, task), **change))
     assert rows(store) == []
@@ -220,7 +235,8 @@ def test_images_only_of_screens_around_the_current(tmp_path):
     step = sessions.overview(token).step
     for i in range(3):
         step = sessions.answer(token, step.task.id, f"k{i}", judge(config, step.task)).step
-    assert served() == {2, 3, 4} and step.upcoming == (planned[4],)
+    assert served() == {2, 3, 4}
+    assert step.upcoming == (planned[4],)
     other = store.invite(config.id, ["B"])[0].token
     with pytest.raises(NoSuchLinkError):  # not before consent
         sessions.image(other, planned[3])
@@ -229,19 +245,21 @@ def test_images_only_of_screens_around_the_current(tmp_path):
 
 
 def test_registration_needs_consent_and_names(tmp_path):
-    store, study = make_study(tmp_path)
+    store, _study = make_study(tmp_path)
     sessions, token = RaterSessions(store), store.invite("phantoms", [""])[0].token
     assert sessions.overview(token).step is None
     for pseudonym, role, consent in (("owl", "x", False), (" ", "x", True), ("owl", "", True), ("o" * 81, "x", True), ("o\nwl", "x", True)):
         with pytest.raises(BadAnswerError):
             sessions.register(token, pseudonym, role, consent)
-    assert store.study("phantoms").locked_at is None and rows(store, presentations) == []
+    assert store.study("phantoms").locked_at is None
+    assert rows(store, presentations) == []
 
 
 def test_configuration_is_locked_before_the_first_answer(tmp_path):
     store, study = make_study(tmp_path)
     changed = store.change(dataclasses.replace(study.config, title="Better"))
-    assert changed.config.title == "Better" and changed.config_hash != study.config_hash
+    assert changed.config.title == "Better"
+    assert changed.config_hash != study.config_hash
     with pytest.raises(StudyError, match="groups cannot change"):
         store.change(dataclasses.replace(study.config, groups=3))
     token = store.invite("phantoms", [""])[0].token
@@ -298,15 +316,18 @@ def test_withdrawal_deletes_and_leaves_a_note(tmp_path, by_rater):
     with pytest.raises(WithdrawnError):
         sessions.withdraw(token)
     note, = store.withdrawals(config.id)
-    assert note.answers_deleted == 2 and note.requested_by == ("rater" if by_rater else "administrator")
-    assert [p.pseudonym for p in store.progress(config.id)] == ["fox"] and len(rows(store)) == 12
+    assert note.answers_deleted == 2
+    assert note.requested_by == ("rater" if by_rater else "administrator")
+    assert [p.pseudonym for p in store.progress(config.id)] == ["fox"]
+    assert len(rows(store)) == 12
     store.database.close()
     files = b"".join(f.read_bytes() for f in tmp_path.glob("studies.sqlite3*"))
-    assert b"SECRETCOMMENT" not in files and b"owl" not in files  # overwritten, not only unlinked
+    assert b"SECRETCOMMENT" not in files
+    assert b"owl" not in files
 
 
 def test_exclusion_keeps_answers_and_needs_a_reason(tmp_path):
-    store, config, sessions, token = begin(tmp_path)
+    store, config, _sessions, _token = begin(tmp_path)
     rater = store.progress(config.id)[0].rater
     with pytest.raises(StudyError, match="reason"):
         store.exclude(rater, " ")
@@ -317,7 +338,7 @@ def test_exclusion_keeps_answers_and_needs_a_reason(tmp_path):
 
 
 def test_full_disk_is_not_acknowledged(tmp_path):
-    store, config, sessions, token = begin(tmp_path, groups=40, display_side=128)
+    store, config, _sessions, token = begin(tmp_path, groups=40, display_side=128)
     store.database.close()
     with sqlite3.connect(tmp_path / "studies.sqlite3") as connection:
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
@@ -336,7 +357,7 @@ def test_full_disk_is_not_acknowledged(tmp_path):
 
 
 def test_rows_of_a_study_cannot_lose_their_images(tmp_path):
-    store, config, sessions, token = begin(tmp_path)
+    store, _config, _sessions, _token = begin(tmp_path)
     with pytest.raises(Exception, match="FOREIGN KEY"), store.database.write() as connection:
         connection.execute(delete(items))
 

@@ -46,8 +46,8 @@ def coverage(raters, groups, studies=1000, seed=0):
         truths = [*mos, *(mos[0] - mos[1:]), accuracy(mos)]
         figures = study_figures(study.answers, resamples=200)
         assert {f.basis for f in figures} == {CONDITIONAL if raters < 6 else OVER_RATERS}
-        hits.append([f.low <= t <= f.high for f, t in zip(figures, truths)])
-    return dict(zip([*NAMES, "real-ours", "real-poor", "balanced accuracy"], np.mean(hits, 0).round(3).tolist()))
+        hits.append([f.low <= t <= f.high for f, t in zip(figures, truths, strict=True)])
+    return dict(zip([*NAMES, "real-ours", "real-poor", "balanced accuracy"], np.mean(hits, 0).round(3).tolist(), strict=True))
 
 
 @pytest.mark.parametrize(("raters", "groups"), [(3, 50), (8, 50)])
@@ -78,14 +78,17 @@ def test_raters_widen_the_interval_only_where_they_are_resampled():
     answers = draw(Model((0.6, 0.5), rater=0.8), 8, 50, np.random.default_rng(2)).answers[..., :1].astype(float)
     sums = np.concatenate([answers, np.ones_like(answers)], -1)
     (both,), (kept,) = bootstrap(sums, mean_of, SHARE), bootstrap(sums, mean_of, SHARE, conditional=True)
-    assert both.value == kept.value and (both.basis, kept.basis) == (OVER_RATERS, CONDITIONAL)
+    assert both.value == kept.value
+    assert (both.basis, kept.basis) == (OVER_RATERS, CONDITIONAL)
     assert both.high - both.low > 1.5 * (kept.high - kept.low)
 
 
 def test_same_seed_same_interval():
     answers = draw(MODEL, 7, 20, np.random.default_rng(3)).answers
     first, again, other = (study_figures(answers, seed=s, resamples=400) for s in (1, 1, 2))
-    assert first == again and first != other and [f.value for f in first] == [f.value for f in other]
+    assert first == again
+    assert first != other
+    assert [f.value for f in first] == [f.value for f in other]
     assert draws(7, 300, 1, 0).sum(1).tolist() == [7] * 300
 
 
@@ -93,7 +96,7 @@ def test_chunks_do_not_change_the_result(monkeypatch):
     answers = draw(MODEL, 7, 20, np.random.default_rng(3)).answers
     whole = study_figures(answers, resamples=300)
     monkeypatch.setattr("siamese.study.statistics.bootstrap.CHUNK", 1000)
-    for one, other in zip(whole, study_figures(answers, resamples=300)):
+    for one, other in zip(whole, study_figures(answers, resamples=300), strict=True):
         assert (one.value, one.low, one.high) == pytest.approx((other.value, other.low, other.high), abs=1e-12)
 
 
@@ -105,28 +108,39 @@ def sums_of(answers):
 def test_all_alike_gets_an_exact_bound():
     """Clopper & Pearson 1934: nothing in 50 leaves 1 - 0.025^(1/50) = 0.0711 possible."""
     none, = bootstrap(sums_of(np.zeros((2, 50))), mean_of, SHARE)
-    assert (none.value, none.low, none.basis) == (0, 0, CONDITIONAL) and none.high == pytest.approx(0.0711, abs=5e-5)
+    assert (none.value, none.low, none.basis) == (0, 0, CONDITIONAL)
+    assert none.high == pytest.approx(0.0711, abs=5e-5)
     every, = bootstrap(sums_of(np.ones((8, 50))), mean_of, SHARE)
-    assert every.high == 1 and every.low == pytest.approx(0.025 ** (1 / 8))
+    assert every.high == 1
+    assert every.low == pytest.approx(0.025 ** (1 / 8))
     assert limit_interval(-1, 50, 0.95, Quantity("difference", "", -1, 1)) == (-1, pytest.approx(-1 + 2 * 0.0711, abs=1e-4))
     bound, = bootstrap(sums_of(np.ones((2, 50))), mean_of, (Quantity("area", "", 0, 1),))
-    assert bound.low is None and "at its limit" in bound.reason
+    assert bound.low is None
+    assert "at its limit" in bound.reason
 
 
 def test_no_variation_between_groups_is_a_reason():
     figure, = bootstrap(sums_of([[0] * 20, [1] * 20]), mean_of, SHARE)
-    assert figure.value == 0.5 and figure.low is None and figure.basis is None and "do not vary between mask groups" in figure.reason
+    assert figure.value == 0.5
+    assert figure.low is None
+    assert figure.basis is None
+    assert "do not vary between mask groups" in figure.reason
 
 
 def test_few_groups_and_missing_answers_are_reasons():
     few, = bootstrap(sums_of([[0, 1, 1, 0]]), mean_of, SHARE)
-    assert few.value == 0.5 and few.low is None and "there are 4" in few.reason
+    assert few.value == 0.5
+    assert few.low is None
+    assert "there are 4" in few.reason
     empty, = bootstrap(np.zeros((1, 9, 2)), mean_of, SHARE)
-    assert empty.value is None and empty.reason == "no answers: collect some."
+    assert empty.value is None
+    assert empty.reason == "no answers: collect some."
     rare = np.zeros((1, 20, 2))
     rare[0, 0] = 1
     figure, = bootstrap(rare, mean_of, (Quantity("mean", ""),))
-    assert figure.value == 1 and figure.low is None and "hangs on too few answers" in figure.reason
+    assert figure.value == 1
+    assert figure.low is None
+    assert "hangs on too few answers" in figure.reason
 
 
 def test_settings_out_of_range_are_refused():
@@ -145,7 +159,8 @@ def test_intervals_stay_inside_the_limits(low, high):
         bottom, top = interval(value, 0.01, 20, 0.95, quantity)
         assert low <= bottom < value < top <= high
         if np.isfinite(low):
-            assert low <= interval(value, 1e6, 1, 0.95, quantity)[0] and interval(value, 1e6, 1, 0.95, quantity)[1] <= high
+            assert low <= interval(value, 1e6, 1, 0.95, quantity)[0]
+            assert interval(value, 1e6, 1, 0.95, quantity)[1] <= high
 
 
 def test_a_quantity_with_one_limit_is_refused():
@@ -167,4 +182,5 @@ def test_variance_is_never_below_its_parts():
     generator = np.random.default_rng(4)
     groups, raters = generator.normal(size=(2, 1000))
     variance, freedom = variance_of([groups, raters, groups + raters + generator.normal(0, 3, 1000)], 8, 50)
-    assert variance == pytest.approx(max(groups.var() * 50 / 49, raters.var() * 8 / 7)) and freedom > 0
+    assert variance == pytest.approx(max(groups.var() * 50 / 49, raters.var() * 8 / 7))
+    assert freedom > 0

@@ -10,12 +10,39 @@ from typing import Any
 import numpy as np
 import pytest
 
-from siamese.study.statistics import Figure, Pair, Pairs, Ranked, Rankings, Rating, Ratings, StatisticsError, ranking, realism
-from siamese.study.statistics import summarise_pairs, summarise_rankings, summarise_ratings
+from siamese.study.statistics import (
+    Figure,
+    Pair,
+    Pairs,
+    Ranked,
+    Rankings,
+    Rating,
+    Ratings,
+    StatisticsError,
+    ranking,
+    realism,
+    summarise_pairs,
+    summarise_rankings,
+    summarise_ratings,
+)
 from siamese.study.statistics.agreement import fleiss_figure, within
 from tests.study.simulated_ratings import Model
-from tests.study.simulated_truths import (NAMES, WEIGHTS, Drawn, Truths, all_raters, binary_chances, draw_pairs, draw_rankings, draw_ratings, of_all,
-                                          pair_truths, ranking_truths, twice, within_truths)
+from tests.study.simulated_truths import (
+    NAMES,
+    WEIGHTS,
+    Drawn,
+    Truths,
+    all_raters,
+    binary_chances,
+    draw_pairs,
+    draw_rankings,
+    draw_ratings,
+    of_all,
+    pair_truths,
+    ranking_truths,
+    twice,
+    within_truths,
+)
 
 FAST = {"resamples": 200}
 UNIT, SIGNED, ANY = (0, 1), (-1, 1), (-math.inf, math.inf)
@@ -56,7 +83,7 @@ def small_study(protocol: str, generator: np.random.Generator) -> list[Any]:
     for rater in range(raters):
         for group in range(groups):
             for repeat in range(1 + (group < 6)):
-                who = dict(rater=f"r{rater}", group=f"g{group}", repeat=repeat)
+                who = {"rater": f"r{rater}", "group": f"g{group}", "repeat": repeat}
                 if generator.random() < missing:
                     continue
                 if protocol == "ratings":
@@ -64,7 +91,7 @@ def small_study(protocol: str, generator: np.random.Generator) -> list[Any]:
                              for m in NAMES.tolist() if generator.random() >= missing]
                 elif protocol == "rankings":
                     order = np.random.default_rng(fixed).permutation(3) if generator.random() < lean else generator.permutation(3)
-                    rows += [Ranked(method=m, rank=int(r) + 1, **who) for m, r in zip(NAMES.tolist(), order)]
+                    rows += [Ranked(method=m, rank=int(r) + 1, **who) for m, r in zip(NAMES.tolist(), order, strict=True)]
                 else:
                     for method in NAMES[1:].tolist():
                         ends = (method, "real") if generator.random() < lean else ("real", method)
@@ -194,4 +221,5 @@ def test_agreement_of_few_items_and_a_rare_answer_is_covered(raters, items, lean
         if figure.low is not None:
             hits.append(figure.low <= truth <= figure.high)
     print(f"{raters} raters, {items} items, lean {lean}: {np.mean(hits):.3f} of {len(hits)}")
-    assert len(hits) >= 150 and np.mean(hits) >= 0.88
+    assert len(hits) >= 150
+    assert np.mean(hits) >= 0.88

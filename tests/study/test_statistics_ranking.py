@@ -7,8 +7,16 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from siamese.study.statistics.luce import (ConvergenceError, DisconnectedError, beaten, choices_from_orders, choices_from_pairs, connected, fit,
-                                           log_strengths)
+from siamese.study.statistics.luce import (
+    ConvergenceError,
+    DisconnectedError,
+    beaten,
+    choices_from_orders,
+    choices_from_pairs,
+    connected,
+    fit,
+    log_strengths,
+)
 from siamese.study.statistics.ranking import friedman, holm, pair_tests
 
 FIRST_BASE = np.array([
@@ -26,21 +34,26 @@ New York, Boston, Cleveland, Baltimore."""
 def test_friedman_of_hollander_and_wolfe():
     """Hollander & Wolfe's statistic, corrected for ties, is 11.14 with p 0.0038 (R's friedman.test: 11.143, 0.003805)."""
     result = friedman(FIRST_BASE)
-    assert result.statistic == pytest.approx(11.143, abs=5e-4) and result.p == pytest.approx(0.003805, abs=5e-7)
-    assert result.freedom == 2 and result.blocks == 22 and result.kendall_w == pytest.approx(11.143 / 44, abs=1e-4)
+    assert result.statistic == pytest.approx(11.143, abs=5e-4)
+    assert result.p == pytest.approx(0.003805, abs=5e-7)
+    assert result.freedom == 2
+    assert result.blocks == 22
+    assert result.kendall_w == pytest.approx(11.143 / 44, abs=1e-4)
 
 
 def test_friedman_agrees_with_scipy():
     blocks = np.random.default_rng(2).integers(1, 5, (30, 4)).astype(float)
     found = stats.friedmanchisquare(*blocks.T)
-    assert friedman(blocks).statistic == pytest.approx(found.statistic) and friedman(blocks).p == pytest.approx(found.pvalue)
+    assert friedman(blocks).statistic == pytest.approx(found.statistic)
+    assert friedman(blocks).p == pytest.approx(found.pvalue)
 
 
 @pytest.mark.parametrize(("blocks", "reason"), [(np.ones((9, 2)), "three or more methods"), (np.ones((1, 3)), "two or more mask groups"),
                                                 (np.full((9, 3), 2.0), "all methods tie")])
 def test_friedman_needs_blocks_methods_and_differences(blocks, reason):
     result = friedman(blocks)
-    assert result.p is None and reason in result.reason
+    assert result.p is None
+    assert reason in result.reason
 
 
 def test_wilcoxon_of_hollander_and_wolfe():
@@ -48,7 +61,8 @@ def test_wilcoxon_of_hollander_and_wolfe():
     before = [1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30]
     after = [0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29]
     test, = pair_tests(np.column_stack([before, after]), ("before", "after"))
-    assert test.p == pytest.approx(0.03906, abs=5e-6) and test.p_holm == test.p
+    assert test.p == pytest.approx(0.03906, abs=5e-6)
+    assert test.p_holm == test.p
 
 
 def test_pairs_are_corrected_together_and_ties_have_a_reason():
@@ -60,7 +74,9 @@ def test_pairs_are_corrected_together_and_ties_have_a_reason():
     assert [t.p for t in tests] == pytest.approx(raw)
     assert [t.p_holm for t in tests] == pytest.approx(multipletests(raw, method="holm")[1])
     tied = pair_tests(blocks[:, [0, 0, 2]], ("a", "b", "c"))
-    assert tied[0].p is None and "tie in every mask group" in tied[0].reason and tied[1].p_holm == pytest.approx(2 * tied[1].p)
+    assert tied[0].p is None
+    assert "tie in every mask group" in tied[0].reason
+    assert tied[1].p_holm == pytest.approx(2 * tied[1].p)
     assert "no mask group" in pair_tests(np.zeros((0, 2)), ("a", "b"))[0].reason
 
 
@@ -80,7 +96,8 @@ def test_bradley_terry_of_agresti():
     choices = choices_from_pairs(won, lost, 7)
     scores = log_strengths(choices.events.sum(0).reshape(choices.shape), choices.members, tuple("MDTNBCO"))
     assert scores - scores[-1] == pytest.approx([1.58, 1.44, 1.29, 1.25, 1.11, 0.68, 0], abs=6e-3)
-    assert scores == pytest.approx(choix.opt_pairwise(7, pairs_of(LEAGUE)), abs=1e-5) and abs(scores.mean()) < 1e-12
+    assert scores == pytest.approx(choix.opt_pairwise(7, pairs_of(LEAGUE)), abs=1e-5)
+    assert abs(scores.mean()) < 1e-12
 
 
 def test_plackett_luce_agrees_with_choix():
@@ -98,7 +115,7 @@ def test_many_tables_at_once_give_what_each_gives_alone():
     choices = choices_from_orders(np.argsort(generator.random((60, 3)), 1), 3)
     counts = np.stack([(choices.events * generator.integers(0, 3, (60, 1))).sum(0).reshape(choices.shape) for _ in range(5)])
     together = fit(counts, choices.members)
-    for one, scores in zip(counts, together):
+    for one, scores in zip(counts, together, strict=True):
         assert scores == pytest.approx(log_strengths(one, choices.members, tuple("abc")), abs=1e-6)
 
 
@@ -107,7 +124,8 @@ def test_a_method_that_never_wins_has_no_finite_strength():
     won, lost = np.array(pairs_of(wins)).T
     choices = choices_from_pairs(won, lost, 3)
     counts = choices.events.sum(0).reshape(choices.shape)
-    assert beaten(counts, choices.members).tolist() == wins.tolist() and not connected(counts[None], choices.members)[0]
+    assert beaten(counts, choices.members).tolist() == wins.tolist()
+    assert not connected(counts[None], choices.members)[0]
     with pytest.raises(DisconnectedError, match="ours never won against real, other"):
         log_strengths(counts, choices.members, ("real", "other", "ours"))
     assert np.isnan(fit(counts[None], choices.members)).all()

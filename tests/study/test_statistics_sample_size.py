@@ -7,8 +7,16 @@ import pytest
 from siamese.study.statistics import Rating, Ratings, StatisticsError
 from siamese.study.statistics.bootstrap import bootstrap
 from siamese.study.statistics.figures import Quantity, interval
-from siamese.study.statistics.sample_size import (Components, difference_components, groups_needed, half_width, least_raters, mos_components,
-                                                  pilot_components, plans)
+from siamese.study.statistics.sample_size import (
+    Components,
+    difference_components,
+    groups_needed,
+    half_width,
+    least_raters,
+    mos_components,
+    pilot_components,
+    plans,
+)
 
 
 def share(totals, weights):
@@ -31,7 +39,8 @@ def test_planned_width_is_reached(raters, wanted):
         answers = answers_of(components, 0.6, raters, plan.groups, generator)
         figure, = bootstrap(np.stack([answers, np.ones_like(answers)], -1), share, [Quantity("MOS", "", 0, 1, average=True)], resamples=300)
         widths.append((figure.high - figure.low) / 2)
-    assert plan.conditional == (raters < 6) and plan.half_width <= wanted
+    assert plan.conditional == (raters < 6)
+    assert plan.half_width <= wanted
     assert np.sqrt(np.mean(np.square(widths))) == pytest.approx(wanted, rel=0.08)
     assert half_width(components, plan.groups - 1, raters) > wanted
 
@@ -50,7 +59,8 @@ def test_formula_by_hand():
 def test_raters_not_groups_limit_what_holds_for_others():
     components = mos_components(0.5, rater_share=0.2)
     plan = groups_needed(components, 0.05, 6)
-    assert plan.groups is None and "invite more raters" in plan.reason
+    assert plan.groups is None
+    assert "invite more raters" in plan.reason
     raters = least_raters(components, 0.1, 100)
     assert half_width(components, 100, raters) <= 0.1 < half_width(components, 100, raters - 1)
     with pytest.raises(StatisticsError, match="show more groups"):
@@ -60,7 +70,8 @@ def test_raters_not_groups_limit_what_holds_for_others():
 def test_plans_list_what_each_number_of_raters_needs():
     table = plans(mos_components(0.5), 0.15, (1, 3, 8, 20))
     assert [p.conditional for p in table] == [True, True, False, False]
-    assert table[0].groups > table[1].groups and table[2].groups > table[3].groups
+    assert table[0].groups > table[1].groups
+    assert table[2].groups > table[3].groups
     assert groups_needed(mos_components(0.5), 0.9, 3).groups == 5  # below, there is no interval
 
 

@@ -8,7 +8,16 @@ import sys
 import numpy as np
 import pytest
 
-from siamese.study.statistics import Exclusion, Pair, Pairs, Ranked, Rankings, Rating, Ratings, StatisticsError
+from siamese.study.statistics import (
+    Exclusion,
+    Pair,
+    Pairs,
+    Ranked,
+    Rankings,
+    Rating,
+    Ratings,
+    StatisticsError,
+)
 
 ROW = Rating("ann", "g1", "real", 1, 7, 2.5)
 
@@ -21,8 +30,11 @@ def test_first_answers_count_and_the_rest_is_recorded():
     table = Ratings.from_rows([ROW, change(repeat=1, real=0), change(group="g2", training=True), change(rater="bob", group="g3", repeat=1),
                                change(rater="bob", method="ours", seconds=None)])
     counted = table.counted()
-    assert counted.item() == [("ann", "g1", "real"), ("bob", "g1", "ours")] and counted.real.tolist() == [1, 1]
-    assert np.isnan(counted.seconds[1]) and table.methods == ("real", "ours") and table.groups == ("g1", "g2", "g3")
+    assert counted.item() == [("ann", "g1", "real"), ("bob", "g1", "ours")]
+    assert counted.real.tolist() == [1, 1]
+    assert np.isnan(counted.seconds[1])
+    assert table.methods == ("real", "ours")
+    assert table.groups == ("g1", "g2", "g3")
     assert counted.exclusions == (Exclusion("ann", 1, "training item"), Exclusion("bob", 1, "repeated item whose first answer is missing"),
                                   Exclusion("ann", 1, "repeated item: the first answer counts"))
     assert [r.tolist() for r in table.repeated()] == [[0], [1]]
@@ -31,7 +43,8 @@ def test_first_answers_count_and_the_rest_is_recorded():
 def test_a_rater_is_left_out_with_a_reason():
     table = Ratings.from_rows([ROW, change(rater="bob")])
     left = table.without_rater("bob", "stopped after one image")
-    assert left.raters == ("ann",) and left.exclusions == (Exclusion("bob", 1, "stopped after one image"),)
+    assert left.raters == ("ann",)
+    assert left.exclusions == (Exclusion("bob", 1, "stopped after one image"),)
     with pytest.raises(StatisticsError, match="choose one of ann, bob"):
         table.without_rater("eve", "unknown")
     with pytest.raises(StatisticsError, match="say why"):
@@ -68,7 +81,7 @@ def test_nothing_to_analyse(rows):
 
 def test_rankings_have_no_ties_and_are_complete():
     def rows(group, ranks):
-        return [Ranked("ann", group, m, r) for m, r in zip(("real", "ours", "other"), ranks)]
+        return [Ranked("ann", group, m, r) for m, r in zip(("real", "ours", "other"), ranks, strict=True)]
 
     table = Rankings.from_rows([*rows("g1", (3, 2, 1)), *rows("g2", (2, 1))])
     assert table.complete().groups == ("g1",)

@@ -103,12 +103,13 @@ def test_postgresql_goes_and_comes_back(postgres, rated_on_server):  # noqa: F81
         try:
             rated.refused("the database did not answer")
             rated.refused("the database did not answer")
-            with pytest.raises(StorageError, match="cannot be used.*Check that the database server runs"):
+            with pytest.raises(StorageError, match=r"cannot be used.*Check that the database server runs"):
                 Database(rated.url)
         finally:
             start_postgres(postgres)
         assert rated.answer().status_code == 200  # at once, although the pool's connections are stale
-    assert rated.stored() == rated.acknowledged and len(rated.acknowledged) == 4
+    assert rated.stored() == rated.acknowledged
+    assert len(rated.acknowledged) == 4
 
 
 def test_postgresql_goes_while_it_commits(postgres, rated_on_server):  # noqa: F811
@@ -123,8 +124,10 @@ def test_postgresql_goes_while_it_commits(postgres, rated_on_server):  # noqa: F
     finally:
         event.remove(Engine, "commit", stop)
         start_postgres(postgres)
-    assert reply.status_code == 503 and "may be stored or not" in reply.json()["error"]
-    assert rated.answer().status_code == 200 and rated.stored() == rated.acknowledged
+    assert reply.status_code == 503
+    assert "may be stored or not" in reply.json()["error"]
+    assert rated.answer().status_code == 200
+    assert rated.stored() == rated.acknowledged
 
 
 def test_postgresql_that_says_nothing(postgres, monkeypatch):  # noqa: F811
@@ -140,11 +143,12 @@ def test_postgresql_that_says_nothing(postgres, monkeypatch):  # noqa: F811
     base.close()
 
 
-@pytest.mark.parametrize("error, kind", [(OSError(errno.ENOSPC, "No space left on device"), StorageFullError), (TimeoutError("timed out"), StorageError)])
+@pytest.mark.parametrize(("error", "kind"), [(OSError(errno.ENOSPC, "No space left on device"), StorageFullError), (TimeoutError("timed out"), StorageError)])
 def test_errors_of_the_system_have_their_names(error, kind):
     with pytest.raises(StorageError) as caught, named_errors():
         raise error
-    assert type(caught.value) is kind and "None" not in str(caught.value)
+    assert type(caught.value) is kind
+    assert "None" not in str(caught.value)
 
 
 @pytest.mark.parametrize("lost", ["file", "file and log", "folder"])
@@ -165,8 +169,10 @@ def test_moved_away_and_back(rated, lost):
     else:
         for name in names:
             (moved / name).rename(rated.data / name)
-    assert rated.answer().status_code == 200 and rated.answer().status_code == 200
-    assert rated.stored() == rated.acknowledged and len(rated.acknowledged) == 4
+    assert rated.answer().status_code == 200
+    assert rated.answer().status_code == 200
+    assert rated.stored() == rated.acknowledged
+    assert len(rated.acknowledged) == 4
 
 
 def test_deleted(rated):
@@ -199,7 +205,8 @@ def test_overwritten_and_restored(rated, how):
     file.write_bytes({"noise": os.urandom(len(before)), "shorter": before[:len(before) // 2], "empty": b""}[how])
     rated.refused("overwritten or cut off")
     file.write_bytes(before)
-    assert rated.answer().status_code == 200 and rated.stored() == rated.acknowledged
+    assert rated.answer().status_code == 200
+    assert rated.stored() == rated.acknowledged
 
 
 def test_damaged_inside(rated):
@@ -216,12 +223,14 @@ def test_damaged_inside(rated):
 @pytest.mark.parametrize("suffixes", [["-wal"], ["-shm"], ["-wal", "-shm"]])
 def test_log_deleted(rated, suffixes):
     """What was acknowledged is only in the log until its checkpoint: it is brought to the file before the log is opened anew."""
-    assert rated.answer().status_code == 200 and (rated.data / f"{FILE}-wal").stat().st_size
+    assert rated.answer().status_code == 200
+    assert (rated.data / f"{FILE}-wal").stat().st_size
     for suffix in suffixes:
         (rated.data / f"{FILE}{suffix}").unlink()
     assert rated.answer().status_code == 503
     assert rated.answer().status_code == 200  # opened again
-    assert rated.stored() == rated.acknowledged and len(rated.acknowledged) == 3
+    assert rated.stored() == rated.acknowledged
+    assert len(rated.acknowledged) == 3
 
 
 def test_another_log_in_the_place(rated):
@@ -243,8 +252,12 @@ def test_no_database_at_the_start_is_a_sentence(tmp_path):
     (tmp_path / FILE).write_bytes(b"these are no tables " * 500)
     done = subprocess.run([sys.executable, "-m", "siamese.study", "serve", "--port", "0", "--data", str(tmp_path)], cwd=ROOT, capture_output=True,
                           text=True, timeout=120)
-    assert done.returncode == 1 and done.stderr.startswith("error: ") and FILE in done.stderr and "Traceback" not in done.stderr
-    assert "Move the file away" in done.stderr and (tmp_path / FILE).read_bytes().startswith(b"these are no tables")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert FILE in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Move the file away" in done.stderr
+    assert (tmp_path / FILE).read_bytes().startswith(b"these are no tables")
     (tmp_path / FILE).write_bytes(b"SQLite format 3\0" + os.urandom(8000))
     with pytest.raises(StorageError, match="cannot be used"):
         Database(f"sqlite:///{tmp_path / FILE}")

@@ -148,7 +148,7 @@ def fleiss_figure(data: np.ndarray, group: np.ndarray, **settings) -> tuple[Figu
     full = ~np.isnan(data).any(0)
     if not full.any():
         return missing("no item was answered by every rater; Krippendorff's alpha allows for missing answers."), int((~full).sum())
-    values, counts = value_counts(data[:, full])
+    _values, counts = value_counts(data[:, full])
     features = np.column_stack([item_agreement(counts), np.ones(len(counts)), counts])
 
     def statistic(totals: np.ndarray, weights: np.ndarray) -> np.ndarray:

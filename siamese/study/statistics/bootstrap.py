@@ -27,7 +27,15 @@ from functools import lru_cache
 
 import numpy as np
 
-from siamese.study.statistics.figures import CONDITIONAL, OVER_RATERS, Figure, Quantity, interval, limit_interval, missing
+from siamese.study.statistics.figures import (
+    CONDITIONAL,
+    OVER_RATERS,
+    Figure,
+    Quantity,
+    interval,
+    limit_interval,
+    missing,
+)
 from siamese.study.statistics.table import StatisticsError
 
 RESAMPLES = 2000
@@ -108,8 +116,8 @@ def bootstrap(sums: np.ndarray, statistic: Statistic, quantities: Sequence[Quant
     estimate = statistic(sums.sum(1), np.ones(raters))
     if groups < FEWEST_GROUPS:
         reason = f"an interval needs {FEWEST_GROUPS} or more mask groups; there are {groups}."
-        return tuple(missing(q.missing) if np.isnan(e) else Figure(float(e), reason=reason) for e, q in zip(estimate, quantities))
-    parts = [np.concatenate(p) for p in zip(*replicates(sums, statistic, resamples, seed, not conditional))]
+        return tuple(missing(q.missing) if np.isnan(e) else Figure(float(e), reason=reason) for e, q in zip(estimate, quantities, strict=True))
+    parts = [np.concatenate(p) for p in zip(*replicates(sums, statistic, resamples, seed, not conditional), strict=True)]
     basis = CONDITIONAL if conditional else OVER_RATERS
     units = groups if conditional else min(raters, groups)
     figures = []

@@ -116,8 +116,8 @@ def log_strengths(counts: np.ndarray, members: np.ndarray, names: tuple[str, ...
         for _ in names:
             reach = (reach.astype(np.float64) @ reach.astype(np.float64)) > 0
         least = int(reach.sum(1).argmin())
-        below = [n for n, r in zip(names, reach[least]) if r]
-        above = [n for n, r in zip(names, reach[least]) if not r]
+        below = [n for n, r in zip(names, reach[least], strict=True) if r]
+        above = [n for n, r in zip(names, reach[least], strict=True) if not r]
         raise DisconnectedError(f"strengths have no finite estimate: {', '.join(below)} never won against {', '.join(above)}. "
                                 "Collect more answers, or leave these methods out.")
     value = fit(counts[None], members, most_steps=most_steps)[0]

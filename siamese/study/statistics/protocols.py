@@ -44,7 +44,7 @@ class Ratings(Answers):
         return (self.method,)
 
     def item(self) -> list[tuple[Any, ...]]:
-        return list(zip(self.rater.tolist(), self.group.tolist(), self.method.tolist()))
+        return list(zip(self.rater.tolist(), self.group.tolist(), self.method.tolist(), strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ class Rankings(Answers):
         self.once()
         ranks: dict[tuple[Any, ...], list[int]] = {}
         for rater, group, repeat, training, rank in zip(self.rater.tolist(), self.group.tolist(), self.repeat.tolist(),
-                                                        self.training.tolist(), self.rank.tolist()):
+                                                        self.training.tolist(), self.rank.tolist(), strict=True):
             ranks.setdefault((rater, group, repeat, training), []).append(rank)
         for (rater, group, *_), given in ranks.items():
             if sorted(given) != list(range(1, len(given) + 1)):
@@ -83,13 +83,13 @@ class Rankings(Answers):
         return (self.method,)
 
     def item(self) -> list[tuple[Any, ...]]:
-        return list(zip(self.rater.tolist(), self.group.tolist(), self.method.tolist()))
+        return list(zip(self.rater.tolist(), self.group.tolist(), self.method.tolist(), strict=True))
 
-    def complete(self) -> "Rankings":
+    def complete(self) -> Rankings:
         """Without rankings that lack a method: ranks of fewer images mean something else."""
         expected = len(self.methods)
         sizes: dict[tuple[str, str, int], int] = {}
-        keys = list(zip(self.rater.tolist(), self.group.tolist(), self.repeat.tolist()))
+        keys = list(zip(self.rater.tolist(), self.group.tolist(), self.repeat.tolist(), strict=True))
         for key in keys:
             sizes[key] = sizes.get(key, 0) + 1
         return self.drop(np.array([sizes[k] < expected for k in keys], bool), f"ranking of fewer than the study's {expected} methods")
@@ -124,5 +124,5 @@ class Pairs(Answers):
         return (self.winner, self.loser)
 
     def item(self) -> list[tuple[Any, ...]]:
-        ends = zip(self.winner.tolist(), self.loser.tolist())
-        return [(r, g, *sorted(e)) for r, g, e in zip(self.rater.tolist(), self.group.tolist(), ends)]
+        ends = zip(self.winner.tolist(), self.loser.tolist(), strict=True)
+        return [(r, g, *sorted(e)) for r, g, e in zip(self.rater.tolist(), self.group.tolist(), ends, strict=True)]

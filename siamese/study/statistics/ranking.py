@@ -11,7 +11,13 @@ from siamese.study.statistics.agreement import ORDINAL, WithinRater, alpha_figur
 from siamese.study.statistics.bootstrap import FEWEST_RATERS, bootstrap, cell_sums
 from siamese.study.statistics.detection import ratio
 from siamese.study.statistics.figures import CONDITIONAL, OVER_RATERS, Figure, Quantity, missing
-from siamese.study.statistics.luce import ConvergenceError, DisconnectedError, choices_from_orders, log_strengths, luce_statistic
+from siamese.study.statistics.luce import (
+    ConvergenceError,
+    DisconnectedError,
+    choices_from_orders,
+    log_strengths,
+    luce_statistic,
+)
 from siamese.study.statistics.protocols import Rankings
 from siamese.study.statistics.table import Exclusion, StatisticsError, codes
 

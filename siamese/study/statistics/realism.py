@@ -6,9 +6,24 @@ from typing import Any
 
 import numpy as np
 
-from siamese.study.statistics.agreement import NOMINAL, ORDINAL, WithinRater, alpha_figure, fleiss_figure, matrix_of, within
+from siamese.study.statistics.agreement import (
+    NOMINAL,
+    ORDINAL,
+    WithinRater,
+    alpha_figure,
+    fleiss_figure,
+    matrix_of,
+    within,
+)
 from siamese.study.statistics.bootstrap import FEWEST_RATERS, bootstrap, cell_sums
-from siamese.study.statistics.detection import Detection, detect, rater_mean, ratio, score_counts, signed_levels
+from siamese.study.statistics.detection import (
+    Detection,
+    detect,
+    rater_mean,
+    ratio,
+    score_counts,
+    signed_levels,
+)
 from siamese.study.statistics.figures import CONDITIONAL, OVER_RATERS, Figure, Quantity, missing
 from siamese.study.statistics.protocols import Ratings
 from siamese.study.statistics.table import CONFIDENCES, REAL, Exclusion, codes
@@ -195,9 +210,9 @@ def rater_ratings(table: Ratings, cells: np.ndarray, levels: np.ndarray, advice:
 
 def rating_agreement(table: Ratings, settings: dict[str, Any]) -> RatingAgreement:
     """Agreement between the raters of counted answers."""
-    items = sorted(set(zip(table.group.tolist(), table.method.tolist())))
+    items = sorted(set(zip(table.group.tolist(), table.method.tolist(), strict=True)))
     place = {item: n for n, item in enumerate(items)}
-    unit = np.array([place[i] for i in zip(table.group.tolist(), table.method.tolist())])
+    unit = np.array([place[i] for i in zip(table.group.tolist(), table.method.tolist(), strict=True)])
     group = codes(np.array([g for g, _ in items]), table.groups)
     rater = codes(table.rater, table.raters)
     answers = matrix_of(rater, unit, table.real)

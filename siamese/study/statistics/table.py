@@ -180,7 +180,7 @@ class Answers(ABC):
     def drop(self, rows: np.ndarray, reason: str) -> Self:
         """Without ``rows`` (bool [N]); the record says so, rater by rater."""
         raters, counts = np.unique(self.rater[rows], return_counts=True)
-        return self.take(~rows, [Exclusion(str(r), int(n), reason) for r, n in zip(raters, counts)])
+        return self.take(~rows, [Exclusion(str(r), int(n), reason) for r, n in zip(raters, counts, strict=True)])
 
     def without_rater(self, rater: str, reason: str) -> Self:
         """Without all answers of ``rater``.
@@ -223,8 +223,8 @@ class Answers(ABC):
         """
         table = self.drop(self.training, TRAINING_REASON)
         items = table.item()
-        first = {i for i, r in zip(items, table.repeat.tolist()) if r == 0}
-        orphan = np.array([r > 0 and i not in first for i, r in zip(items, table.repeat.tolist())], bool)
+        first = {i for i, r in zip(items, table.repeat.tolist(), strict=True) if r == 0}
+        orphan = np.array([r > 0 and i not in first for i, r in zip(items, table.repeat.tolist(), strict=True)], bool)
         table = table.drop(orphan, ORPHAN_REASON)
         table = table.drop(table.repeat > 0, REPEAT_REASON)
         if not len(table):
@@ -234,7 +234,7 @@ class Answers(ABC):
     def repeated(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows of first answers and of the same raters' second answers to the same items: two int [P]. Third ones are not used."""
         rows: dict[tuple[Any, ...], dict[int, int]] = {}
-        for n, (item, repeat, training) in enumerate(zip(self.item(), self.repeat.tolist(), self.training.tolist())):
+        for n, (item, repeat, training) in enumerate(zip(self.item(), self.repeat.tolist(), self.training.tolist(), strict=True)):
             if not training:
                 rows.setdefault(item, {})[repeat] = n
         pairs = [(r[0], r[1]) for r in rows.values() if 0 in r and 1 in r]
@@ -244,7 +244,7 @@ class Answers(ABC):
     def once(self) -> None:
         """Refuse two answers to one presentation."""
         seen: set[tuple[Any, ...]] = set()
-        for item, repeat, training in zip(self.item(), self.repeat.tolist(), self.training.tolist()):
+        for item, repeat, training in zip(self.item(), self.repeat.tolist(), self.training.tolist(), strict=True):
             if (key := (*item, repeat, training)) in seen:
                 raise StatisticsError(f"two answers to one presentation ({', '.join(map(str, item))}): pass only the latest correction, "
                                       "and number repeated presentations with repeat = 1, 2, ...")

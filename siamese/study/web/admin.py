@@ -22,9 +22,22 @@ from siamese.study.space import origin
 from siamese.study.store import StudyError, StudyStore
 from siamese.study.web.archive import unpack
 from siamese.study.web.attempts import TooManyAttemptsError
-from siamese.study.web.auth import COOKIE, SESSION_SECONDS, Administrator, ForgedRequestError, NotLoggedInError
+from siamese.study.web.auth import (
+    COOKIE,
+    SESSION_SECONDS,
+    Administrator,
+    ForgedRequestError,
+    NotLoggedInError,
+)
 from siamese.study.web.gate import CALLBACK, HOME, LARGEST_UPLOAD, LOGIN, Gate
-from siamese.study.web.oauth import STATE_COOKIE, STATE_SECONDS, HuggingFaceLogin, NotAnAdministratorError, ProviderError, oauth_settings
+from siamese.study.web.oauth import (
+    STATE_COOKIE,
+    STATE_SECONDS,
+    HuggingFaceLogin,
+    NotAnAdministratorError,
+    ProviderError,
+    oauth_settings,
+)
 from siamese.study.web.pages import report_html, results_values, templates
 from siamese.study.web.security import install_errors, refusal, storable
 from siamese.study.web.threads import ADMINISTRATORS
@@ -78,7 +91,7 @@ def install_admin(app: FastAPI, store: StudyStore, folder: Path, turn: Turn = nu
         logged_in(request)
         administrator.check_csrf(request.state.session, csrf)
 
-    options: dict[str, Any] = dict(prefix=HOME, include_in_schema=False, route_class=ADMINISTRATORS.route)
+    options: dict[str, Any] = {"prefix": HOME, "include_in_schema": False, "route_class": ADMINISTRATORS.route}
     public = APIRouter(**options)
     read = APIRouter(**options, dependencies=[Depends(ADMINISTRATORS.beside(logged_in))])
     change = APIRouter(**options, dependencies=[Depends(ADMINISTRATORS.beside(allowed))])

@@ -49,7 +49,9 @@ def add_study_routes(app: FastAPI, store: StudyStore, folder: Path, turn: Turn =
 
 def copying(store: StudyStore, folder: Path) -> APIRouter:
     """Begin to copy ``store`` to its dataset repository; the router, which has no routes, pushes a last time at the shutdown."""
-    from siamese.study.dataset import start_copy  # the hub's client takes a second to import, which only this needs
+    from siamese.study.dataset import (
+        start_copy,  # the hub's client takes a second to import, which only this needs
+    )
 
     copy = start_copy(store, folder, store.durability.options)
     store.durability.copy, store.changed = copy, copy.trigger

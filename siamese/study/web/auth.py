@@ -17,7 +17,7 @@ from siamese.study.web.ended import EndedSessions
 PASSWORD_VARIABLE = "SIAMESE_ADMIN_PASSWORD"
 COOKIE = "siamese_study_admin"
 SESSION_SECONDS = 12 * 3600
-SCRYPT = dict(n=2**15, r=8, p=1, maxmem=64 * 2**20, dklen=32)
+SCRYPT = {"n": 2**15, "r": 8, "p": 1, "maxmem": 64 * 2**20, "dklen": 32}
 """32 MiB and about a tenth of a second a guess."""
 
 
@@ -134,7 +134,7 @@ class Administrator:
 
     def csrf(self, session: str) -> str:
         """What the session's forms carry."""
-        return hmac.new(self.key, f"csrf {session}".encode("utf-8"), hashlib.sha256).hexdigest()
+        return hmac.new(self.key, f"csrf {session}".encode(), hashlib.sha256).hexdigest()
 
     def check_csrf(self, session: str, token: str) -> None:
         """Raise a ForgedRequestError where ``token`` is not the session's."""
