@@ -1,4 +1,5 @@
 """Siamese-Diffusion Studio: ``python app.py`` and open the address that it prints."""
+
 from __future__ import annotations
 
 import logging
@@ -50,9 +51,15 @@ def main() -> None:
     from siamese.interface.server import serve
     from siamese.study.database import StorageError
     from siamese.study.places import PlaceError
+
     try:
         serve(worker, options.data, options.host, options.port, options.access)
-    except (OSError, ValueError, PlaceError, StorageError) as error:  # a taken port, an unusable folder: no traceback is needed
+    except (
+        OSError,
+        ValueError,
+        PlaceError,
+        StorageError,
+    ) as error:  # a taken port, an unusable folder: no traceback is needed
         raise SystemExit(f"The studio cannot start: {error}") from error
     finally:
         worker.close()

@@ -2,6 +2,7 @@
 
 Free of torch. Two documents say the same: polygons, which annotators can drag, and run lengths, which are exact.
 """
+
 from __future__ import annotations
 
 import io
@@ -25,7 +26,9 @@ EXACT_TOLERANCE, TOLERANCE = 0.26, 0.5
 """Pixels by which an outline may be moved to save corners. The first only undoes cut corners: the nearest pixel centre is 0.5 away."""
 LONGEST_NAME = 80
 IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".jpe", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".mpo"}
-RESERVED_NAMES = {"con", "prn", "aux", "nul"} | {f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10)}
+RESERVED_NAMES = {"con", "prn", "aux", "nul"} | {
+    f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10)
+}
 """Windows takes these for devices."""
 
 README = """Annotation of a photograph, exported by Siamese-Diffusion Studio {version}.
@@ -42,8 +45,13 @@ Research use. Not for diagnosis.
 """
 
 
-def coco_annotation(mask: np.ndarray, file_name: str, category: str, image_id: int = 1,
-                    encoding: Literal["polygon", "rle"] = "polygon") -> dict[str, Any]:
+def coco_annotation(
+    mask: np.ndarray,
+    file_name: str,
+    category: str,
+    image_id: int = 1,
+    encoding: Literal["polygon", "rle"] = "polygon",
+) -> dict[str, Any]:
     """A COCO object-detection document of one image and its mask, of plain values for JSON.
 
     The whole mask is one annotation. As COCO prescribes, polygons go with ``iscrowd`` 0 and run lengths, as a list of counts, with 1;
@@ -70,10 +78,22 @@ def coco_annotation(mask: np.ndarray, file_name: str, category: str, image_id: i
     if mask.any():
         x, y, w, h = cv2.boundingRect(mask)
         segmentation = polygons(mask) if encoding == "polygon" else run_lengths(mask)
-        annotations.append({"id": 1, "image_id": image_id, "category_id": 1, "segmentation": segmentation, "area": float(np.count_nonzero(mask)),
-                            "bbox": [float(v) for v in (x, y, w, h)], "iscrowd": int(encoding == "rle")})
+        annotations.append(
+            {
+                "id": 1,
+                "image_id": image_id,
+                "category_id": 1,
+                "segmentation": segmentation,
+                "area": float(np.count_nonzero(mask)),
+                "bbox": [float(v) for v in (x, y, w, h)],
+                "iscrowd": int(encoding == "rle"),
+            }
+        )
     return {
-        "info": {"description": "Photograph annotated with Siamese-Diffusion Studio; the photograph is not synthetic.", "version": VERSION},
+        "info": {
+            "description": "Photograph annotated with Siamese-Diffusion Studio; the photograph is not synthetic.",
+            "version": VERSION,
+        },
         "licenses": [],
         "images": [{"id": image_id, "file_name": file_name, "height": height, "width": width}],
         "annotations": annotations,
@@ -84,7 +104,9 @@ def coco_annotation(mask: np.ndarray, file_name: str, category: str, image_id: i
 def check_mask(mask: np.ndarray) -> np.ndarray:
     """``mask`` as 0 / 255; ValueError unless uint8 [H, W] with pixels."""
     if mask.dtype != np.uint8 or mask.ndim != 2 or mask.size == 0:
-        raise ValueError(f"a mask must be uint8 [H, W] with at least one pixel, not {mask.dtype} {mask.shape}.")
+        raise ValueError(
+            f"a mask must be uint8 [H, W] with at least one pixel, not {mask.dtype} {mask.shape}."
+        )
     return binarise(mask)
 
 
@@ -107,7 +129,9 @@ def polygons(mask: np.ndarray) -> list[list[float]]:
     # Twice as fine, with the edges between the pixels as rows and columns of their own: a pixel is its centre and its whole rim.
     fine = np.zeros((2 * height + 1, 2 * width + 1), np.uint8)
     fine[1::2, 1::2] = mask
-    contours, _ = cv2.findContours(cv2.dilate(fine, np.ones((3, 3), np.uint8)), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    contours, _ = cv2.findContours(
+        cv2.dilate(fine, np.ones((3, 3), np.uint8)), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
+    )
     rings = []
     for contour in contours:
         tolerance = EXACT_TOLERANCE if cv2.contourArea(contour) / 4 < SMALL_AREA else TOLERANCE
@@ -138,7 +162,9 @@ def safe_name(name: str) -> str:
     return f"photo_{name}" if name.split(".")[0].lower() in RESERVED_NAMES else name
 
 
-def annotation_zip(photo: np.ndarray, mask: np.ndarray, path: str | Path, name: str, category: str = "lesion") -> Path:
+def annotation_zip(
+    photo: np.ndarray, mask: np.ndarray, path: str | Path, name: str, category: str = "lesion"
+) -> Path:
     """Write photograph, mask and both COCO documents as a ZIP file to ``path``, and return it. ``README`` lists what is inside.
 
     Args:
@@ -156,9 +182,15 @@ def annotation_zip(photo: np.ndarray, mask: np.ndarray, path: str | Path, name: 
         raise ValueError(f"a photograph must be uint8 [H, W, 3], not {photo.dtype} {photo.shape}.")
     mask = check_mask(mask)
     if photo.shape[:2] != mask.shape:
-        raise ValueError(f"photograph {photo.shape[:2]} and mask {mask.shape} differ in size; resize the mask to the photograph first.")
+        raise ValueError(
+            f"photograph {photo.shape[:2]} and mask {mask.shape} differ in size; resize the mask to the photograph first."
+        )
     name, path = safe_name(name), Path(path)
-    files = {f"images/{name}.png": png(photo), f"masks/{name}.png": png(mask), "README.txt": README.format(version=VERSION, name=name).encode()}
+    files = {
+        f"images/{name}.png": png(photo),
+        f"masks/{name}.png": png(mask),
+        "README.txt": README.format(version=VERSION, name=name).encode(),
+    }
     for encoding in ("polygon", "rle"):
         document = coco_annotation(mask, f"{name}.png", category, encoding=encoding)
         files[f"annotation_{encoding}.json"] = json.dumps(document).encode()

@@ -2,6 +2,7 @@
 
 Nothing in the ZIP is trusted and nothing of it is unpacked to disk: entries are read into memory, within limits.
 """
+
 from __future__ import annotations
 
 import io
@@ -33,7 +34,9 @@ from siamese.pairs import (
 )
 from siamese.provenance import NotSyntheticError, SyntheticPair, mask_png, pair_png, read_png
 
-Sample = Callable[[list[np.ndarray], list[int]], list[SyntheticPair] | Generator[Any, None, list[SyntheticPair]]]
+Sample = Callable[
+    [list[np.ndarray], list[int]], list[SyntheticPair] | Generator[Any, None, list[SyntheticPair]]
+]
 """See ``BatchJob.run``."""
 
 MOST_MASKS = 200
@@ -54,8 +57,21 @@ _FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")
 _PASSED_OVER = (".txt", ".md", ".json", ".jsonl", ".csv", ".xml")
 _LITTER = ("thumbs.db", "desktop.ini")
 # What zipfile and Pillow raise on damaged or hostile files.
-_UNREADABLE = (OSError, ValueError, TypeError, LookupError, ArithmeticError, SyntaxError, EOFError, RuntimeError, MemoryError, struct.error,
-               zlib.error, zipfile.BadZipFile, Image.DecompressionBombError)
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    SyntaxError,
+    EOFError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+    Image.DecompressionBombError,
+)
 
 
 class BatchError(ValueError):
@@ -86,7 +102,9 @@ def read_mask_zip(path: Path) -> list[NamedMask]:
     """
     path = Path(path)
     if path.stat().st_size > LARGEST_ZIP:
-        raise BatchError(f"the ZIP has {path.stat().st_size / 1e6:.0f} MB; at most {LARGEST_ZIP / 1e6:.0f} MB are taken. Split it.")
+        raise BatchError(
+            f"the ZIP has {path.stat().st_size / 1e6:.0f} MB; at most {LARGEST_ZIP / 1e6:.0f} MB are taken. Split it."
+        )
     try:
         with zipfile.ZipFile(path) as archive:
             return _read_archive(archive)
@@ -97,12 +115,16 @@ def read_mask_zip(path: Path) -> list[NamedMask]:
 
 def _read_archive(archive: zipfile.ZipFile) -> list[NamedMask]:
     if len(archive.infolist()) > MOST_ENTRIES:
-        raise BatchError(f"the ZIP holds {len(archive.infolist())} files and folders; at most {MOST_ENTRIES} are taken. Pack the masks alone.")
+        raise BatchError(
+            f"the ZIP holds {len(archive.infolist())} files and folders; at most {MOST_ENTRIES} are taken. Pack the masks alone."
+        )
     entries = [e for e in archive.infolist() if not e.is_dir() and not _passed_over(e.filename)]
     if not entries:
         raise BatchError(f"the ZIP holds no masks; put {', '.join(MASK_SUFFIXES)} files into it.")
     if len(entries) > MOST_MASKS:
-        raise BatchError(f"the ZIP holds {len(entries)} files; at most {MOST_MASKS} masks are taken at once. Split it.")
+        raise BatchError(
+            f"the ZIP holds {len(entries)} files; at most {MOST_MASKS} masks are taken at once. Split it."
+        )
     faults: list[str] = []
     masks: dict[str, NamedMask] = {}
     named: dict[str, str] = {}
@@ -114,7 +136,9 @@ def _read_archive(archive: zipfile.ZipFile) -> list[NamedMask]:
         if fault is None and name.casefold() in named:
             fault = f"has the same name as {named[name.casefold()]}; rename one of them"
         if fault is None and (unpacked := unpacked + entry.file_size) > LARGEST_TOTAL:
-            faults.append(f"{shown}: the masks up to this one have more than {LARGEST_TOTAL / 1e6:.0f} MB unpacked; split the ZIP")
+            faults.append(
+                f"{shown}: the masks up to this one have more than {LARGEST_TOTAL / 1e6:.0f} MB unpacked; split the ZIP"
+            )
             break
         if fault is None:
             named[name.casefold()] = shown
@@ -123,11 +147,17 @@ def _read_archive(archive: zipfile.ZipFile) -> list[NamedMask]:
                 pixels += mask.size
                 masks[name] = NamedMask(name, mask)
             except _UNREADABLE as error:
-                fault = str(error) if isinstance(error, BatchError) else f"cannot be read ({_shown(str(error)) or type(error).__name__})"
+                fault = (
+                    str(error)
+                    if isinstance(error, BatchError)
+                    else f"cannot be read ({_shown(str(error)) or type(error).__name__})"
+                )
         if fault is not None:
             faults.append(f"{shown}: {fault}")
         if pixels > LARGEST_TOTAL:
-            faults.append(f"{shown}: the masks up to this one have more than {LARGEST_TOTAL / 1e6:.0f} million pixels; split the ZIP")
+            faults.append(
+                f"{shown}: the masks up to this one have more than {LARGEST_TOTAL / 1e6:.0f} million pixels; split the ZIP"
+            )
             break
     if faults:
         raise BatchError("the ZIP cannot be used; mend or remove these files and pack it again", faults)
@@ -141,7 +171,12 @@ def _parts(name: str) -> list[str]:
 def _passed_over(name: str) -> bool:
     parts = [part for part in _parts(name) if part not in (".", "..")]
     last = parts[-1].lower() if parts else ""
-    return "__MACOSX" in parts or any(part.startswith(".") for part in parts) or last in _LITTER or last.endswith(_PASSED_OVER)
+    return (
+        "__MACOSX" in parts
+        or any(part.startswith(".") for part in parts)
+        or last in _LITTER
+        or last.endswith(_PASSED_OVER)
+    )
 
 
 def _fault_of(entry: zipfile.ZipInfo) -> str | None:
@@ -153,7 +188,10 @@ def _fault_of(entry: zipfile.ZipInfo) -> str | None:
         return f"is no picture; masks are {', '.join(MASK_SUFFIXES)} files"
     if entry.flag_bits & 0x1:
         return "is encrypted; pack it without a password"
-    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # zipfile unpacks only these in bounded memory
+    if entry.compress_type not in (
+        zipfile.ZIP_STORED,
+        zipfile.ZIP_DEFLATED,
+    ):  # zipfile unpacks only these in bounded memory
         return "is packed by another method than deflate; use plain ZIP compression"
     if entry.file_size > LARGEST_FILE:
         return f"has {entry.file_size / 1e6:.0f} MB unpacked; at most {LARGEST_FILE / 1e6:.0f} MB are taken"
@@ -172,7 +210,9 @@ def _decode(data: bytes) -> np.ndarray:
     """uint8 [H, W] of 0 / 255. Raises BatchError with the bare fault, or what Pillow raises on damaged files."""
     with Image.open(io.BytesIO(data), formats=_FORMATS) as file:
         if max(file.size) > LARGEST_SIDE:
-            raise BatchError(f"is {file.width} x {file.height} pixels; at most {LARGEST_SIDE} x {LARGEST_SIDE} are taken")
+            raise BatchError(
+                f"is {file.width} x {file.height} pixels; at most {LARGEST_SIDE} x {LARGEST_SIDE} are taken"
+            )
         if getattr(file, "is_animated", False):
             raise BatchError("holds several pictures; save each mask as its own file")
         if file.mode.startswith("I;16"):
@@ -185,8 +225,14 @@ def _decode(data: bytes) -> np.ndarray:
             grey = np.asarray(file.convert("L"))
     mask = binarise(grey)
     if not mask.any():
-        raise BatchError("shows no lesion" + (" (its values are 0 and 1; store them as 0 and 255)" if grey.max() == 1 else
-                                              ": no pixel is brighter than 127 of 255"))
+        raise BatchError(
+            "shows no lesion"
+            + (
+                " (its values are 0 and 1; store them as 0 and 255)"
+                if grey.max() == 1
+                else ": no pixel is brighter than 127 of 255"
+            )
+        )
     return mask
 
 
@@ -271,11 +317,24 @@ class BatchJob:
 
     def __init__(self, folder: Path, settings: BatchSettings, names: Sequence[str]) -> None:
         self.folder, self.settings = folder, settings
-        self.items = tuple(BatchItem(name, i, item_seed(settings.seed, i), folder / "masks" / f"{name}.png") for i, name in enumerate(names))
+        self.items = tuple(
+            BatchItem(name, i, item_seed(settings.seed, i), folder / "masks" / f"{name}.png")
+            for i, name in enumerate(names)
+        )
 
     @classmethod
-    def create(cls, folder: Path, masks: Sequence[NamedMask], prompt: str, seed: int, steps: int, guidance: float, scheduler: str,
-               model: str | None = None, size: int | None = None) -> BatchJob:
+    def create(
+        cls,
+        folder: Path,
+        masks: Sequence[NamedMask],
+        prompt: str,
+        seed: int,
+        steps: int,
+        guidance: float,
+        scheduler: str,
+        model: str | None = None,
+        size: int | None = None,
+    ) -> BatchJob:
         """Store a new job in ``folder``.
 
         Args:
@@ -325,7 +384,9 @@ class BatchJob:
                 check_name(name)
             return cls(folder, BatchSettings(**values), names)
         except FileNotFoundError as error:
-            raise BatchError("there is no job in this folder; it was never stored completely, or was removed. Start a new one.") from error
+            raise BatchError(
+                "there is no job in this folder; it was never stored completely, or was removed. Start a new one."
+            ) from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise BatchError(f"the job's file is damaged ({error}). Start a new job.") from error
 
@@ -352,19 +413,37 @@ class BatchJob:
             OSError: the disk is full or refuses; the item stays pending.
         """
         got, want = pair.recipe, self.settings
-        wrong = [f"{key} {have!r} instead of {should!r}" for key, have, should in (
-            ("seed", got.seed, item.seed), ("prompt", got.prompt, want.prompt), ("steps", got.steps, want.steps),
-            ("guidance", got.guidance, want.guidance), ("scheduler", got.scheduler, want.scheduler),
-            ("model", got.model, got.model if want.model is None else want.model)) if have != should]
+        wrong = [
+            f"{key} {have!r} instead of {should!r}"
+            for key, have, should in (
+                ("seed", got.seed, item.seed),
+                ("prompt", got.prompt, want.prompt),
+                ("steps", got.steps, want.steps),
+                ("guidance", got.guidance, want.guidance),
+                ("scheduler", got.scheduler, want.scheduler),
+                ("model", got.model, got.model if want.model is None else want.model),
+            )
+            if have != should
+        ]
         if not np.array_equal(pair.drawn, item.mask):
             wrong.append("another mask")
         if wrong:
-            raise BatchError(f"{item.name} was sampled with {', '.join(wrong)}; run the job with the settings that it was made with.")
-        _write(self._file(item).with_suffix(".json"), json.dumps({"agreement": check_agreement(agreement)}).encode())
+            raise BatchError(
+                f"{item.name} was sampled with {', '.join(wrong)}; run the job with the settings that it was made with."
+            )
+        _write(
+            self._file(item).with_suffix(".json"),
+            json.dumps({"agreement": check_agreement(agreement)}).encode(),
+        )
         _write(self._file(item), pair_png(pair))
 
-    def run(self, sample: Sample, chunk: int, cancelled: Callable[[], bool],
-            agreement: Callable[[list[SyntheticPair]], Sequence[float | None]] | None = None) -> Iterator[BatchProgress | Any]:
+    def run(
+        self,
+        sample: Sample,
+        chunk: int,
+        cancelled: Callable[[], bool],
+        agreement: Callable[[list[SyntheticPair]], Sequence[float | None]] | None = None,
+    ) -> Iterator[BatchProgress | Any]:
         """Sample what is pending; yields after each chunk. Run it again, also in a new process, to continue.
 
         A chunk is always made of the same items: one that was stored in part is sampled whole again. So a continued job
@@ -383,7 +462,7 @@ class BatchJob:
         """
         if chunk < 1:
             raise ValueError(f"chunk is {chunk}; it must be 1 or more.")
-        blocks = [self.items[i:i + chunk] for i in range(0, self.total, chunk)]
+        blocks = [self.items[i : i + chunk] for i in range(0, self.total, chunk)]
         waiting = [b for b in blocks if not all(map(self._is_done, b))]
         spent = 0.0
         for number, block in enumerate(waiting, 1):
@@ -425,16 +504,26 @@ class BatchJob:
             data = file.read_bytes()
             agreement = check_agreement(json.loads(file.with_suffix(".json").read_bytes())["agreement"])
             return LabelledPair(item.name, read_png(data), agreement, data)
-        except (NotSyntheticError, FileNotFoundError, ValueError, KeyError, TypeError) as error:  # not of a disk that fails for a moment
+        except (
+            NotSyntheticError,
+            FileNotFoundError,
+            ValueError,
+            KeyError,
+            TypeError,
+        ) as error:  # not of a disk that fails for a moment
             file.unlink(missing_ok=True)
-            raise BatchError(f"the finished image {item.name} was damaged on the disk; run the job again to make it anew.") from error
+            raise BatchError(
+                f"the finished image {item.name} was damaged on the disk; run the job again to make it anew."
+            ) from error
 
 
 def _fault_of_mask(mask: np.ndarray, size: int | None) -> str | None:
     if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.dtype != np.uint8:
         return "a mask is uint8 [H, W]"
     if max(mask.shape) > LARGEST_SIDE:
-        return f"is {mask.shape[1]} x {mask.shape[0]} pixels; at most {LARGEST_SIDE} x {LARGEST_SIDE} are taken"
+        return (
+            f"is {mask.shape[1]} x {mask.shape[0]} pixels; at most {LARGEST_SIDE} x {LARGEST_SIDE} are taken"
+        )
     if not (mask > 127).any():
         return "shows no lesion"
     if size is not None and not binarise(resize_mask(binarise(mask), size)).any():

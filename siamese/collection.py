@@ -4,6 +4,7 @@ One folder a visitor, named by the token's SHA-256, so that a listing of the ser
 ID.png is the pair with its recipe and drawn mask (``siamese.provenance``) and ID.json the rest. The PNG is written last and
 removed first: an entry exists where its PNG does, and a killed process leaves no half of one.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -93,7 +94,14 @@ class _Note:
     sha256: str
 
     def to_json(self) -> bytes:
-        return json.dumps({"agreement": self.agreement, "kept_at": self.kept_at.isoformat(), "size": self.size, "sha256": self.sha256}).encode()
+        return json.dumps(
+            {
+                "agreement": self.agreement,
+                "kept_at": self.kept_at.isoformat(),
+                "size": self.size,
+                "sha256": self.sha256,
+            }
+        ).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> _Note:
@@ -136,7 +144,13 @@ class Collections:
         clock: the present time with its time zone.
     """
 
-    def __init__(self, root: Path, lifetime: timedelta = timedelta(days=7), largest: int = 200, clock: Callable[[], datetime] = _now) -> None:
+    def __init__(
+        self,
+        root: Path,
+        lifetime: timedelta = timedelta(days=7),
+        largest: int = 200,
+        clock: Callable[[], datetime] = _now,
+    ) -> None:
         self.root, self.lifetime, self.largest, self._clock = Path(root), lifetime, largest, clock
 
     def add(self, token: str, pair: SyntheticPair, agreement: float | None = None) -> str:
@@ -155,17 +169,25 @@ class Collections:
                     return name
                 # A damaged entry of this id is written anew and takes no further place.
                 if name not in (kept := self._ids(folder)) and len(kept) >= self.largest:
-                    raise CollectionFullError(f"{self.largest} pairs are kept, which is all that a collection takes. Download them, then remove "
-                                              "some to keep others.")
-                self._write(folder, name, data, _Note(agreement, self._clock(), len(data), hashlib.sha256(data).hexdigest()))
+                    raise CollectionFullError(
+                        f"{self.largest} pairs are kept, which is all that a collection takes. Download them, then remove "
+                        "some to keep others."
+                    )
+                self._write(
+                    folder,
+                    name,
+                    data,
+                    _Note(agreement, self._clock(), len(data), hashlib.sha256(data).hexdigest()),
+                )
         except OSError as error:
-            raise NotKeptError(f"The server could not store this pair ({error.strerror or error}), so nothing was kept. Download the image now "
-                               "if you need it, and try again later.") from error
+            raise NotKeptError(
+                f"The server could not store this pair ({error.strerror or error}), so nothing was kept. Download the image now "
+                "if you need it, and try again later."
+            ) from error
         return name
 
     def entries(self, token: str) -> Entries:
-        """What is kept, the newest first; none for an unknown token. Reads no pixels, so damage among them shows in ``load`` only.
-        """
+        """What is kept, the newest first; none for an unknown token. Reads no pixels, so damage among them shows in ``load`` only."""
         folder = self._folder(token)
         sound, damaged = [], []
         with self._locked(folder) as there:
@@ -207,8 +229,7 @@ class Collections:
                 self._touch(folder)
 
     def delete(self, token: str) -> None:
-        """Remove all that is kept under ``token``.
-        """
+        """Remove all that is kept under ``token``."""
         folder = self._folder(token)
         with self._locked(folder) as there:
             removed = set_aside(folder) if there else None
@@ -245,13 +266,15 @@ class Collections:
         try:
             write_pairs(path, pairs())
         except PairsError as error:  # there were none
-            raise CollectionError("Nothing is kept yet; keep a pair first." if not damaged else
-                                  "No kept pair can be read: their files are damaged. Remove them, and make the images again.") from error
+            raise CollectionError(
+                "Nothing is kept yet; keep a pair first."
+                if not damaged
+                else "No kept pair can be read: their files are damaged. Remove them, and make the images again."
+            ) from error
         return Entries(written, tuple(damaged))
 
     def expires(self, token: str) -> datetime | None:
-        """When ``purge`` may remove the collection (UTC), unless it is used before; None where nothing was kept.
-        """
+        """When ``purge`` may remove the collection (UTC), unless it is used before; None where nothing was kept."""
         return self._expiry(self._folder(token))
 
     def purge(self, now: datetime | None = None) -> int:
@@ -273,14 +296,21 @@ class Collections:
                             removed += 1
             except FileNotFoundError:  # somebody removed it by hand
                 continue
-            except (OSError, CollectionError) as error:  # one that is refused or busy must not keep the others
-                log.warning("The collection %s could not be removed (%s); this is tried again.", folder, error)
+            except (
+                OSError,
+                CollectionError,
+            ) as error:  # one that is refused or busy must not keep the others
+                log.warning(
+                    "The collection %s could not be removed (%s); this is tried again.", folder, error
+                )
         remove_rests(self.root)
         return removed
 
     def _folder(self, token: str) -> Path:
         if not isinstance(token, str) or not _TOKEN.fullmatch(token):
-            raise TokenError("This browser's key to its collection is damaged. Reload the page to begin a new collection.")
+            raise TokenError(
+                "This browser's key to its collection is damaged. Reload the page to begin a new collection."
+            )
         return self.root / hashlib.sha256(token.encode("ascii")).hexdigest()
 
     def _file(self, folder: Path, id: str) -> Path:
@@ -294,7 +324,9 @@ class Collections:
 
     @staticmethod
     def _missing(id: str) -> NoSuchEntryError:
-        return NoSuchEntryError(f"The pair {id} is no longer kept here; it was removed, or the collection's time was over. Reload the page.")
+        return NoSuchEntryError(
+            f"The pair {id} is no longer kept here; it was removed, or the collection's time was over. Reload the page."
+        )
 
     @contextmanager
     def _locked(self, folder: Path, make: bool = False) -> Iterator[bool]:
@@ -308,7 +340,9 @@ class Collections:
         try:
             lock.acquire()
         except Timeout as error:
-            raise CollectionError("The server is still busy with this collection; try again in a moment.") from error
+            raise CollectionError(
+                "The server is still busy with this collection; try again in a moment."
+            ) from error
         try:
             if make:
                 folder.mkdir(exist_ok=True, mode=0o700)
@@ -352,7 +386,9 @@ class Collections:
         except OSError:
             if not (folder / f"{name}.png").exists():
                 (folder / f"{name}.json").unlink(missing_ok=True)
-            with suppress(OSError):  # a collection that this pair would have begun is not left empty; another stays
+            with suppress(
+                OSError
+            ):  # a collection that this pair would have begun is not left empty; another stays
                 folder.rmdir()
             raise
         self._touch(folder)
@@ -364,7 +400,9 @@ class Collections:
         if file.stat().st_size != note.size:
             raise ValueError("the file is cut off.")
         with Image.open(file, formats=["PNG"]) as image:
-            return Entry(name, Recipe.from_dict(json.loads(image.info["Recipe"])), note.agreement, note.kept_at)
+            return Entry(
+                name, Recipe.from_dict(json.loads(image.info["Recipe"])), note.agreement, note.kept_at
+            )
 
     def _read(self, folder: Path, id: str) -> tuple[bytes, _Note]:
         file = self._file(folder, id)
@@ -389,4 +427,6 @@ class Collections:
 
     @staticmethod
     def _damaged(id: str) -> DamagedEntryError:
-        return DamagedEntryError(f"The files of the kept pair {id} are damaged on the server. Remove it, and make the image again.")
+        return DamagedEntryError(
+            f"The files of the kept pair {id} are damaged on the server. Remove it, and make the image again."
+        )

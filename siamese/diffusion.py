@@ -2,6 +2,7 @@
 
 t is a timestep index [B] in 0..T-1; ``alphas`` is the table of cumulative products a_t [T].
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ Weighting = Literal["none", "min_snr", "velocity"]
 
 def scaled_linear_alphas(beta_start: float = 0.00085, beta_end: float = 0.012, steps: int = 1000) -> Tensor:
     """a_t of Stable Diffusion's schedule, float32 [T]: betas linear in their square root, product in float64."""
-    return alphas_of_betas(np.linspace(beta_start ** 0.5, beta_end ** 0.5, steps, dtype=np.float64) ** 2)
+    return alphas_of_betas(np.linspace(beta_start**0.5, beta_end**0.5, steps, dtype=np.float64) ** 2)
 
 
 def log_normal_betas(mean: float = -0.5, std: float = 1.0, steps: int = 1000) -> list[float]:

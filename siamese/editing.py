@@ -4,6 +4,7 @@ Every function takes a mask uint8 [H, W] of 0 / 255 and returns a new one of the
 changed. What leaves the frame is lost. Every function raises EditError where there is nothing to edit or nothing would be
 left, and ValueError where the array is no mask or a number has no meaning.
 """
+
 from __future__ import annotations
 
 import math
@@ -34,9 +35,13 @@ def shift(mask: np.ndarray, dx: float, dy: float) -> np.ndarray:
     moved = np.zeros_like(lesion)
     (height, width) = lesion.shape
     # Beyond a whole side nothing is left, however far it is.
-    down, right = (max(-side, min(side, round(fraction * side))) for fraction, side in ((dy, height), (dx, width)))
-    source = lesion[max(0, -down):height - max(0, down), max(0, -right):width - max(0, right)]
-    moved[max(0, down):max(0, down) + source.shape[0], max(0, right):max(0, right) + source.shape[1]] = source
+    down, right = (
+        max(-side, min(side, round(fraction * side))) for fraction, side in ((dy, height), (dx, width))
+    )
+    source = lesion[max(0, -down) : height - max(0, down), max(0, -right) : width - max(0, right)]
+    moved[max(0, down) : max(0, down) + source.shape[0], max(0, right) : max(0, right) + source.shape[1]] = (
+        source
+    )
     return _mask(moved, "it would lie outside the image; move it less far")
 
 
@@ -46,7 +51,10 @@ def scale(mask: np.ndarray, factor: float) -> np.ndarray:
     _finite(factor=factor)
     if factor <= 0:
         raise ValueError(f"the factor must be greater than 0, not {factor}.")
-    return _mask(_about_centroid(lesion, np.eye(2) / factor), "at this size it would vanish or leave the image; change its size less")
+    return _mask(
+        _about_centroid(lesion, np.eye(2) / factor),
+        "at this size it would vanish or leave the image; change its size less",
+    )
 
 
 def rotate(mask: np.ndarray, degrees: float) -> np.ndarray:
@@ -103,7 +111,9 @@ def fill_holes(mask: np.ndarray) -> np.ndarray:
 def _lesion(mask: np.ndarray) -> np.ndarray:
     """bool [H, W] of a mask that has a lesion."""
     if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.dtype != np.uint8:
-        raise ValueError(f"a mask must be uint8 [H, W], not {getattr(mask, 'dtype', type(mask).__name__)} {np.shape(mask)}.")
+        raise ValueError(
+            f"a mask must be uint8 [H, W], not {getattr(mask, 'dtype', type(mask).__name__)} {np.shape(mask)}."
+        )
     lesion = mask == 255
     if (mask[~lesion] != 0).any():
         raise ValueError("a mask holds 0 and 255 only; pass it through binarise first.")
@@ -124,7 +134,12 @@ def _about_centroid(lesion: np.ndarray, inverse: np.ndarray) -> np.ndarray:
     rows, columns = np.nonzero(lesion)
     centroid = np.array([rows.mean(), columns.mean()])
     # "grid-constant": the outermost pixels are whole pixels, not half ones.
-    return ndimage.affine_transform(lesion.astype(np.uint8), inverse, centroid - inverse @ centroid, order=0, mode="grid-constant") > 0
+    return (
+        ndimage.affine_transform(
+            lesion.astype(np.uint8), inverse, centroid - inverse @ centroid, order=0, mode="grid-constant"
+        )
+        > 0
+    )
 
 
 def _finite(**values: float) -> None:

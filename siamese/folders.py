@@ -1,4 +1,5 @@
 """Removing folders of visitors at the end of their time, while others make, use and remove them at the same moment."""
+
 from __future__ import annotations
 
 import logging
@@ -20,6 +21,7 @@ def remove_tree(folder: Path) -> None:
     Raises:
         OSError: the file system refuses; what could be removed before is gone.
     """
+
     def failed(_: object, __: str, error: tuple[type[BaseException], BaseException, object]) -> None:
         if not isinstance(error[1], FileNotFoundError):
             raise error[1]
@@ -86,7 +88,9 @@ def _purge(folder: Path, lifetime: float) -> bool:
         return False
     aside = set_aside(folder)
     used = last_use(aside)
-    if used is not None and time.time() - used <= lifetime and not folder.exists():  # its visitor began to use it again meanwhile
+    if (
+        used is not None and time.time() - used <= lifetime and not folder.exists()
+    ):  # its visitor began to use it again meanwhile
         os.replace(aside, folder)
         return False
     return True

@@ -1,4 +1,5 @@
 """Hints: masks and images as the tensors that the Dense Hint Input takes."""
+
 from __future__ import annotations
 
 import numpy as np

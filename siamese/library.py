@@ -1,4 +1,5 @@
 """The models that the studio offers: folders with their card, licence and figures, read without loading a network."""
+
 from __future__ import annotations
 
 import json
@@ -48,10 +49,21 @@ def describe(source: str) -> ModelEntry:
         try:
             metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         except ValueError as error:
-            raise ValueError(f"{folder / 'metrics.json'} is no JSON ({error}); write it anew or remove it.") from error
+            raise ValueError(
+                f"{folder / 'metrics.json'} is no JSON ({error}); write it anew or remove it."
+            ) from error
         if not isinstance(metrics, dict):
-            raise ValueError(f"{folder / 'metrics.json'} must hold a JSON object; write it anew or remove it.")
-    return ModelEntry(folder.resolve().name, source, folder, _without_metadata(_text(folder / "README.md")), _text(folder / "LICENSE"), metrics)
+            raise ValueError(
+                f"{folder / 'metrics.json'} must hold a JSON object; write it anew or remove it."
+            )
+    return ModelEntry(
+        folder.resolve().name,
+        source,
+        folder,
+        _without_metadata(_text(folder / "README.md")),
+        _text(folder / "LICENSE"),
+        metrics,
+    )
 
 
 def find_models(default: str, folder: Path | None) -> list[ModelEntry]:
@@ -64,7 +76,9 @@ def find_models(default: str, folder: Path | None) -> list[ModelEntry]:
     if folder is not None:
         found = sorted(p.parent for p in folder.glob("*/model_index.json")) if folder.is_dir() else []
         if not found:
-            raise ValueError(f"{folder} holds no model folder; each needs a model_index.json. Train one with python -m train siamese.")
+            raise ValueError(
+                f"{folder} holds no model folder; each needs a model_index.json. Train one with python -m train siamese."
+            )
         known = {entries[0].folder and entries[0].folder.resolve()}
         entries += [describe(str(p)) for p in found if p.resolve() not in known]
     names = [e.name for e in entries]
@@ -78,7 +92,11 @@ def figures(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
     rows = []
     for part, values in metrics.items():
         if isinstance(values, dict):
-            rows += [(part, name.replace("_", " "), f"{value:.3f}") for name, value in values.items() if isinstance(value, int | float)]
+            rows += [
+                (part, name.replace("_", " "), f"{value:.3f}")
+                for name, value in values.items()
+                if isinstance(value, int | float)
+            ]
     return rows
 
 
@@ -89,5 +107,5 @@ def _text(path: Path) -> str:
 def _without_metadata(card: str) -> str:
     """A hub card begins with YAML between two lines of three dashes."""
     if card.startswith("---\n") and (end := card.find("\n---\n", 4)) > 0:
-        return card[end + 5:].lstrip()
+        return card[end + 5 :].lstrip()
     return card

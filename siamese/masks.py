@@ -2,6 +2,7 @@
 
 A mask is uint8 [H, W] of 0 (background) and 255 (lesion) everywhere in this project.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -42,4 +43,6 @@ def outline(image: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int] = 
     if image.shape[:2] != mask.shape:
         raise ValueError(f"image {image.shape[:2]} and mask {mask.shape} differ in size.")
     contours, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    return cv2.drawContours(image.copy(), contours, -1, colour, max(1, round(min(mask.shape) / 256)), cv2.LINE_AA)
+    return cv2.drawContours(
+        image.copy(), contours, -1, colour, max(1, round(min(mask.shape) / 256)), cv2.LINE_AA
+    )

@@ -3,6 +3,7 @@
 Equal to the released step: same loss bit for bit in exact arithmetic, same gradients. What is saved is listed in
 ``SiameseObjective.forward``. One module's forward holds the whole loss, so that any parallel wrapper sees it.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -78,8 +79,14 @@ class SiameseObjective(nn.Module):
         prediction: what the U-Net puts out; losses are on noise in any case.
     """
 
-    def __init__(self, unet: nn.Module, controlnet: SiameseControlNet, alphas: Tensor,
-                 prediction: Prediction = "epsilon", config: SiameseConfig = SiameseConfig()) -> None:
+    def __init__(
+        self,
+        unet: nn.Module,
+        controlnet: SiameseControlNet,
+        alphas: Tensor,
+        prediction: Prediction = "epsilon",
+        config: SiameseConfig = SiameseConfig(),
+    ) -> None:
         super().__init__()
         self.unet, self.controlnet = unet, controlnet
         self.config, self.prediction = config, prediction
@@ -93,7 +100,9 @@ class SiameseObjective(nn.Module):
         decoder = Decoder(self.unet)
         self._decoders = [decoder, tied_copy(decoder)]
 
-    def _noise(self, decoder: Decoder, encoding: Encoding, z: Tensor, t: Tensor, context: Tensor, control: Control) -> Tensor:
+    def _noise(
+        self, decoder: Decoder, encoding: Encoding, z: Tensor, t: Tensor, context: Tensor, control: Control
+    ) -> Tensor:
         output = decoder(encoding, context, control)
         return to_noise(self.alphas, output.float(), z, t, self.prediction)
 
@@ -106,8 +115,18 @@ class SiameseObjective(nn.Module):
         rows = torch.nonzero(t <= self.augment_t).flatten()
         return rows, torch.ones_like(rows, dtype=torch.float32)
 
-    def per_sample(self, z0: Tensor, context: Tensor, hint_mask: Tensor, hint_image: Tensor, t: Tensor, noise: Tensor,
-                   step: int, max_steps: int, early: tuple[Tensor, Tensor] | None = None) -> dict[str, Tensor]:
+    def per_sample(
+        self,
+        z0: Tensor,
+        context: Tensor,
+        hint_mask: Tensor,
+        hint_image: Tensor,
+        t: Tensor,
+        noise: Tensor,
+        step: int,
+        max_steps: int,
+        early: tuple[Tensor, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
         """The four losses of each sample, [B] each.
 
         Args:
@@ -129,20 +148,20 @@ class SiameseObjective(nn.Module):
         w_i = image_weight(step, max_steps) if self.config.ramp else 1.0
         weight = loss_weight(self.alphas, t, self.config.weighting)
 
-        z_t = add_noise(self.alphas, z0, noise, t)                                     # line 12
-        mask_features = self.controlnet.hint_features(hint_mask)                       # once: no function of z_t or t
+        z_t = add_noise(self.alphas, z0, noise, t)  # line 12
+        mask_features = self.controlnet.hint_features(hint_mask)  # once: no function of z_t or t
         image_features = self.controlnet.hint_features(hint_image)
-        c_m = self.controlnet.control(z_t, t, context, mask_features)                  # line 8
+        c_m = self.controlnet.control(z_t, t, context, mask_features)  # line 8
         c_i = self.controlnet.control(z_t, t, context, image_features)
-        c_mix = c_i.mix(c_m.detach(), w_i, self.config.w_m)                            # line 10; sg[c_m] is c_m's value
+        c_mix = c_i.mix(c_m.detach(), w_i, self.config.w_m)  # line 10; sg[c_m] is c_m's value
 
-        encoding = self._encode(z_t, t, context)                                       # once for L_m and L_i
+        encoding = self._encode(z_t, t, context)  # once for L_m and L_i
         by_mask = self._noise(theta, encoding, z_t, t, context, c_m)
         by_image = self._noise(theta_prime, encoding.detach(), z_t, t, context, c_mix)
 
         losses = {
-            "mask": weight * squared_error(by_mask, noise),                            # line 14
-            "image": weight * squared_error(by_image, noise),                          # line 18
+            "mask": weight * squared_error(by_mask, noise),  # line 14
+            "image": weight * squared_error(by_image, noise),  # line 18
             "consistency": self.config.w_c * weight * squared_error(by_mask, by_image.detach()),  # line 20
         }
         if not (augments(step, max_steps, self.config.augment_after) and self.config.w_a):
@@ -150,8 +169,8 @@ class SiameseObjective(nn.Module):
         chosen, counts = self.chosen(t) if early is None else early
         if len(chosen):
             t_a, noise_a, context_a = t[chosen], noise[chosen], context[chosen]
-            z0_a = one_step_z0(self.alphas, z_t[chosen], by_image.detach()[chosen], t_a)     # line 22
-            z_a = add_noise(self.alphas, z0_a, noise_a, t_a)                                 # line 24
+            z0_a = one_step_z0(self.alphas, z_t[chosen], by_image.detach()[chosen], t_a)  # line 22
+            z_a = add_noise(self.alphas, z0_a, noise_a, t_a)  # line 24
             c_a = self.controlnet.control(z_a, t_a, context_a, mask_features[chosen])
             again = self._noise(theta, self._encode(z_a, t_a, context_a), z_a, t_a, context_a, c_a)
             error = self.config.w_a * counts * weight[chosen] * squared_error(again, noise_a)
@@ -160,12 +179,24 @@ class SiameseObjective(nn.Module):
 
     def _encode(self, z: Tensor, t: Tensor, context: Tensor) -> Encoding:
         # Without gradient only where nothing trainable feeds the encoder: neither its own weights nor its input.
-        needed = torch.is_grad_enabled() and not (encoder_is_frozen(self.unet) and not z.requires_grad and not context.requires_grad)
+        needed = torch.is_grad_enabled() and not (
+            encoder_is_frozen(self.unet) and not z.requires_grad and not context.requires_grad
+        )
         with torch.set_grad_enabled(needed):
             return encode(self.unet, z, t, context)
 
-    def forward(self, z0: Tensor, context: Tensor, hint_mask: Tensor, hint_image: Tensor, t: Tensor, noise: Tensor,
-                step: int, max_steps: int, early: tuple[Tensor, Tensor] | None = None) -> dict[str, Tensor]:
+    def forward(
+        self,
+        z0: Tensor,
+        context: Tensor,
+        hint_mask: Tensor,
+        hint_image: Tensor,
+        t: Tensor,
+        noise: Tensor,
+        step: int,
+        max_steps: int,
+        early: tuple[Tensor, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
         """Batch means of ``per_sample``'s losses and their sum ``total`` (line 28).
 
         Against the released step: no deep copy of the networks, no third ControlNet run for sg[c_m], one encoder run
@@ -179,7 +210,13 @@ class SiameseObjective(nn.Module):
 class DenoisingObjective(nn.Module):
     """The base model's loss: || eps_theta(z_t) - eps ||^2 without control."""
 
-    def __init__(self, unet: nn.Module, alphas: Tensor, prediction: Prediction = "epsilon", weighting: Weighting = "none") -> None:
+    def __init__(
+        self,
+        unet: nn.Module,
+        alphas: Tensor,
+        prediction: Prediction = "epsilon",
+        weighting: Weighting = "none",
+    ) -> None:
         super().__init__()
         self.unet, self.prediction, self.weighting = unet, prediction, weighting
         self.register_buffer("alphas", alphas, persistent=False)

@@ -4,6 +4,7 @@ Detector and recogniser are PP-OCRv6's small ones as RapidOCR ships them in its 
 detector alone a round lesion is a letter O and a ruler a row of strokes; that a line can also be read as several letters or digits
 tells them apart. What was read is used for that and forgotten.
 """
+
 from __future__ import annotations
 
 import threading
@@ -55,7 +56,9 @@ def find_text(image: np.ndarray) -> tuple[Box, ...]:
         ValueError: another shape or type, or no pixels.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise ValueError(f"an image must be uint8 [H, W, 3] with at least one pixel, not {image.dtype} {image.shape}.")
+        raise ValueError(
+            f"an image must be uint8 [H, W, 3] with at least one pixel, not {image.dtype} {image.shape}."
+        )
     height, width = image.shape[:2]
     factor = min(1, LONGEST / max(height, width))
     if factor < 1:
@@ -65,16 +68,24 @@ def find_text(image: np.ndarray) -> tuple[Box, ...]:
     high, wide = -int(-height * SHARE // 1), -int(-width * SHARE // 1)
     for y in sorted({0, height - high}):
         for x in sorted({0, width - wide}):
-            lines += [(score, left + x, top + y, right + x, bottom + y) for score, left, top, right, bottom in _lines(image[y:y + high, x:x + wide])]
+            lines += [
+                (score, left + x, top + y, right + x, bottom + y)
+                for score, left, top, right, bottom in _lines(image[y : y + high, x : x + wide])
+            ]
     likely = sorted(lines, reverse=True)[:MOST]
-    return tuple(Box(left / width, top / height, right / width, bottom / height) for _, left, top, right, bottom in likely
-                 if _readable(image[top:bottom, left:right]))
+    return tuple(
+        Box(left / width, top / height, right / width, bottom / height)
+        for _, left, top, right, bottom in likely
+        if _readable(image[top:bottom, left:right])
+    )
 
 
 def _lines(tile: np.ndarray) -> Iterator[tuple[float, int, int, int, int]]:
     """Score 0..1, left, top, right and bottom in pixels of what may be a line in ``tile`` uint8 [H, W, 3] BGR."""
     height, width = tile.shape[:2]
-    padded = cv2.copyMakeBorder(tile, 0, max(0, SMALLEST - height), 0, max(0, SMALLEST - width), cv2.BORDER_CONSTANT)
+    padded = cv2.copyMakeBorder(
+        tile, 0, max(0, SMALLEST - height), 0, max(0, SMALLEST - width), cv2.BORDER_CONSTANT
+    )
     with _one_at_a_time:
         found = _reader()(padded, use_det=True, use_cls=False, use_rec=False)
     if found.boxes is None:
@@ -97,6 +108,15 @@ def _readable(line: np.ndarray) -> bool:
 def _reader() -> RapidOCR:
     """Detector and recogniser on one thread, loaded on first use: the studio also starts without a photograph."""
     from rapidocr import RapidOCR
-    return RapidOCR(params={"Global.log_level": "error", "Global.text_score": 0.0,
-                            "Det.limit_type": "max", "Det.limit_side_len": LONGEST, "Det.box_thresh": LIKELY,
-                            "EngineConfig.onnxruntime.intra_op_num_threads": 1, "EngineConfig.onnxruntime.inter_op_num_threads": 1})
+
+    return RapidOCR(
+        params={
+            "Global.log_level": "error",
+            "Global.text_score": 0.0,
+            "Det.limit_type": "max",
+            "Det.limit_side_len": LONGEST,
+            "Det.box_thresh": LIKELY,
+            "EngineConfig.onnxruntime.intra_op_num_threads": 1,
+            "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+        }
+    )

@@ -10,6 +10,7 @@ Layout
 
 The same pairs give the same bytes: the ZIP holds no time of writing and nothing of the machine.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -35,7 +36,9 @@ from siamese.provenance import NOTICE, SyntheticPair, pair_png
 LONGEST_NAME = 120
 """Bytes of a name in UTF-8; file systems take 255 with the suffix."""
 _NAME = re.compile(r"\w(?:[\w.-]*\w)?")
-_DEVICES = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)  # no file may have these names on Windows
+_DEVICES = re.compile(
+    r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE
+)  # no file may have these names on Windows
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a ZIP can hold
 
 _README = """Synthetic image-mask pairs, made with Siamese-Diffusion Studio
@@ -90,8 +93,15 @@ def check_name(name: str) -> None:
     Raises:
         PairsError: it may not.
     """
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name.encode()) > LONGEST_NAME or _DEVICES.fullmatch(name):
-        raise PairsError(f"{str(name)[:LONGEST_NAME]!r} cannot name a file; use letters, digits, _ and -, at most {LONGEST_NAME} of them.")
+    if (
+        not isinstance(name, str)
+        or not _NAME.fullmatch(name)
+        or len(name.encode()) > LONGEST_NAME
+        or _DEVICES.fullmatch(name)
+    ):
+        raise PairsError(
+            f"{str(name)[:LONGEST_NAME]!r} cannot name a file; use letters, digits, _ and -, at most {LONGEST_NAME} of them."
+        )
 
 
 def check_agreement(agreement: float | None) -> float | None:
@@ -115,7 +125,9 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
         OSError: the disk is full or refuses; what lay at ``path`` before is still there.
     """
     path = Path(path)
-    part = path.with_name(f".{secrets.token_hex(8)}.part")  # beside it, because os.replace does not cross file systems
+    part = path.with_name(
+        f".{secrets.token_hex(8)}.part"
+    )  # beside it, because os.replace does not cross file systems
     try:
         with part.open("xb") as file:
             yield file
@@ -150,20 +162,32 @@ def write_pairs(path: Path, pairs: Iterable[LabelledPair]) -> int:
         count = f"{len(prompts)} pair{'s' if len(prompts) > 1 else ''}"
         _write(archive, "prompt.json", "".join(prompts).encode())
         _write(archive, "manifest.jsonl", "".join(manifest).encode())
-        _write(archive, "README.txt", _README.format(notice=NOTICE, count=count, models=", ".join(sorted(models))).encode())
+        _write(
+            archive,
+            "README.txt",
+            _README.format(notice=NOTICE, count=count, models=", ".join(sorted(models))).encode(),
+        )
     return len(prompts)
 
 
 def _add(archive: zipfile.ZipFile, labelled: LabelledPair) -> tuple[str, str]:
     """Write the files of one pair; its lines of prompt.json and manifest.jsonl."""
     pair, name = labelled.pair, f"{labelled.id}.png"
-    files = {"image": (f"images/{name}", labelled.png if labelled.png is not None else pair_png(pair)),
-             "mask": (f"masks/{name}", _grey_png(pair.mask)), "drawn_mask": (f"drawn_masks/{name}", _grey_png(pair.drawn))}
+    files = {
+        "image": (f"images/{name}", labelled.png if labelled.png is not None else pair_png(pair)),
+        "mask": (f"masks/{name}", _grey_png(pair.mask)),
+        "drawn_mask": (f"drawn_masks/{name}", _grey_png(pair.drawn)),
+    }
     for path, data in files.values():
         _write(archive, path, data)
-    row = {"id": labelled.id, **{kind: path for kind, (path, _) in files.items()}, "synthetic": True, **pair.recipe.to_dict(),
-           "mask_agreement": check_agreement(labelled.agreement),
-           **{f"{kind}_sha256": hashlib.sha256(data).hexdigest() for kind, (_, data) in files.items()}}
+    row = {
+        "id": labelled.id,
+        **{kind: path for kind, (path, _) in files.items()},
+        "synthetic": True,
+        **pair.recipe.to_dict(),
+        "mask_agreement": check_agreement(labelled.agreement),
+        **{f"{kind}_sha256": hashlib.sha256(data).hexdigest() for kind, (_, data) in files.items()},
+    }
     line = {"source": files["mask"][0], "target": files["image"][0], "prompt": pair.recipe.prompt}
     # Plain ASCII, because readers may split lines at Unicode's line separators, too.
     return json.dumps(line) + "\n", json.dumps(row, allow_nan=False) + "\n"

@@ -1,4 +1,5 @@
 """The prompts that the embedded model knows."""
+
 POLYP = "a colonoscopy image of a polyp"
 LESION = "a dermoscopy image of a skin lesion"
 EMPTY = ""

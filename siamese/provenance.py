@@ -2,6 +2,7 @@
 
 The PNG's text fields hold everything that makes the image again: recipe and drawn mask. ``read_png`` gives both back.
 """
+
 from __future__ import annotations
 
 import base64
@@ -28,8 +29,19 @@ LARGEST_SIDE = 4096
 """Larger masks in a PNG are not restored: they are not ours."""
 MOST_STEPS = 1000
 """The schedulers' training steps: no recipe has more."""
-DECODER_ERRORS = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, ArithmeticError, AttributeError, RuntimeError, struct.error,
-                  Image.DecompressionBombError)
+DECODER_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    EOFError,
+    ArithmeticError,
+    AttributeError,
+    RuntimeError,
+    struct.error,
+    Image.DecompressionBombError,
+)
 """What Pillow's and JSON's decoders raise on damaged or hostile files; short metadata chunks, for example, give struct.error and
 IndexError, and deep JSON gives RecursionError. For use around calls of decoders alone, so that no error of our own hides in it."""
 
@@ -60,10 +72,28 @@ class Recipe:
     version: str = VERSION
 
     @classmethod
-    def of(cls, settings: SamplingDefaults, prompt: str, seed: int, model: str, reference_weight: float | None = None) -> Recipe:
+    def of(
+        cls,
+        settings: SamplingDefaults,
+        prompt: str,
+        seed: int,
+        model: str,
+        reference_weight: float | None = None,
+    ) -> Recipe:
         """The recipe of an image sampled with ``settings``."""
-        return cls(prompt, seed, settings.steps, float(settings.guidance), settings.scheduler, model, reference_weight,
-                   settings.guide, settings.rescale, settings.guide_above, settings.guide_below)
+        return cls(
+            prompt,
+            seed,
+            settings.steps,
+            float(settings.guidance),
+            settings.scheduler,
+            model,
+            reference_weight,
+            settings.guide,
+            settings.rescale,
+            settings.guide_above,
+            settings.guide_below,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -78,21 +108,45 @@ class Recipe:
         """
         try:
             weight = values.get("reference_weight")
-            optional = [values.get("rescale", 0.0), values.get("guide_above", 0.0), values.get("guide_below", 1.0)]  # absent in older files
+            optional = [
+                values.get("rescale", 0.0),
+                values.get("guide_above", 0.0),
+                values.get("guide_below", 1.0),
+            ]  # absent in older files
             numbers = [values["guidance"], *optional] + ([] if weight is None else [weight])
             whole = [values["seed"], values["steps"]]
             guide = values.get("guide", "prompt")  # absent in files of version 0.1
             texts = [guide, *(values[k] for k in ("prompt", "scheduler", "model", "version"))]
-            right = (all(type(v) is int and 0 <= v < 2**63 for v in whole) and all(isinstance(v, str) and len(v) < 1000 for v in texts)
-                     and 1 <= values["steps"] <= MOST_STEPS
-                     and not any("\ud800" <= c <= "\udfff" for v in texts for c in v)  # half a surrogate pair: cannot be written to any file
-                     and all(type(v) in (int, float) and math.isfinite(v) for v in numbers))
-        except (AttributeError, KeyError, TypeError, OverflowError) as error:  # the last: an integer beyond every float
+            right = (
+                all(type(v) is int and 0 <= v < 2**63 for v in whole)
+                and all(isinstance(v, str) and len(v) < 1000 for v in texts)
+                and 1 <= values["steps"] <= MOST_STEPS
+                and not any(
+                    "\ud800" <= c <= "\udfff" for v in texts for c in v
+                )  # half a surrogate pair: cannot be written to any file
+                and all(type(v) in (int, float) and math.isfinite(v) for v in numbers)
+            )
+        except (
+            AttributeError,
+            KeyError,
+            TypeError,
+            OverflowError,
+        ) as error:  # the last: an integer beyond every float
             raise NotSyntheticError(f"the recipe is incomplete ({error!r}).") from error
         if not right:
             raise NotSyntheticError("the recipe holds values that this studio never writes.")
-        return cls(values["prompt"], values["seed"], values["steps"], float(values["guidance"]), values["scheduler"], values["model"],
-                   None if weight is None else float(weight), guide, *map(float, optional), values["version"])
+        return cls(
+            values["prompt"],
+            values["seed"],
+            values["steps"],
+            float(values["guidance"]),
+            values["scheduler"],
+            values["model"],
+            None if weight is None else float(weight),
+            guide,
+            *map(float, optional),
+            values["version"],
+        )
 
 
 @dataclass(frozen=True)
@@ -149,7 +203,9 @@ def read_png(data: bytes) -> SyntheticPair:
             image = np.array(file)  # reads the fields behind the pixels, too
             text = dict(file.text)
         if text.get("Synthetic") != "true" or "Recipe" not in text or "Mask" not in text:
-            raise NotSyntheticError("this PNG has no recipe: it was not made by the studio, or another program has rewritten it.")
+            raise NotSyntheticError(
+                "this PNG has no recipe: it was not made by the studio, or another program has rewritten it."
+            )
         recipe = Recipe.from_dict(json.loads(text["Recipe"]))
         with Image.open(io.BytesIO(base64.b64decode(text["Mask"], validate=True)), formats=["PNG"]) as file:
             if max(file.size) > LARGEST_SIDE or file.mode != "1":

@@ -1,4 +1,5 @@
 """The authors' released checkpoints (CompVis key names) in our classes, for exactness tests and for their weights."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -16,10 +17,20 @@ from siamese.objective import SiameseConfig, SiameseObjective
 
 UNET, CONTROL, VAE = "model.diffusion_model.", "control_model.", "first_stage_model."
 
-_RESNET = {"in_layers.0": "norm1", "in_layers.2": "conv1", "emb_layers.1": "time_emb_proj", "out_layers.0": "norm2",
-           "out_layers.3": "conv2", "skip_connection": "conv_shortcut"}
-_HINT = {"initial_conv": "convs.0", **{f"conv_before_res{i}": f"convs.{i - 1}" for i in range(2, 6)},
-         **{f"layer{i}": f"blocks.{i - 1}" for i in range(1, 6)}, **{f"patch_merge{i}": f"merges.{i}" for i in range(1, 4)}}
+_RESNET = {
+    "in_layers.0": "norm1",
+    "in_layers.2": "conv1",
+    "emb_layers.1": "time_emb_proj",
+    "out_layers.0": "norm2",
+    "out_layers.3": "conv2",
+    "skip_connection": "conv_shortcut",
+}
+_HINT = {
+    "initial_conv": "convs.0",
+    **{f"conv_before_res{i}": f"convs.{i - 1}" for i in range(2, 6)},
+    **{f"layer{i}": f"blocks.{i - 1}" for i in range(1, 6)},
+    **{f"patch_merge{i}": f"merges.{i}" for i in range(1, 4)},
+}
 
 
 class ReleasedSiamese(nn.Module):
@@ -28,8 +39,14 @@ class ReleasedSiamese(nn.Module):
     ``unet``, ``controlnet`` and ``objective`` are this project's classes; ``vae`` is None where the state has none.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, controlnet: SiameseControlNet, vae: AutoencoderKL | None,
-                 alphas: Tensor, config: SiameseConfig = SiameseConfig()) -> None:
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        controlnet: SiameseControlNet,
+        vae: AutoencoderKL | None,
+        alphas: Tensor,
+        config: SiameseConfig = SiameseConfig(),
+    ) -> None:
         super().__init__()
         freeze_encoder(unet)
         self.objective = SiameseObjective(unet, controlnet, alphas, "epsilon", config)
@@ -47,17 +64,40 @@ class ReleasedSiamese(nn.Module):
         """F."""
         return self.objective.controlnet
 
-    def loss(self, x_start: Tensor, context: Tensor, hint_mask: Tensor, hint_image: Tensor, t: Tensor, noise: Tensor,
-             step: int, max_steps: int) -> Tensor:
+    def loss(
+        self,
+        x_start: Tensor,
+        context: Tensor,
+        hint_mask: Tensor,
+        hint_image: Tensor,
+        t: Tensor,
+        noise: Tensor,
+        step: int,
+        max_steps: int,
+    ) -> Tensor:
         """Total Siamese loss of latents ``x_start`` [B, 4, h, w] with gradients; see ``SiameseObjective``."""
         return self.objective(x_start, context, hint_mask, hint_image, t, noise, step, max_steps)["total"]
 
 
-def load_released(state_dict: Mapping[str, Tensor], *, model_channels: int = 320, channel_mult: Sequence[int] = (1, 2, 4, 4),
-                  num_res_blocks: int = 2, attention_resolutions: Sequence[int] = (4, 2, 1), num_heads: int = 8,
-                  context_dim: int = 768, transformer_depth: int = 1, in_channels: int = 4, out_channels: int = 4,
-                  hint_channels: int = 3, linear_start: float = 0.00085, linear_end: float = 0.012, timesteps: int = 1000,
-                  scale_factor: float = 0.18215, **ignored: Any) -> ReleasedSiamese:
+def load_released(
+    state_dict: Mapping[str, Tensor],
+    *,
+    model_channels: int = 320,
+    channel_mult: Sequence[int] = (1, 2, 4, 4),
+    num_res_blocks: int = 2,
+    attention_resolutions: Sequence[int] = (4, 2, 1),
+    num_heads: int = 8,
+    context_dim: int = 768,
+    transformer_depth: int = 1,
+    in_channels: int = 4,
+    out_channels: int = 4,
+    hint_channels: int = 3,
+    linear_start: float = 0.00085,
+    linear_end: float = 0.012,
+    timesteps: int = 1000,
+    scale_factor: float = 0.18215,
+    **ignored: Any,
+) -> ReleasedSiamese:
     """Build our classes at the width that the arguments (CompVis names) give and load a released state into them.
 
     Args:
@@ -69,16 +109,23 @@ def load_released(state_dict: Mapping[str, Tensor], *, model_channels: int = 320
         RuntimeError: a tensor's shape is not that of the configuration.
     """
     levels = len(channel_mult)
-    attention = [2 ** i in set(attention_resolutions) for i in range(levels)]
+    attention = [2**i in set(attention_resolutions) for i in range(levels)]
     unet = UNet2DConditionModel(
-        in_channels=in_channels, out_channels=out_channels, block_out_channels=tuple(model_channels * m for m in channel_mult),
+        in_channels=in_channels,
+        out_channels=out_channels,
+        block_out_channels=tuple(model_channels * m for m in channel_mult),
         down_block_types=tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attention),
         up_block_types=tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attention)),
-        layers_per_block=num_res_blocks, attention_head_dim=num_heads, cross_attention_dim=context_dim,
-        transformer_layers_per_block=transformer_depth)
+        layers_per_block=num_res_blocks,
+        attention_head_dim=num_heads,
+        cross_attention_dim=context_dim,
+        transformer_layers_per_block=transformer_depth,
+    )
     controlnet = SiameseControlNet.from_unet(unet, WIDTHS, 3)
     if hint_channels != controlnet.config.conditioning_channels:
-        raise ValueError(f"hint_channels is {hint_channels}; the Dense Hint Input takes {controlnet.config.conditioning_channels}.")
+        raise ValueError(
+            f"hint_channels is {hint_channels}; the Dense Hint Input takes {controlnet.config.conditioning_channels}."
+        )
     unet.load_state_dict(unet_state(_under(state_dict, UNET), levels, num_res_blocks))
     controlnet.load_state_dict(controlnet_state(_under(state_dict, CONTROL), levels, num_res_blocks))
     vae = None
@@ -88,12 +135,15 @@ def load_released(state_dict: Mapping[str, Tensor], *, model_channels: int = 320
 
 
 def _under(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k[len(prefix):]: v for k, v in state.items() if k.startswith(prefix)}
+    return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
 
 
 def unet_state(state: Mapping[str, Tensor], levels: int, blocks: int) -> dict[str, Tensor]:
     """diffusers' U-Net state from CompVis names without prefix."""
-    return {_encoder_key(k, levels, blocks) or _decoder_key(k, levels, blocks) or _unknown(k): v for k, v in state.items()}
+    return {
+        _encoder_key(k, levels, blocks) or _decoder_key(k, levels, blocks) or _unknown(k): v
+        for k, v in state.items()
+    }
 
 
 def controlnet_state(state: Mapping[str, Tensor], levels: int, blocks: int) -> dict[str, Tensor]:
@@ -169,10 +219,16 @@ def load_released_vae(state: Mapping[str, Tensor], scale_factor: float = 0.18215
     while f"encoder.down.0.block.{blocks}.conv1.weight" in state:
         blocks += 1
     vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * len(widths), up_block_types=("UpDecoderBlock2D",) * len(widths),
-        block_out_channels=tuple(widths), layers_per_block=blocks, latent_channels=state["post_quant_conv.weight"].shape[0],
-        scaling_factor=scale_factor)
-    vae.load_state_dict({_vae_key(k, len(widths)): _linear(k, v) for k, v in state.items() if not k.startswith("loss.")})
+        down_block_types=("DownEncoderBlock2D",) * len(widths),
+        up_block_types=("UpDecoderBlock2D",) * len(widths),
+        block_out_channels=tuple(widths),
+        layers_per_block=blocks,
+        latent_channels=state["post_quant_conv.weight"].shape[0],
+        scaling_factor=scale_factor,
+    )
+    vae.load_state_dict(
+        {_vae_key(k, len(widths)): _linear(k, v) for k, v in state.items() if not k.startswith("loss.")}
+    )
     return vae
 
 

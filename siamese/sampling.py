@@ -1,4 +1,5 @@
 """Sampling images of a mask: DDIM and DPM-Solver++ with classifier-free guidance, previews and cancelling."""
+
 from __future__ import annotations
 
 import importlib
@@ -61,13 +62,22 @@ def build_scheduler(name: SchedulerName, config: dict[str, Any], steps: int) -> 
     # Imported by module: all of diffusers' schedulers take seconds to import.
     if name == "ddim":
         module = importlib.import_module("diffusers.schedulers.scheduling_ddim")
-        scheduler = module.DDIMScheduler.from_config(config | {"clip_sample": False})  # latents are not in -1..1
+        scheduler = module.DDIMScheduler.from_config(
+            config | {"clip_sample": False}
+        )  # latents are not in -1..1
     else:
         module = importlib.import_module("diffusers.schedulers.scheduling_dpmsolver_multistep")
         options = {k: v for k, v in config.items() if k not in ("clip_sample", "set_alpha_to_one")}
         scheduler = module.DPMSolverMultistepScheduler.from_config(
-            {"use_karras_sigmas": False} | options | {"algorithm_type": "dpmsolver++", "solver_order": 2,
-                                                      "timestep_spacing": "trailing", "steps_offset": 0})
+            {"use_karras_sigmas": False}
+            | options
+            | {
+                "algorithm_type": "dpmsolver++",
+                "solver_order": 2,
+                "timestep_spacing": "trailing",
+                "steps_offset": 0,
+            }
+        )
     scheduler.set_timesteps(steps)
     return scheduler
 
@@ -99,13 +109,27 @@ def check_settings(settings: SamplingDefaults) -> None:
     if not 0 <= settings.rescale <= 1:
         raise ValueError(f"rescale is {settings.rescale}; it must be between 0 (off) and 1.")
     if not 0 <= settings.guide_above <= settings.guide_below <= 1:
-        raise ValueError(f"guide_above is {settings.guide_above} and guide_below {settings.guide_below}; they must be shares of all "
-                         "timesteps, 0 to 1, the first not the larger.")
+        raise ValueError(
+            f"guide_above is {settings.guide_above} and guide_below {settings.guide_below}; they must be shares of all "
+            "timesteps, 0 to 1, the first not the larger."
+        )
 
 
-def denoise(checkpoint: Checkpoint, scheduler: Any, z: Tensor, context: Tensor, uncond: Tensor, guidance: float,
-            hints: Sequence[tuple[float, Tensor]] = (), callback: Callback | None = None, guide: GuideName = "prompt",
-            rescale: float = 0.0, guide_above: float = 0.0, guide_below: float = 1.0, first: int = 0) -> Tensor:
+def denoise(
+    checkpoint: Checkpoint,
+    scheduler: Any,
+    z: Tensor,
+    context: Tensor,
+    uncond: Tensor,
+    guidance: float,
+    hints: Sequence[tuple[float, Tensor]] = (),
+    callback: Callback | None = None,
+    guide: GuideName = "prompt",
+    rescale: float = 0.0,
+    guide_above: float = 0.0,
+    guide_below: float = 1.0,
+    first: int = 0,
+) -> Tensor:
     """z0 [B, C, h, w] from z_T by ``scheduler``.
 
     Args:
@@ -126,7 +150,9 @@ def denoise(checkpoint: Checkpoint, scheduler: Any, z: Tensor, context: Tensor, 
     z = z * scheduler.init_noise_sigma
     for i, t in enumerate(timesteps):
         guided = guidance != 1 and guide_above <= int(t) / total <= guide_below
-        copies = 2 if guided and not by_mask else 1  # of z and the hints; by mask the two halves share prompt and encoder
+        copies = (
+            2 if guided and not by_mask else 1
+        )  # of z and the hints; by mask the two halves share prompt and encoder
         embeddings = torch.cat([uncond, context]) if copies == 2 else context
         z_in = torch.cat([scheduler.scale_model_input(z, t)] * copies)
         t_in = torch.full((len(z_in),), int(t), device=z.device, dtype=torch.long)
@@ -143,10 +169,14 @@ def denoise(checkpoint: Checkpoint, scheduler: Any, z: Tensor, context: Tensor, 
             output = guided_output(*output.chunk(2), guidance, rescale)
         before, z = z, scheduler.step(output, t, z, return_dict=False)[0]
         if callback is not None:
-            def preview(z_t: Tensor = before, out: Tensor = output, at: Tensor = t_in[:len(z)]) -> np.ndarray:
+
+            def preview(
+                z_t: Tensor = before, out: Tensor = output, at: Tensor = t_in[: len(z)]
+            ) -> np.ndarray:
                 with torch.inference_mode():  # it may be called later, from another thread
                     noise = to_noise(alphas, out, z_t, at, checkpoint.prediction)
                     return to_uint8(decode_latents(checkpoint.vae, one_step_z0(alphas, z_t, noise, at)))
+
             if callback(Progress(i + 1, len(timesteps), preview)) is False:
                 raise SamplingCancelled(f"cancelled after {i + 1} of {len(timesteps)} steps.")
     return z
@@ -162,7 +192,9 @@ class MaskDiffusion:
 
     def __init__(self, checkpoint: Checkpoint, device: str | torch.device = "cpu") -> None:
         if checkpoint.controlnet is None:
-            raise ValueError(f"{checkpoint.name}: a base model without ControlNet cannot follow a mask; run the Siamese stage first.")
+            raise ValueError(
+                f"{checkpoint.name}: a base model without ControlNet cannot follow a mask; run the Siamese stage first."
+            )
         self.checkpoint = checkpoint.to(device)
         self.device = torch.device(device)
         self.size = checkpoint.defaults.image_size
@@ -182,10 +214,23 @@ class MaskDiffusion:
         return self.checkpoint.context.prompts
 
     @torch.inference_mode()
-    def sample(self, masks: np.ndarray | Sequence[np.ndarray], prompt: str | Sequence[str], seeds: Sequence[int], *,
-               steps: int | None = None, guidance: float | None = None, scheduler: SchedulerName | None = None, guide: GuideName | None = None,
-               rescale: float | None = None, guide_above: float | None = None, guide_below: float | None = None,
-               callback: Callback | None = None, reference: np.ndarray | None = None, reference_weight: float = 1.0) -> np.ndarray:
+    def sample(
+        self,
+        masks: np.ndarray | Sequence[np.ndarray],
+        prompt: str | Sequence[str],
+        seeds: Sequence[int],
+        *,
+        steps: int | None = None,
+        guidance: float | None = None,
+        scheduler: SchedulerName | None = None,
+        guide: GuideName | None = None,
+        rescale: float | None = None,
+        guide_above: float | None = None,
+        guide_below: float | None = None,
+        callback: Callback | None = None,
+        reference: np.ndarray | None = None,
+        reference_weight: float = 1.0,
+    ) -> np.ndarray:
         """Images uint8 [N, S, S, 3] of N = len(seeds) masks.
 
         Args:
@@ -205,34 +250,68 @@ class MaskDiffusion:
             UnknownPromptError: a prompt outside the model's table.
             SamplingCancelled: the callback returned False.
         """
-        settings = self.checkpoint.defaults.chosen(steps=steps, guidance=guidance, scheduler=scheduler, guide=guide, rescale=rescale,
-                                                   guide_above=guide_above, guide_below=guide_below)
+        settings = self.checkpoint.defaults.chosen(
+            steps=steps,
+            guidance=guidance,
+            scheduler=scheduler,
+            guide=guide,
+            rescale=rescale,
+            guide_above=guide_above,
+            guide_below=guide_below,
+        )
         check_settings(settings)
-        if not isinstance(seeds, Sequence | np.ndarray) or not all(isinstance(s, int | np.integer) for s in seeds):
+        if not isinstance(seeds, Sequence | np.ndarray) or not all(
+            isinstance(s, int | np.integer) for s in seeds
+        ):
             raise ValueError(f"seeds is {seeds!r}; give a list of one integer for each image.")
         seeds = list(seeds)
         if not seeds:
             raise ValueError("seeds is empty; give one integer for each image.")
-        hints = mask_hint(np.stack([self.fit_mask(m) for m in self._given(masks, len(seeds))])).to(self.device)
+        hints = mask_hint(np.stack([self.fit_mask(m) for m in self._given(masks, len(seeds))])).to(
+            self.device
+        )
         prompts = [prompt] * len(seeds) if isinstance(prompt, str) else list(prompt)
         if len(prompts) != len(seeds):
-            raise ValueError(f"{len(prompts)} prompts for {len(seeds)} seeds; give one prompt, or one a seed.")
+            raise ValueError(
+                f"{len(prompts)} prompts for {len(seeds)} seeds; give one prompt, or one a seed."
+            )
         context = self.checkpoint.context(prompts)
         uncond = self.checkpoint.context([""] * len(seeds))
         network = self.checkpoint.controlnet
-        features = [(1.0, network.hint_features(hints).expand(len(seeds), -1, -1, -1))]  # one mask of many variants: once
+        features = [
+            (1.0, network.hint_features(hints).expand(len(seeds), -1, -1, -1))
+        ]  # one mask of many variants: once
         if reference is not None:
-            if not isinstance(reference, np.ndarray) or reference.ndim != 3 or reference.shape[2] != 3 or reference.dtype != np.uint8:
+            if (
+                not isinstance(reference, np.ndarray)
+                or reference.ndim != 3
+                or reference.shape[2] != 3
+                or reference.dtype != np.uint8
+            ):
                 raise ValueError(f"reference must be uint8 [H, W, 3], not {_kind(reference)}.")
             if not (np.isfinite(reference_weight) and reference_weight >= 0):
                 raise ValueError(f"reference_weight is {reference_weight}; it must be 0 or more.")
             image = image_hint(resize_image(reference, self.size)[None]).to(self.device)
-            features.append((float(reference_weight), network.hint_features(image).expand(len(seeds), -1, -1, -1)))
+            features.append(
+                (float(reference_weight), network.hint_features(image).expand(len(seeds), -1, -1, -1))
+            )
         factor = downsampling(self.checkpoint.vae)
         shape = (self.checkpoint.unet.config.in_channels, self.size // factor, self.size // factor)
         solver = build_scheduler(settings.scheduler, self.checkpoint.scheduler_config, settings.steps)
-        z0 = denoise(self.checkpoint, solver, initial_noise(seeds, shape).to(self.device), context, uncond, settings.guidance, features, callback,
-                     settings.guide, settings.rescale, settings.guide_above, settings.guide_below)
+        z0 = denoise(
+            self.checkpoint,
+            solver,
+            initial_noise(seeds, shape).to(self.device),
+            context,
+            uncond,
+            settings.guidance,
+            features,
+            callback,
+            settings.guide,
+            settings.rescale,
+            settings.guide_above,
+            settings.guide_below,
+        )
         return to_uint8(decode_latents(self.checkpoint.vae, z0))
 
     def fit_mask(self, mask: np.ndarray) -> np.ndarray:

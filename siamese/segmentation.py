@@ -3,6 +3,7 @@
 Plain torch, so that the app starts without importing a segmentation library. A segmenter is a folder of
 ``config.json`` and ``model.safetensors``.
 """
+
 from __future__ import annotations
 
 import itertools
@@ -24,7 +25,11 @@ class SegmenterError(RuntimeError):
 
 def conv_block(inputs: int, outputs: int) -> nn.Sequential:
     """3 x 3 convolution, group norm, SiLU. Group norm, because its result does not depend on the batch."""
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.GroupNorm(min(8, outputs), outputs), nn.SiLU())
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+        nn.GroupNorm(min(8, outputs), outputs),
+        nn.SiLU(),
+    )
 
 
 class CompactUNet(nn.Module):
@@ -40,11 +45,15 @@ class CompactUNet(nn.Module):
         super().__init__()
         self.config = {"widths": list(widths), "patch": patch}
         self.patch = patch
-        sources = [3 * patch ** 2, *widths[:-1]]
-        self.down = nn.ModuleList(nn.Sequential(conv_block(i, o), conv_block(o, o)) for i, o in zip(sources, widths, strict=True))
-        self.up = nn.ModuleList(nn.Sequential(conv_block(low + skip, skip), conv_block(skip, skip))
-                                for skip, low in itertools.pairwise(widths))
-        self.head = nn.Conv2d(widths[0], patch ** 2, 1)
+        sources = [3 * patch**2, *widths[:-1]]
+        self.down = nn.ModuleList(
+            nn.Sequential(conv_block(i, o), conv_block(o, o)) for i, o in zip(sources, widths, strict=True)
+        )
+        self.up = nn.ModuleList(
+            nn.Sequential(conv_block(low + skip, skip), conv_block(skip, skip))
+            for skip, low in itertools.pairwise(widths)
+        )
+        self.head = nn.Conv2d(widths[0], patch**2, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, 1, H, W] of lesion from images [B, 3, H, W] in -1..1; sides multiples of patch * 2^(scales - 1)."""
@@ -85,10 +94,14 @@ class LesionSegmenter:
             weights = load_file(folder / "model.safetensors")
             architecture, size, arguments = config["architecture"], int(config["size"]), config["network"]
         except (OSError, KeyError, TypeError, ValueError) as error:  # a damaged JSON file raises a ValueError
-            raise SegmenterError(f"{folder}: no segmenter here ({error!r}); it needs config.json and model.safetensors, "
-                                 "as python -m train segment writes them.") from error
+            raise SegmenterError(
+                f"{folder}: no segmenter here ({error!r}); it needs config.json and model.safetensors, "
+                "as python -m train segment writes them."
+            ) from error
         if architecture != cls.network_class.__name__:
-            raise SegmenterError(f"{folder} holds a {architecture}, not a {cls.network_class.__name__}; pass the folder of the other segmenter.")
+            raise SegmenterError(
+                f"{folder} holds a {architecture}, not a {cls.network_class.__name__}; pass the folder of the other segmenter."
+            )
         network = cls.network_class(**arguments)
         try:
             network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
@@ -100,8 +113,15 @@ class LesionSegmenter:
         """Write ``config.json`` and ``model.safetensors`` (weights as ``dtype``) to ``folder``."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        config = {"architecture": type(self.network).__name__, "size": self.size, "network": self.network.config}
-        weights = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in self.network.state_dict().items()}
+        config = {
+            "architecture": type(self.network).__name__,
+            "size": self.size,
+            "network": self.network.config,
+        }
+        weights = {
+            name: tensor.detach().to("cpu", dtype).contiguous()
+            for name, tensor in self.network.state_dict().items()
+        }
         save_file(weights, folder / "model.safetensors")
         (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
@@ -118,7 +138,11 @@ class LesionSegmenter:
         if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
             raise ValueError(f"images must be uint8 [B, H, W, 3], not {images.dtype} {images.shape}.")
         height, width = images.shape[1:3]
-        x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).to(next(self.network.parameters()).device)
+        x = (
+            torch.from_numpy(np.ascontiguousarray(images))
+            .permute(0, 3, 1, 2)
+            .to(next(self.network.parameters()).device)
+        )
         x = x.float().div(127.5).sub(1)
         if (height, width) != (self.size, self.size):
             x = F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
@@ -142,7 +166,9 @@ def dice(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         ValueError: different shapes, or fewer than two dimensions.
     """
     if a.shape != b.shape or a.ndim < 2:
-        raise ValueError(f"masks of shapes {a.shape} and {b.shape} cannot be compared; both must be [..., H, W] of the same size.")
+        raise ValueError(
+            f"masks of shapes {a.shape} and {b.shape} cannot be compared; both must be [..., H, W] of the same size."
+        )
     a, b = a > 127, b > 127
     total = a.sum((-2, -1)) + b.sum((-2, -1))
     return np.where(total > 0, 2 * (a & b).sum((-2, -1)) / np.maximum(total, 1), 1.0)

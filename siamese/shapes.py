@@ -18,6 +18,7 @@ because their sizes rise and fall together and those of an ellipse have one comm
 are dependences without correlation, which a covariance does not see. Orders above 8 have random phases and a mean
 spectrum: only their size, the fine roughness, differs from lesion to lesion.
 """
+
 from __future__ import annotations
 
 import json
@@ -82,7 +83,9 @@ class ShapeStatistics:
         """
         described = [_describe(mask) for mask in masks]
         if len(described) < FEWEST:
-            raise ShapeError(f"shape statistics need at least {FEWEST} masks, not {len(described)}: fewer would describe single lesions.")
+            raise ShapeError(
+                f"shape statistics need at least {FEWEST} masks, not {len(described)}: fewer would describe single lesions."
+            )
         features, spectra = (np.stack(x) for x in zip(*described, strict=True))
         quantiles = np.quantile(features[:, :SCALARS], LEVELS, axis=0).T
         ranks = features[:, :SCALARS].argsort(0, kind="stable").argsort(0, kind="stable")
@@ -92,8 +95,13 @@ class ShapeStatistics:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, rounded to four decimals (the spectrum to six)."""
-        return {"count": self.count, "quantiles": self.quantiles.round(4).tolist(), "mean": self.mean.round(4).tolist(),
-                "covariance": self.covariance.round(4).tolist(), "spectrum": self.spectrum.round(6).tolist()}
+        return {
+            "count": self.count,
+            "quantiles": self.quantiles.round(4).tolist(),
+            "mean": self.mean.round(4).tolist(),
+            "covariance": self.covariance.round(4).tolist(),
+            "spectrum": self.spectrum.round(6).tolist(),
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ShapeStatistics:
@@ -104,15 +112,27 @@ class ShapeStatistics:
         """
         try:
             count = values["count"]
-            arrays = {name: np.asarray(values[name], np.float64) for name in ("quantiles", "mean", "covariance", "spectrum")}
+            arrays = {
+                name: np.asarray(values[name], np.float64)
+                for name in ("quantiles", "mean", "covariance", "spectrum")
+            }
         except (KeyError, TypeError, ValueError) as error:
             raise ShapeError(f"the shape statistics are incomplete ({error!r}).") from error
-        shapes = {"quantiles": (SCALARS, len(LEVELS)), "mean": (FEATURES,), "covariance": (FEATURES, FEATURES), "spectrum": (len(FINE),)}
+        shapes = {
+            "quantiles": (SCALARS, len(LEVELS)),
+            "mean": (FEATURES,),
+            "covariance": (FEATURES, FEATURES),
+            "spectrum": (len(FINE),),
+        }
         for name, array in arrays.items():
             if array.shape != shapes[name] or not np.isfinite(array).all():
-                raise ShapeError(f"the shape statistics' {name} must be {shapes[name]} finite numbers, not {array.shape}.")
+                raise ShapeError(
+                    f"the shape statistics' {name} must be {shapes[name]} finite numbers, not {array.shape}."
+                )
         if type(count) is not int or count < FEWEST:
-            raise ShapeError(f"the shape statistics' count must be a whole number, at least {FEWEST}, not {count!r}.")
+            raise ShapeError(
+                f"the shape statistics' count must be a whole number, at least {FEWEST}, not {count!r}."
+            )
         quantiles, covariance, spectrum = arrays["quantiles"], arrays["covariance"], arrays["spectrum"]
         if (np.diff(quantiles) < 0).any() or (np.abs(quantiles) > 20).any() or quantiles[2].max() > 0:
             raise ShapeError("the shape statistics' quantiles do not rise, or no lesion has such values.")
@@ -129,7 +149,11 @@ class ShapeStatistics:
 
 def save_statistics(statistics: Mapping[str, ShapeStatistics], file: Path) -> None:
     """Write the statistics of each prompt as JSON."""
-    rows = {"format": FORMAT, "levels": list(LEVELS), "organs": {prompt: s.to_dict() for prompt, s in statistics.items()}}
+    rows = {
+        "format": FORMAT,
+        "levels": list(LEVELS),
+        "organs": {prompt: s.to_dict() for prompt, s in statistics.items()},
+    }
     file.write_text(json.dumps(rows) + "\n", encoding="utf-8")
 
 
@@ -142,9 +166,18 @@ def read_statistics(text: str) -> dict[str, ShapeStatistics]:
     try:
         rows = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ShapeError(f"the shape statistics are no JSON ({error}); run: python -m train shapes --data DATA.") from error
-    if not isinstance(rows, dict) or rows.get("format") != FORMAT or rows.get("levels") != list(LEVELS) or not isinstance(rows.get("organs"), dict):
-        raise ShapeError(f"the shape statistics are not of the format {FORMAT!r}; run: python -m train shapes --data DATA.")
+        raise ShapeError(
+            f"the shape statistics are no JSON ({error}); run: python -m train shapes --data DATA."
+        ) from error
+    if (
+        not isinstance(rows, dict)
+        or rows.get("format") != FORMAT
+        or rows.get("levels") != list(LEVELS)
+        or not isinstance(rows.get("organs"), dict)
+    ):
+        raise ShapeError(
+            f"the shape statistics are not of the format {FORMAT!r}; run: python -m train shapes --data DATA."
+        )
     return {prompt: ShapeStatistics.from_dict(values) for prompt, values in rows["organs"].items()}
 
 
@@ -194,7 +227,9 @@ def random_lesion(statistics: ShapeStatistics, seed: int, side: int) -> np.ndarr
         lesion = _draw(statistics, factor, rng, side)
         if ndimage.label(lesion, _CONNECTED)[1] == 1:
             return np.where(lesion, 255, 0).astype(np.uint8)
-    raise ShapeError(f"no lesion in one piece among {ATTEMPTS}: these shapes are too ragged for {side} pixels; take more.")
+    raise ShapeError(
+        f"no lesion in one piece among {ATTEMPTS}: these shapes are too ragged for {side} pixels; take more."
+    )
 
 
 def _describe(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -212,28 +247,40 @@ def _describe(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
     inside[inside] = lesion[row[inside], column[inside]]
     profile = np.log(np.maximum(np.sqrt(2 * step * (inside * along).sum(1)) / radius, SHORTEST))
-    coefficients = 2 * np.fft.rfft(profile)[:FINE[-1] + 1] / RAYS
+    coefficients = 2 * np.fft.rfft(profile)[: FINE[-1] + 1] / RAYS
     axis = np.angle(coefficients[2]) / 2
     coarse = COARSE * (coefficients[COARSE] * np.exp(-1j * axis * COARSE))
     fine = np.abs(coefficients[FINE]) ** 2
     coarse_size, fine_size = max(np.sqrt((np.abs(coarse) ** 2).sum()), _TINY), max(np.sqrt(fine.sum()), _TINY)
-    room = 1 - radius  # large lesions are nearer to the middle: what is left beside them is about the same share
-    scalars = [(x - 0.5) / room, (y - 0.5) / room, np.log(radius), np.log(max(abs(coefficients[2]), _TINY)),
-               np.log(coarse_size), np.log(fine_size)]
+    room = (
+        1 - radius
+    )  # large lesions are nearer to the middle: what is left beside them is about the same share
+    scalars = [
+        (x - 0.5) / room,
+        (y - 0.5) / room,
+        np.log(radius),
+        np.log(max(abs(coefficients[2]), _TINY)),
+        np.log(coarse_size),
+        np.log(fine_size),
+    ]
     coarse = coarse / coarse_size
     features = np.array([*scalars, np.cos(2 * axis), np.sin(2 * axis), *coarse.real, *coarse.imag])
-    return features, fine / fine_size ** 2
+    return features, fine / fine_size**2
 
 
 def _draw(statistics: ShapeStatistics, factor: np.ndarray, rng: np.random.Generator, side: int) -> np.ndarray:
     """A lesion bool [side, side]; ``factor`` is the covariance's Cholesky factor."""
     features = statistics.mean + factor @ rng.standard_normal(FEATURES)
-    fine = np.sqrt(statistics.spectrum / 2) * (rng.standard_normal(len(FINE)) + 1j * rng.standard_normal(len(FINE)))
+    fine = np.sqrt(statistics.spectrum / 2) * (
+        rng.standard_normal(len(FINE)) + 1j * rng.standard_normal(len(FINE))
+    )
     # np.interp holds the ends: nothing lies outside the observed 1 and 99 %.
     scores = ndtri(LEVELS)
-    x, y, log_radius, elongation, coarse_size, fine_size = (np.interp(f, scores, q) for f, q in zip(features[:SCALARS], statistics.quantiles, strict=True))
+    x, y, log_radius, elongation, coarse_size, fine_size = (
+        np.interp(f, scores, q) for f, q in zip(features[:SCALARS], statistics.quantiles, strict=True)
+    )
     axis = np.arctan2(features[SCALARS + 1], features[SCALARS]) / 2
-    real, imaginary = features[SCALARS + 2:].reshape(2, -1)
+    real, imaginary = features[SCALARS + 2 :].reshape(2, -1)
     coarse = real + 1j * imaginary
     coefficients = np.zeros(FINE[-1] + 1, complex)
     coefficients[2] = np.exp(elongation)
@@ -248,6 +295,8 @@ def _draw(statistics: ShapeStatistics, factor: np.ndarray, rng: np.random.Genera
     dy, dx = across[:, None] - y, across[None] - x
     angle = np.arctan2(dy, dx) % (2 * np.pi)
     # In units of the profile. The lesion is as many of the nearest pixels as its area asks for, whatever the frame cuts off.
-    distance = np.hypot(dy, dx) / np.interp(angle, 2 * np.pi * np.arange(count + 1) / count, np.append(profile, profile[0]))
-    pixels = min(side ** 2, max(1, round(math.pi * radius ** 2 * side ** 2)))
+    distance = np.hypot(dy, dx) / np.interp(
+        angle, 2 * np.pi * np.arange(count + 1) / count, np.append(profile, profile[0])
+    )
+    pixels = min(side**2, max(1, round(math.pi * radius**2 * side**2)))
     return distance <= np.partition(distance.ravel(), pixels - 1)[pixels - 1]

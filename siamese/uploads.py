@@ -3,6 +3,7 @@
 A file is a synthetic pair of this studio, a mask or a photograph. Nothing in it is trusted: its format is one of ``FORMATS``, its
 size is checked before its pixels are decoded, and whatever is wrong becomes an ``UploadError`` with a sentence for the visitor.
 """
+
 from __future__ import annotations
 
 import io
@@ -41,8 +42,10 @@ COLOURED = 32
 FLAT = 8
 """An image without any white (black) pixel is an empty (full) mask only where it is this close to black (white) everywhere."""
 
-NOT_READABLE = ("This file is not an image that the studio can read. Upload a PNG, JPEG, GIF, WebP, TIFF or BMP file; "
-                "export DICOM, HEIC or PDF files as PNG first.")
+NOT_READABLE = (
+    "This file is not an image that the studio can read. Upload a PNG, JPEG, GIF, WebP, TIFF or BMP file; "
+    "export DICOM, HEIC or PDF files as PNG first."
+)
 DAMAGED = "This image file is damaged or incomplete. Export it again from its source and upload the new file."
 EMPTY_MASK = "This mask is empty: no pixel is brighter than mid-grey. Mark the lesion in white on black and upload the mask again."
 NO_MASK = "This image is not a mask: it has more than two tones. Upload a picture that is white where the lesion is and black elsewhere, best as PNG."
@@ -79,8 +82,10 @@ def read_upload(path: str | Path) -> Upload:
             return Upload("pair", pair=read_png(data))
         except NotSyntheticError as error:
             if image.info.get("Synthetic") == "true":
-                raise UploadError("This is a synthetic image of this studio, but its recipe is damaged or another program has changed it. "
-                                  "Upload the file as it was downloaded.") from error
+                raise UploadError(
+                    "This is a synthetic image of this studio, but its recipe is damaged or another program has changed it. "
+                    "Upload the file as it was downloaded."
+                ) from error
     mask = find_mask(image)
     if mask is None:
         return Upload("photo", photo=to_photo(image))
@@ -108,7 +113,9 @@ def read_mask(path: str | Path) -> np.ndarray:
         try:
             return not_empty(read_png(data).drawn)
         except NotSyntheticError as error:
-            raise UploadError("This is a synthetic image, but the mask stored in it is damaged. Upload the mask itself.") from error
+            raise UploadError(
+                "This is a synthetic image, but the mask stored in it is damaged. Upload the mask itself."
+            ) from error
     mask = find_mask(image)
     if mask is None:
         raise UploadError(NO_MASK)
@@ -129,7 +136,9 @@ def read_bytes(path: str | Path) -> bytes:
     except OSError as error:
         raise UploadError("The uploaded file could not be read. Upload it again.") from error
     if len(data) > LARGEST_FILE:
-        raise UploadError(f"The file is larger than {LARGEST_FILE // 2**20} MB. Reduce the image, or save it as JPEG, and upload it again.")
+        raise UploadError(
+            f"The file is larger than {LARGEST_FILE // 2**20} MB. Reduce the image, or save it as JPEG, and upload it again."
+        )
     if not data:
         raise UploadError("The file is empty. Export the image again and upload the new file.")
     return data
@@ -162,7 +171,9 @@ def decode(data: bytes) -> Image.Image:
             raise UploadError(DAMAGED) from error
     check_sides(image.size)
     if image.mode == "CMYK" and kind in ("JPEG", "MPO") and "adobe" not in info:
-        image = Image.merge("CMYK", [ImageOps.invert(band) for band in image.split()])  # Pillow takes all files for inverted
+        image = Image.merge(
+            "CMYK", [ImageOps.invert(band) for band in image.split()]
+        )  # Pillow takes all files for inverted
     elif image.mode.startswith("I") or image.mode == "F":
         grey = eight_bits(np.array(image))
         image = Image.fromarray(255 - grey if white_is_zero else grey)
@@ -195,7 +206,9 @@ def eight_bits(values: np.ndarray) -> np.ndarray:
     """
     low, high = float(values.min()), float(values.max())
     if not (low >= 0 and high <= 65535):  # false for NaN, too
-        raise UploadError("The values in this image are measurements outside 0 to 65535. Export it as an 8-bit or 16-bit image and upload that.")
+        raise UploadError(
+            "The values in this image are measurements outside 0 to 65535. Export it as an 8-bit or 16-bit image and upload that."
+        )
     if values.dtype.kind == "f":
         full = 1 if high <= 1 else 255 if high <= 255 else 65535
     else:
@@ -212,7 +225,9 @@ def to_rgba(image: Image.Image) -> Image.Image:
     try:
         return image.convert("RGBA" if image.has_transparency_data else "RGB")
     except DECODER_ERRORS as error:
-        raise UploadError("The colours of this image are stored in a way that the studio cannot read. Save it as an RGB PNG or JPEG.") from error
+        raise UploadError(
+            "The colours of this image are stored in a way that the studio cannot read. Save it as an RGB PNG or JPEG."
+        ) from error
 
 
 def flatten(image: Image.Image, ground: str) -> Image.Image:
@@ -279,7 +294,9 @@ def from_grey(grey: np.ndarray) -> np.ndarray | None:
     if between.mean() > MOST_GREY or between.sum() > max(FEW, GREY_PER_WHITE * bright.sum()):
         return None
     square = np.ones((2 * EDGE + 1, 2 * EDGE + 1), np.uint8)
-    edge = (cv2.dilate(dark.astype(np.uint8), square) & cv2.dilate(bright.astype(np.uint8), square)).astype(bool)
+    edge = (cv2.dilate(dark.astype(np.uint8), square) & cv2.dilate(bright.astype(np.uint8), square)).astype(
+        bool
+    )
     return None if (between & ~edge).mean() > MOST_STRAY else binarise(grey)
 
 

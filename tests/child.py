@@ -2,6 +2,7 @@
 
 MODE is run, killed, asked-while-agreeing or asked-while-saving.
 """
+
 from __future__ import annotations
 
 import io
@@ -30,7 +31,7 @@ def die_while_saving() -> None:
             return
         buffer = io.BytesIO()
         save(state, buffer)
-        file.write(buffer.getvalue()[:buffer.tell() // 2])
+        file.write(buffer.getvalue()[: buffer.tell() // 2])
         file.flush()
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -60,4 +61,8 @@ if __name__ == "__main__":
         be_asked_to_stop(loop.Trainer, "any_process", rank="1")
     if mode == "asked-while-saving":
         be_asked_to_stop(torch, "save", rank="0")
-    loop.run(*real_stage(kind, Path(data), Path(model), Path(out), max_steps=int(steps), checkpoint_every=int(every)))
+    loop.run(
+        *real_stage(
+            kind, Path(data), Path(model), Path(out), max_steps=int(steps), checkpoint_every=int(every)
+        )
+    )

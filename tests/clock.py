@@ -1,4 +1,5 @@
 """Another time for one module."""
+
 from __future__ import annotations
 
 import time

@@ -1,4 +1,5 @@
 """Fixtures: phantom data sets and small model folders, made once a session."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -12,15 +13,33 @@ from siamese.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoi
 from tests.models import build
 from tests.phantoms import phantom, write_folder
 
-LONG = ["test_processes", "test_bench", "test_model_process", "test_resume", "test_kill", "test_phantom_training", "test_golden", "test_sampling",
-        "test_app", "test_lean", "test_all", "test_fuzz"]
+LONG = [
+    "test_processes",
+    "test_bench",
+    "test_model_process",
+    "test_resume",
+    "test_kill",
+    "test_phantom_training",
+    "test_golden",
+    "test_sampling",
+    "test_app",
+    "test_lean",
+    "test_all",
+    "test_fuzz",
+]
 """Files of half a minute and more."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first, so that both processes end together; the browser last, which then has the machine for itself."""
+
     def turn(item: pytest.Item) -> tuple[bool, int, str]:
-        return "browser" in item.keywords, LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG), scope(item.nodeid)
+        return (
+            "browser" in item.keywords,
+            LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG),
+            scope(item.nodeid),
+        )
+
     items.sort(key=turn)
 
 
@@ -50,7 +69,11 @@ def one_thread() -> None:
 @pytest.fixture(scope="session")
 def polyps(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of twelve pairs with split files, named as a known data set."""
-    return write_folder(tmp_path_factory.mktemp("data") / "kvasir-seg", 12, {"train": range(8), "val": range(8, 10), "test": range(10, 12)})
+    return write_folder(
+        tmp_path_factory.mktemp("data") / "kvasir-seg",
+        12,
+        {"train": range(8), "val": range(8, 10), "test": range(10, 12)},
+    )
 
 
 @pytest.fixture(scope="session", params=["small", "sd"])

@@ -1,4 +1,5 @@
 """Phantoms with burned-in text as endoscopes and scanners write it: the same for the same seed."""
+
 from __future__ import annotations
 
 import io
@@ -12,20 +13,43 @@ SIZES = (256, 384, 512, 720, 1024)
 """Longer sides in pixels; an overlay's text is 10 to 28 pixels high, whatever the image's size."""
 SMALLEST, LARGEST = 10, 28
 COLOURS = ((255, 255, 255), (255, 235, 60), (90, 255, 90))
-NAMES = ("Miller, Anna", "J. KOWALSKI", "Garcia Lopez", "Chen Wei", "O'BRIEN PATRICK", "Schmidt, Hans-Peter", "Nguyen T.", "Rossi Maria")
+NAMES = (
+    "Miller, Anna",
+    "J. KOWALSKI",
+    "Garcia Lopez",
+    "Chen Wei",
+    "O'BRIEN PATRICK",
+    "Schmidt, Hans-Peter",
+    "Nguyen T.",
+    "Rossi Maria",
+)
 
 
 def lines(rng: np.random.Generator) -> list[str]:
     """One to four lines: a date, a name, an identity, an age, as machines write them."""
     day, month, year = rng.integers(1, 29), rng.integers(1, 13), rng.integers(1938, 2026)
-    hour, minute, second, number = rng.integers(0, 24), rng.integers(0, 60), rng.integers(0, 60), rng.integers(10_000, 10_000_000)
+    hour, minute, second, number = (
+        rng.integers(0, 24),
+        rng.integers(0, 60),
+        rng.integers(0, 60),
+        rng.integers(10_000, 10_000_000),
+    )
     clock = f"{hour:02d}:{minute:02d}:{second:02d}"
-    date = (f"{day:02d}/{month:02d}/{year}", f"{year}-{month:02d}-{day:02d}", f"{day:02d}.{month:02d}.{year} {clock}")[rng.integers(3)]
+    date = (
+        f"{day:02d}/{month:02d}/{year}",
+        f"{year}-{month:02d}-{day:02d}",
+        f"{day:02d}.{month:02d}.{year} {clock}",
+    )[rng.integers(3)]
     identity = (f"ID {number}", f"MRN: {number}", f"Pat. No. {number}", f"#{number}")[rng.integers(4)]
     name = NAMES[rng.integers(len(NAMES))]
-    age = (f"Sex: F  Age: {rng.integers(18, 95)}", f"D.O.B. {day:02d}/{month:02d}/{year}", "Name:", "Dr. House / Ward 7")[rng.integers(4)]
+    age = (
+        f"Sex: F  Age: {rng.integers(18, 95)}",
+        f"D.O.B. {day:02d}/{month:02d}/{year}",
+        "Name:",
+        "Dr. House / Ward 7",
+    )[rng.integers(4)]
     wanted = [date, identity, name, age]
-    order = rng.permutation(4)[:rng.integers(1, 5)]
+    order = rng.permutation(4)[: rng.integers(1, 5)]
     found = [wanted[i] for i in order]
     return [f"Name: {name}" if line == "Name:" else line for line in found]
 

@@ -1,4 +1,5 @@
 """Synthetic image-mask pairs: a bright ellipse (the lesion) on a textured ground, the same for the same seed."""
+
 from __future__ import annotations
 
 import json
@@ -15,7 +16,9 @@ def phantom(seed: int, height: int = 48, width: int = 64) -> tuple[np.ndarray, n
     centre, radii = rng.uniform(0.35, 0.65, 2) * (height, width), rng.uniform(0.12, 0.3, 2) * (height, width)
     mask = ((y - centre[0]) / radii[0]) ** 2 + ((x - centre[1]) / radii[1]) ** 2 <= 1
     ground = np.array([150, 80, 70]) + 15 * np.sin(x / 7 + seed)[..., None]
-    image = np.where(mask[..., None], np.array([225, 190, 120]), ground) + rng.normal(0, 4, (height, width, 1))
+    image = np.where(mask[..., None], np.array([225, 190, 120]), ground) + rng.normal(
+        0, 4, (height, width, 1)
+    )
     return image.clip(0, 255).astype(np.uint8), np.where(mask, 255, 0).astype(np.uint8)
 
 
@@ -36,7 +39,10 @@ def write_json_lines(file: Path, folder: Path, prompt: str | None) -> Path:
     """A JSON-lines file of all pairs in ``folder``, with paths relative to the file's own folder."""
     rows = []
     for image in sorted((folder / "images").iterdir()):
-        row = {"source": str((folder / "masks" / image.name).relative_to(file.parent)), "target": str(image.relative_to(file.parent))}
+        row = {
+            "source": str((folder / "masks" / image.name).relative_to(file.parent)),
+            "target": str(image.relative_to(file.parent)),
+        }
         rows.append(row if prompt is None else row | {"prompt": prompt})
     file.write_text("".join(json.dumps(r) + "\n" for r in rows))
     return file

@@ -1,4 +1,5 @@
 """Memory over many generations: ``python -m tests.soak --generations 300``. Of this process and the model's together; prints one JSON line. No test by itself (minutes)."""
+
 from __future__ import annotations
 
 import json
@@ -46,9 +47,19 @@ def main(options: Options) -> None:
                 readings.append(sum(p.memory_info().rss for p in (process, *process.children())) / 2**20)
         worker.close()
     tenth = max(1, len(readings) // 10)
-    print(json.dumps({"generations": options.generations, "first_mib": round(readings[0], 1), "last_mib": round(readings[-1], 1),
-                      "largest_mib": round(max(readings), 1),
-                      "growth_mib_between_first_and_last_tenth": round(sum(readings[-tenth:]) / tenth - sum(readings[:tenth]) / tenth, 1)}))
+    print(
+        json.dumps(
+            {
+                "generations": options.generations,
+                "first_mib": round(readings[0], 1),
+                "last_mib": round(readings[-1], 1),
+                "largest_mib": round(max(readings), 1),
+                "growth_mib_between_first_and_last_tenth": round(
+                    sum(readings[-tenth:]) / tenth - sum(readings[:tenth]) / tenth, 1
+                ),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

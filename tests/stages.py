@@ -1,4 +1,5 @@
 """Training stages for tests: a toy one, and the real ones on small models; also what they leave on disk."""
+
 from __future__ import annotations
 
 import signal
@@ -15,7 +16,15 @@ from train.draws import Draws
 from train.loop import LoopConfig, Stage
 from train.siamese import SiameseStage, SiameseTrainConfig
 
-LOOP = {"batch_size": 4, "learning_rate": 1e-3, "warmup_steps": 2, "clip_norm": 1.0, "ema_decay": 0.9, "log_every": 1, "evaluate_every": 10_000}
+LOOP = {
+    "batch_size": 4,
+    "learning_rate": 1e-3,
+    "warmup_steps": 2,
+    "clip_norm": 1.0,
+    "ema_decay": 0.9,
+    "log_every": 1,
+    "evaluate_every": 10_000,
+}
 
 
 class ToyModule(nn.Module):
@@ -72,7 +81,11 @@ def real_stage(kind: str, data: Path, model: Path, out: Path, **changes: Any) ->
     config = LoopConfig(**(LOOP | {"out": out, "max_steps": 6, "checkpoint_every": 10_000} | changes))
     if kind == "base":
         size = 64 if model.name == "small" else 32
-        return BaseStage(BaseConfig((data,), init=model, size=size, prompt_drop=0.3, cache=out.parent / "cache", loop=config)), config
+        return BaseStage(
+            BaseConfig(
+                (data,), init=model, size=size, prompt_drop=0.3, cache=out.parent / "cache", loop=config
+            )
+        ), config
     return SiameseStage(SiameseTrainConfig((data,), model, cache=out.parent / "cache", loop=config)), config
 
 
@@ -102,7 +115,9 @@ def checkpoints(out: Path) -> list[int]:
 
 def final_state(out: Path) -> dict[str, Any]:
     """The newest checkpoint's contents."""
-    return torch.load(out / "checkpoints" / f"step-{checkpoints(out)[-1]:08d}" / "state.pt", weights_only=True)
+    return torch.load(
+        out / "checkpoints" / f"step-{checkpoints(out)[-1]:08d}" / "state.pt", weights_only=True
+    )
 
 
 def differences(a: Any, b: Any, where: str = "") -> list[str]:
@@ -114,5 +129,9 @@ def differences(a: Any, b: Any, where: str = "") -> list[str]:
         return [d for k in a for d in differences(a[k], b[k], f"{where}/{k}")] if same else [where]
     if isinstance(a, (list, tuple)):
         same = isinstance(b, type(a)) and len(a) == len(b)
-        return [d for i, (x, y) in enumerate(zip(a, b, strict=True)) for d in differences(x, y, f"{where}/{i}")] if same else [where]
+        return (
+            [d for i, (x, y) in enumerate(zip(a, b, strict=True)) for d in differences(x, y, f"{where}/{i}")]
+            if same
+            else [where]
+        )
     return [] if a == b else [where]

@@ -1,4 +1,5 @@
 """A stand-in for the model's process that answers when it is let."""
+
 from __future__ import annotations
 
 import threading
@@ -20,7 +21,9 @@ class HeldProcess:
     def start(self) -> None:
         """Nothing is to be started."""
 
-    def ask(self, call: str, *args: Any, tell: Callable[[Update], None], asked_to_stop: Callable[[], bool]) -> Any:
+    def ask(
+        self, call: str, *args: Any, tell: Callable[[Update], None], asked_to_stop: Callable[[], bool]
+    ) -> Any:
         """See ``ModelProcess.ask``; heeds no word to stop."""
         self.asked.append(call)
         self.answer.wait()

@@ -1,4 +1,5 @@
 """Generated stand-ins for what tests may not need: images of lesions, perceptual weights, a tiny model."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -51,8 +52,10 @@ def write_perceptual(folder: Path, width: int = 8) -> Path:
     for backbone, layout in _LAYOUT.items():
         weights, inputs = {}, 3
         for i, (kernel, _, _) in enumerate(layout["convs"]):
-            scale = (2 / (inputs * kernel ** 2)) ** 0.5
-            weights[f"conv.{i}.weight"] = scale * torch.randn(width, inputs, kernel, kernel, generator=generator)
+            scale = (2 / (inputs * kernel**2)) ** 0.5
+            weights[f"conv.{i}.weight"] = scale * torch.randn(
+                width, inputs, kernel, kernel, generator=generator
+            )
             weights[f"conv.{i}.bias"] = torch.zeros(width)
             inputs = width
         for i in range(len(layout["taps"])):
@@ -64,11 +67,32 @@ def write_perceptual(folder: Path, width: int = 8) -> Path:
 def write_model(folder: Path, size: int = 32) -> Path:
     """An untrained model of a few thousand weights, 2 steps by default."""
     torch.manual_seed(0)
-    network = NetworkConfig(block_out_channels=(32, 32), attention=(False, True), layers_per_block=1, cross_attention_dim=16, attention_heads=2,
-                            latent_channels=4, latent_size=size // 4, prediction="v_prediction", hint_mergings=2)
-    vae = SmallAutoencoder(widths=(8, 8, 8), encoder_layers=(1, 1, 1), decoder_layers=(1, 1, 1), latent_channels=4)
+    network = NetworkConfig(
+        block_out_channels=(32, 32),
+        attention=(False, True),
+        layers_per_block=1,
+        cross_attention_dim=16,
+        attention_heads=2,
+        latent_channels=4,
+        latent_size=size // 4,
+        prediction="v_prediction",
+        hint_mergings=2,
+    )
+    vae = SmallAutoencoder(
+        widths=(8, 8, 8), encoder_layers=(1, 1, 1), decoder_layers=(1, 1, 1), latent_channels=4
+    )
     unet = network.build_unet()
     controlnet = SiameseControlNet.from_unet(unet, (4, 8, 8, 8, 8), 2)
     context = PromptTable(EMBEDDED_PROMPTS, 16, 2)
-    save_checkpoint(Checkpoint(vae, unet, controlnet, context, network.scheduler_config(), SamplingDefaults(size, 2, 2.0, "dpm++")), folder)
+    save_checkpoint(
+        Checkpoint(
+            vae,
+            unet,
+            controlnet,
+            context,
+            network.scheduler_config(),
+            SamplingDefaults(size, 2, 2.0, "dpm++"),
+        ),
+        folder,
+    )
     return folder

@@ -1,4 +1,5 @@
 """The model that the interface's tests run on: the embedded one, or before it is trained one of random weights."""
+
 from __future__ import annotations
 
 import json
@@ -28,7 +29,9 @@ def quick_model(scratch: Path, steps: int = 2) -> Path:
     for part in made.iterdir():
         if part.name != "siamese.json":
             (quick / part.name).symlink_to(part.resolve())
-    (quick / "siamese.json").write_text(json.dumps(json.loads((made / "siamese.json").read_text()) | {"steps": steps}))
+    (quick / "siamese.json").write_text(
+        json.dumps(json.loads((made / "siamese.json").read_text()) | {"steps": steps})
+    )
     return quick
 
 
@@ -38,6 +41,15 @@ def random_model(folder: Path) -> Path:
     unet = TINY.build_unet()
     controlnet = SiameseControlNet.from_unet(unet, TINY.hint_widths, TINY.hint_mergings)
     context = PromptTable(EMBEDDED_PROMPTS, TINY.cross_attention_dim)
-    save_checkpoint(Checkpoint(SmallAutoencoder(latent_channels=8, pack=2), unet, controlnet, context, TINY.scheduler_config(),
-                               SamplingDefaults(256, 20, 2.0, "dpm++")), folder)
+    save_checkpoint(
+        Checkpoint(
+            SmallAutoencoder(latent_channels=8, pack=2),
+            unet,
+            controlnet,
+            context,
+            TINY.scheduler_config(),
+            SamplingDefaults(256, 20, 2.0, "dpm++"),
+        ),
+        folder,
+    )
     return folder

@@ -1,4 +1,5 @@
 """The autoencoder's further terms: discriminator on frozen stages, texture statistics, scale equivariance."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -39,15 +40,21 @@ def test_augmentation_in_the_middle_of_its_range_only_cuts() -> None:
     torch.testing.assert_close(seen[..., :, 8:], images[..., :, 8:], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize(("which", "value"), [(0, 0.9), (1, 0.1), (2, 0.9), (3, 1.0), (4, 0.0), (5, 1.0), (6, 1.0)])
+@pytest.mark.parametrize(
+    ("which", "value"), [(0, 0.9), (1, 0.1), (2, 0.9), (3, 1.0), (4, 0.0), (5, 1.0), (6, 1.0)]
+)
 def test_each_augmentation_does_what_its_number_says(which: int, value: float) -> None:
     images, numbers = seeded(1, 3, 32, 32) * 0.5, neutral(1).clone()
     numbers[0, which] = value
     seen, rest = augment(images, numbers)[0, :, 8:, 8:], images[0, :, 8:, 8:]
     grey, mean = images[0].mean(0)[8:, 8:], images[0].mean()
-    expected = {0: rest + 0.6 * 0.4, 1: grey + (rest - grey) * 0.6, 2: mean + (rest - mean) * 1.24,
-                3: torch.cat([images[0, :, 12:, 8:], images[0, :, -1:, 8:].expand(3, 4, 24)], 1),
-                4: images[0, :, 8:, 4:28]}
+    expected = {
+        0: rest + 0.6 * 0.4,
+        1: grey + (rest - grey) * 0.6,
+        2: mean + (rest - mean) * 1.24,
+        3: torch.cat([images[0, :, 12:, 8:], images[0, :, -1:, 8:].expand(3, 4, 24)], 1),
+        4: images[0, :, 8:, 4:28],
+    }
     if which in expected:
         torch.testing.assert_close(seen, expected[which], rtol=0, atol=1e-5)
     else:  # the square has moved to the other end
@@ -58,7 +65,10 @@ def test_each_augmentation_does_what_its_number_says(which: int, value: float) -
 
 
 def test_images_of_a_batch_are_augmented_apart_and_reproducibly() -> None:
-    images, numbers = seeded(1, 3, 32, 32).expand(2, -1, -1, -1), torch.rand(2, AUGMENTATIONS, generator=torch.Generator().manual_seed(3))
+    images, numbers = (
+        seeded(1, 3, 32, 32).expand(2, -1, -1, -1),
+        torch.rand(2, AUGMENTATIONS, generator=torch.Generator().manual_seed(3)),
+    )
     both = augment(images, numbers)
     assert not torch.allclose(both[0], both[1])
     assert torch.equal(both[1:], augment(images[1:], numbers[1:]))
@@ -83,12 +93,24 @@ def test_hinge_losses_of_heads_that_say_always_the_same(alexnet: PerceptualNetwo
     for head in discriminator.heads:
         torch.nn.init.zeros_(head[-1].weight)
         torch.nn.init.constant_(head[-1].bias, 0.25)
-    losses = discriminator_losses(discriminator, alexnet, seeded(2, 3, 64, 64), seeded(2, 3, 64, 64, seed=1),
-                                  torch.rand(2, 2, AUGMENTATIONS), 1.0)
-    assert {k: pytest.approx(float(v.detach())) for k, v in losses.items()} == {"discriminator": 2.0, "adversarial": -0.25, "penalty": 0.0}
+    losses = discriminator_losses(
+        discriminator,
+        alexnet,
+        seeded(2, 3, 64, 64),
+        seeded(2, 3, 64, 64, seed=1),
+        torch.rand(2, 2, AUGMENTATIONS),
+        1.0,
+    )
+    assert {k: pytest.approx(float(v.detach())) for k, v in losses.items()} == {
+        "discriminator": 2.0,
+        "adversarial": -0.25,
+        "penalty": 0.0,
+    }
 
 
-def test_heads_learn_to_tell_sharp_from_blurred_and_their_opinion_sharpens(alexnet: PerceptualNetwork) -> None:
+def test_heads_learn_to_tell_sharp_from_blurred_and_their_opinion_sharpens(
+    alexnet: PerceptualNetwork,
+) -> None:
     torch.manual_seed(0)
     discriminator, generator = ProjectedDiscriminator(alexnet.channels, 16), torch.Generator().manual_seed(0)
     optimiser = torch.optim.Adam(discriminator.parameters(), 3e-3)
@@ -97,7 +119,14 @@ def test_heads_learn_to_tell_sharp_from_blurred_and_their_opinion_sharpens(alexn
         return F.avg_pool2d(x, 5, 1, 2, count_include_pad=False)
 
     def losses(drawn: torch.Tensor, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        return discriminator_losses(discriminator, alexnet, images, drawn, torch.rand(len(images), 2, AUGMENTATIONS, generator=generator), 0.01)
+        return discriminator_losses(
+            discriminator,
+            alexnet,
+            images,
+            drawn,
+            torch.rand(len(images), 2, AUGMENTATIONS, generator=generator),
+            0.01,
+        )
 
     first = None
     for _ in range(40):
@@ -121,7 +150,9 @@ def test_tied_heads_follow_the_optimiser(alexnet: PerceptualNetwork) -> None:
             p.add_(0.1)
     for a, b in zip(discriminator(features), discriminator(features, frozen=True), strict=True):
         assert torch.equal(a, b)
-    assert len(list(discriminator.parameters())) == sum(len(list(h.parameters())) for h in discriminator.heads)
+    assert len(list(discriminator.parameters())) == sum(
+        len(list(h.parameters())) for h in discriminator.heads
+    )
 
 
 def test_texture_distance() -> None:
@@ -132,23 +163,43 @@ def test_texture_distance() -> None:
     unit = torch.tensor([[-1.0, 1.0], [1.0, -1.0]]).view(1, 1, 2, 2)
     spread = float(unit.std())  # of the sample: sqrt(4 / 3)
     assert float(texture_distance([1 + unit], [3 + unit])) == pytest.approx(4 / 10)
-    assert float(texture_distance([unit], [2 * unit])) == pytest.approx(spread ** 2 / 4, rel=1e-5)
+    assert float(texture_distance([unit], [2 * unit])) == pytest.approx(spread**2 / 4, rel=1e-5)
     both = texture_distance([1 + unit, unit], [3 + unit, 2 * unit])
-    assert float(both) == pytest.approx((4 / 10 + spread ** 2 / 4) / 2, rel=1e-5)
+    assert float(both) == pytest.approx((4 / 10 + spread**2 / 4) / 2, rel=1e-5)
 
 
 def batch(pool: int = 2) -> dict[str, Any]:
-    return {"images": seeded(2, 3, 64, 64), "noise": torch.zeros(2, 16, 4, 4), "offset": np.array([1, 2]),
-            "uniform": torch.full((2, 2, AUGMENTATIONS), 0.5), "pool": pool}
+    return {
+        "images": seeded(2, 3, 64, 64),
+        "noise": torch.zeros(2, 16, 4, 4),
+        "offset": np.array([1, 2]),
+        "uniform": torch.full((2, 2, AUGMENTATIONS), 0.5),
+        "pool": pool,
+    }
 
 
 def test_terms_add_up_with_their_weights(alexnet: PerceptualNetwork) -> None:
-    config = VaeConfig((Path("none"),), lpips_weight=0.7, colour_weight=1.5, texture_weight=0.4, adversarial_weight=0.2, equivariance=0.5)
+    config = VaeConfig(
+        (Path("none"),),
+        lpips_weight=0.7,
+        colour_weight=1.5,
+        texture_weight=0.4,
+        adversarial_weight=0.2,
+        equivariance=0.5,
+    )
     module = ReconstructionLoss(small_autoencoder(), alexnet, config)
     for step, rise in ((0, 0.0), (5, 0.5), (50, 1.0)):
         found = {k: float(v.detach()) for k, v in module(batch(), step, 100).items()}
-        expected = (found["l1"] + 1.5 * found["colour"] + 0.7 * found["lpips"] + 0.4 * found["texture"] + 0.5 * found["equivariance"]
-                    + found["discriminator"] + found["penalty"] + rise * 0.2 * found["adversarial"])
+        expected = (
+            found["l1"]
+            + 1.5 * found["colour"]
+            + 0.7 * found["lpips"]
+            + 0.4 * found["texture"]
+            + 0.5 * found["equivariance"]
+            + found["discriminator"]
+            + found["penalty"]
+            + rise * 0.2 * found["adversarial"]
+        )
         assert found["total"] == pytest.approx(expected, rel=1e-5)
     plain = ReconstructionLoss(small_autoencoder(), alexnet, VaeConfig((Path("none"),)))(batch(), 0, 100)
     assert plain.keys() == {"l1", "colour", "lpips", "total"}  # what has no weight is not computed
@@ -164,7 +215,9 @@ def test_equivariance_compares_smaller_images_with_smaller_latents(alexnet: Perc
             return type("Output", (), {"sample": F.interpolate(z, scale_factor=4.0)})
 
     config = VaeConfig((Path("none"),), equivariance=1.0)
-    images = F.interpolate(seeded(2, 3, 4, 4), scale_factor=16.0)  # constant over 16 x 16 pixels: smaller images are exact
+    images = F.interpolate(
+        seeded(2, 3, 4, 4), scale_factor=16.0
+    )  # constant over 16 x 16 pixels: smaller images are exact
     module = ReconstructionLoss(Means(), alexnet, config)
     assert float(module.equivariance(F.avg_pool2d(images, 4), images, 4)) == pytest.approx(0, abs=1e-6)
     assert float(module.equivariance(-F.avg_pool2d(images, 4), images, 4)) > 0.1

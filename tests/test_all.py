@@ -1,4 +1,5 @@
 """``python -m train all``: every stage in order to a folder that the app opens, the same after any interruption."""
+
 from __future__ import annotations
 
 import contextlib
@@ -51,7 +52,9 @@ def small() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_folder(tmp_path_factory.mktemp("data") / "kvasir-seg", 14, {"train": range(10), "val": range(10, 14)})
+    return write_folder(
+        tmp_path_factory.mktemp("data") / "kvasir-seg", 14, {"train": range(10), "val": range(10, 14)}
+    )
 
 
 def run(data: Path, out: Path, **changes: object) -> str:
@@ -81,11 +84,26 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, s
 
 def test_plan_and_stages_are_told_in_order(whole: tuple[Path, str]) -> None:
     out, said = whole
-    places = [said.index(text) for text in (
-        "10 training and 4 validation pairs (kvasir-seg)", "Without perceptual weights", "Rehearsal", "siamese: ", "The plan:", "About ",
-        "vae (1 of 6)", "base (2 of 6)", "siamese (3 of 6)", "decoder (4 of 6)", "segment (5 of 6)", "publish (6 of 6)", f"python app.py --model {out / 'model'}")]
+    places = [
+        said.index(text)
+        for text in (
+            "10 training and 4 validation pairs (kvasir-seg)",
+            "Without perceptual weights",
+            "Rehearsal",
+            "siamese: ",
+            "The plan:",
+            "About ",
+            "vae (1 of 6)",
+            "base (2 of 6)",
+            "siamese (3 of 6)",
+            "decoder (4 of 6)",
+            "segment (5 of 6)",
+            "publish (6 of 6)",
+            f"python app.py --model {out / 'model'}",
+        )
+    ]
     assert places == sorted(places)
-    table = said[said.index("The plan:"):said.index("About ")].splitlines()[2:]
+    table = said[said.index("The plan:") : said.index("About ")].splitlines()[2:]
     assert [line.split()[0] for line in table] == [*STAGES, "publish"]
     for line, name in zip(table, STAGES, strict=True):
         assert str(UPDATES[name]) in line.split()
@@ -94,7 +112,9 @@ def test_plan_and_stages_are_told_in_order(whole: tuple[Path, str]) -> None:
     assert "for the stages that follow" in said
 
 
-def test_every_stage_makes_the_recipes_updates_and_nothing_of_the_rehearsal_is_left(whole: tuple[Path, str]) -> None:
+def test_every_stage_makes_the_recipes_updates_and_nothing_of_the_rehearsal_is_left(
+    whole: tuple[Path, str],
+) -> None:
     out, _ = whole
     for name in STAGES:
         progress = Progress.of(Workplace(out, ()).run(name))
@@ -106,7 +126,9 @@ def test_every_stage_makes_the_recipes_updates_and_nothing_of_the_rehearsal_is_l
         facts = json.loads((Workplace(out, ()).run(name) / "run.json").read_text())
         assert facts["training pairs"]["count"] == 10
         assert facts["validation pairs"]["count"] == 4
-        assert {"base": "autoencoder_weights", "siamese": "init_weights", "decoder": "init_weights"}.get(name, "samples") in facts
+        assert {"base": "autoencoder_weights", "siamese": "init_weights", "decoder": "init_weights"}.get(
+            name, "samples"
+        ) in facts
     settings = json.loads((out / "siamese" / "run.json").read_text())
     assert settings["max_steps"] == UPDATES["siamese"]
     assert settings["train_encoder"]
@@ -121,7 +143,9 @@ def test_published_folder_opens_and_samples(whole: tuple[Path, str]) -> None:
     images = model.sample(phantom(40)[1], POLYP, [1, 2])
     assert images.shape == (2, 64, 64, 3)
     assert LesionSegmenter.from_pretrained(folder / "segmenter").predict(images).shape == (2, 64, 64)
-    assert {t.dtype for t in load_file(next((folder / "unet").glob("*.safetensors"))).values()} == {torch.float16}
+    assert {t.dtype for t in load_file(next((folder / "unet").glob("*.safetensors"))).values()} == {
+        torch.float16
+    }
 
 
 def test_the_app_opens_it_with_card_licence_and_example(whole: tuple[Path, str]) -> None:
@@ -139,7 +163,9 @@ def test_the_app_opens_it_with_card_licence_and_example(whole: tuple[Path, str])
     assert info.can_suggest
 
 
-def test_once_complete_it_trains_nothing_and_leaves_an_edited_card(whole: tuple[Path, str], data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_once_complete_it_trains_nothing_and_leaves_an_edited_card(
+    whole: tuple[Path, str], data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out, _ = whole
     card = (out / "model" / "README.md").read_text()
     (out / "model" / "README.md").write_text("edited")
@@ -156,15 +182,35 @@ def rehearsed(whole: tuple[Path, str], tmp_path: Path) -> Path:
     """A folder whose plan is made and nothing else. Updates are said to take so long that each is a checkpoint."""
     plan = json.loads((whole[0] / "plan.json").read_text())
     paces = {name: pace | {"update": 100.0} for name, pace in plan["paces"].items()}
-    write_json(tmp_path / "rehearsed" / "plan.json", plan | {"paces": paces, "updates": {}, "expected": {}, "published": False})
+    write_json(
+        tmp_path / "rehearsed" / "plan.json",
+        plan | {"paces": paces, "updates": {}, "expected": {}, "published": False},
+    )
     return tmp_path / "rehearsed"
 
 
 def test_stopped_killed_and_continued_run_has_the_weights_of_one_that_was_not(
-        whole: tuple[Path, str], data: Path, rehearsed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole: tuple[Path, str], data: Path, rehearsed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = rehearsed
-    child = subprocess.Popen([sys.executable, "-m", "tests.recipes", "all", "--data", str(data), "--out", str(out), "--weights", "none"],
-                             cwd=Path(__file__).parents[1], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "tests.recipes",
+            "all",
+            "--data",
+            str(data),
+            "--out",
+            str(out),
+            "--weights",
+            "none",
+        ],
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     limit = time.monotonic() + 240
     while not (out / "base" / "checkpoints" / "step-00000003").is_dir():
         assert child.poll() is None and time.monotonic() < limit, child.stderr.read()
@@ -199,10 +245,13 @@ def _interrupting(kind: type, updates: int) -> Callable[..., int]:
     def run(stage: loop.Stage, *arguments: object) -> int:
         its = isinstance(stage, kind) or (isinstance(stage, Timed) and isinstance(stage._stage, kind))
         return genuine(interrupted_after(stage, updates) if its else stage, *arguments)
+
     return run
 
 
-def test_a_stop_in_the_rehearsal_is_heard_inside_and_outside_the_loop(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_in_the_rehearsal_is_heard_inside_and_outside_the_loop(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(loop, "run", _interrupting(vae.VaeStage, 2))
         assert "The plan" not in stopped(data, tmp_path)
@@ -214,7 +263,9 @@ def test_a_stop_in_the_rehearsal_is_heard_inside_and_outside_the_loop(data: Path
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def test_a_stop_that_comes_after_the_last_update_of_a_stage_is_heard(data: Path, rehearsed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_that_comes_after_the_last_update_of_a_stage_is_heard(
+    data: Path, rehearsed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(vae.VaeStage, "evaluate", lambda *_: signal.raise_signal(signal.SIGINT) or {})
     said = stopped(data, rehearsed)
     assert Progress.of(rehearsed / "vae").complete
@@ -227,9 +278,14 @@ def begun(whole: tuple[Path, str], tmp_path: Path) -> Path:
     return shutil.copytree(whole[0], tmp_path / "moved")
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"minutes": 5.0}, "minutes was not given, now 5.0"), ({"prompt": "a leaf"}, 'prompt was not given, now "a leaf"'),
-    ({"minutes": 5.0, "extend": True}, "extend was False, now True")])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"minutes": 5.0}, "minutes was not given, now 5.0"),
+        ({"prompt": "a leaf"}, 'prompt was not given, now "a leaf"'),
+        ({"minutes": 5.0, "extend": True}, "extend was False, now True"),
+    ],
+)
 def test_another_request_is_refused(change: dict, message: str, begun: Path, data: Path) -> None:
     with pytest.raises(PlanError, match=message) as error:
         run(data, begun, **change)
@@ -277,7 +333,9 @@ def test_a_lost_model_folder_is_made_again(begun: Path, data: Path, whole: tuple
     assert weights_hash(begun / "model") == weights_hash(whole[0] / "model")
 
 
-def test_missing_perceptual_weights_are_told_before_anything_is_trained(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_perceptual_weights_are_told_before_anything_is_trained(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(everything, "check_pairs", lambda _: pytest.fail("it goes on"))
     with pytest.raises(SystemExit) as error:
         command.run(["all", "--data", str(data), "--out", str(tmp_path / "out"), "--weights", str(tmp_path)])
@@ -287,8 +345,13 @@ def test_missing_perceptual_weights_are_told_before_anything_is_trained(data: Pa
 
 
 def test_stages_with_perceptual_weights_take_them(tmp_path: Path) -> None:
-    with_them, without = ([stage.configured(Workplace(tmp_path, (tmp_path,), weights=weights), 10) for stage in TINY_RECIPE.stages]
-                          for weights in (tmp_path, None))
+    with_them, without = (
+        [
+            stage.configured(Workplace(tmp_path, (tmp_path,), weights=weights), 10)
+            for stage in TINY_RECIPE.stages
+        ]
+        for weights in (tmp_path, None)
+    )
     vae, decoder = with_them[0], with_them[3]
     assert vae.lpips_weight > 0
     assert decoder.lpips_weight > 0
@@ -314,8 +377,23 @@ def test_several_processes_are_refused(data: Path, tmp_path: Path, monkeypatch: 
 def test_three_minutes_on_phantoms_of_the_users_own(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """The command as typed, with the user's prompt and no split files. The recipe's updates end it long before."""
     own, out, started = write_folder(tmp_path / "walls", 8), tmp_path / "out", time.monotonic()
-    command.run(["all", "--preset", "tiny", "--data", str(own), "--prompt", "a stain on a wall", "--minutes", "3", "--out", str(out),
-                 "--weights", "none"])
+    command.run(
+        [
+            "all",
+            "--preset",
+            "tiny",
+            "--data",
+            str(own),
+            "--prompt",
+            "a stain on a wall",
+            "--minutes",
+            "3",
+            "--out",
+            str(out),
+            "--weights",
+            "none",
+        ]
+    )
     assert time.monotonic() - started < 180
     said = capsys.readouterr().out
     assert "8 training and 0 validation pairs (walls)" in said

@@ -1,4 +1,5 @@
 """Export of an annotation: COCO documents that decode to the mask again, and the ZIP file around them."""
+
 from __future__ import annotations
 
 import io
@@ -25,7 +26,7 @@ def blobs(seed: int, size: tuple[int, int], width: float, share: float = 0.2) ->
 
 def disc(radius: float, side: int = 128) -> np.ndarray:
     y, x = np.mgrid[:side, :side]
-    return np.where((x - side // 3) ** 2 + (y - side // 2) ** 2 <= radius ** 2, 255, 0).astype(np.uint8)
+    return np.where((x - side // 3) ** 2 + (y - side // 2) ** 2 <= radius**2, 255, 0).astype(np.uint8)
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:
@@ -56,9 +57,17 @@ def by_pillow(document: dict, scale: int = 8) -> np.ndarray:
 
 
 HOLED = disc(40) - disc(15)
-SHAPES = {"one pixel": disc(0.5), "two pixels wide": np.pad(np.full((2, 9), 255, np.uint8), 5), "full": np.full((20, 31), 255, np.uint8),
-          "corner": np.pad(np.full((1, 1), 255, np.uint8), ((0, 8), (0, 5))), "diagonal": np.eye(20, 25, dtype=np.uint8) * 255, "hole": HOLED,
-          "only pixel": np.full((1, 1), 255, np.uint8), "one row": np.array([[0, 255, 255, 0, 255]], np.uint8), "parts": blobs(5, (60, 81), 3)}
+SHAPES = {
+    "one pixel": disc(0.5),
+    "two pixels wide": np.pad(np.full((2, 9), 255, np.uint8), 5),
+    "full": np.full((20, 31), 255, np.uint8),
+    "corner": np.pad(np.full((1, 1), 255, np.uint8), ((0, 8), (0, 5))),
+    "diagonal": np.eye(20, 25, dtype=np.uint8) * 255,
+    "hole": HOLED,
+    "only pixel": np.full((1, 1), 255, np.uint8),
+    "one row": np.array([[0, 255, 255, 0, 255]], np.uint8),
+    "parts": blobs(5, (60, 81), 3),
+}
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -78,7 +87,9 @@ def test_run_lengths_are_exactly_the_mask(name):
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize(("size", "width"), [((256, 256), 20), ((201, 330), 12), ((128, 128), 6), ((512, 400), 40)])
+@pytest.mark.parametrize(
+    ("size", "width"), [((256, 256), 20), ((201, 330), 12), ((128, 128), 6), ((512, 400), 40)]
+)
 def test_polygons_of_blobs_rasterise_to_the_mask(size, width, seed):
     mask = blobs(seed, size, width)
     document = coco_annotation(mask, "a.png", "polyp")
@@ -88,7 +99,9 @@ def test_polygons_of_blobs_rasterise_to_the_mask(size, width, seed):
     annotation = document["annotations"][0]
     assert annotation["iscrowd"] == 0
     assert annotation["area"] == (filled > 0).sum()
-    assert len(annotation["segmentation"]) == ndimage.label(filled, np.ones((3, 3)))[1]  # every part is one ring
+    assert (
+        len(annotation["segmentation"]) == ndimage.label(filled, np.ones((3, 3)))[1]
+    )  # every part is one ring
 
 
 def test_polygon_of_a_large_shape_has_few_corners():
@@ -96,8 +109,15 @@ def test_polygon_of_a_large_shape_has_few_corners():
     assert len(ring) / 2 < 0.5 * 2 * np.pi * 100
 
 
-@pytest.mark.parametrize("mask", [*(SHAPES[n] for n in SHAPES if n != "hole"), *(disc(r) for r in (1, 2, 3, 4, 6, 9, 13, 18)), blobs(1, (64, 64), 2)],
-                         ids=lambda m: f"{m.shape} {np.count_nonzero(m)}")
+@pytest.mark.parametrize(
+    "mask",
+    [
+        *(SHAPES[n] for n in SHAPES if n != "hole"),
+        *(disc(r) for r in (1, 2, 3, 4, 6, 9, 13, 18)),
+        blobs(1, (64, 64), 2),
+    ],
+    ids=lambda m: f"{m.shape} {np.count_nonzero(m)}",
+)
 def test_polygons_of_small_shapes(mask):
     document = coco_annotation(mask, "a.png", "polyp")
     filled, annotation = fill_holes(mask), document["annotations"][0]
@@ -109,7 +129,9 @@ def test_polygons_of_small_shapes(mask):
 
 
 def test_polygons_fill_holes_and_run_lengths_keep_them():
-    polygon, rle = (coco_annotation(HOLED, "a.png", "polyp", encoding=e)["annotations"][0] for e in ("polygon", "rle"))
+    polygon, rle = (
+        coco_annotation(HOLED, "a.png", "polyp", encoding=e)["annotations"][0] for e in ("polygon", "rle")
+    )
     assert len(polygon["segmentation"]) == 1
     assert polygon["area"] == (disc(40) > 0).sum()
     assert rle["area"] == (HOLED > 0).sum()
@@ -137,7 +159,7 @@ def test_document_is_coco(tmp_path, encoding):
     file = tmp_path / "annotation.json"
     file.write_text(json.dumps(document))
     coco = COCO(str(file))
-    annotation, = coco.loadAnns(coco.getAnnIds(imgIds=[7], catIds=coco.getCatIds(["polyp"])))
+    (annotation,) = coco.loadAnns(coco.getAnnIds(imgIds=[7], catIds=coco.getCatIds(["polyp"])))
     assert iou(coco.annToMask(annotation), fill_holes(mask) if encoding == "polygon" else mask) >= 0.98
     y, x = np.nonzero(mask)
     assert annotation["bbox"] == [x.min(), y.min(), np.ptp(x) + 1, np.ptp(y) + 1]
@@ -152,7 +174,9 @@ def test_empty_mask_is_an_image_without_annotations(encoding):
 
 def test_thresholds_soft_masks():
     soft = np.array([[0, 127, 128, 255]], np.uint8)
-    assert coco_annotation(soft, "a.png", "polyp", encoding="rle")["annotations"][0]["segmentation"]["counts"] == [2, 2]
+    assert coco_annotation(soft, "a.png", "polyp", encoding="rle")["annotations"][0]["segmentation"][
+        "counts"
+    ] == [2, 2]
 
 
 def test_refuses_what_is_no_annotation():
@@ -167,12 +191,28 @@ def test_refuses_what_is_no_annotation():
             coco_annotation(mask, name, category)
 
 
-@pytest.mark.parametrize(("given", "expected"), [
-    ("polyp 12.JPG", "polyp_12"), ("../../etc/passwd", "passwd"), ("C:\\patients\\Case-1.tiff", "Case-1"), ("..", "photo"), ("", "photo"),
-    (".hidden", "hidden"), ("a/", "a"), ("CON", "photo_CON"), ("nul.tar.png", "photo_nul.tar"), ("v1.2", "v1.2"), ("Läsion ß", "Läsion_ß"),
-    ("\uff0f\uff0fx\uff0fy", "y"), ("a\0b\nc\u202egnp", "ab_c_gnp"), ("<script>", "script"), ("x" * 300, "x" * 80), ("//", "photo"),
-    ("...png", "photo"),
-])
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("polyp 12.JPG", "polyp_12"),
+        ("../../etc/passwd", "passwd"),
+        ("C:\\patients\\Case-1.tiff", "Case-1"),
+        ("..", "photo"),
+        ("", "photo"),
+        (".hidden", "hidden"),
+        ("a/", "a"),
+        ("CON", "photo_CON"),
+        ("nul.tar.png", "photo_nul.tar"),
+        ("v1.2", "v1.2"),
+        ("Läsion ß", "Läsion_ß"),
+        ("\uff0f\uff0fx\uff0fy", "y"),
+        ("a\0b\nc\u202egnp", "ab_c_gnp"),
+        ("<script>", "script"),
+        ("x" * 300, "x" * 80),
+        ("//", "photo"),
+        ("...png", "photo"),
+    ],
+)
 def test_safe_name(given, expected):
     assert safe_name(given) == expected
 
@@ -186,8 +226,15 @@ def test_zip_holds_photograph_mask_and_documents(tmp_path, name):
     stem = safe_name(name)
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None
-        assert sorted(archive.namelist()) == sorted([f"images/{stem}.png", f"masks/{stem}.png", "annotation_polygon.json", "annotation_rle.json",
-                                                     "README.txt"])
+        assert sorted(archive.namelist()) == sorted(
+            [
+                f"images/{stem}.png",
+                f"masks/{stem}.png",
+                "annotation_polygon.json",
+                "annotation_rle.json",
+                "README.txt",
+            ]
+        )
         image = Image.open(io.BytesIO(archive.read(f"images/{stem}.png")))
         assert image.mode == "RGB"
         assert not image.info
@@ -230,4 +277,9 @@ def test_zip_refuses_what_does_not_belong_together(tmp_path):
 
 def test_light_import():
     code = "import sys, siamese.annotation, siamese.uploads; print([m for m in ('torch', 'matplotlib', 'gradio', 'diffusers') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )

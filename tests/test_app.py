@@ -1,4 +1,5 @@
 """``python app.py`` as a user starts and stops it."""
+
 from __future__ import annotations
 
 import signal
@@ -13,7 +14,12 @@ APP = Path(__file__).resolve().parents[1] / "app.py"
 
 
 def start(data: Path, *options: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-u", str(APP), "--port", "0", "--data", str(data), *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-u", str(APP), "--port", "0", "--data", str(data), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])

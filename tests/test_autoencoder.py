@@ -1,4 +1,5 @@
 """The small autoencoder's linear path: its start at the principal components, and what keeps it exact."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -21,7 +22,14 @@ from train.autoencoder_figures import psnr
 from train.loop import LoopConfig
 from train.vae import AutoencoderConfig, VaeConfig, VaeStage
 
-TINY = {"widths": (8, 8, 8), "encoder_layers": (1, 1, 1), "decoder_layers": (1, 1, 1), "latent_channels": 4, "pack": 2, "linear_path": True}
+TINY = {
+    "widths": (8, 8, 8),
+    "encoder_layers": (1, 1, 1),
+    "decoder_layers": (1, 1, 1),
+    "latent_channels": 4,
+    "pack": 2,
+    "linear_path": True,
+}
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +47,23 @@ def started(images: torch.Tensor) -> SmallAutoencoder:
 
 
 @torch.no_grad()
-def test_it_starts_as_the_best_linear_autoencoder_of_blocks(started: SmallAutoencoder, images: torch.Tensor) -> None:
+def test_it_starts_as_the_best_linear_autoencoder_of_blocks(
+    started: SmallAutoencoder, images: torch.Tensor
+) -> None:
     """Against numpy's singular value decomposition of the 4 x 4 x 3 blocks, about the mean colour."""
     mean = images.mean((0, 2, 3)).numpy()
-    blocks = (images.numpy() - mean[None, :, None, None]).reshape(16, 3, 16, 4, 16, 4).transpose(0, 2, 4, 1, 3, 5).reshape(-1, 48)
+    blocks = (
+        (images.numpy() - mean[None, :, None, None])
+        .reshape(16, 3, 16, 4, 16, 4)
+        .transpose(0, 2, 4, 1, 3, 5)
+        .reshape(-1, 48)
+    )
     u, s, v = np.linalg.svd(blocks, full_matrices=False)
     best = (u[:, :4] * s[:4]) @ v[:4]
-    best = best.reshape(16, 16, 16, 3, 4, 4).transpose(0, 3, 1, 4, 2, 5).reshape(16, 3, 64, 64) + mean[None, :, None, None]
+    best = (
+        best.reshape(16, 16, 16, 3, 4, 4).transpose(0, 3, 1, 4, 2, 5).reshape(16, 3, 64, 64)
+        + mean[None, :, None, None]
+    )
     np.testing.assert_allclose(started(images).sample.numpy(), best, atol=1e-4)
     latents = torch.pixel_shuffle(started.encode(images).latent, 2)
     torch.testing.assert_close(latents.square().mean((0, 2, 3)), torch.ones(4), rtol=1e-4, atol=1e-4)
@@ -53,12 +71,20 @@ def test_it_starts_as_the_best_linear_autoencoder_of_blocks(started: SmallAutoen
 
 @torch.no_grad()
 def test_rescaled_latents_decode_to_the_same_images(started: SmallAutoencoder, images: torch.Tensor) -> None:
-    for last in (started.encoder.conv_out, started.decoder.conv_out):  # as after training: the networks add something
+    for last in (
+        started.encoder.conv_out,
+        started.decoder.conv_out,
+    ):  # as after training: the networks add something
         torch.nn.init.normal_(last.weight, std=0.05)
     before, latents = started(images).sample, torch.pixel_shuffle(started.encode(images).latent, 2)
     factors = torch.tensor([0.5, 2.0, 3.0, 1.0])
     rescale_latents(started, factors)
-    torch.testing.assert_close(torch.pixel_shuffle(started.encode(images).latent, 2), latents * factors[:, None, None], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        torch.pixel_shuffle(started.encode(images).latent, 2),
+        latents * factors[:, None, None],
+        rtol=1e-4,
+        atol=1e-4,
+    )
     torch.testing.assert_close(started(images).sample, before, rtol=1e-4, atol=1e-4)
 
 
@@ -70,7 +96,9 @@ def test_it_is_saved_and_loaded(started: SmallAutoencoder, images: torch.Tensor,
         assert torch.equal(loaded(images).sample, started(images).sample)
 
 
-def test_what_has_no_linear_path_cannot_start_so_and_what_has_one_cannot_grow(started: SmallAutoencoder, images: torch.Tensor) -> None:
+def test_what_has_no_linear_path_cannot_start_so_and_what_has_one_cannot_grow(
+    started: SmallAutoencoder, images: torch.Tensor
+) -> None:
     with pytest.raises(ValueError, match="only an autoencoder with a linear path"):
         start_at_principal_components(SmallAutoencoder(**TINY | {"linear_path": False}), images)
     with pytest.raises(ValueError, match="cannot be given more latent channels"):
@@ -79,8 +107,15 @@ def test_what_has_no_linear_path_cannot_start_so_and_what_has_one_cannot_grow(st
 
 def test_a_new_autoencoder_starts_from_its_training_images_and_gets_better(tmp_path: Path) -> None:
     data = write_folder(tmp_path / "ward", 12, {"train": range(8), "val": range(8, 12)}, height=64, width=64)
-    config = VaeConfig((data,), prompt=POLYP, size=64, crop=32, lpips_weight=0, model=AutoencoderConfig(**TINY),
-                       loop=LoopConfig(out=tmp_path / "run", max_steps=30, batch_size=4, learning_rate=2e-3))
+    config = VaeConfig(
+        (data,),
+        prompt=POLYP,
+        size=64,
+        crop=32,
+        lpips_weight=0,
+        model=AutoencoderConfig(**TINY),
+        loop=LoopConfig(out=tmp_path / "run", max_steps=30, batch_size=4, learning_rate=2e-3),
+    )
     stage = VaeStage(config)
     x = image_hint(stage.val).mul(2).sub(1)
     with torch.no_grad():

@@ -1,4 +1,5 @@
 """Batches: hostile and ordinary ZIPs of masks."""
+
 from __future__ import annotations
 
 import io
@@ -18,7 +19,9 @@ from tests.phantoms import phantom
 
 def picture(array: np.ndarray, suffix: str = ".png", **options) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, {"jpg": "JPEG", "jpeg": "JPEG", "tif": "TIFF"}.get(suffix[1:], suffix[1:]), **options)
+    Image.fromarray(array).save(
+        buffer, {"jpg": "JPEG", "jpeg": "JPEG", "tif": "TIFF"}.get(suffix[1:], suffix[1:]), **options
+    )
     return buffer.getvalue()
 
 
@@ -46,7 +49,9 @@ def refused(path: Path) -> BatchError:
 
 @pytest.mark.parametrize("suffix", MASK_SUFFIXES)
 def test_reads_every_format(zipped, suffix):
-    options = {"lossless": True} if suffix == ".webp" else {"quality": 100} if suffix.startswith(".jp") else {}
+    options = (
+        {"lossless": True} if suffix == ".webp" else {"quality": 100} if suffix.startswith(".jp") else {}
+    )
     (found,) = read_mask_zip(zipped({f"a{suffix.upper()}": picture(mask_of(), suffix, **options)}))
     assert found.name == "a"
     assert found.mask.dtype == np.uint8
@@ -56,8 +61,20 @@ def test_reads_every_format(zipped, suffix):
 
 def test_finds_masks_in_folders_and_passes_over_the_rest(zipped):
     good = picture(mask_of())
-    path = zipped({"b.png": good, "set/deep/a 1.png": good, "win\\c.png": good, "__MACOSX/._a.png": b"x", "set/.hidden.png": b"x",
-                   ".git/x.png": b"x", "set/Thumbs.db": b"x", "README.txt": b"x", "prompt.json": b"{}", "empty/": b""})
+    path = zipped(
+        {
+            "b.png": good,
+            "set/deep/a 1.png": good,
+            "win\\c.png": good,
+            "__MACOSX/._a.png": b"x",
+            "set/.hidden.png": b"x",
+            ".git/x.png": b"x",
+            "set/Thumbs.db": b"x",
+            "README.txt": b"x",
+            "prompt.json": b"{}",
+            "empty/": b"",
+        }
+    )
     assert [m.name for m in read_mask_zip(path)] == ["a_1", "b", "c"]
 
 
@@ -79,25 +96,59 @@ def test_thresholds_and_transparency(zipped):
     two_colours[0, 0] = (255, 255, 255, 0)  # white, but not seen
     deep = np.where(lesion, 40000, 30000).astype(np.uint16)
     files = {"1": grey, "2": red_on_nothing, "3": black_on_nothing, "4": opaque, "5": two_colours, "6": deep}
-    for found in read_mask_zip(zipped({f"{k}.png": picture(a) for k, a in files.items()} | {"7.png": picture(lesion)})):
+    for found in read_mask_zip(
+        zipped({f"{k}.png": picture(a) for k, a in files.items()} | {"7.png": picture(lesion)})
+    ):
         np.testing.assert_array_equal(found.mask, mask_of(), err_msg=found.name)
 
 
 def test_lists_every_bad_file_by_name(zipped):
     good = picture(mask_of())
     stack = io.BytesIO()
-    Image.fromarray(mask_of()).save(stack, "TIFF", save_all=True, append_images=[Image.fromarray(255 - mask_of())])
-    error = refused(zipped({
-        "good.png": good, "cut.png": good[:-40], "text.png": b"no picture", "black.png": picture(np.zeros((8, 8), np.uint8)),
-        "ones.png": picture(mask_of() // 255), "two/same.png": good, "same.jpg": picture(mask_of(), ".jpg"), "SAME.bmp": picture(mask_of(), ".bmp"),
-        "volume.nii": b"x", "wide.png": picture(np.full((2, 4097), 255, np.uint8)), "stack.tif": stack.getvalue(), "../out.png": good,
-        "/root.png": good, "C:\\drive.png": good, "float.tif": picture(mask_of().astype(np.float32), ".tif"), "empty.png": b"",
-        "evil\n<b>.png": b"x"}))
+    Image.fromarray(mask_of()).save(
+        stack, "TIFF", save_all=True, append_images=[Image.fromarray(255 - mask_of())]
+    )
+    error = refused(
+        zipped(
+            {
+                "good.png": good,
+                "cut.png": good[:-40],
+                "text.png": b"no picture",
+                "black.png": picture(np.zeros((8, 8), np.uint8)),
+                "ones.png": picture(mask_of() // 255),
+                "two/same.png": good,
+                "same.jpg": picture(mask_of(), ".jpg"),
+                "SAME.bmp": picture(mask_of(), ".bmp"),
+                "volume.nii": b"x",
+                "wide.png": picture(np.full((2, 4097), 255, np.uint8)),
+                "stack.tif": stack.getvalue(),
+                "../out.png": good,
+                "/root.png": good,
+                "C:\\drive.png": good,
+                "float.tif": picture(mask_of().astype(np.float32), ".tif"),
+                "empty.png": b"",
+                "evil\n<b>.png": b"x",
+            }
+        )
+    )
     faults = dict(fault.split(": ", 1) for fault in error.faults)
-    for name, fault in {"cut.png": "cannot be read", "text.png": "cannot be read", "black.png": "no lesion", "ones.png": "0 and 1",
-                        "two/same.png": "same name as", "same.jpg": "same name as SAME.bmp", "volume.nii": "no picture", "wide.png": "4097 x 2",
-                        "stack.tif": "several pictures", "../out.png": "leads out", "/root.png": "leads out", "C:\\drive.png": "leads out",
-                        "float.tif": "32 bits", "empty.png": "cannot be read", "evil?<b>.png": "cannot be read"}.items():
+    for name, fault in {
+        "cut.png": "cannot be read",
+        "text.png": "cannot be read",
+        "black.png": "no lesion",
+        "ones.png": "0 and 1",
+        "two/same.png": "same name as",
+        "same.jpg": "same name as SAME.bmp",
+        "volume.nii": "no picture",
+        "wide.png": "4097 x 2",
+        "stack.tif": "several pictures",
+        "../out.png": "leads out",
+        "/root.png": "leads out",
+        "C:\\drive.png": "leads out",
+        "float.tif": "32 bits",
+        "empty.png": "cannot be read",
+        "evil?<b>.png": "cannot be read",
+    }.items():
         assert fault in faults.pop(name), name
     assert not faults
     assert all(fault in str(error) for fault in error.faults)
@@ -146,10 +197,12 @@ def test_an_entry_that_lies_about_its_size_is_named(zipped, size, claimed):
     data = bytearray(path.read_bytes())
     for signature, offset in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
         at = data.index(signature) + offset
-        data[at:at + 4] = struct.pack("<I", claimed)
+        data[at : at + 4] = struct.pack("<I", claimed)
     path.write_bytes(data)
     (fault,) = refused(path).faults
-    assert fault.startswith("a.png: cannot be read (Bad CRC" if claimed < size else "a.png: is not as long as the ZIP says")
+    assert fault.startswith(
+        "a.png: cannot be read (Bad CRC" if claimed < size else "a.png: is not as long as the ZIP says"
+    )
 
 
 def test_a_picture_bomb_is_not_decoded(zipped, monkeypatch):
@@ -164,9 +217,14 @@ def test_limits(zipped, tmp_path, monkeypatch):
     good = {f"{i}.png": picture(mask_of(i)) for i in range(6)}
     path = zipped(good)
     assert len(read_mask_zip(path)) == 6
-    for limit, value, message in [("LARGEST_ZIP", 100, "the ZIP has"), ("MOST_MASKS", 5, "holds 6 files.*at most 5"),
-                                  ("MOST_ENTRIES", 5, "at most 5"), ("LARGEST_FILE", 10, "at most"), ("LARGEST_SIDE", 50, "64 x 48 pixels"),
-                                  ("LARGEST_TOTAL", 6 * mask_of().size - 1, "5.png: .*million pixels")]:
+    for limit, value, message in [
+        ("LARGEST_ZIP", 100, "the ZIP has"),
+        ("MOST_MASKS", 5, "holds 6 files.*at most 5"),
+        ("MOST_ENTRIES", 5, "at most 5"),
+        ("LARGEST_FILE", 10, "at most"),
+        ("LARGEST_SIDE", 50, "64 x 48 pixels"),
+        ("LARGEST_TOTAL", 6 * mask_of().size - 1, "5.png: .*million pixels"),
+    ]:
         with monkeypatch.context() as patch:
             patch.setattr(batch, limit, value)
             with pytest.raises(BatchError, match=message):
@@ -179,7 +237,13 @@ def test_limits(zipped, tmp_path, monkeypatch):
 
 
 def test_limits_are_those_that_were_chosen():
-    assert (MOST_MASKS, batch.LARGEST_ZIP, batch.LARGEST_FILE, batch.LARGEST_SIDE, batch.LARGEST_TOTAL) == (200, 20e6, 20e6, 4096, 400e6)
+    assert (MOST_MASKS, batch.LARGEST_ZIP, batch.LARGEST_FILE, batch.LARGEST_SIDE, batch.LARGEST_TOTAL) == (
+        200,
+        20e6,
+        20e6,
+        4096,
+        400e6,
+    )
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")

@@ -1,4 +1,5 @@
 """Jobs of many masks: they continue after any interruption with the same bytes."""
+
 from __future__ import annotations
 
 import json
@@ -31,7 +32,11 @@ def sampler(masks: list[np.ndarray], seeds: list[int]) -> list[SyntheticPair]:
     for mask, seed in zip(masks, seeds, strict=True):
         image = np.random.default_rng((seed, len(masks))).integers(0, 256, (16, 16, 3), np.uint8)
         fitted = resize_mask(mask, 16)
-        pairs.append(SyntheticPair(image | fitted[..., None], fitted, mask, Recipe("a polyp", seed, 20, 2.0, "dpm++", "phantom")))
+        pairs.append(
+            SyntheticPair(
+                image | fitted[..., None], fitted, mask, Recipe("a polyp", seed, 20, 2.0, "dpm++", "phantom")
+            )
+        )
     return pairs
 
 
@@ -162,7 +167,10 @@ def test_agreement_is_measured_and_exported(tmp_path):
     list(job.run(sampler, 2, never, agreement=lambda pairs: [0.5] * len(pairs)))
     job.export(tmp_path / "a.zip")
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
-        assert [json.loads(line)["mask_agreement"] for line in archive.read("manifest.jsonl").decode().splitlines()] == [0.5] * 3
+        assert [
+            json.loads(line)["mask_agreement"]
+            for line in archive.read("manifest.jsonl").decode().splitlines()
+        ] == [0.5] * 3
 
 
 def test_time_left_counts_sampling_alone(tmp_path, monkeypatch):
@@ -219,7 +227,9 @@ def test_export_of_a_part_and_of_nothing(tmp_path):
     assert job.export(tmp_path / "a.zip") == 3
 
 
-@pytest.mark.parametrize("harm", [lambda f: f.write_bytes(f.read_bytes()[:-60]), lambda f: f.with_suffix(".json").unlink()])
+@pytest.mark.parametrize(
+    "harm", [lambda f: f.write_bytes(f.read_bytes()[:-60]), lambda f: f.with_suffix(".json").unlink()]
+)
 def test_a_damaged_result_is_made_anew(tmp_path, whole, harm):
     job = new_job(tmp_path / "job")
     list(job.run(sampler, 3, never))
@@ -231,13 +241,27 @@ def test_a_damaged_result_is_made_anew(tmp_path, whole, harm):
     assert finish(tmp_path / "job", tmp_path) == whole
 
 
-@pytest.mark.parametrize(("masks", "changed", "message"), [
-    ([], {}, "0 masks"), (masks_of(1) * 201, {}, "201 masks"), (masks_of(1) * 2, {}, "the same name"),
-    ([NamedMask("m", np.zeros((4, 4), np.uint8))], {}, "m: shows no lesion"), ([NamedMask("m", np.ones((4, 4), bool))], {}, "m: a mask is uint8"),
-    ([NamedMask("m", np.full((1, 4097), 255, np.uint8))], {}, "m: is 4097 x 1"),
-    ([NamedMask("m", np.pad(np.full((1, 1), 255, np.uint8), 99))], {"size": 16}, "m: its lesion vanishes"),
-    (masks_of(1), {"seed": -1}, "seed is -1"), (masks_of(1), {"seed": 1.5}, "seed is 1.5"), (masks_of(1), {"steps": 0}, "steps is 0"),
-    (masks_of(1), {"guidance": float("nan")}, "guidance is nan"), (masks_of(1), {"prompt": "x" * 1000}, "less than 1000")])
+@pytest.mark.parametrize(
+    ("masks", "changed", "message"),
+    [
+        ([], {}, "0 masks"),
+        (masks_of(1) * 201, {}, "201 masks"),
+        (masks_of(1) * 2, {}, "the same name"),
+        ([NamedMask("m", np.zeros((4, 4), np.uint8))], {}, "m: shows no lesion"),
+        ([NamedMask("m", np.ones((4, 4), bool))], {}, "m: a mask is uint8"),
+        ([NamedMask("m", np.full((1, 4097), 255, np.uint8))], {}, "m: is 4097 x 1"),
+        (
+            [NamedMask("m", np.pad(np.full((1, 1), 255, np.uint8), 99))],
+            {"size": 16},
+            "m: its lesion vanishes",
+        ),
+        (masks_of(1), {"seed": -1}, "seed is -1"),
+        (masks_of(1), {"seed": 1.5}, "seed is 1.5"),
+        (masks_of(1), {"steps": 0}, "steps is 0"),
+        (masks_of(1), {"guidance": float("nan")}, "guidance is nan"),
+        (masks_of(1), {"prompt": "x" * 1000}, "less than 1000"),
+    ],
+)
 def test_create_refuses(tmp_path, masks, changed, message):
     with pytest.raises(BatchError, match=message):
         BatchJob.create(tmp_path / "job", masks, **SETTINGS | changed)

@@ -1,4 +1,5 @@
 """Model folders: round trips, storage in half precision, and errors that name what is missing."""
+
 from __future__ import annotations
 
 import json
@@ -54,7 +55,9 @@ def test_round_trip(kind: str, control: bool, tmp_path: Path, caplog: pytest.Log
     # Saving over a folder, with the schedule as diffusers has written it.
     save_checkpoint(loaded, tmp_path / "again")
     assert _weights(load_checkpoint(tmp_path / "again")).keys() == _weights(saved).keys()
-    assert not [file for file in (tmp_path / "again").rglob("*.json") if str(tmp_path) in file.read_text()]  # where it was loaded from
+    assert not [
+        file for file in (tmp_path / "again").rglob("*.json") if str(tmp_path) in file.read_text()
+    ]  # where it was loaded from
     save_checkpoint(loaded, tmp_path / "model")
     assert _weights(load_checkpoint(tmp_path / "model")).keys() == _weights(saved).keys()
 
@@ -67,7 +70,10 @@ def test_half_precision_on_disk_only(tmp_path: Path) -> None:
     for name, weight in _weights(saved).items():
         assert weight.dtype == torch.float32
         assert torch.equal(weight, before[name])
-    half, full = ((tmp_path / f / "unet" / "diffusion_pytorch_model.safetensors").stat().st_size for f in ("half", "full"))
+    half, full = (
+        (tmp_path / f / "unet" / "diffusion_pytorch_model.safetensors").stat().st_size
+        for f in ("half", "full")
+    )
     assert 0.45 < half / full < 0.65
     for name, weight in _weights(load_checkpoint(tmp_path / "half")).items():
         assert weight.dtype == torch.float32
@@ -82,13 +88,23 @@ def test_missing_part_is_named(part: str, model_folder: Path, tmp_path: Path) ->
         load_checkpoint(tmp_path / "model")
 
 
-@pytest.mark.parametrize("file", ["unet/diffusion_pytorch_model.safetensors", "unet/config.json", "vae/diffusion_pytorch_model.safetensors",
-                                  "controlnet/config.json", "scheduler/scheduler_config.json", "context/context.safetensors", "context/prompts.json"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "unet/diffusion_pytorch_model.safetensors",
+        "unet/config.json",
+        "vae/diffusion_pytorch_model.safetensors",
+        "controlnet/config.json",
+        "scheduler/scheduler_config.json",
+        "context/context.safetensors",
+        "context/prompts.json",
+    ],
+)
 def test_missing_or_damaged_file_is_a_checkpoint_error(file: str, model_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(model_folder, tmp_path / "model")
     target = tmp_path / "model" / file
     content = target.read_bytes()
-    target.write_bytes(content[:len(content) // 2])
+    target.write_bytes(content[: len(content) // 2])
     with pytest.raises(CheckpointError, match="model"):
         load_checkpoint(tmp_path / "model")
     target.unlink()
@@ -105,9 +121,14 @@ def test_text_encoder_without_tokenizer_is_named(model_folder: Path, tmp_path: P
 
 
 def test_parts_that_do_not_fit_each_other() -> None:
-    for change, message in (({"vae": kl_autoencoder()}, "takes 16 latent channels, the autoencoder makes 4"),
-                            ({"defaults": SamplingDefaults(image_size=80)}, "image size 80 is not a multiple of 32"),
-                            ({"controlnet": build("sd").controlnet}, "hint block halves 3 times, the autoencoder makes sides 16 times smaller")):
+    for change, message in (
+        ({"vae": kl_autoencoder()}, "takes 16 latent channels, the autoencoder makes 4"),
+        ({"defaults": SamplingDefaults(image_size=80)}, "image size 80 is not a multiple of 32"),
+        (
+            {"controlnet": build("sd").controlnet},
+            "hint block halves 3 times, the autoencoder makes sides 16 times smaller",
+        ),
+    ):
         checkpoint = build("small")
         for name, value in change.items():
             setattr(checkpoint, name, value)
@@ -137,7 +158,9 @@ def test_settings_of_another_version_are_a_checkpoint_error(model_folder: Path, 
     assert checkpoint.defaults == SamplingDefaults(384, 50, 9.0, "ddim")
 
 
-def test_hub_name_is_downloaded_without_surplus_weights(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_name_is_downloaded_without_surplus_weights(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = []
 
     def download(name: str, **options: object) -> str:
@@ -147,12 +170,22 @@ def test_hub_name_is_downloaded_without_surplus_weights(model_folder: Path, monk
     monkeypatch.setattr(module, "snapshot_download", download)
     model = MaskDiffusion.from_pretrained("someone/their-model", device="cpu")
     assert model.size == load_checkpoint(model_folder).defaults.image_size
-    (name, options), = asked
+    ((name, options),) = asked
     assert name == "someone/their-model"
     from huggingface_hub.utils import filter_repo_objects
-    files = ["model_index.json", "siamese.json", "unet/config.json", "unet/diffusion_pytorch_model.safetensors", "tokenizer/merges.txt",
-             "context/context.safetensors", "v1-5-pruned.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors",
-             "safety_checker/model.safetensors", "unet/diffusion_pytorch_model.bin"]
+
+    files = [
+        "model_index.json",
+        "siamese.json",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.safetensors",
+        "tokenizer/merges.txt",
+        "context/context.safetensors",
+        "v1-5-pruned.safetensors",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "safety_checker/model.safetensors",
+        "unet/diffusion_pytorch_model.bin",
+    ]
     assert list(filter_repo_objects(files, **options)) == files[:6]
 
 
@@ -161,14 +194,18 @@ def test_what_is_neither_folder_nor_on_the_hub(monkeypatch: pytest.MonkeyPatch) 
         raise ConnectionError("no network")
 
     monkeypatch.setattr(module, "snapshot_download", download)
-    with pytest.raises(CheckpointError, match=r"someone/nothing: neither a local folder nor loadable .*no network"):
+    with pytest.raises(
+        CheckpointError, match=r"someone/nothing: neither a local folder nor loadable .*no network"
+    ):
         load_checkpoint("someone/nothing")
     for folder in ("nothing", "./runs/nothing", "/no/such", "a/b/c"):
         with pytest.raises(CheckpointError, match="no such folder"):
             load_checkpoint(folder)
 
 
-@pytest.mark.parametrize(("vae", "factor", "channels"), [(small_autoencoder(), 16, 16), (kl_autoencoder(), 8, 4)])
+@pytest.mark.parametrize(
+    ("vae", "factor", "channels"), [(small_autoencoder(), 16, 16), (kl_autoencoder(), 8, 4)]
+)
 def test_latent_space(vae: nn.Module, factor: int, channels: int) -> None:
     assert downsampling(vae) == factor
     assert latent_channels(vae) == channels
@@ -191,7 +228,9 @@ def test_latent_space(vae: nn.Module, factor: int, channels: int) -> None:
 def test_packing_loses_nothing() -> None:
     torch.manual_seed(0)
     packed = small_autoencoder()
-    plain = SmallAutoencoder(**{k: packed.config[k] for k in ("widths", "encoder_layers", "decoder_layers")}, pack=1)
+    plain = SmallAutoencoder(
+        **{k: packed.config[k] for k in ("widths", "encoder_layers", "decoder_layers")}, pack=1
+    )
     plain.load_state_dict(packed.state_dict())
     images = torch.rand(1, 3, 64, 64)
     assert plain.encode(images).latent.shape == (1, 4, 8, 8)

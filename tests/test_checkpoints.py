@@ -1,4 +1,5 @@
 """Checkpoints that another thread writes, the average of the weights, and losses that are read seldom."""
+
 from __future__ import annotations
 
 import threading
@@ -19,7 +20,12 @@ from train.readings import NotFinite, Readings
 
 
 def _config(out: Path, **changes: object) -> LoopConfig:
-    return LoopConfig(**({"out": out, "max_steps": 6, "batch_size": 4, "learning_rate": 0.1, "checkpoint_every": 2} | changes))
+    return LoopConfig(
+        **(
+            {"out": out, "max_steps": 6, "batch_size": 4, "learning_rate": 0.1, "checkpoint_every": 2}
+            | changes
+        )
+    )
 
 
 @pytest.fixture
@@ -40,7 +46,9 @@ def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, gate: th
     ask = stage.batch
 
     def batch(*arguments: Any) -> dict[str, torch.Tensor]:
-        if len(stage.asked) == 3 * 4:  # the fourth update is being prepared, and the checkpoint of the second not yet there
+        if (
+            len(stage.asked) == 3 * 4
+        ):  # the fourth update is being prepared, and the checkpoint of the second not yet there
             assert not (tmp_path / "checkpoints" / "step-00000002").exists()
             gate.set()
         return ask(*arguments)
@@ -82,7 +90,9 @@ def test_only_one_is_written_at_a_time(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(list(tmp_path.glob("step-*/state.pt"))) == 5
 
 
-def test_full_disk_is_told_with_the_last_whole_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_told_with_the_last_whole_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save, done = torch.save, [0]
 
     def full(state: Any, file: Any) -> None:
@@ -94,11 +104,16 @@ def test_full_disk_is_told_with_the_last_whole_checkpoint(tmp_path: Path, monkey
 
     monkeypatch.setattr(torch, "save", full)
     stage = ToyStage()
-    with pytest.raises(SaveError, match=r"of step 4 could not be written \(no space is left on the disk\). The checkpoint of step 2 is whole: .*step-00000002\. "
-                                         r"Make space .*the same command goes on from there"):
+    with pytest.raises(
+        SaveError,
+        match=r"of step 4 could not be written \(no space is left on the disk\). The checkpoint of step 2 is whole: .*step-00000002\. "
+        r"Make space .*the same command goes on from there",
+    ):
         loop.run(stage, _config(tmp_path))
     assert not stage.exported
-    assert sorted(p.parent.name for p in tmp_path.glob("checkpoints/step-????????/state.pt")) == ["step-00000002"]
+    assert sorted(p.parent.name for p in tmp_path.glob("checkpoints/step-????????/state.pt")) == [
+        "step-00000002"
+    ]
     monkeypatch.setattr(torch, "save", save)
     assert loop.run(ToyStage(), _config(tmp_path)) == 6
 
@@ -109,13 +124,17 @@ def test_failure_of_the_very_last_checkpoint_is_told(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(torch, "save", full)
     stage = ToyStage()
-    with pytest.raises(SaveError, match=r"checkpoint of step 6 could not be written .*There is no checkpoint yet"):
+    with pytest.raises(
+        SaveError, match=r"checkpoint of step 6 could not be written .*There is no checkpoint yet"
+    ):
         loop.run(stage, _config(tmp_path, checkpoint_every=100))
     assert not stage.exported
 
 
 @pytest.mark.parametrize("end", ["second interrupt", "fault"])
-def test_checkpoint_in_flight_is_finished_whatever_happens(end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoint_in_flight_is_finished_whatever_happens(
+    end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save = torch.save
     monkeypatch.setattr(torch, "save", lambda state, file: (threading.Event().wait(0.3), save(state, file)))
     stage = ToyStage()
@@ -175,7 +194,14 @@ def test_average_in_place_gives_the_weights_back() -> None:
 
 
 def _add(readings: Readings, step: int, total: float, norm: float = 1.0) -> None:
-    readings.add(step, {"total": torch.tensor(total), "mask": torch.tensor(2.0 * total), "gradient_norm": torch.tensor(norm)})
+    readings.add(
+        step,
+        {
+            "total": torch.tensor(total),
+            "mask": torch.tensor(2.0 * total),
+            "gradient_norm": torch.tensor(norm),
+        },
+    )
 
 
 def test_readings_are_of_the_last_update() -> None:
@@ -186,8 +212,13 @@ def test_readings_are_of_the_last_update() -> None:
     assert readings.read() == readings.read() == {"total": 4, "mask": 8, "gradient_norm": 1}
 
 
-@pytest.mark.parametrize(("bad", "message"), [((float("nan"), 1.0), "loss is nan at step 2"), ((1.0, float("inf")), "the gradient is inf at step 2")])
-def test_readings_remember_the_first_update_that_was_not_finite(bad: tuple[float, float], message: str) -> None:
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [((float("nan"), 1.0), "loss is nan at step 2"), ((1.0, float("inf")), "the gradient is inf at step 2")],
+)
+def test_readings_remember_the_first_update_that_was_not_finite(
+    bad: tuple[float, float], message: str
+) -> None:
     readings = Readings()
     for step, values in enumerate([(1.0, 1.0), (1.0, 1.0), bad, (1.0, 1.0), (float("inf"), 1.0)]):
         _add(readings, step, *values)

@@ -1,4 +1,5 @@
 """Visitors' collections: keeping, finding again, limits, secrecy, damage, full disks, and several processes at once."""
+
 from __future__ import annotations
 
 import errno
@@ -138,15 +139,25 @@ def test_the_disk_does_not_tell_the_token(kept):
     assert new_token() != token
     for path in kept.root.rglob("*"):
         assert token not in str(path)
-        assert (path.is_dir() or token.encode() not in path.read_bytes())
+        assert path.is_dir() or token.encode() not in path.read_bytes()
     if os.name == "posix":
         assert folder_of(kept).stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.parametrize("token", ["", "a" * 42, "a" * 44, "../" + "a" * 40, "a" * 42 + "/", "a" * 42 + "\n", "ä" * 43, None, 3, b"a" * 43])
+@pytest.mark.parametrize(
+    "token",
+    ["", "a" * 42, "a" * 44, "../" + "a" * 40, "a" * 42 + "/", "a" * 42 + "\n", "ä" * 43, None, 3, b"a" * 43],
+)
 def test_malformed_tokens_reach_no_path(kept, tmp_path, token):
-    for call in (lambda: kept.add(token, pair(0)), lambda: kept.entries(token), lambda: kept.load(token, "0" * 20), lambda: kept.delete(token),
-                 lambda: kept.remove(token, "0" * 20), lambda: kept.export(token, tmp_path / "a.zip"), lambda: kept.expires(token)):
+    for call in (
+        lambda: kept.add(token, pair(0)),
+        lambda: kept.entries(token),
+        lambda: kept.load(token, "0" * 20),
+        lambda: kept.delete(token),
+        lambda: kept.remove(token, "0" * 20),
+        lambda: kept.export(token, tmp_path / "a.zip"),
+        lambda: kept.expires(token),
+    ):
         with pytest.raises(TokenError, match="Reload"):
             call()
     assert list(tmp_path.iterdir()) == []
@@ -250,7 +261,9 @@ def damage(folder: Path, id: str, kind: str) -> None:
         png.write_bytes(data)
 
 
-@pytest.mark.parametrize("kind", ["cut", "empty", "no note", "note", "note of other values", "time without zone", "no PNG"])
+@pytest.mark.parametrize(
+    "kind", ["cut", "empty", "no note", "note", "note of other values", "time without zone", "no PNG"]
+)
 def test_damage_is_counted_and_breaks_nothing_else(kept, tmp_path, kind):
     token = new_token()
     bad, good = kept.add(token, pair(0)), kept.add(token, pair(1))
@@ -291,7 +304,10 @@ def test_a_file_that_another_version_wrote_is_damage(kept):
     token = new_token()
     id = kept.add(token, pair(0))
     png, data = folder_of(kept) / f"{id}.png", b"another format"
-    values = json.loads(png.with_suffix(".json").read_text()) | {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    values = json.loads(png.with_suffix(".json").read_text()) | {
+        "size": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
     png.write_bytes(data)
     png.with_suffix(".json").write_text(json.dumps(values))
     assert kept.entries(token).damaged_ids == (id,)
@@ -324,7 +340,9 @@ def test_what_a_killed_process_leaves_is_no_entry(kept):
 def test_lists_without_decoding_pixels(kept, monkeypatch):
     token = new_token()
     kept.add(token, pair(0))
-    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", lambda self: pytest.fail("pixels were decoded"))
+    monkeypatch.setattr(
+        "PIL.PngImagePlugin.PngImageFile.load", lambda self: pytest.fail("pixels were decoded")
+    )
     assert kept.entries(token)[0].recipe == pair(0).recipe
 
 
@@ -354,7 +372,9 @@ def test_exporting_only_damage_says_so(kept, tmp_path):
 def test_purges_what_nobody_visits(kept, clock):
     old, used = new_token(), new_token()
     id, _ = kept.add(used, pair(0)), kept.add(old, pair(1))
-    assert timedelta(0) <= START + 7 * DAY + timedelta(seconds=10) - kept.expires(old) <= timedelta(seconds=10)
+    assert (
+        timedelta(0) <= START + 7 * DAY + timedelta(seconds=10) - kept.expires(old) <= timedelta(seconds=10)
+    )
     assert kept.purge(START + 6 * DAY) == 0
     clock.time = START + 5 * DAY
     kept.load(used, id)
@@ -372,9 +392,14 @@ def test_every_use_prolongs(kept, clock, tmp_path, use):
     id = kept.add(token, pair(0))
     before = kept.expires(token)
     clock.time += 3 * DAY
-    {"add": lambda: kept.add(token, pair(1)), "add again": lambda: kept.add(token, pair(0)), "entries": lambda: kept.entries(token),
-     "load": lambda: kept.load(token, id), "remove": lambda: kept.remove(token, id),
-     "export": lambda: kept.export(token, tmp_path / "a.zip")}[use]()
+    {
+        "add": lambda: kept.add(token, pair(1)),
+        "add again": lambda: kept.add(token, pair(0)),
+        "entries": lambda: kept.entries(token),
+        "load": lambda: kept.load(token, id),
+        "remove": lambda: kept.remove(token, id),
+        "export": lambda: kept.export(token, tmp_path / "a.zip"),
+    }[use]()
     assert kept.expires(token) - before >= 3 * DAY
 
 
@@ -453,8 +478,14 @@ print(full)
 
 def test_two_processes_share_a_collection(tmp_path):
     token = new_token()
-    children = [subprocess.Popen([sys.executable, "-c", _CHILD, str(tmp_path), token, str(start)], stdout=subprocess.PIPE, text=True)
-                for start in (0, 8)]  # two images are common to both
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", _CHILD, str(tmp_path), token, str(start)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for start in (0, 8)
+    ]  # two images are common to both
     refused = sum(int(child.communicate(timeout=60)[0]) for child in children)
     entries = Collections(tmp_path).entries(token)
     assert all(child.returncode == 0 for child in children)

@@ -1,4 +1,5 @@
 """Comparisons with an organ's real images, and an autoencoder's own figures: each figure against its definition, by hand."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -45,13 +46,21 @@ def efficientnet(world) -> EfficientNetFeatures:
 
 @pytest.fixture(scope="module")
 def organs(world):
-    return by_organ(*(read_pairs([world / "kvasir-seg", world / "isic2018"], split) for split in ("train", "val")))
+    return by_organ(
+        *(read_pairs([world / "kvasir-seg", world / "isic2018"], split) for split in ("train", "val"))
+    )
 
 
 def autoencoder(pack: int = 2) -> SmallAutoencoder:
     torch.manual_seed(3)
-    return SmallAutoencoder(widths=(8, 8, 8), encoder_layers=(1, 1, 1), decoder_layers=(1, 1, 1), latent_channels=4, pack=pack,
-                            scaling_factor=0.5).eval()
+    return SmallAutoencoder(
+        widths=(8, 8, 8),
+        encoder_layers=(1, 1, 1),
+        decoder_layers=(1, 1, 1),
+        latent_channels=4,
+        pack=pack,
+        scaling_factor=0.5,
+    ).eval()
 
 
 def test_counts(organs):
@@ -75,7 +84,10 @@ def test_every_figure_is_what_its_name_says(organs, features, efficientnet, monk
         groups = groups_of(pairs), groups_of(train)
         assert found[f"{name}_x"] == c2st(held_out, other, groups[0], groups[0], 2, seed=7)
         assert floors[f"{name}_floor"] == c2st(held_out, known, *groups, 2, seed=7)
-    by_hand = swd([(images, others)] * 4, 7), swd([(images, load_arrays(chosen(train, 5, 7 + i), 64)[0]) for i in range(4)], 7)
+    by_hand = (
+        swd([(images, others)] * 4, 7),
+        swd([(images, load_arrays(chosen(train, 5, 7 + i), 64)[0]) for i in range(4)], 7),
+    )
     for values, hand, suffix in zip((found, floors), by_hand, ("_x", "_floor"), strict=True):
         assert {side: values[f"swd_{side}{suffix}"] for side in SIDES} == hand
         assert values[f"swd{suffix}"] == pytest.approx(np.mean(list(hand.values())))
@@ -126,18 +138,24 @@ def test_autoencoder_figures_by_hand(organs, features, efficientnet):
             latents.append(z)
             lpips = features.alexnet(y, x)
         decoded = ((y + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-        mean_psnr = np.mean([10 * np.log10(4 / float((a - b).square().mean())) for a, b in zip(x, y, strict=True)])
+        mean_psnr = np.mean(
+            [10 * np.log10(4 / float((a - b).square().mean())) for a, b in zip(x, y, strict=True)]
+        )
         assert measured[organ]["psnr"] == pytest.approx(mean_psnr, rel=1e-4)
         assert measured[organ]["lpips"] == pytest.approx(float(lpips.mean()), rel=1e-3)
         scores.append((measured[organ]["psnr"], measured[organ]["lpips"]))
         for family in (features, efficientnet):
             known = family.pooled(load_arrays(train, 64)[0])
             floor, distance = (fd_at_n(known, family.pooled(some), 5, 3, 2) for some in (images, decoded))
-            found = [measured[organ][f"fd_{family.name}_{name}"] for name in ("floor", "autoencoder", "ratio")]
+            found = [
+                measured[organ][f"fd_{family.name}_{name}"] for name in ("floor", "autoencoder", "ratio")
+            ]
             assert found == pytest.approx([floor, distance, distance / floor], rel=1e-3)
     whole = measured["autoencoder"]
     assert (whole["psnr"], whole["lpips"]) == pytest.approx(tuple(np.mean(scores, 0)))
-    assert whole["latent_high_low_power"] == pytest.approx(latent_high_low_power(torch.cat(latents)), rel=1e-4)
+    assert whole["latent_high_low_power"] == pytest.approx(
+        latent_high_low_power(torch.cat(latents)), rel=1e-4
+    )
     alone = measure_autoencoder(vae, organs, features, draws=3, seed=2)
     assert alone["polyp"] == {k: v for k, v in measured["polyp"].items() if "efficientnet" not in k}
 
@@ -150,8 +168,14 @@ def test_reconstructions_are_kept_by_weights(organs, features, tmp_path, monkeyp
     assert first.latents.shape == (6, 4, 16, 16)
     made = []
     real = autoencoder_figures._reconstructed
-    monkeypatch.setattr(autoencoder_figures, "_reconstructed", lambda vae, some, features: made.append(len(some)) or real(vae, some, features))
-    np.testing.assert_array_equal(reconstruct(vae, pairs, features, "", tmp_path, chunk=4).images, first.images)
+    monkeypatch.setattr(
+        autoencoder_figures,
+        "_reconstructed",
+        lambda vae, some, features: made.append(len(some)) or real(vae, some, features),
+    )
+    np.testing.assert_array_equal(
+        reconstruct(vae, pairs, features, "", tmp_path, chunk=4).images, first.images
+    )
     assert made == []
     np.testing.assert_allclose(reconstruct(vae, pairs, features, "").scores, first.scores, rtol=1e-3)
     assert made == [6]

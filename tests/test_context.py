@@ -1,4 +1,5 @@
 """Prompt embeddings: the learned table and the text encoder."""
+
 from __future__ import annotations
 
 import json
@@ -29,8 +30,18 @@ def text_context(tmp_path: Path) -> TextContext:
     (folder / "merges.txt").write_text("#version: 0.2\n")
     tokenizer = CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=8)
     torch.manual_seed(0)
-    encoder = CLIPTextModel(CLIPTextConfig(vocab_size=len(vocabulary), hidden_size=16, intermediate_size=16, num_hidden_layers=1,
-                                           num_attention_heads=2, max_position_embeddings=8, bos_token_id=0, eos_token_id=1))
+    encoder = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(vocabulary),
+            hidden_size=16,
+            intermediate_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            max_position_embeddings=8,
+            bos_token_id=0,
+            eos_token_id=1,
+        )
+    )
     return TextContext(tokenizer, encoder.eval())
 
 
@@ -79,7 +90,9 @@ def test_text_encoder_takes_free_text_and_cuts_long_ones(text_context: TextConte
     assert torch.equal(context[0], text_context.text_encoder(torch.tensor([ids])).last_hidden_state[0])
 
 
-def test_model_with_text_encoder_survives_saving_and_samples(text_context: TextContext, tmp_path: Path) -> None:
+def test_model_with_text_encoder_survives_saving_and_samples(
+    text_context: TextContext, tmp_path: Path
+) -> None:
     checkpoint = build("sd")
     checkpoint.context = text_context
     save_checkpoint(checkpoint, tmp_path / "model")
@@ -89,6 +102,9 @@ def test_model_with_text_encoder_survives_saving_and_samples(text_context: TextC
     assert torch.equal(loaded.context(["a polyp"]), text_context(["a polyp"]))
     model = MaskDiffusion(loaded)
     assert model.prompts is None
-    one, other = (model.sample(phantom(0)[1], text, [1], steps=2, guidance=4) for text in ("a polyp", "image of a colonoscopy"))
+    one, other = (
+        model.sample(phantom(0)[1], text, [1], steps=2, guidance=4)
+        for text in ("a polyp", "image of a colonoscopy")
+    )
     assert one.shape == (1, 32, 32, 3)
     assert (one != other).any()

@@ -1,4 +1,5 @@
 """What a run says at its end and where it continues, extending it, and what has to be as it was: data, weights, settings."""
+
 from __future__ import annotations
 
 import json
@@ -30,44 +31,63 @@ FULL = OSError(28, "No space left on device")
 
 
 def _toy(out: Path, **changes: object) -> LoopConfig:
-    return LoopConfig(**({"out": out, "max_steps": 6, "batch_size": 4, "learning_rate": 0.1, "ema_decay": 0.9} | changes))
+    return LoopConfig(
+        **({"out": out, "max_steps": 6, "batch_size": 4, "learning_rate": 0.1, "ema_decay": 0.9} | changes)
+    )
 
 
 @pytest.fixture
 def typed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The process was started as a user starts it."""
-    monkeypatch.setattr(sys, "argv", ["/anywhere/train/__main__.py", "siamese", "--data", "my pairs", "--loop.extend_to", "6"])
+    monkeypatch.setattr(
+        sys, "argv", ["/anywhere/train/__main__.py", "siamese", "--data", "my pairs", "--loop.extend_to", "6"]
+    )
 
 
 # --- what is said ---
 
-def test_end_of_a_run_says_where_the_model_is_and_what_comes_next(tmp_path: Path, typed: None, capsys: pytest.CaptureFixture) -> None:
+
+def test_end_of_a_run_says_where_the_model_is_and_what_comes_next(
+    tmp_path: Path, typed: None, capsys: pytest.CaptureFixture
+) -> None:
     loop.run(ToyStage(), _toy(tmp_path), {}, "Next: look at it.")
     said = capsys.readouterr().out
     assert f"Done: 6 of 6 updates. The model: {tmp_path / 'model'}. Next: look at it." in said
     assert "python -m train siamese --data 'my pairs' --loop.extend-to 12\n" in said
     loop.run(ToyStage(), _toy(tmp_path), {}, "")
-    assert f"The run in {tmp_path} is complete, 6 of 6 updates: nothing is left to train." in capsys.readouterr().out
+    assert (
+        f"The run in {tmp_path} is complete, 6 of 6 updates: nothing is left to train."
+        in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize("how", ["Ctrl-C", "minutes"])
-def test_stopped_run_says_where_the_model_is_and_how_to_go_on(how: str, tmp_path: Path, typed: None, capsys: pytest.CaptureFixture) -> None:
+def test_stopped_run_says_where_the_model_is_and_how_to_go_on(
+    how: str, tmp_path: Path, typed: None, capsys: pytest.CaptureFixture
+) -> None:
     if how == "Ctrl-C":
         loop.run(interrupted_after(ToyStage(), 2), _toy(tmp_path), {}, "")
     else:
         loop.run(ToyStage(), _toy(tmp_path, minutes=0), {}, "")
     step = checkpoints(tmp_path)[-1]
     said = capsys.readouterr().out
-    assert f"Stopped after {step} of 6 updates. The checkpoint of step {step} is whole: {tmp_path / 'checkpoints' / f'step-{step:08d}'}." in said
-    assert (f"The model as it is now: {tmp_path / 'model'}. To go on from there:\n"
-            "  python -m train siamese --data 'my pairs' --loop.extend_to 6\n") in said
+    assert (
+        f"Stopped after {step} of 6 updates. The checkpoint of step {step} is whole: {tmp_path / 'checkpoints' / f'step-{step:08d}'}."
+        in said
+    )
+    assert (
+        f"The model as it is now: {tmp_path / 'model'}. To go on from there:\n"
+        "  python -m train siamese --data 'my pairs' --loop.extend_to 6\n"
+    ) in said
     loop.run(ToyStage(), _toy(tmp_path), {}, "")
     assert f"Continues after {step} of 6 updates, from {tmp_path / 'checkpoints'}" in capsys.readouterr().out
 
 
 def test_second_interrupt_says_that_nothing_was_saved(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(KeyboardInterrupt):
-        loop.run(interrupted_after(interrupted_after(ToyStage(), 4), 4), _toy(tmp_path, checkpoint_every=2), {}, "")
+        loop.run(
+            interrupted_after(interrupted_after(ToyStage(), 4), 4), _toy(tmp_path, checkpoint_every=2), {}, ""
+        )
     assert "Stopped at once, without saving. The checkpoint of step 2 is whole" in capsys.readouterr().out
 
 
@@ -79,9 +99,14 @@ def test_command_of_several_processes_and_of_none(typed: None, monkeypatch: pyte
     assert told.typed(9) == "the same again with --loop.extend-to 9"
 
 
-@pytest.mark.parametrize(("end", "status"), [("stopped", 130), ("interrupt", 130), ("full", None), ("done", 0)])
-def test_exit_status_and_no_traceback(end: str, status: int | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("end", "status"), [("stopped", 130), ("interrupt", 130), ("full", None), ("done", 0)]
+)
+def test_exit_status_and_no_traceback(
+    end: str, status: int | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """A script does not go on with half a model; a full disk outside the loop is a sentence as well."""
+
     def main(config: object) -> None:
         if end == "interrupt":
             raise KeyboardInterrupt
@@ -96,18 +121,32 @@ def test_exit_status_and_no_traceback(end: str, status: int | None, monkeypatch:
         return
     with pytest.raises(SystemExit) as error:
         command.run(arguments)
-    assert error.value.code == status if status else "no space is left on the disk for cache.npz. Make space" in error.value.code
+    assert (
+        error.value.code == status
+        if status
+        else "no space is left on the disk for cache.npz. Make space" in error.value.code
+    )
 
 
 # --- a full disk ---
 
+
 @pytest.mark.parametrize("place", ["log", "sheet", "model", "run.json"])
-def test_full_disk_is_a_sentence_wherever_it_is_met(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_a_sentence_wherever_it_is_met(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise FULL
 
-    stage, what = ToyStage(), {"log": "the log", "sheet": "the sample sheet", "model": f"the model ({tmp_path / 'model'})",
-                               "run.json": str(tmp_path / "run.json")}[place]
+    stage, what = (
+        ToyStage(),
+        {
+            "log": "the log",
+            "sheet": "the sample sheet",
+            "model": f"the model ({tmp_path / 'model'})",
+            "run.json": str(tmp_path / "run.json"),
+        }[place],
+    )
     loop.run(interrupted_after(ToyStage(), 2), _toy(tmp_path))
     before = (tmp_path / "model" / "weight.txt").read_text()
     with monkeypatch.context() as patch:
@@ -116,11 +155,15 @@ def test_full_disk_is_a_sentence_wherever_it_is_met(place: str, tmp_path: Path, 
         elif place == "run.json":
             patch.setattr(Path, "write_text", full)
         else:
-            stage.evaluate, stage.export = (full, stage.export) if place == "sheet" else (stage.evaluate, full)
+            stage.evaluate, stage.export = (
+                (full, stage.export) if place == "sheet" else (stage.evaluate, full)
+            )
         with pytest.raises(SaveError) as error:
             loop.run(stage, _toy(tmp_path, log_every=1, evaluate_every=3))
     message = str(error.value)
-    assert message.startswith(f"No space is left on the disk: {what} could not be written. The checkpoint of step "), message
+    assert message.startswith(
+        f"No space is left on the disk: {what} could not be written. The checkpoint of step "
+    ), message
     assert "Make space" in message
     assert "the same command goes on from there" in message
     assert (tmp_path / "model" / "weight.txt").read_text() == before
@@ -134,7 +177,9 @@ def test_failed_checkpoint_leaves_its_space_free(tmp_path: Path, monkeypatch: py
         raise FULL
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(SaveError, match=r"There is no checkpoint yet in .* Make space; then the same command begins anew"):
+    with pytest.raises(
+        SaveError, match=r"There is no checkpoint yet in .* Make space; then the same command begins anew"
+    ):
         loop.run(ToyStage(), _toy(tmp_path, checkpoint_every=2))
     assert not any((tmp_path / "checkpoints").iterdir())
 
@@ -183,14 +228,21 @@ def test_full_disk_is_recognised_behind_other_errors(tmp_path: Path) -> None:
 
 # --- a checkpoint that is missing or damaged ---
 
+
 def test_missing_checkpoints_are_told_and_the_model_is_not_overwritten(tmp_path: Path) -> None:
     loop.run(ToyStage(), _toy(tmp_path))
     before = (tmp_path / "model" / "weight.txt").read_text()
     shutil.rmtree(tmp_path / "checkpoints")
-    with pytest.raises(ResumeError, match=r"model is there, but no checkpoint in .*checkpoints: .*another --loop.out, or remove"):
+    with pytest.raises(
+        ResumeError,
+        match=r"model is there, but no checkpoint in .*checkpoints: .*another --loop.out, or remove",
+    ):
         loop.run(ToyStage(), _toy(tmp_path))
     assert (tmp_path / "model" / "weight.txt").read_text() == before
-    with pytest.raises(ResumeError, match=r"--loop.extend-to trains an earlier run further, but there is no checkpoint in .*elsewhere"):
+    with pytest.raises(
+        ResumeError,
+        match=r"--loop.extend-to trains an earlier run further, but there is no checkpoint in .*elsewhere",
+    ):
         loop.run(ToyStage(), _toy(tmp_path / "elsewhere", extend_to=9))
 
 
@@ -198,7 +250,10 @@ def test_damaged_checkpoint_is_told_with_the_one_before(tmp_path: Path) -> None:
     loop.run(ToyStage(), _toy(tmp_path, checkpoint_every=3))
     file = tmp_path / "checkpoints" / "step-00000006" / "state.pt"
     file.write_bytes(file.read_bytes()[:-200])
-    with pytest.raises(ResumeError, match=r"step-00000006 cannot be read .* Remove that folder, .* from the checkpoint of step 3"):
+    with pytest.raises(
+        ResumeError,
+        match=r"step-00000006 cannot be read .* Remove that folder, .* from the checkpoint of step 3",
+    ):
         loop.run(ToyStage(), _toy(tmp_path))
     shutil.rmtree(file.parent)
     assert loop.run(ToyStage(), _toy(tmp_path)) == 6
@@ -206,19 +261,32 @@ def test_damaged_checkpoint_is_told_with_the_one_before(tmp_path: Path) -> None:
 
 # --- extending ---
 
+
 def test_extended_run_equals_one_that_was_extended_while_it_ran(tmp_path: Path) -> None:
     for out in ("finished", "running"):
         loop.run(interrupted_after(ToyStage(), 3) if out == "running" else ToyStage(), _toy(tmp_path / out))
         stage = ToyStage()
         steps, forward = [], stage.module.forward
-        stage.module.forward = lambda batch, step, most, steps=steps, forward=forward: steps.append((step, most)) or forward(batch, step, most)
+        stage.module.forward = lambda batch, step, most, steps=steps, forward=forward: (
+            steps.append((step, most)) or forward(batch, step, most)
+        )
         assert loop.run(stage, _toy(tmp_path / out, extend_to=9)) == 9
-        assert steps[-4:] == ([(6, 6)] * 3 if out == "finished" else [(5, 6)] + [(6, 6)] * 3)  # the schedule is the run's, and stays at its end
+        assert steps[-4:] == (
+            [(6, 6)] * 3 if out == "finished" else [(5, 6)] + [(6, 6)] * 3
+        )  # the schedule is the run's, and stays at its end
     assert differences(final_state(tmp_path / "finished"), final_state(tmp_path / "running")) == []
-    assert final_state(tmp_path / "finished")["ends"] == [6, 9] == json.loads((tmp_path / "finished" / "run.json").read_text())["ends"]
-    assert loop.run(ToyStage(), _toy(tmp_path / "finished")) == 9  # without the option: as far as it was extended
+    assert (
+        final_state(tmp_path / "finished")["ends"]
+        == [6, 9]
+        == json.loads((tmp_path / "finished" / "run.json").read_text())["ends"]
+    )
+    assert (
+        loop.run(ToyStage(), _toy(tmp_path / "finished")) == 9
+    )  # without the option: as far as it was extended
     assert loop.run(ToyStage(), _toy(tmp_path / "finished", extend_to=11)) == 11
-    with pytest.raises(ResumeError, match=r"--loop.extend-to is 8, and the run in .* is to have 11 updates already"):
+    with pytest.raises(
+        ResumeError, match=r"--loop.extend-to is 8, and the run in .* is to have 11 updates already"
+    ):
         loop.run(ToyStage(), _toy(tmp_path / "finished", extend_to=8))
 
 
@@ -237,12 +305,20 @@ def test_cosine_falls_anew_in_an_extension(tmp_path: Path) -> None:
     config = _toy(tmp_path, schedule="cosine", max_steps=10)
     rates = [loop.learning_rate(config, step, [10, 14, 20]) for step in range(20)]
     assert rates[:10] == [loop.learning_rate(config, step) for step in range(10)]
-    assert rates[10:] == pytest.approx([0.05 * (1 + np.cos(np.pi * x)) for x in (0, 1 / 4, 2 / 4, 3 / 4, 0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6)])
+    assert rates[10:] == pytest.approx(
+        [
+            0.05 * (1 + np.cos(np.pi * x))
+            for x in (0, 1 / 4, 2 / 4, 3 / 4, 0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6)
+        ]
+    )
 
 
 def test_a_run_that_is_to_be_longer_is_told_how(tmp_path: Path) -> None:
     loop.run(ToyStage(), _toy(tmp_path))
-    with pytest.raises(ResumeError, match=r"max_steps was 6, now 12.*To train this run longer leave --loop.max-steps and add --loop.extend-to 12"):
+    with pytest.raises(
+        ResumeError,
+        match=r"max_steps was 6, now 12.*To train this run longer leave --loop.max-steps and add --loop.extend-to 12",
+    ):
         loop.run(ToyStage(), _toy(tmp_path, max_steps=12))
 
 
@@ -250,10 +326,14 @@ def test_ramp_and_gate_are_told() -> None:
     config = SiameseConfig()
     assert in_words(config, 3, 12) == "w_i = 0.25, augmentation off (after step 4)"
     assert in_words(config, 12, 12) == "w_i = 1, augmentation on (after step 4)"
-    assert in_words(replace(config, ramp=False, w_a=0.0), 3, 12) == "w_i = 1 throughout, no augmentation (w_a = 0)"
+    assert (
+        in_words(replace(config, ramp=False, w_a=0.0), 3, 12)
+        == "w_i = 1 throughout, no augmentation (w_a = 0)"
+    )
 
 
 # --- data, weights and settings ---
+
 
 @pytest.fixture(scope="module")
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -279,7 +359,9 @@ def _continued(begun: SiameseTrainConfig, tmp_path: Path, **changes: Any) -> Sia
     return replace(begun, **changes, loop=replace(begun.loop, out=tmp_path / "run", minutes=None))
 
 
-def test_ramp_and_gate_from_which_a_run_continues_are_told(begun: SiameseTrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_ramp_and_gate_from_which_a_run_continues_are_told(
+    begun: SiameseTrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     config = _continued(begun, tmp_path)
     siamese.main(config)
     said = capsys.readouterr().out
@@ -289,7 +371,10 @@ def test_ramp_and_gate_from_which_a_run_continues_are_told(begun: SiameseTrainCo
     siamese.main(replace(config, loop=replace(config.loop, extend_to=4)))
     said = capsys.readouterr().out
     assert "Continues after 3 of 4 updates" in said
-    assert "It was begun for 3 updates and has that schedule; updates beyond them keep its end (w_i = 1, augmentation on (after step 1))." in said
+    assert (
+        "It was begun for 3 updates and has that schedule; updates beyond them keep its end (w_i = 1, augmentation on (after step 1))."
+        in said
+    )
 
 
 @pytest.mark.parametrize("change", ["mask", "image", "prompt", "name", "order of the same", "validation"])
@@ -297,7 +382,13 @@ def test_a_run_continues_on_its_data_only(change: str, begun: SiameseTrainConfig
     """Case 07: as many pairs as before, but others."""
     data = shutil.copytree(begun.data[0], tmp_path / "kvasir-seg")
     images, masks = ([data / part / f"case 0{i}.png" for i in range(5)] for part in ("images", "masks"))
-    names = {"mask": "masks", "image": "images", "prompt": "prompts", "name": "names", "order of the same": "names, images, masks"}
+    names = {
+        "mask": "masks",
+        "image": "images",
+        "prompt": "prompts",
+        "name": "names",
+        "order of the same": "names, images, masks",
+    }
     sources, before = (data,), json.loads((begun.loop.out / "run.json").read_text())
     if change in ("mask", "image"):
         file = {"mask": masks, "image": images}[change][2]
@@ -320,7 +411,9 @@ def test_a_run_continues_on_its_data_only(change: str, begun: SiameseTrainConfig
     split, part = ("validation", "masks") if change == "validation" else ("training", names[change])
     assert f"the {split} pairs have changed (other {part})" in str(error.value)
     assert "for a new run give another --loop.out" in str(error.value)
-    assert json.loads((tmp_path / "run" / "run.json").read_text()) == before  # it still says what the model was trained on
+    assert (
+        json.loads((tmp_path / "run" / "run.json").read_text()) == before
+    )  # it still says what the model was trained on
 
 
 def test_moved_data_are_the_same_data(begun: SiameseTrainConfig, tmp_path: Path) -> None:
@@ -343,5 +436,7 @@ def test_what_may_change_is_named_in_one_place() -> None:
     fields = set(LoopConfig.__dataclass_fields__)
     assert fields > SETTINGS_THAT_MAY_CHANGE
     assert loop._identity(LoopConfig()).keys() == fields - SETTINGS_THAT_MAY_CHANGE
-    assert not {"seed", "batch_size", "max_steps", "learning_rate", "mixed_precision"} & SETTINGS_THAT_MAY_CHANGE
+    assert (
+        not {"seed", "batch_size", "max_steps", "learning_rate", "mixed_precision"} & SETTINGS_THAT_MAY_CHANGE
+    )
     assert {"init", "data", "vae"} == FACTS_THAT_MAY_CHANGE  # places; their contents are compared

@@ -1,4 +1,5 @@
 """Reading image-mask pairs: layouts, splits, and one error that names every fault."""
+
 from __future__ import annotations
 
 import shutil
@@ -29,7 +30,9 @@ def test_folder_with_split_files(polyps: Path) -> None:
 def test_folder_of_folders_equals_its_folders(polyps: Path, tmp_path: Path) -> None:
     write_folder(tmp_path / "isic2018", 2)
     shutil.copytree(polyps, tmp_path / "kvasir-seg")
-    assert _names(read_pairs([tmp_path])) == _names(read_pairs([tmp_path / "kvasir-seg", tmp_path / "isic2018"]))
+    assert _names(read_pairs([tmp_path])) == _names(
+        read_pairs([tmp_path / "kvasir-seg", tmp_path / "isic2018"])
+    )
     assert {p.prompt for p in read_pairs([tmp_path])} == {POLYP, LESION}
     assert len(read_pairs([tmp_path], "val")) == 2  # of the folder that has the split
 
@@ -49,7 +52,17 @@ def test_training_split_without_its_file_is_what_the_other_files_leave(tmp_path:
     assert _names(read_pairs([own], "train", POLYP)) == ["ward/case 01", "ward/case 02"]
 
 
-@pytest.mark.parametrize(("in_file", "given", "expected"), [(LESION, None, LESION), (None, POLYP, POLYP), (LESION, POLYP, POLYP), ("", POLYP, POLYP), ("", None, ""), (LESION, "", "")])
+@pytest.mark.parametrize(
+    ("in_file", "given", "expected"),
+    [
+        (LESION, None, LESION),
+        (None, POLYP, POLYP),
+        (LESION, POLYP, POLYP),
+        ("", POLYP, POLYP),
+        ("", None, ""),
+        (LESION, "", ""),
+    ],
+)
 def test_json_lines(tmp_path: Path, in_file: str | None, given: str | None, expected: str) -> None:
     folder = write_folder(tmp_path / "any", 3)
     file = write_json_lines(tmp_path / "train.jsonl", folder, in_file)
@@ -58,7 +71,9 @@ def test_json_lines(tmp_path: Path, in_file: str | None, given: str | None, expe
     assert [p.mask.name for p in pairs] == [p.image.name for p in pairs]
     assert {p.prompt for p in pairs} == {expected}
     check_pairs(pairs)
-    assert read_pairs([file], "val", given, required=False) == []  # whole for training, as a folder without split files
+    assert (
+        read_pairs([file], "val", given, required=False) == []
+    )  # whole for training, as a folder without split files
 
 
 def test_prompt_that_is_given_wins_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -71,8 +86,12 @@ def test_prompt_that_is_given_wins_and_says_so(tmp_path: Path, capsys: pytest.Ca
     assert len(pairs) == 6
     assert capsys.readouterr().out.splitlines() == [
         f"{known}: --prompt, 'a polyp', takes the place of this data set's {POLYP!r}.",
-        f"{lines}: --prompt, 'a polyp', takes the place of the prompts of 2 lines ({LESION!r})."]
-    assert {p.prompt for p in read_pairs([known], "train", POLYP) + read_pairs([lines], "train", LESION)} == {POLYP, LESION}
+        f"{lines}: --prompt, 'a polyp', takes the place of the prompts of 2 lines ({LESION!r}).",
+    ]
+    assert {p.prompt for p in read_pairs([known], "train", POLYP) + read_pairs([lines], "train", LESION)} == {
+        POLYP,
+        LESION,
+    }
     assert {p.prompt for p in read_pairs([known, own, lines], otherwise="")} == {POLYP, "", LESION}
     assert capsys.readouterr().out == ""
 
@@ -85,10 +104,17 @@ def test_json_lines_with_byte_order_mark(tmp_path: Path) -> None:
 
 def test_bad_json_lines_are_all_listed(tmp_path: Path) -> None:
     file = tmp_path / "train.json"
-    file.write_text('{"source": "m.png", "target": "i.png", "prompt": "p"}\n\nno json\n{"source": "m.png"}\n[1]\n{"source": "m", "target": "i"}\n')
+    file.write_text(
+        '{"source": "m.png", "target": "i.png", "prompt": "p"}\n\nno json\n{"source": "m.png"}\n[1]\n{"source": "m", "target": "i"}\n'
+    )
     with pytest.raises(DataError) as error:
         read_pairs([file])
-    for part in ("line 3: JSONDecodeError", "line 4: KeyError('target')", "line 5: TypeError", "line 6: no prompt"):
+    for part in (
+        "line 3: JSONDecodeError",
+        "line 4: KeyError('target')",
+        "line 5: TypeError",
+        "line 6: no prompt",
+    ):
         assert part in str(error.value)
     assert "  line 1:" not in str(error.value)
     assert "  line 2:" not in str(error.value)
@@ -117,22 +143,34 @@ def test_every_fault_is_named_in_one_error(tmp_path: Path) -> None:
     Image.fromarray(np.linspace(0, 255, 64).astype(np.uint8)[None].repeat(48, 0)).save(masks / "case 04.png")
     (images / "case 05.png").write_bytes(b"not an image")
     whole = (images / "case 06.png").read_bytes()
-    (images / "case 06.png").write_bytes(whole[:len(whole) // 2])
+    (images / "case 06.png").write_bytes(whole[: len(whole) // 2])
     damaged = (masks / "case 07.png").read_bytes()
     (masks / "case 07.png").write_bytes(damaged.replace(b"IDAT", b"\x01\x02\x03\x04"))
     (images / "case 08.png").unlink()
     shutil.copy(images / "case 09.png", images / "case 09.bmp")
-    pairs = read_pairs([folder]) + [Pair("kvasir-seg/case 08", images / "case 08.png", masks / "case 08.png", POLYP),
-                                    Pair("other/10", images / "case 10.png", masks / "case 10.png", POLYP),
-                                    Pair("other/11", images / "case 11.png", images / "case 11.png", "a cat")]
+    pairs = read_pairs([folder]) + [
+        Pair("kvasir-seg/case 08", images / "case 08.png", masks / "case 08.png", POLYP),
+        Pair("other/10", images / "case 10.png", masks / "case 10.png", POLYP),
+        Pair("other/11", images / "case 11.png", images / "case 11.png", "a cat"),
+    ]
     with pytest.raises(DataError) as error:
         check_pairs(pairs, [POLYP, LESION])
     message = str(error.value)
-    for fault in ("kvasir-seg/no mask: no mask", "case 01: mask is 32x32, image is 64x48", "case 02: mask is empty\n",
-                  "case 03: mask is empty (its values are 0 and 1; store them as 0 and 255)", "case 04: mask is not binary",
-                  "case 05: unreadable image", "case 06: unreadable image", "case 07: unreadable mask", "case 08: no image",
-                  "case 09: listed twice", "other/10: the same files as kvasir-seg/case 10",
-                  "other/11: unknown prompt 'a cat'; known: ", "other/11: mask is not binary"):
+    for fault in (
+        "kvasir-seg/no mask: no mask",
+        "case 01: mask is 32x32, image is 64x48",
+        "case 02: mask is empty\n",
+        "case 03: mask is empty (its values are 0 and 1; store them as 0 and 255)",
+        "case 04: mask is not binary",
+        "case 05: unreadable image",
+        "case 06: unreadable image",
+        "case 07: unreadable mask",
+        "case 08: no image",
+        "case 09: listed twice",
+        "other/10: the same files as kvasir-seg/case 10",
+        "other/11: unknown prompt 'a cat'; known: ",
+        "other/11: mask is not binary",
+    ):
         assert fault in message, fault
     assert "kvasir-seg/case 10:" not in message
     assert "kvasir-seg/case 11:" not in message
@@ -164,9 +202,17 @@ def test_mask_is_thresholded_at_its_own_size_then_resized_nearest(tmp_path: Path
     assert masks.tolist() == [[[0, 0, 255, 255]] * 4]
     images, masks = load_arrays(read_pairs([folder]), 11)
     assert set(np.unique(masks)) == {0, 255}
-    assert np.array_equal(images[0], np.asarray(Image.fromarray(colours).resize((11, 11), Image.Resampling.BILINEAR)))
-    assert not np.array_equal(images[0], np.asarray(Image.fromarray(colours).resize((11, 11), Image.Resampling.NEAREST)))
-    nearest = np.asarray(Image.fromarray(np.where(grey > 127, 255, 0).astype(np.uint8)).resize((11, 11), Image.Resampling.NEAREST))
+    assert np.array_equal(
+        images[0], np.asarray(Image.fromarray(colours).resize((11, 11), Image.Resampling.BILINEAR))
+    )
+    assert not np.array_equal(
+        images[0], np.asarray(Image.fromarray(colours).resize((11, 11), Image.Resampling.NEAREST))
+    )
+    nearest = np.asarray(
+        Image.fromarray(np.where(grey > 127, 255, 0).astype(np.uint8)).resize(
+            (11, 11), Image.Resampling.NEAREST
+        )
+    )
     assert np.array_equal(masks[0], nearest)
 
 

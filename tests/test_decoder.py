@@ -1,4 +1,5 @@
 """The decoder's stage: denoised latents, the discriminator, and what an update may change."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -24,7 +25,13 @@ from train.loop import LoopConfig
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_folder(tmp_path_factory.mktemp("data") / "ward", 12, {"train": range(8), "val": range(8, 12)}, height=64, width=64)
+    return write_folder(
+        tmp_path_factory.mktemp("data") / "ward",
+        12,
+        {"train": range(8), "val": range(8, 12)},
+        height=64,
+        width=64,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +42,22 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _config(pairs: Path, model: Path, out: Path, **changes: object) -> DecoderConfig:
-    settings = {"prompt": POLYP, "variants": 2, "steps": 6, "noised_below": 0.5, "crop": 32, "lpips_weight": 0.0, "cache": out / "cache",
-                    "loop": LoopConfig(out=out / "run", max_steps=1, batch_size=4, learning_rate=1e-3, ema_decay=None)}
+    settings = {
+        "prompt": POLYP,
+        "variants": 2,
+        "steps": 6,
+        "noised_below": 0.5,
+        "crop": 32,
+        "lpips_weight": 0.0,
+        "cache": out / "cache",
+        "loop": LoopConfig(out=out / "run", max_steps=1, batch_size=4, learning_rate=1e-3, ema_decay=None),
+    }
     return DecoderConfig((pairs,), model, **(settings | changes))
 
 
-def test_every_latent_is_noised_to_a_step_of_the_sampler(pairs: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_latent_is_noised_to_a_step_of_the_sampler(
+    pairs: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[int] = []
 
     def leave(checkpoint: Checkpoint, scheduler: Any, z: torch.Tensor, *_: Any, first: int) -> torch.Tensor:
@@ -49,19 +66,33 @@ def test_every_latent_is_noised_to_a_step_of_the_sampler(pairs: Path, model: Pat
 
     monkeypatch.setattr(decoder, "denoise", leave)
     stage = DecoderStage(_config(pairs, model, tmp_path))
-    levels = [t for t in build_scheduler("dpm++", stage.checkpoint.scheduler_config, 6).timesteps.tolist() if t <= 500]
+    levels = [
+        t
+        for t in build_scheduler("dpm++", stage.checkpoint.scheduler_config, 6).timesteps.tolist()
+        if t <= 500
+    ]
     assert set(seen) <= set(levels)
     assert len(set(seen)) > 1
     clean, noised = torch.from_numpy(stage.train.mean), torch.from_numpy(stage.denoised)
     for variant in range(2):
         for i in range(8):
             noise = torch.randn(clean.shape[2:], generator=torch.Generator().manual_seed(key(0, variant, i)))
-            matches = [torch.allclose(add_noise(stage.checkpoint.alphas, clean[variant, i][None], noise[None], torch.tensor([t]))[0],
-                                      noised[variant, i], atol=1e-5) for t in levels]
+            matches = [
+                torch.allclose(
+                    add_noise(
+                        stage.checkpoint.alphas, clean[variant, i][None], noise[None], torch.tensor([t])
+                    )[0],
+                    noised[variant, i],
+                    atol=1e-5,
+                )
+                for t in levels
+            ]
             assert sum(matches) == 1, (variant, i)
 
 
-def test_denoised_latents_are_cached_by_model_and_settings(pairs: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_denoised_latents_are_cached_by_model_and_settings(
+    pairs: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = DecoderStage(_config(pairs, model, tmp_path)).denoised
     calls: list[int] = []
     monkeypatch.setattr(decoder, "denoise", lambda *a, **k: (calls.append(1), denoise(*a, **k))[1])
@@ -85,7 +116,9 @@ def test_latents_and_images_of_a_batch_belong_together(pairs: Path, model: Path,
         expected = stage.module.vae.encode(batch["images"]).latent
     assert batch["images"].shape == (4, 3, 64, 64)
     assert torch.allclose(batch["latents"], expected, atol=1e-4)
-    crops = DecoderStage(_config(pairs, model, tmp_path, encoded_share=1.0)).batch(np.arange(4), draws_of(4, 1), torch.device("cpu"))
+    crops = DecoderStage(_config(pairs, model, tmp_path, encoded_share=1.0)).batch(
+        np.arange(4), draws_of(4, 1), torch.device("cpu")
+    )
     assert crops["images"].shape == (4, 3, 32, 32)
     assert crops["latents"].shape == (4, 16, 2, 2)
 
@@ -114,7 +147,10 @@ def test_what_each_loss_reaches(pairs: Path, model: Path, tmp_path: Path) -> Non
 
 def test_the_discriminator_sees_texture_and_no_colour(pairs: Path, model: Path, tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
-    flat, fine = torch.rand(1, 3, 1, 1, generator=generator).expand(1, 3, 32, 32), torch.rand(1, 3, 32, 32, generator=generator)
+    flat, fine = (
+        torch.rand(1, 3, 1, 1, generator=generator).expand(1, 3, 32, 32),
+        torch.rand(1, 3, 32, 32, generator=generator),
+    )
     assert texture(flat).abs().max() < 1e-6
     torch.testing.assert_close(texture(fine + flat), texture(fine))
     assert texture(fine).std() > 0.8 * fine.std()
@@ -140,9 +176,13 @@ def test_the_tied_discriminator_follows_an_update(pairs: Path, model: Path, tmp_
         assert not q.requires_grad
 
 
-def test_only_the_decoder_changes_and_its_images_come_nearer(pairs: Path, model: Path, tmp_path: Path) -> None:
+def test_only_the_decoder_changes_and_its_images_come_nearer(
+    pairs: Path, model: Path, tmp_path: Path
+) -> None:
     config = _config(pairs, model, tmp_path)
-    stage = DecoderStage(replace(config, loop=replace(config.loop, max_steps=40, learning_rate=3e-3, log_every=1)))
+    stage = DecoderStage(
+        replace(config, loop=replace(config.loop, max_steps=40, learning_rate=3e-3, log_every=1))
+    )
     batch = stage.batch(np.arange(8), draws_of(8), torch.device("cpu"))
 
     def distance() -> float:
@@ -154,8 +194,14 @@ def test_only_the_decoder_changes_and_its_images_come_nearer(pairs: Path, model:
     assert distance() < 0.8 * before
     old, new = load_checkpoint(model), load_checkpoint(tmp_path / "run" / "model")
     for part in ("unet", "controlnet", "context"):
-        assert all(torch.equal(a, b) for a, b in zip(getattr(old, part).parameters(), getattr(new, part).parameters(), strict=True)), part
-    assert all(torch.equal(a, b) for a, b in zip(old.vae.encoder.parameters(), new.vae.encoder.parameters(), strict=True))
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(getattr(old, part).parameters(), getattr(new, part).parameters(), strict=True)
+        ), part
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(old.vae.encoder.parameters(), new.vae.encoder.parameters(), strict=True)
+    )
     assert old.vae.config.scaling_factor == new.vae.config.scaling_factor
     assert not torch.equal(old.vae.decoder.conv_out.weight, new.vae.decoder.conv_out.weight)
 
@@ -164,9 +210,14 @@ def test_models_and_settings_that_do_not_fit(pairs: Path, model: Path, tmp_path:
     save_checkpoint(build("small", control=False), tmp_path / "base")
     save_checkpoint(build("sd"), tmp_path / "sd")
     for folder in (tmp_path / "base", tmp_path / "sd"):
-        with pytest.raises(ValueError, match="it takes a Siamese model with an autoencoder of this repository's"):
+        with pytest.raises(
+            ValueError, match="it takes a Siamese model with an autoencoder of this repository's"
+        ):
             DecoderStage(_config(pairs, folder, tmp_path))
-    for change, message in (({"crop": 40}, "crop is 40; it must be a multiple of 16, and at most 64"), ({"crop": 80}, "crop is 80"),
-                            ({"noised_below": 0.01}, "noised_below is 0.01; the last of 6 steps starts at 0.16")):
+    for change, message in (
+        ({"crop": 40}, "crop is 40; it must be a multiple of 16, and at most 64"),
+        ({"crop": 80}, "crop is 80"),
+        ({"noised_below": 0.01}, "noised_below is 0.01; the last of 6 steps starts at 0.16"),
+    ):
         with pytest.raises(ValueError, match=message):
             DecoderStage(_config(pairs, model, tmp_path, **change))

@@ -1,4 +1,5 @@
 """Frechet and kernel distances: closed forms, invariances, and the textbook formula with a matrix root."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -28,7 +29,7 @@ def exactly(mean: np.ndarray, deviations: np.ndarray) -> np.ndarray:
 def test_frechet_of_gaussians_in_closed_form():
     a = exactly(np.array([0.0, 0.0, 0.0]), np.array([1.0, 2.0, 3.0]))
     b = exactly(np.array([1.0, -2.0, 0.5]), np.array([2.0, 2.0, 0.5]))
-    assert frechet_distance(a, b) == pytest.approx(1 + 4 + 0.25 + 1 + 0 + 2.5 ** 2, rel=1e-12)
+    assert frechet_distance(a, b) == pytest.approx(1 + 4 + 0.25 + 1 + 0 + 2.5**2, rel=1e-12)
 
 
 @pytest.mark.parametrize("counts", [(60, 60), (60, 31), (7, 90)])
@@ -39,7 +40,9 @@ def test_frechet_equals_the_formula_with_a_matrix_root(counts):
 
 def test_frechet_with_fewer_images_than_dimensions():
     a, b = draw(0, 12, 40), draw(1, 15, 40, shift=0.5)
-    assert frechet_distance(a, b) == pytest.approx(textbook(a, b), rel=1e-4)  # the matrix root of singular products is the inexact one
+    assert frechet_distance(a, b) == pytest.approx(
+        textbook(a, b), rel=1e-4
+    )  # the matrix root of singular products is the inexact one
     padded = [np.concatenate([x, np.zeros((len(x), 30))], 1) for x in (a, b)]
     assert frechet_distance(*padded) == pytest.approx(frechet_distance(a, b), rel=1e-10)
 
@@ -59,6 +62,7 @@ def test_frechet_invariances():
 def kernel_by_hand(a: np.ndarray, b: np.ndarray) -> float:
     def k(x, y):
         return (x @ y / len(x) + 1) ** 3
+
     within = [np.mean([k(x, y) for i, x in enumerate(s) for j, y in enumerate(s) if i != j]) for s in (a, b)]
     return within[0] + within[1] - 2 * np.mean([k(x, y) for x in a for y in b])
 
@@ -77,7 +81,11 @@ def test_kernel_distance_is_unbiased():
 
 def test_fd_at_n_uses_n_of_each_and_the_seed():
     real, fake = draw(0, 90), draw(1, 20, shift=0.2)
-    assert fd_at_n(real, fake, 20, 5, seed=3) == fd_at_n(real, fake, 20, 5, seed=3) != fd_at_n(real, fake, 20, 5, seed=4)
+    assert (
+        fd_at_n(real, fake, 20, 5, seed=3)
+        == fd_at_n(real, fake, 20, 5, seed=3)
+        != fd_at_n(real, fake, 20, 5, seed=4)
+    )
     assert fd_at_n(fake, fake, 20, 3) == pytest.approx(0, abs=1e-10)  # all of both: no draw differs
     # Fewer images: a larger bias, even of one and the same distribution.
     assert fd_at_n(real, draw(5, 90), 8, 20) > 2 * fd_at_n(real, draw(5, 90), 80, 20)

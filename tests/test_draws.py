@@ -1,4 +1,5 @@
 """Random numbers of an update, and data that lies on the device: flips, turns and crops in batches."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -17,7 +18,9 @@ def _plain(draws: StepDraws) -> dict[str, torch.Tensor]:
     return {name: torch.as_tensor(value) for name, value in vars(draws).items()}
 
 
-def _step(count: int = 12, rows: np.ndarray | None = None, step: int = 3, seed: int = 0) -> dict[str, torch.Tensor]:
+def _step(
+    count: int = 12, rows: np.ndarray | None = None, step: int = 3, seed: int = 0
+) -> dict[str, torch.Tensor]:
     draws = Draws(seed, step, count, np.arange(count) if rows is None else rows, CPU)
     return _plain(step_draws(draws, (4, 2, 2), 1000, 8, 0.5))
 
@@ -71,7 +74,11 @@ def test_draws_are_distributed_as_they_should() -> None:
 
 
 def test_what_a_whole_update_shares_is_the_same_in_every_part() -> None:
-    parts = [Draws(0, step, 4, np.array(rows), CPU).shared("offset", 0, 4, 2).tolist() for step in range(20) for rows in ([0, 1], [2], [3])]
+    parts = [
+        Draws(0, step, 4, np.array(rows), CPU).shared("offset", 0, 4, 2).tolist()
+        for step in range(20)
+        for rows in ([0, 1], [2], [3])
+    ]
     assert all(parts[i] == parts[i + 1] == parts[i + 2] for i in range(0, 60, 3))
     assert len({tuple(p) for p in parts}) > 8
     assert {v for p in parts for v in p} == {0, 1, 2, 3}
@@ -113,7 +120,11 @@ def test_eight_flips_and_turns_are_different_and_keep_the_image() -> None:
 
 def test_turns_in_a_batch_are_those_one_by_one() -> None:
     rng = np.random.default_rng(0)
-    images, index, codes = rng.integers(0, 255, (5, 6, 6, 3), np.uint8), rng.integers(0, 5, 40), rng.integers(0, 8, 40)
+    images, index, codes = (
+        rng.integers(0, 255, (5, 6, 6, 3), np.uint8),
+        rng.integers(0, 5, 40),
+        rng.integers(0, 8, 40),
+    )
     for array in (images, images[..., 0]):
         together = turned(torch.from_numpy(array), index, codes)
         for found, i, code in zip(together.numpy(), index, codes, strict=True):
@@ -123,11 +134,16 @@ def test_turns_in_a_batch_are_those_one_by_one() -> None:
 def test_crops_in_a_batch_are_those_one_by_one() -> None:
     rng = np.random.default_rng(0)
     x = rng.integers(0, 255, (2, 5, 9, 9, 3), np.uint8)
-    top, left, first, second = rng.integers(0, 6, 30), rng.integers(0, 6, 30), rng.integers(0, 2, 30), rng.integers(0, 5, 30)
+    top, left, first, second = (
+        rng.integers(0, 6, 30),
+        rng.integers(0, 6, 30),
+        rng.integers(0, 2, 30),
+        rng.integers(0, 5, 30),
+    )
     found = cropped(torch.from_numpy(x), top, left, 4, first, second)
     assert found.shape == (30, 4, 4, 3)
     for crop, t, l, i, j in zip(found.numpy(), top, left, first, second, strict=True):
-        assert np.array_equal(crop, x[i, j, t:t + 4, l:l + 4])
+        assert np.array_equal(crop, x[i, j, t : t + 4, l : l + 4])
 
 
 def test_held_array_is_not_copied_on_a_cpu_unless_stored_as_another_type() -> None:

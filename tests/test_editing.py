@@ -1,4 +1,5 @@
 """Edits of masks: what they keep, what they undo, and what they refuse."""
+
 from __future__ import annotations
 
 import subprocess
@@ -14,9 +15,14 @@ from siamese.editing import EditError
 from siamese.interface.example import example_mask
 
 EDITS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "flip": lambda m: editing.flip(m, "horizontal"), "shift": lambda m: editing.shift(m, 0.1, -0.2), "scale": lambda m: editing.scale(m, 1.3),
-    "rotate": lambda m: editing.rotate(m, 33), "grow": lambda m: editing.grow(m, 3), "shrink": lambda m: editing.shrink(m, 3),
-    "smooth": lambda m: editing.smooth(m, 3), "fill_holes": editing.fill_holes,
+    "flip": lambda m: editing.flip(m, "horizontal"),
+    "shift": lambda m: editing.shift(m, 0.1, -0.2),
+    "scale": lambda m: editing.scale(m, 1.3),
+    "rotate": lambda m: editing.rotate(m, 33),
+    "grow": lambda m: editing.grow(m, 3),
+    "shrink": lambda m: editing.shrink(m, 3),
+    "smooth": lambda m: editing.smooth(m, 3),
+    "fill_holes": editing.fill_holes,
 }
 
 
@@ -24,7 +30,7 @@ def blob(seed: int, height: int = 60, width: int = 80) -> np.ndarray:
     """A blob on a frame that is no square."""
     mask = np.zeros((height, width), np.uint8)
     side = min(height, width)
-    mask[:side, 10:10 + side] = example_mask(seed, side)[:, :width - 10]
+    mask[:side, 10 : 10 + side] = example_mask(seed, side)[:, : width - 10]
     return mask
 
 
@@ -62,7 +68,9 @@ def test_an_empty_mask_asks_for_a_lesion(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EDITS)
-@pytest.mark.parametrize("wrong", [np.zeros((4, 4), bool), np.zeros((4, 4, 3), np.uint8), np.full((4, 4), 1, np.uint8), [[255]]])
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((4, 4), bool), np.zeros((4, 4, 3), np.uint8), np.full((4, 4), 1, np.uint8), [[255]]]
+)
 def test_what_is_no_mask_is_refused(name: str, wrong: object) -> None:
     with pytest.raises(ValueError, match=r"a mask (must be|holds)") as caught:
         EDITS[name](wrong)  # type: ignore[arg-type]
@@ -101,7 +109,9 @@ def test_what_leaves_the_frame_is_lost() -> None:
     full = np.full((20, 30), 255, np.uint8)
     assert area(editing.shift(full, 0.5, 0)) == 20 * 15
     for far in ((1, 0), (0, -1), (7, 7), (-1e9, 0)):
-        with pytest.raises(EditError, match="Nothing would be left of the lesion: it would lie outside the image"):
+        with pytest.raises(
+            EditError, match="Nothing would be left of the lesion: it would lie outside the image"
+        ):
             editing.shift(full, *far)
 
 
@@ -109,7 +119,7 @@ def test_what_leaves_the_frame_is_lost() -> None:
 def test_scale_multiplies_the_area_and_keeps_the_centroid(factor: float) -> None:
     mask = blob(3)
     scaled = editing.scale(mask, factor)
-    assert area(scaled) == pytest.approx(factor ** 2 * area(mask), rel=0.05)
+    assert area(scaled) == pytest.approx(factor**2 * area(mask), rel=0.05)
     np.testing.assert_allclose(ndimage.center_of_mass(scaled), ndimage.center_of_mass(mask), atol=0.5)
 
 
@@ -174,14 +184,16 @@ def test_grow_contains_the_lesion_and_shrink_lies_within(pixels: int) -> None:
     larger, smaller = editing.grow(mask, pixels), editing.shrink(mask, pixels)
     assert (larger[mask > 0] == 255).all()
     assert (mask[smaller > 0] == 255).all()
-    assert area(larger) > area(mask) > area(smaller) if pixels else area(larger) == area(mask) == area(smaller)
+    assert (
+        area(larger) > area(mask) > area(smaller) if pixels else area(larger) == area(mask) == area(smaller)
+    )
     assert (editing.shrink(larger, pixels)[mask > 0] == 255).all(), "closing"
     assert (mask[editing.grow(smaller, pixels) > 0] == 255).all(), "opening"
 
 
 def test_the_structuring_element_is_a_disc() -> None:
     y, x = np.mgrid[:31, :31] - 15
-    expected = np.where(x ** 2 + y ** 2 <= 49, 255, 0)
+    expected = np.where(x**2 + y**2 <= 49, 255, 0)
     np.testing.assert_array_equal(editing.grow(dot(15, 15, 31, 31), 7), expected)
     np.testing.assert_array_equal(editing.shrink(expected.astype(np.uint8), 7), dot(15, 15, 31, 31))
 
@@ -237,8 +249,12 @@ def test_holes_are_filled_and_gaps_are_not() -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_numbers_are_finite(value: float) -> None:
-    for edit in (lambda: editing.shift(blob(0), value, 0), lambda: editing.scale(blob(0), value), lambda: editing.rotate(blob(0), value),
-                 lambda: editing.smooth(blob(0), value)):
+    for edit in (
+        lambda: editing.shift(blob(0), value, 0),
+        lambda: editing.scale(blob(0), value),
+        lambda: editing.rotate(blob(0), value),
+        lambda: editing.smooth(blob(0), value),
+    ):
         with pytest.raises(ValueError, match="finite"):
             edit()
 

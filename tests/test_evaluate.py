@@ -1,4 +1,5 @@
 """Measurements end to end on a tiny untrained model, phantoms and random perceptual weights."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -27,7 +28,16 @@ from train.perceptual import load_perceptual
 from train.synthesis import SamplingConfig, contact_sheet, seed_of, untrained
 from train.vgg_unet import VggSegmenter, VggUNet
 
-COMPARED = ("fd_vgg16", "fd_efficientnet_lite0", "c2st", "c2st_efficientnet_lite0", "swd", "swd_256", "swd_128", "swd_64")
+COMPARED = (
+    "fd_vgg16",
+    "fd_efficientnet_lite0",
+    "c2st",
+    "c2st_efficientnet_lite0",
+    "swd",
+    "swd_256",
+    "swd_128",
+    "swd_64",
+)
 QUICK = {name + suffix for name in COMPARED for suffix in ("", "_floor", "_autoencoder")}
 FIGURES = QUICK | {"fd_vgg16_ceiling", "kd_vgg16", "mask_agreement", "mask_agreement_real", "diversity_lpips"}
 
@@ -53,9 +63,18 @@ def one_seed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def config_for(world: Path, out: Path, **changes) -> evaluate.EvaluateConfig:
     config = evaluate.EvaluateConfig(
-        data=(world / "kvasir-seg", world / "isic2018"), model=world / "model", segmenter=world / "segmenter", weights=world / "weights",
-        out=out / "metrics.json", size=64, draws=3, diversity_masks=2, diversity_images=3, sampling=SamplingConfig(batch_size=3, bf16=False),
-        cache=out / "cache")
+        data=(world / "kvasir-seg", world / "isic2018"),
+        model=world / "model",
+        segmenter=world / "segmenter",
+        weights=world / "weights",
+        out=out / "metrics.json",
+        size=64,
+        draws=3,
+        diversity_masks=2,
+        diversity_images=3,
+        sampling=SamplingConfig(batch_size=3, bf16=False),
+        cache=out / "cache",
+    )
     return dataclasses.replace(config, **changes)
 
 
@@ -74,7 +93,11 @@ def test_shape_of_the_figures_and_continuing(world, tmp_path, monkeypatch):
         assert metrics[organ]["fd_vgg16_floor"] < metrics[organ]["fd_vgg16_ceiling"]
         assert metrics[organ]["fd_efficientnet_lite0_floor"] < metrics[organ]["fd_efficientnet_lite0"]
         assert metrics[organ]["diversity_lpips"] > 0
-        assert all(0 <= metrics[organ][f"{name}{suffix}"] <= 1 for name in ("c2st", "c2st_efficientnet_lite0") for suffix in ("", "_floor"))
+        assert all(
+            0 <= metrics[organ][f"{name}{suffix}"] <= 1
+            for name in ("c2st", "c2st_efficientnet_lite0")
+            for suffix in ("", "_floor")
+        )
     settings = json.loads((tmp_path / "metrics-settings.json").read_text())
     assert settings["n"] == 4
     assert settings["split"] == "val"
@@ -88,7 +111,9 @@ def test_shape_of_the_figures_and_continuing(world, tmp_path, monkeypatch):
     assert evaluate.evaluate(config) == metrics
 
     # The quick figures are the same, without a segmenter; the autoencoder is measured on fewer images where there are more than N.
-    quick = evaluate.evaluate(dataclasses.replace(config, figures="quick", segmenter=tmp_path / "none", out=tmp_path / "quick.json"))
+    quick = evaluate.evaluate(
+        dataclasses.replace(config, figures="quick", segmenter=tmp_path / "none", out=tmp_path / "quick.json")
+    )
     assert json.loads((tmp_path / "quick.json").read_text()) == quick
     settings = json.loads((tmp_path / "quick-settings.json").read_text())
     assert settings["figures"] == "quick"
@@ -105,7 +130,9 @@ def test_test_split_is_guarded_and_counted(world, tmp_path):
     record = world / "model" / "test_measurements.jsonl"
     assert not record.exists()
     before = weights_hash(world / "model")
-    evaluate.evaluate(config_for(world, tmp_path, split="test", final=True, diversity_masks=1, diversity_images=2))
+    evaluate.evaluate(
+        config_for(world, tmp_path, split="test", final=True, diversity_masks=1, diversity_images=2)
+    )
     lines = [json.loads(line) for line in record.read_text().splitlines()]
     assert len(lines) == 1
     assert set(lines[0]) == {"date", "weights", "command"}
@@ -140,11 +167,16 @@ def test_untrained_model_shares_only_autoencoder_and_prompts(world):
         old, new = (dict(getattr(c, part).named_parameters()) for c in (trained, fresh))
         assert old.keys() == new.keys()
         assert any(not old[k].equal(new[k]) for k in old)
-    assert all(a.equal(b) for a, b in zip(fresh.unet.parameters(), untrained(trained, 7).unet.parameters(), strict=True))
+    assert all(
+        a.equal(b)
+        for a, b in zip(fresh.unet.parameters(), untrained(trained, 7).unet.parameters(), strict=True)
+    )
 
 
 def test_pairwise_lpips_is_the_mean_over_pairs(world, tmp_path):
-    features = Features(world / "weights", 64, tmp_path, MaskDiffusion.from_pretrained(world / "model", "cpu").device)
+    features = Features(
+        world / "weights", 64, tmp_path, MaskDiffusion.from_pretrained(world / "model", "cpu").device
+    )
     images = np.stack([phantom(i, 64)[0] for i in range(3)])
     by_hand = [features.lpips(images[[i]], images[[j]])[0] for i, j in ((0, 1), (0, 2), (1, 2))]
     assert features.pairwise_lpips(images) == pytest.approx(float(np.mean(by_hand)), rel=1e-4)
@@ -159,8 +191,17 @@ def test_seeds_differ():
 
 def test_memorised_images_are_found(world, tmp_path, monkeypatch):
     config = memorisation.MemorisationConfig(
-        data=(world / "kvasir-seg", world / "isic2018"), model=world / "model", weights=world / "weights", count=6, nearest=2, shown=3, size=48,
-        sampling=SamplingConfig(batch_size=4, bf16=False), out=tmp_path / "out", cache=tmp_path / "cache")
+        data=(world / "kvasir-seg", world / "isic2018"),
+        model=world / "model",
+        weights=world / "weights",
+        count=6,
+        nearest=2,
+        shown=3,
+        size=48,
+        sampling=SamplingConfig(batch_size=4, bf16=False),
+        out=tmp_path / "out",
+        cache=tmp_path / "cache",
+    )
     result = memorisation.compare(config)
     assert result["count"] == 6
     assert json.loads((tmp_path / "out" / "nearest.json").read_text()) == result
@@ -169,7 +210,12 @@ def test_memorised_images_are_found(world, tmp_path, monkeypatch):
         assert sheet.size == (3 * 32 + 8, 3 * 32 + 8)
 
     train = read_pairs(config.data, "train")
-    features = Features(world / "weights", 48, tmp_path / "cache2", MaskDiffusion.from_pretrained(world / "model", "cpu").device)
+    features = Features(
+        world / "weights",
+        48,
+        tmp_path / "cache2",
+        MaskDiffusion.from_pretrained(world / "model", "cpu").device,
+    )
     known = features.pooled_of_pairs(train, "training", chunk=5)
     copies = np.stack([np.asarray(Image.open(train[i].image)) for i in (2, 9)])
     found = memorisation.find_nearest(copies, known, train, features, 3)
@@ -180,13 +226,22 @@ def test_memorised_images_are_found(world, tmp_path, monkeypatch):
 
 
 def test_sample_writes_a_data_set_and_continues(world, tmp_path, monkeypatch):
-    config = sample.SampleConfig(str(world / "model"), tmp_path / "made", data=(world / "kvasir-seg",), split="val", variants=2, sheet=2,
-                                 sampling=SamplingConfig(batch_size=3, bf16=False))
+    config = sample.SampleConfig(
+        str(world / "model"),
+        tmp_path / "made",
+        data=(world / "kvasir-seg",),
+        split="val",
+        variants=2,
+        sheet=2,
+        sampling=SamplingConfig(batch_size=3, bf16=False),
+    )
     jobs = sample.sample(config)
     pairs = read_pairs([tmp_path / "made" / "prompt.json"])
     assert len(jobs) == len(pairs) == 8
     assert len({j.seed for j in jobs}) == 8
-    for pair, job in zip(sorted(pairs, key=lambda p: p.image.name), sorted(jobs, key=lambda j: j.name), strict=True):
+    for pair, job in zip(
+        sorted(pairs, key=lambda p: p.image.name), sorted(jobs, key=lambda j: j.name), strict=True
+    ):
         with Image.open(pair.image) as image, Image.open(pair.mask) as mask, Image.open(job.mask) as drawn:
             assert image.size == mask.size == (32, 32)
             assert image.mode == "RGB"
@@ -199,7 +254,11 @@ def test_sample_writes_a_data_set_and_continues(world, tmp_path, monkeypatch):
     lost.unlink()
     drawn = []
     draw = synthesis.Synthesiser.draw
-    monkeypatch.setattr(synthesis.Synthesiser, "draw", lambda self, masks, *rest: drawn.append(len(masks)) or draw(self, masks, *rest))
+    monkeypatch.setattr(
+        synthesis.Synthesiser,
+        "draw",
+        lambda self, masks, *rest: drawn.append(len(masks)) or draw(self, masks, *rest),
+    )
     sample.sample(config)
     assert drawn == [1]
     assert lost.read_bytes() == content
@@ -215,8 +274,13 @@ def sampled(world, tmp_path) -> sample.SampleConfig:
     for i, name in enumerate("ab"):
         Image.fromarray(phantom(i)[1]).save(tmp_path / "masks" / f"{name}.png")
     shutil.copytree(world / "model", tmp_path / "model", dirs_exist_ok=True)
-    config = sample.SampleConfig(str(tmp_path / "model"), tmp_path / "made", tmp_path / "masks", prompt="a colonoscopy image of a polyp",
-                                 sampling=SamplingConfig(steps=2, bf16=False))
+    config = sample.SampleConfig(
+        str(tmp_path / "model"),
+        tmp_path / "made",
+        tmp_path / "masks",
+        prompt="a colonoscopy image of a polyp",
+        sampling=SamplingConfig(steps=2, bf16=False),
+    )
     sample.sample(config)
     return config
 
@@ -231,12 +295,16 @@ def test_sample_keeps_no_image_of_other_weights(sampled, tmp_path):
     moved = shutil.copytree(sampled.model, tmp_path / "moved")
     sample.sample(dataclasses.replace(sampled, model=str(moved)))
     assert _images(sampled) == before
-    assert json.loads((sampled.out / "sample.json").read_text())["weights"] == weights_hash(Path(sampled.model))
+    assert json.loads((sampled.out / "sample.json").read_text())["weights"] == weights_hash(
+        Path(sampled.model)
+    )
     model = load_checkpoint(sampled.model)
     with torch.no_grad():
         model.unet.conv_out.bias.add_(1)
     save_checkpoint(model, Path(sampled.model))
-    with pytest.raises(DataError, match=r"images of other settings .the model's weights are others.. Choose another --out"):
+    with pytest.raises(
+        DataError, match=r"images of other settings .the model's weights are others.. Choose another --out"
+    ):
         sample.sample(sampled)
     assert _images(sampled) == before
     schedule = moved / "scheduler" / "scheduler_config.json"
@@ -245,10 +313,15 @@ def test_sample_keeps_no_image_of_other_weights(sampled, tmp_path):
         sample.sample(dataclasses.replace(sampled, model=str(moved)))
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"seed": 3}, "seed was 0, now 3"), ({"sampling": SamplingConfig(steps=3, bf16=False)}, "steps was 2, now 3"),
-    ({"sampling": SamplingConfig(steps=2, guidance=1.25, bf16=False)}, "guidance was .*, now 1.25"),
-    ({"limit": 1}, "1 images that .* does not make .b-0")])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 3}, "seed was 0, now 3"),
+        ({"sampling": SamplingConfig(steps=3, bf16=False)}, "steps was 2, now 3"),
+        ({"sampling": SamplingConfig(steps=2, guidance=1.25, bf16=False)}, "guidance was .*, now 1.25"),
+        ({"limit": 1}, "1 images that .* does not make .b-0"),
+    ],
+)
 def test_sample_refuses_other_settings(change, message, sampled):
     before = _images(sampled)
     with pytest.raises(DataError, match=message):
@@ -259,7 +332,10 @@ def test_sample_refuses_other_settings(change, message, sampled):
 @pytest.mark.parametrize("changed", ["mask", "prompt"])
 def test_sample_makes_anew_what_has_changed(changed, sampled, capsys):
     """Case 06: a mask was corrected; another prompt."""
-    def times(config: sample.SampleConfig) -> dict[str, int]:  # the untrained model's image is that of its seed, whatever the mask
+
+    def times(
+        config: sample.SampleConfig,
+    ) -> dict[str, int]:  # the untrained model's image is that of its seed, whatever the mask
         return {p.stem: p.stat().st_mtime_ns for p in sorted((config.out / "images").iterdir())}
 
     before, config = times(sampled), sampled
@@ -270,9 +346,15 @@ def test_sample_makes_anew_what_has_changed(changed, sampled, capsys):
     sample.sample(config)
     after, names = times(config), ["a-0"] if changed == "mask" else ["a-0", "b-0"]
     assert [name for name in after if after[name] != before[name]] == names
-    assert f"{len(names)} images are made anew, as their mask, prompt or seed is another than before: {', '.join(names)}." in capsys.readouterr().out
+    assert (
+        f"{len(names)} images are made anew, as their mask, prompt or seed is another than before: {', '.join(names)}."
+        in capsys.readouterr().out
+    )
     for name in "ab":
-        with Image.open(config.out / "masks" / f"{name}-0.png") as stored, Image.open(config.masks / f"{name}.png") as drawn:
+        with (
+            Image.open(config.out / "masks" / f"{name}-0.png") as stored,
+            Image.open(config.masks / f"{name}.png") as drawn,
+        ):
             np.testing.assert_array_equal(np.asarray(stored), resize_mask(np.asarray(drawn), 32))
     assert {p.prompt for p in read_pairs([config.out / "prompt.json"])} == {config.prompt}
     sample.sample(config)
@@ -289,7 +371,9 @@ def test_sample_continues_after_a_kill_in_the_middle_of_a_line(sampled):
 
 
 def test_sample_goes_into_no_folder_of_other_images(sampled, world):
-    with pytest.raises(DataError, match=r"2 images that this command does not make .a-0, b-0.: of other masks"):
+    with pytest.raises(
+        DataError, match=r"2 images that this command does not make .a-0, b-0.: of other masks"
+    ):
         sample.sample(dataclasses.replace(sampled, masks=None, data=(world / "kvasir-seg",)))
     with pytest.raises(DataError, match=r"no sample.json says that they are synthetic"):
         sample.sample(dataclasses.replace(sampled, out=world / "kvasir-seg"))
@@ -306,7 +390,10 @@ def test_sample_on_a_full_disk_says_how_far_it_came(sampled, monkeypatch):
     (sampled.out / "images" / "b-0.png").unlink()
     with monkeypatch.context() as patch:
         patch.setattr(Image.Image, "save", full)
-        with pytest.raises(DiskFull, match=r"b-0.png .image 2 of 2; make space, and the same command goes on. could not be written"):
+        with pytest.raises(
+            DiskFull,
+            match=r"b-0.png .image 2 of 2; make space, and the same command goes on. could not be written",
+        ):
             sample.sample(sampled)
     assert not list(sampled.out.rglob("*.part"))
     sample.sample(sampled)
@@ -316,7 +403,9 @@ def test_sample_on_a_full_disk_says_how_far_it_came(sampled, monkeypatch):
 def test_sample_names_unusable_masks(world, tmp_path):
     masks = tmp_path / "masks"
     masks.mkdir()
-    config = sample.SampleConfig(str(world / "model"), tmp_path / "made", masks, sampling=SamplingConfig(bf16=False))
+    config = sample.SampleConfig(
+        str(world / "model"), tmp_path / "made", masks, sampling=SamplingConfig(bf16=False)
+    )
     with pytest.raises(DataError, match="--prompt"):
         sample.plan(config)
     config = dataclasses.replace(config, prompt="a colonoscopy image of a polyp")
@@ -342,9 +431,18 @@ def test_contact_sheet():
 
 def test_the_autoencoder_is_measured_at_the_end_of_its_training(world, tmp_path):
     """The same figures as the evaluation of a model with that autoencoder; none after a stop before the end."""
-    config = vae.VaeConfig((world / "kvasir-seg", world / "isic2018"), weights=world / "weights", size=64, crop=64, measure=True,
-                           model=vae.AutoencoderConfig(widths=(8, 8, 8), encoder_layers=(1, 1, 1), decoder_layers=(1, 1, 1), latent_channels=4),
-                           cache=tmp_path / "cache", loop=LoopConfig(out=tmp_path / "run", max_steps=2, batch_size=2, minutes=0.0))
+    config = vae.VaeConfig(
+        (world / "kvasir-seg", world / "isic2018"),
+        weights=world / "weights",
+        size=64,
+        crop=64,
+        measure=True,
+        model=vae.AutoencoderConfig(
+            widths=(8, 8, 8), encoder_layers=(1, 1, 1), decoder_layers=(1, 1, 1), latent_channels=4
+        ),
+        cache=tmp_path / "cache",
+        loop=LoopConfig(out=tmp_path / "run", max_steps=2, batch_size=2, minutes=0.0),
+    )
     assert vae.main(config) == 1
     assert not (tmp_path / "run" / "figures.json").exists()
     assert vae.main(dataclasses.replace(config, loop=dataclasses.replace(config.loop, minutes=None))) == 2
@@ -353,8 +451,14 @@ def test_the_autoencoder_is_measured_at_the_end_of_its_training(world, tmp_path)
     assert set(figures["autoencoder"]) == {"psnr", "lpips", "latent_high_low_power"}
     made = SmallAutoencoder.from_pretrained(tmp_path / "run" / "model" / "vae").eval()
     organs = by_organ(*(read_pairs(config.data, split) for split in ("train", "val")))
-    expected = measure_autoencoder(made, organs, Features(world / "weights", 64, tmp_path / "other", torch.device("cpu")))
+    expected = measure_autoencoder(
+        made, organs, Features(world / "weights", 64, tmp_path / "other", torch.device("cpu"))
+    )
     for organ in ("polyp", "lesion"):
-        assert figures[organ]["fd_vgg16_autoencoder"] == pytest.approx(expected[organ]["fd_vgg16_autoencoder"], rel=1e-4)
-        assert figures[organ]["fd_vgg16_ratio"] == pytest.approx(figures[organ]["fd_vgg16_autoencoder"] / figures[organ]["fd_vgg16_floor"])
+        assert figures[organ]["fd_vgg16_autoencoder"] == pytest.approx(
+            expected[organ]["fd_vgg16_autoencoder"], rel=1e-4
+        )
+        assert figures[organ]["fd_vgg16_ratio"] == pytest.approx(
+            figures[organ]["fd_vgg16_autoencoder"] / figures[organ]["fd_vgg16_floor"]
+        )
         assert figures[organ]["fd_efficientnet_lite0_autoencoder"] > 0

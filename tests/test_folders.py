@@ -1,4 +1,5 @@
 """Cleaning up beside visitors who make and remove the same folders."""
+
 from __future__ import annotations
 
 import logging

@@ -2,6 +2,7 @@
 
 ``SIAMESE_FUZZ`` sets how many requests; continuous integration sends 5,000.
 """
+
 from __future__ import annotations
 
 import http.client
@@ -37,7 +38,9 @@ def studio(tmp_path_factory) -> Iterator[tuple[Studio, Target]]:
     folder, patch, pages = tmp_path_factory.mktemp("fuzz"), pytest.MonkeyPatch(), []
     patch.setenv("SIAMESE_ADMIN_PASSWORD", PASSWORD)
     patch.setattr(attempts, "FREE", 10**9)  # else most log-ins would not be looked at
-    patch.setattr(auth, "matches", lambda password, stored: password.encode("utf-8", "replace") == PASSWORD.encode())  # slow by design
+    patch.setattr(
+        auth, "matches", lambda password, stored: password.encode("utf-8", "replace") == PASSWORD.encode()
+    )  # slow by design
     build = server.build_page
     patch.setattr(server, "build_page", lambda *arguments: pages.append(build(*arguments)) or pages[0])
     (folder / "studies").mkdir()
@@ -59,11 +62,32 @@ def studio(tmp_path_factory) -> Iterator[tuple[Studio, Target]]:
     studio = Studio(ModelWorker(find_models("nowhere", None)), folder, "127.0.0.1", 0)
     try:
         talk = talker(studio.address)
-        reply = talk(Sent("POST", "/study/admin/login", f"password={PASSWORD.replace(' ', '+')}".encode(), {"Content-Type": "application/x-www-form-urlencoded"}))
+        reply = talk(
+            Sent(
+                "POST",
+                "/study/admin/login",
+                f"password={PASSWORD.replace(' ', '+')}".encode(),
+                {"Content-Type": "application/x-www-form-urlencoded"},
+            )
+        )
         cookie = reply[2]["set-cookie"].partition(";")[0]
-        csrf = re.search(rb'name="csrf" value="(\w+)"', talk(Sent("GET", "/study/admin", headers={"Cookie": cookie}))[1])[1].decode()
+        csrf = re.search(
+            rb'name="csrf" value="(\w+)"', talk(Sent("GET", "/study/admin", headers={"Cookie": cookie}))[1]
+        )[1].decode()
         inputs = {n: len(f.inputs) for n, f in pages[0].fns.items() if f.fn is not None}
-        yield studio, Target(second.path, third.path, cookie, csrf, export, archive.getvalue(), inputs, tuple(pages[0].blocks)[:40])
+        yield (
+            studio,
+            Target(
+                second.path,
+                third.path,
+                cookie,
+                csrf,
+                export,
+                archive.getvalue(),
+                inputs,
+                tuple(pages[0].blocks)[:40],
+            ),
+        )
     finally:
         studio.close()
         patch.undo()
@@ -78,7 +102,11 @@ def talker(address: str) -> Callable[[Sent], tuple[int, bytes, dict[str, str]]]:
         try:
             connection.request(sent.method, sent.path, sent.body, headers)
             reply = connection.getresponse()
-        except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):  # closed after an early refusal: ask again on a new one
+        except (
+            http.client.RemoteDisconnected,
+            BrokenPipeError,
+            ConnectionResetError,
+        ):  # closed after an early refusal: ask again on a new one
             connection.close()
             connection.request(sent.method, sent.path, sent.body, headers)
             reply = connection.getresponse()
@@ -95,7 +123,14 @@ def test_no_request_breaks_the_server(studio, capfd):
     running, target = studio
     talk, statuses, slowest = talker(running.address), Counter(), 0.0
 
-    @settings(max_examples=REQUESTS, derandomize=True, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=REQUESTS,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
     @given(requests(target))
     def send(sent: Sent) -> None:
         nonlocal slowest
@@ -103,17 +138,26 @@ def test_no_request_breaks_the_server(studio, capfd):
         status, body, headers = talk(sent)
         slowest = max(slowest, time.monotonic() - began)
         statuses[status] += 1
-        assert status != 500 and b"Traceback" not in body and b'File "/' not in body, (sent, status, body[:500])
+        assert status != 500 and b"Traceback" not in body and b'File "/' not in body, (
+            sent,
+            status,
+            body[:500],
+        )
         assert headers["x-content-type-options"] == "nosniff"
         assert "content-security-policy" in headers
 
     send()
-    print(f"{sum(statuses.values())} requests: {dict(sorted(statuses.items()))}; the slowest took {slowest:.1f} s")
+    print(
+        f"{sum(statuses.values())} requests: {dict(sorted(statuses.items()))}; the slowest took {slowest:.1f} s"
+    )
     assert sum(statuses.values()) >= REQUESTS
     assert min(statuses) < 400
     assert {400, 404, 422} <= set(statuses)
     # Alive: the requests may have closed the study and withdrawn their own rater.
-    form, kind = f"csrf={target.csrf}".encode(), {"Cookie": target.cookie, "Content-Type": "application/x-www-form-urlencoded"}
+    form, kind = (
+        f"csrf={target.csrf}".encode(),
+        {"Cookie": target.cookie, "Content-Type": "application/x-www-form-urlencoded"},
+    )
     assert talk(Sent("POST", "/study/admin/studies/phantoms/open", form, kind))[0] == 303
     assert talk(Sent("GET", f"{target.other}/api/state"))[0] == 200
     assert talk(Sent("GET", "/study/admin", headers={"Cookie": target.cookie}))[0] == 200

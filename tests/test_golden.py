@@ -1,4 +1,5 @@
 """Held against the released code: every golden figure, at the tolerances that come with them."""
+
 from __future__ import annotations
 
 import json
@@ -34,7 +35,9 @@ def released() -> ReleasedSiamese:
 @pytest.fixture(scope="module")
 def large() -> dict[str, torch.Tensor]:
     if not LARGE.is_file():
-        pytest.skip(f"the released code's tensors are not on this machine ({LARGE.name}); scalar figures are tested all the same")
+        pytest.skip(
+            f"the released code's tensors are not on this machine ({LARGE.name}); scalar figures are tested all the same"
+        )
     return load_file(LARGE)
 
 
@@ -49,9 +52,9 @@ def per_sample(model: ReleasedSiamese, step: int, **changes: torch.Tensor) -> di
 def our_key(key: str) -> tuple[torch.nn.Module | str, str]:
     """Which network (``unet`` or ``controlnet``) and which of its parameters a released key is."""
     if key.startswith(UNET):
-        rest = key[len(UNET):]
+        rest = key[len(UNET) :]
         return "unet", _encoder_key(rest, 4, 2) or _decoder_key(rest, 4, 2)
-    rest = key[len(CONTROL):]
+    rest = key[len(CONTROL) :]
     return "controlnet", _encoder_key(rest, 4, 2) or _control_key(rest)
 
 
@@ -133,7 +136,7 @@ def test_full_gradients(released: ReleasedSiamese, large: dict[str, torch.Tensor
     names = [k for k in large if k.startswith("grad.")]
     assert len(names) == 17
     for name in names:
-        ours, theirs = found[name[len("grad."):]], large[name]
+        ours, theirs = found[name[len("grad.") :]], large[name]
         ours = ours.reshape(theirs.shape)
         assert float((ours - theirs).norm() / theirs.norm()) < GRADIENT_RTOL, name
 
@@ -155,14 +158,19 @@ def test_residuals_and_noise_predictions(released: ReleasedSiamese, large: dict[
     alphas, t, context = released.objective.alphas, x["t"], x["context"]
     z_t = add_noise(alphas, x["x_start"], x["noise"], t)
     torch.testing.assert_close(z_t, large["x_noisy"], rtol=0, atol=1e-6)
-    controls = {name: net.control(z_t, t, context, net.hint_features(x[f"hint_{name}"])) for name in ("mask", "image")}
+    controls = {
+        name: net.control(z_t, t, context, net.hint_features(x[f"hint_{name}"])) for name in ("mask", "image")
+    }
     for name, control in controls.items():
         for i, residual in enumerate((*control.skips, control.middle)):
             torch.testing.assert_close(residual, large[f"control_{name}_{i:02d}"], rtol=0, atol=CONTROL_ATOL)
     decoder, encoding = Decoder(unet), encode(unet, z_t, t, context)
     mixed = controls["image"].mix(controls["mask"], 0.5, 1.0)
-    predictions = {"mask": decoder(encoding, context, controls["mask"]), "image": decoder(encoding, context, mixed),
-                   "nocontrol": decoder(encoding, context)}
+    predictions = {
+        "mask": decoder(encoding, context, controls["mask"]),
+        "image": decoder(encoding, context, mixed),
+        "nocontrol": decoder(encoding, context),
+    }
     for name, prediction in predictions.items():
         torch.testing.assert_close(prediction, large[f"eps_{name}"], rtol=0, atol=EPS_ATOL)
     z0 = one_step_z0(alphas, z_t, predictions["image"], t)
@@ -180,7 +188,9 @@ def test_four_optimiser_steps() -> None:
     trained = [p for p in model.parameters() if p.requires_grad]
     assert (len(trained), sum(p.numel() for p in trained)) == (expected["n_tensors"], expected["n_params"])
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    optimiser = torch.optim.AdamW(trained, lr=expected["lr"], betas=expected["betas"], weight_decay=expected["weight_decay"])
+    optimiser = torch.optim.AdamW(
+        trained, lr=expected["lr"], betas=expected["betas"], weight_decay=expected["weight_decay"]
+    )
     trajectory = []
     for step in range(1500, 1504):
         optimiser.zero_grad()
@@ -199,17 +209,33 @@ def test_four_optimiser_steps() -> None:
 @pytest.mark.parametrize("guidance", [1, 9])
 def test_ddim(released: ReleasedSiamese, large: dict[str, torch.Tensor], guidance: int) -> None:
     expected, x = figures()["ddim"], inputs()
-    config = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False,
-                  "set_alpha_to_one": False, "steps_offset": 1, "timestep_spacing": "leading", "prediction_type": "epsilon"}
+    config = {
+        "num_train_timesteps": 1000,
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "clip_sample": False,
+        "set_alpha_to_one": False,
+        "steps_offset": 1,
+        "timestep_spacing": "leading",
+        "prediction_type": "epsilon",
+    }
     scheduler = build_scheduler("ddim", config, 10)
     assert scheduler.timesteps.tolist() == expected["timesteps"][::-1]
 
     class Networks:
-        unet, controlnet, alphas, prediction = released.unet, released.controlnet, released.objective.alphas, "epsilon"
+        unet, controlnet, alphas, prediction = (
+            released.unet,
+            released.controlnet,
+            released.objective.alphas,
+            "epsilon",
+        )
 
     with torch.no_grad():
         features = released.controlnet.hint_features(x["hint_mask"])
-        z = denoise(Networks, scheduler, x["x_T"], x["context"], x["uncond_context"], guidance, [(1.0, features)])
+        z = denoise(
+            Networks, scheduler, x["x_T"], x["context"], x["uncond_context"], guidance, [(1.0, features)]
+        )
     torch.testing.assert_close(z, large[f"ddim10_g{guidance}_final"], rtol=0, atol=DDIM_ATOL)
     if guidance == 9:
         assert float(z.std()) == pytest.approx(expected["final_std"], rel=1e-4)

@@ -1,4 +1,5 @@
 """The Dense Hint Input's initialisation."""
+
 from __future__ import annotations
 
 import torch

@@ -1,4 +1,5 @@
 """A model process that hangs is ended; one that only takes long is not. Without a model: the process answers that there is none."""
+
 from __future__ import annotations
 
 import os
@@ -18,9 +19,14 @@ from siamese.interface.signs import Watch
 from siamese.interface.worker import ModelWorker
 from siamese.library import describe
 
-WORK = {"computes": "while True: pass", "reads": "import os\nwhile True: open(os.__file__, 'rb').read(); __import__('time').sleep(0.01)"}
-HANGS = {"waits for itself": "import threading; lock = threading.Lock(); lock.acquire(); print(flush=True); lock.acquire()",
-         "has threads that wait": "import threading as t\nfor _ in range(8): t.Thread(target=t.Event().wait).start()\nprint(flush=True)"}
+WORK = {
+    "computes": "while True: pass",
+    "reads": "import os\nwhile True: open(os.__file__, 'rb').read(); __import__('time').sleep(0.01)",
+}
+HANGS = {
+    "waits for itself": "import threading; lock = threading.Lock(); lock.acquire(); print(flush=True); lock.acquire()",
+    "has threads that wait": "import threading as t\nfor _ in range(8): t.Thread(target=t.Event().wait).start()\nprint(flush=True)",
+}
 
 
 def child(code: str) -> subprocess.Popen[bytes]:
@@ -92,7 +98,10 @@ def test_a_stopped_process_costs_one_request_and_the_next_starts_another(process
     stopped = psutil.Process(process._process.pid)
     stopped.suspend()
     began = time.monotonic()
-    with pytest.raises(ModelUnavailableError, match=r"did not answer for 1 seconds, so its process was ended. Please try again"):
+    with pytest.raises(
+        ModelUnavailableError,
+        match=r"did not answer for 1 seconds, so its process was ended. Please try again",
+    ):
         ask(process, "suggest", np.zeros((1024, 1024, 3), np.uint8), "gone")  # more than a pipe takes
     assert time.monotonic() - began < 10
     assert not stopped.is_running()

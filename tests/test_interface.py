@@ -1,4 +1,5 @@
 """The interface without a browser: mask reading, the handler's events and errors, files, imports."""
+
 from __future__ import annotations
 
 import http.client
@@ -66,7 +67,9 @@ class TestMask:
     def test_round_trip_through_the_editors_files_is_exact(self):
         editor = lesion_canvas(example_mask(1, SIDE))
         mask = (np.random.default_rng(1).random((SIDE, SIDE)) < 0.5).astype(np.uint8) * 255
-        np.testing.assert_array_equal(read_mask(editor.preprocess(editor.postprocess(editor_value(mask)))), mask)
+        np.testing.assert_array_equal(
+            read_mask(editor.preprocess(editor.postprocess(editor_value(mask)))), mask
+        )
 
     def test_uploads_of_the_editor_are_deleted_after_they_are_read(self, tmp_path):
         editor, files = lesion_canvas(example_mask(1, SIDE)), {}
@@ -75,11 +78,17 @@ class TestMask:
             files[name] = tmp_path / name / f"{name}.png"
             Image.fromarray(np.zeros((4, 4, 4), np.uint8)).save(files[name])
         of = {name: FileData(path=str(path)) for name, path in files.items()}
-        editor.preprocess(EditorData(background=of["background"], composite=of["composite"], layers=[of["layer_0"], of["photo"]]))
+        editor.preprocess(
+            EditorData(
+                background=of["background"], composite=of["composite"], layers=[of["layer_0"], of["photo"]]
+            )
+        )
         UPLOADS.delete(60)
         assert all(path.exists() for path in files.values()), "another event may have sent the same drawing"
         UPLOADS.delete()
-        assert [path.name for path in files.values() if path.exists()] == ["photo.png"], "no file that the editor did not name"
+        assert [path.name for path in files.values() if path.exists()] == ["photo.png"], (
+            "no file that the editor did not name"
+        )
 
     def test_background_and_composite_do_not_count(self):
         white = np.full((8, 8, 4), 255, np.uint8)
@@ -102,7 +111,6 @@ class TestMask:
             assert not mask[[0, -1]].any()
             assert not mask[:, [0, -1]].any()
 
-
     def test_a_photo_is_the_ground_and_does_not_count(self):
         photo = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
         mask = np.zeros((30, 40), np.uint8)
@@ -113,7 +121,10 @@ class TestMask:
         with pytest.raises(ValueError, match="differ in size"):
             editor_value(mask, photo[1:])
 
-    @pytest.mark.parametrize(("shape", "fitted"), [((100, 60), (100, 60)), ((2048, 1024), (LARGEST, LARGEST // 2)), ((3, 4096), (1, LARGEST))])
+    @pytest.mark.parametrize(
+        ("shape", "fitted"),
+        [((100, 60), (100, 60)), ((2048, 1024), (LARGEST, LARGEST // 2)), ((3, 4096), (1, LARGEST))],
+    )
     def test_photos_are_traced_at_a_size_that_a_browser_can_hold(self, shape, fitted):
         assert fit_photo(np.zeros((*shape, 3), np.uint8)).shape == (*fitted, 3)
 
@@ -141,7 +152,12 @@ class TestOutput:
 
     def test_the_same_pixels_are_never_served_from_one_file(self):
         editor, value = lesion_canvas(example_mask(1, SIDE)), np.zeros((4, 4, 4), np.uint8)
-        paths = [editor.postprocess({"background": None, "layers": [servable(value)], "composite": None}).layers[0].path for _ in range(2)]
+        paths = [
+            editor.postprocess({"background": None, "layers": [servable(value)], "composite": None})
+            .layers[0]
+            .path
+            for _ in range(2)
+        ]
         assert paths[0] != paths[1]
 
     def test_outline_is_only_on_the_contour(self):
@@ -153,7 +169,11 @@ class TestOutput:
 
     def test_agreement_in_words_and_number(self):
         pair = example_pair()
-        assert [agreement_words(d) for d in (0.9, 0.7, 0.2)] == ["follows the mask closely", "follows the mask roughly", "does not follow the mask"]
+        assert [agreement_words(d) for d in (0.9, 0.7, 0.2)] == [
+            "follows the mask closely",
+            "follows the mask roughly",
+            "does not follow the mask",
+        ]
         assert image_caption(pair, 0.7) == f"0.70 rough · seed {pair.recipe.seed}"
         assert image_caption(pair, None) == f"Seed {pair.recipe.seed}"
         assert "Dice 0.70" in status.caption(pair, 0.7)
@@ -171,7 +191,10 @@ class TestOutput:
         texts = status.status("error", "<b>"), status.model_line(None, "<b>"), status.note("error", "<b>")
         assert not any("<b>" in text for text in texts)
 
-    @pytest.mark.parametrize(("seconds", "words"), [(None, ""), (0.2, ", about 1 s left"), (45, ", about 45 s left"), (300, ", about 5 min left")])
+    @pytest.mark.parametrize(
+        ("seconds", "words"),
+        [(None, ""), (0.2, ", about 1 s left"), (45, ", about 45 s left"), (300, ", about 5 min left")],
+    )
     def test_time_left(self, seconds, words):
         assert status.time_left(seconds) == words
 
@@ -183,7 +206,9 @@ class TestAnnotation:
         mask = np.zeros(small.shape[:2], np.uint8)
         mask[100:200, 300:500] = 255
         Image.fromarray(photo).save(tmp_path / "photo.png")
-        path = write_annotation(editor_value(mask, small), Photo(small, "visit/../7", tmp_path / "photo.png"), POLYP, tmp_path)
+        path = write_annotation(
+            editor_value(mask, small), Photo(small, "visit/../7", tmp_path / "photo.png"), POLYP, tmp_path
+        )
         with zipfile.ZipFile(path) as archive:
             name = next(n for n in archive.namelist() if n.startswith("masks/"))
             with archive.open(name) as file, Image.open(file) as saved:
@@ -214,10 +239,14 @@ class TestServer:
 
 
 def test_serving_the_page_imports_neither_torch_nor_diffusers(tmp_path):
-    code = "import sys, pathlib, app; from siamese.interface.page import build_page; from siamese.interface.worker import ModelWorker;" \
-           "from siamese.library import find_models; build_page(ModelWorker(find_models('nowhere', None)), pathlib.Path(sys.argv[1]));" \
-           "print({'torch', 'diffusers'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    code = (
+        "import sys, pathlib, app; from siamese.interface.page import build_page; from siamese.interface.worker import ModelWorker;"
+        "from siamese.library import find_models; build_page(ModelWorker(find_models('nowhere', None)), pathlib.Path(sys.argv[1]));"
+        "print({'torch', 'diffusers'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
     assert (done.returncode, done.stdout) == (0, "set()\n"), done.stderr
 
 
@@ -247,7 +276,9 @@ def test_an_uploaded_photo_is_temporary_and_deleted_after_its_time(tmp_path, mon
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "temporary"))
     studio = Studio(ModelWorker(find_models("nowhere", None)), tmp_path / "data", "127.0.0.1")
     try:
-        reply = httpx2.post(f"{studio.address}/gradio_api/upload", files={"files": ("photo.png", b"a photo", "image/png")})
+        reply = httpx2.post(
+            f"{studio.address}/gradio_api/upload", files={"files": ("photo.png", b"a photo", "image/png")}
+        )
         photo = Path(reply.json()[0])
         assert photo.is_relative_to(tmp_path / "temporary")
         assert photo.read_bytes() == b"a photo"

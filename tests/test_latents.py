@@ -1,4 +1,5 @@
 """Cached latents: moments rather than samples, when a cache is used again, and flips and turns of everything together."""
+
 from __future__ import annotations
 
 import shutil
@@ -54,12 +55,16 @@ def test_variants_are_those_that_the_organ_allows() -> None:
     assert not variant_codes(pairs, 3, False).any()
     codes = np.stack([variant_codes(pairs, v, True) for v in range(8)])
     assert set(codes[1:, 0::2].ravel()) == {4}  # colonoscopy: left-right only
-    assert all(sorted(codes[:, i]) == list(range(8)) for i in range(1, 80, 2))  # dermoscopy: all eight, each once
+    assert all(
+        sorted(codes[:, i]) == list(range(8)) for i in range(1, 80, 2)
+    )  # dermoscopy: all eight, each once
     assert len(set(codes[1, 1::2])) > 3  # not the same for every image
     assert np.array_equal(codes[2], variant_codes(pairs, 2, True))
 
 
-def test_what_is_cached_are_mean_and_log_variance_of_the_turned_images(polyps: Path, vae: torch.nn.Module, tmp_path: Path) -> None:
+def test_what_is_cached_are_mean_and_log_variance_of_the_turned_images(
+    polyps: Path, vae: torch.nn.Module, tmp_path: Path
+) -> None:
     pairs = [replace(p, prompt=LESION) for p in read_pairs([polyps])[:5]]
     examples = load_examples(pairs, vae, 64, 3, tmp_path)
     assert len(examples) == 5
@@ -97,7 +102,9 @@ def test_posterior_is_drawn_anew_at_each_step(polyps: Path, tmp_path: Path) -> N
     torch.testing.assert_close((z - mean) / (0.5 * logvar).exp(), one.posterior, rtol=1e-3, atol=1e-3)
 
 
-def test_cache_is_used_again(polyps: Path, vae: torch.nn.Module, tmp_path: Path, encodings: list[int]) -> None:
+def test_cache_is_used_again(
+    polyps: Path, vae: torch.nn.Module, tmp_path: Path, encodings: list[int]
+) -> None:
     pairs = read_pairs([polyps])
     first = load_examples(pairs, vae, 64, 2, tmp_path)
     again = load_examples(pairs, vae, 64, 2, tmp_path)
@@ -109,14 +116,18 @@ def test_cache_is_used_again(polyps: Path, vae: torch.nn.Module, tmp_path: Path,
     assert sorted(p.suffixes for p in tmp_path.iterdir()) == [[".npz"]] * 3  # no part files left
 
 
-def test_cache_is_not_used_for_anything_else(polyps: Path, vae: torch.nn.Module, tmp_path: Path, encodings: list[int]) -> None:
+def test_cache_is_not_used_for_anything_else(
+    polyps: Path, vae: torch.nn.Module, tmp_path: Path, encodings: list[int]
+) -> None:
     data = tmp_path / "kvasir-seg"
     shutil.copytree(polyps, data)
     cache = tmp_path / "cache"
 
     def count(**changes: object) -> int:
         before = len(encodings)
-        load_examples(**({"pairs": read_pairs([data]), "vae": vae, "size": 64, "variants": 1, "cache": cache} | changes))
+        load_examples(
+            **({"pairs": read_pairs([data]), "vae": vae, "size": 64, "variants": 1, "cache": cache} | changes)
+        )
         return len(encodings) - before
 
     assert count() == 1
@@ -148,8 +159,9 @@ def test_packed_and_plain_latents_of_one_autoencoder_are_cached_apart(polyps: Pa
     torch.testing.assert_close(torch.nn.functional.pixel_unshuffle(means[0], 2), means[1])
 
 
-def test_cache_that_was_written_halfway_is_not_used(polyps: Path, vae: torch.nn.Module, tmp_path: Path, encodings: list[int],
-                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_that_was_written_halfway_is_not_used(
+    polyps: Path, vae: torch.nn.Module, tmp_path: Path, encodings: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full_disk(file: Path, **arrays: np.ndarray) -> None:
         Path(file).write_bytes(b"PK half of it")
         raise OSError("no space left on device")
@@ -161,7 +173,9 @@ def test_cache_that_was_written_halfway_is_not_used(polyps: Path, vae: torch.nn.
     assert encodings == [8, 8]
 
 
-def test_batch_of_a_stage_turns_latents_masks_and_images_alike(polyps: Path, model_folder: Path, tmp_path: Path) -> None:
+def test_batch_of_a_stage_turns_latents_masks_and_images_alike(
+    polyps: Path, model_folder: Path, tmp_path: Path
+) -> None:
     stage, _ = real_stage("siamese", polyps, model_folder, tmp_path / "run")
     batch = stage.batch(np.arange(8), draws_of(8), CPU)
     size = stage.checkpoint.defaults.image_size
@@ -177,12 +191,14 @@ def test_batch_of_a_stage_turns_latents_masks_and_images_alike(polyps: Path, mod
             image, mask = (a[i][:, ::-1] if variant else a[i] for a in (images, masks))
             assert np.array_equal(batch["image"][i].permute(1, 2, 0).mul(255).round().numpy(), image)
             assert np.array_equal(batch["mask"][i, 1].mul(255).numpy(), mask)
-            mean, logvar = encode_moments(stage.checkpoint.vae, batch["image"][i:i + 1] * 2 - 1)
+            mean, logvar = encode_moments(stage.checkpoint.vae, batch["image"][i : i + 1] * 2 - 1)
             z0 = mean[0] if logvar is None else mean[0] + (0.5 * logvar[0]).exp() * draws.posterior[i]
             torch.testing.assert_close(batch["z0"][i], z0, rtol=1e-3, atol=1e-3)
 
 
-def test_dropped_prompts_are_replaced_by_the_empty_one(polyps: Path, model_folder: Path, tmp_path: Path) -> None:
+def test_dropped_prompts_are_replaced_by_the_empty_one(
+    polyps: Path, model_folder: Path, tmp_path: Path
+) -> None:
     for kind in ("base", "siamese"):
         stage, _ = real_stage(kind, polyps, model_folder, tmp_path / kind)
         drops = step_draws(draws_of(300), stage.train.mean.shape[2:], 1000, 2, stage.config.prompt_drop).drop
@@ -208,18 +224,28 @@ def test_what_lies_on_the_device_is_uint8_and_what_the_run_computes_in(polyps: P
     assert latent_dtype("bf16") == torch.bfloat16
     assert latent_dtype("no") == latent_dtype("fp16") == torch.float32
     pairs, vae = read_pairs([polyps]), kl_autoencoder().eval()
-    exact, rounded = (load_examples(pairs, vae, 32, 2, tmp_path / "cache", dtype=d) for d in (torch.float32, torch.bfloat16))
+    exact, rounded = (
+        load_examples(pairs, vae, 32, 2, tmp_path / "cache", dtype=d) for d in (torch.float32, torch.bfloat16)
+    )
     for held, dtype in ((exact, torch.float32), (rounded, torch.bfloat16)):
         held.hints([0], [0], CPU), held.latents([0], [0], CPU)
         assert {name: array.on(CPU).dtype for name, array in held._held.items()} == {
-            "mean": dtype, "logvar": dtype, "images": torch.uint8, "masks": torch.uint8}
+            "mean": dtype,
+            "logvar": dtype,
+            "images": torch.uint8,
+            "masks": torch.uint8,
+        }
     for a, b in zip(exact.latents([3, 1], [0, 1], CPU), rounded.latents([3, 1], [0, 1], CPU), strict=True):
         assert torch.equal(a.bfloat16().float(), b)
         assert b.dtype == torch.float32
     assert np.array_equal(exact.latents([3, 1], [0, 1], CPU)[0].numpy(), exact.mean[[0, 1], [3, 1]])
 
 
-def test_progress_counts_the_images(polyps: Path, vae: torch.nn.Module, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pairs = [replace(p, name=f"{p.name} {i}") for i in range(3) for p in read_pairs([polyps])][:17]  # not a multiple of a batch
+def test_progress_counts_the_images(
+    polyps: Path, vae: torch.nn.Module, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = [replace(p, name=f"{p.name} {i}") for i in range(3) for p in read_pairs([polyps])][
+        :17
+    ]  # not a multiple of a batch
     load_examples(pairs, vae, 64, 1, tmp_path)
     assert "17/17" in capsys.readouterr().err

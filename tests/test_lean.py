@@ -1,4 +1,5 @@
 """Imports before the first image."""
+
 from __future__ import annotations
 
 import subprocess
@@ -38,4 +39,9 @@ except AttributeError:
 
 
 def test_a_program_that_has_imported_transformers_before_keeps_it():
-    assert run("import transformers, sys; from siamese.models import SmallAutoencoder; print(sys.modules['transformers'] is transformers)") == "True\n"
+    assert (
+        run(
+            "import transformers, sys; from siamese.models import SmallAutoencoder; print(sys.modules['transformers'] is transformers)"
+        )
+        == "True\n"
+    )

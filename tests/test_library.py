@@ -1,4 +1,5 @@
 """The list of models: cards, licences, figures, names."""
+
 from __future__ import annotations
 
 import json
@@ -22,7 +23,9 @@ def make(folder: Path, card: str = "# A card\n") -> Path:
 
 def test_card_without_its_metadata_licence_and_figures(tmp_path):
     folder = make(tmp_path / "model", "---\nlicense: other\n---\n# A card\n")
-    (folder / "metrics.json").write_text(json.dumps({"polyp": {"mask_agreement": 0.5, "note": "text"}, "version": 1}))
+    (folder / "metrics.json").write_text(
+        json.dumps({"polyp": {"mask_agreement": 0.5, "note": "text"}, "version": 1})
+    )
     entry = describe(str(folder))
     assert (entry.name, entry.card, entry.licence) == ("model", "# A card\n", "Research only.")
     assert figures(entry.metrics) == [("polyp", "mask agreement", "0.500")]

@@ -1,4 +1,5 @@
 """The line before the model, without a model: turns, places, limits, a process that hangs."""
+
 from __future__ import annotations
 
 import threading
@@ -78,20 +79,24 @@ class TestLine:
         truth = {id(job): place for place, job in enumerate(served_copy(line))}
         assert [j.ahead for j in line_of] == [truth[id(j)] for j in line_of]
         line.take()
-        assert [j.ahead for j in line_of] == [truth[id(j)] for j in line_of]  # one runs now, as many are before
+        assert [j.ahead for j in line_of] == [
+            truth[id(j)] for j in line_of
+        ]  # one runs now, as many are before
         line.leave(line_of[-1])
         assert line_of[1].ahead == 2
 
     def test_one_waits_for_at_most_one_of_each_other(self):
         line = Line()
         join(line, *"aaaa", *"bbbb", *"cccc")
-        late, = join(line, "d")
+        (late,) = join(line, "d")
         assert late.ahead == 3
 
     def test_four_of_a_visitor_wait_and_the_message_says_what_to_do(self):
         line = Line()
         join(line, *"aaaaa")  # the first runs at once
-        with pytest.raises(BusyError, match=r"4 requests waiting already. Wait until one of them is done, or cancel one"):
+        with pytest.raises(
+            BusyError, match=r"4 requests waiting already. Wait until one of them is done, or cancel one"
+        ):
             join(line, "a")
         join(line, "b")
         assert line.take().visitor == "a"
@@ -178,7 +183,11 @@ class TestWorker:
     def test_cancel_works_at_once_while_the_process_hangs(self, held):
         presses = Presses()
         name = presses.begin()
-        running = threading.Thread(target=lambda: list(generate(held, Form(editor_value(example_mask(0, 64)), POLYP), presses.event(name), "a")))
+        running = threading.Thread(
+            target=lambda: list(
+                generate(held, Form(editor_value(example_mask(0, 64)), POLYP), presses.event(name), "a")
+            )
+        )
         running.start()
         until(lambda: held._process.asked)
         waits, thread = start(held, "b")
@@ -222,7 +231,10 @@ class TestWorker:
 
     def test_all_who_ask_for_a_model_are_one_request(self, held):
         found = []
-        threads = [threading.Thread(target=lambda v=v: found.append(held.info(visitor=f"visitor {v}"))) for v in range(10)]
+        threads = [
+            threading.Thread(target=lambda v=v: found.append(held.info(visitor=f"visitor {v}")))
+            for v in range(10)
+        ]
         for thread in threads:
             thread.start()
         until(lambda: sum(held._asking._held.values()) == 10)

@@ -1,4 +1,5 @@
 """The training loop: randomness, schedules, averaging, accumulation, limits, records."""
+
 from __future__ import annotations
 
 import json
@@ -34,23 +35,39 @@ def test_no_sample_is_dropped_or_repeated_in_an_epoch() -> None:
     assert all(sorted(e) == list(range(size)) for e in epochs)
     assert not np.array_equal(epochs[0], epochs[1])
     assert not np.array_equal(epochs[0], loop.sample_order(4, size, 0, size))
-    assert sorted(loop.sample_order(0, 3, 0, 9)) == [0, 0, 0, 1, 1, 1, 2, 2, 2]  # a batch larger than the data
+    assert sorted(loop.sample_order(0, 3, 0, 9)) == [
+        0,
+        0,
+        0,
+        1,
+        1,
+        1,
+        2,
+        2,
+        2,
+    ]  # a batch larger than the data
 
 
 def test_learning_rate_rises_then_stays_or_falls(tmp_path: Path) -> None:
     constant = _config(tmp_path, warmup_steps=4, max_steps=10)
-    assert [loop.learning_rate(constant, s) for s in range(6)] == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1, 0.1])
+    assert [loop.learning_rate(constant, s) for s in range(6)] == pytest.approx(
+        [0.025, 0.05, 0.075, 0.1, 0.1, 0.1]
+    )
     assert loop.learning_rate(_config(tmp_path), 0) == 0.1
     cosine = _config(tmp_path, schedule="cosine", max_steps=10)
     assert [loop.learning_rate(cosine, s) for s in (0, 5, 10)] == pytest.approx([0.1, 0.05, 0])
     loop.run(ToyStage(), _config(tmp_path, warmup_steps=4, log_every=1))
-    assert list(_figures(tmp_path, "train/learning_rate").values()) == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1, 0.1])
+    assert list(_figures(tmp_path, "train/learning_rate").values()) == pytest.approx(
+        [0.025, 0.05, 0.075, 0.1, 0.1, 0.1]
+    )
 
 
 def test_an_update_uses_the_rate_of_its_step(tmp_path: Path) -> None:
     stage = ToyStage()
     loop.run(stage, _config(tmp_path, warmup_steps=4, max_steps=1, weight_decay=0))
-    torch.testing.assert_close(stage.module.weight.detach().abs(), torch.full((3,), 0.025), rtol=1e-4, atol=0)  # Adam's first is the rate
+    torch.testing.assert_close(
+        stage.module.weight.detach().abs(), torch.full((3,), 0.025), rtol=1e-4, atol=0
+    )  # Adam's first is the rate
 
 
 def test_each_sample_gets_the_draws_of_its_position(tmp_path: Path) -> None:
@@ -68,27 +85,52 @@ def test_accumulation_asks_for_the_same_samples_and_gives_the_same_weights(tmp_p
     loop.run(parts, _config(tmp_path / "parts", batch_size=6, clip_norm=0.5, accumulation=3))
     assert whole.asked == parts.asked
     torch.testing.assert_close(whole.module.weight, parts.module.weight, rtol=1e-5, atol=1e-6)
-    assert _figures(tmp_path / "whole", "train/total") == pytest.approx(_figures(tmp_path / "parts", "train/total"))
+    assert _figures(tmp_path / "whole", "train/total") == pytest.approx(
+        _figures(tmp_path / "parts", "train/total")
+    )
 
 
-def test_accumulated_gradient_of_the_siamese_loss_is_that_of_one_batch(polyps: Path, model_folder: Path, tmp_path: Path) -> None:
+def test_accumulated_gradient_of_the_siamese_loss_is_that_of_one_batch(
+    polyps: Path, model_folder: Path, tmp_path: Path
+) -> None:
     """Late in training, with augmentation on for a part of the batch; Adam's first moment is a tenth of the gradient."""
     moments, losses = [], []
     for parts in (1, 4):
-        stage, config = real_stage("siamese", polyps, model_folder, tmp_path / str(parts), accumulation=parts, max_steps=1, clip_norm=None)
+        stage, config = real_stage(
+            "siamese",
+            polyps,
+            model_folder,
+            tmp_path / str(parts),
+            accumulation=parts,
+            max_steps=1,
+            clip_norm=None,
+        )
         ask, forward = stage.batch, stage.module.objective.forward
 
-        def batch(indices: np.ndarray, draws: Draws, device: torch.device, ask=ask) -> dict[str, torch.Tensor]:
+        def batch(
+            indices: np.ndarray, draws: Draws, device: torch.device, ask=ask
+        ) -> dict[str, torch.Tensor]:
             made = ask(indices, draws, device)
             early = torch.from_numpy(draws.rows == 1)  # of four; other parts than its own have none
             made |= {"t": torch.where(early, made["t"] % 200, 201 + made["t"] % 700)}
-            return made | dict(zip(("early", "early_weight"), map(torch.from_numpy, padded_rows(early.numpy())), strict=True))
+            return made | dict(
+                zip(("early", "early_weight"), map(torch.from_numpy, padded_rows(early.numpy())), strict=True)
+            )
 
         stage.batch = batch
-        stage.module.objective.forward = lambda *inputs, forward=forward: forward(*inputs[:6], 5, 6, inputs[8])
+        stage.module.objective.forward = lambda *inputs, forward=forward: forward(
+            *inputs[:6], 5, 6, inputs[8]
+        )
         loop.run(stage, config)
-        moments.append([s["exp_avg"] for s in final_state(tmp_path / str(parts))["optimiser"]["state"].values()])
-        losses.append({name: _figures(tmp_path / str(parts), f"train/{name}")[1] for name in ("total", "mask", "image", "augmented")})
+        moments.append(
+            [s["exp_avg"] for s in final_state(tmp_path / str(parts))["optimiser"]["state"].values()]
+        )
+        losses.append(
+            {
+                name: _figures(tmp_path / str(parts), f"train/{name}")[1]
+                for name in ("total", "mask", "image", "augmented")
+            }
+        )
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     largest = max(float(m.abs().max()) for m in moments[0])
     assert largest > 0
@@ -97,7 +139,9 @@ def test_accumulated_gradient_of_the_siamese_loss_is_that_of_one_batch(polyps: P
 
 
 def test_batch_that_cannot_be_split(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="batch_size 4 is not a multiple of processes x accumulation = 1 x 3"):
+    with pytest.raises(
+        ValueError, match="batch_size 4 is not a multiple of processes x accumulation = 1 x 3"
+    ):
         loop.run(ToyStage(), _config(tmp_path, accumulation=3))
 
 
@@ -121,7 +165,9 @@ def test_average_is_evaluated_and_exported_and_training_goes_on_without_it(tmp_p
     assert not torch.equal(averaged.exported[0], averaged.module.weight)
     assert torch.equal(plain.exported[0], plain.module.weight)
     assert "ema" not in final_state(tmp_path / "plain")
-    assert _figures(tmp_path / "averaged", "val/distance")[6] == pytest.approx(float((average - 1).abs().sum()), rel=1e-5)
+    assert _figures(tmp_path / "averaged", "val/distance")[6] == pytest.approx(
+        float((average - 1).abs().sum()), rel=1e-5
+    )
 
 
 def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
@@ -145,15 +191,21 @@ def test_minutes_stop_the_run_early(tmp_path: Path) -> None:
 def test_loss_that_is_not_finite_stops_the_run_before_it_is_saved(tmp_path: Path) -> None:
     """It is noticed before the next checkpoint, and the first of the updates that it has spoilt is named."""
     stage = ToyStage(poison=3 * 4)
-    with pytest.raises(FloatingPointError, match=r"loss is nan at step 3; .*The checkpoint of step 2 is whole"):
+    with pytest.raises(
+        FloatingPointError, match=r"loss is nan at step 3; .*The checkpoint of step 2 is whole"
+    ):
         loop.run(stage, _config(tmp_path, checkpoint_every=2, max_steps=8, log_every=100, batch_size=4))
     assert len(stage.asked) == 4 * 4
     assert checkpoints(tmp_path) == [2]
     [exported] = stage.exported
-    assert torch.equal(exported, final_state(tmp_path)["module"]["weight"])  # the checkpoint's, not those that the fault has spoilt
+    assert torch.equal(
+        exported, final_state(tmp_path)["module"]["weight"]
+    )  # the checkpoint's, not those that the fault has spoilt
     assert loop.run(ToyStage(), _config(tmp_path, checkpoint_every=2, max_steps=8)) == 8
     stage = ToyStage(poison=4)
-    with pytest.raises(FloatingPointError, match=r"loss is nan at step 1; .*There is no checkpoint yet") as error:
+    with pytest.raises(
+        FloatingPointError, match=r"loss is nan at step 1; .*There is no checkpoint yet"
+    ) as error:
         loop.run(stage, _config(tmp_path / "other", log_every=3))
     assert not stage.exported
     assert "needs another --loop.out" in str(error.value)
@@ -169,7 +221,9 @@ def test_gradient_that_is_not_finite_stops_the_run(clip_norm: float | None, tmp_
         return gradient * (math.inf if calls[0] == 4 else 1)
 
     stage.module.weight.register_hook(spoil)
-    with pytest.raises(FloatingPointError, match=r"the gradient is (inf|nan) at step 3; .*The checkpoint of step 2 is whole"):
+    with pytest.raises(
+        FloatingPointError, match=r"the gradient is (inf|nan) at step 3; .*The checkpoint of step 2 is whole"
+    ):
         loop.run(stage, _config(tmp_path, clip_norm=clip_norm, checkpoint_every=2, log_every=100))
     assert checkpoints(tmp_path) == [2]
     assert torch.isfinite(stage.exported[0]).all()
@@ -178,7 +232,7 @@ def test_gradient_that_is_not_finite_stops_the_run(clip_norm: float | None, tmp_
 
 def test_norm_of_the_gradient_is_limited(tmp_path: Path) -> None:
     loop.run(ToyStage(), _config(tmp_path, clip_norm=0.01, max_steps=1, betas=(0.0, 0.9)))
-    moment, = (s["exp_avg"] for s in final_state(tmp_path)["optimiser"]["state"].values())
+    (moment,) = (s["exp_avg"] for s in final_state(tmp_path)["optimiser"]["state"].values())
     assert float(moment.norm()) == pytest.approx(0.01, rel=1e-3)
     assert _figures(tmp_path, "train/gradient_norm")[1] > 0.1
 

@@ -1,4 +1,5 @@
 """The engine that runs models, and the process that it lives in: what goes wrong there costs one request."""
+
 from __future__ import annotations
 
 import os
@@ -36,7 +37,19 @@ ROOT = Path(__file__).parents[1]
 
 
 def request(**changed) -> Request:
-    return Request(**({"masks": (example_mask(0, 64),), "prompt": POLYP, "seeds": (0,), "steps": 1, "guidance": 1, "previews": False} | changed))
+    return Request(
+        **(
+            {
+                "masks": (example_mask(0, 64),),
+                "prompt": POLYP,
+                "seeds": (0,),
+                "steps": 1,
+                "guidance": 1,
+                "previews": False,
+            }
+            | changed
+        )
+    )
 
 
 def never() -> bool:
@@ -96,12 +109,20 @@ class TestEngine:
         engine.sample(told.append, never, request(steps=4))
         assert all(u.previews is None for u in told)
 
-    @pytest.mark.parametrize("error", [
-        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
-        RuntimeError("CUDA out of memory. Tried to allocate 2 GiB."), MemoryError()])
+    @pytest.mark.parametrize(
+        "error",
+        [
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
+            ),
+            RuntimeError("CUDA out of memory. Tried to allocate 2 GiB."),
+            MemoryError(),
+        ],
+    )
     def test_out_of_memory_says_what_to_do(self, engine, monkeypatch, error):
         def full(*_, **__):
             raise error
+
         with monkeypatch.context() as patch:
             patch.setattr(engine._held.diffusion, "sample", full)
             with pytest.raises(OutOfMemoryError, match="fewer variants"):
@@ -140,7 +161,9 @@ class TestProcess:
     def test_a_word_to_stop_reaches_only_the_running_request(self, process):
         told = []
         with pytest.raises(Cancelled):
-            asked(process, "sample", request(steps=100), tell=told.append, asked_to_stop=lambda: len(told) > 2)
+            asked(
+                process, "sample", request(steps=100), tell=told.append, asked_to_stop=lambda: len(told) > 2
+            )
         assert max(u.step for u in told if isinstance(u, Step)) < 30
         assert isinstance(asked(process, "sample", request(steps=3)), Generated)
 
@@ -153,8 +176,13 @@ class TestProcess:
             asked(process, "no such call")
         assert isinstance(asked(process, "sample", request()), Generated)
 
-    @pytest.mark.parametrize(("number", "error", "message"), [(signal.SIGKILL, OutOfMemoryError, "lack of memory"),
-                                                        (signal.SIGABRT, ModelUnavailableError, "ended unexpectedly")])
+    @pytest.mark.parametrize(
+        ("number", "error", "message"),
+        [
+            (signal.SIGKILL, OutOfMemoryError, "lack of memory"),
+            (signal.SIGABRT, ModelUnavailableError, "ended unexpectedly"),
+        ],
+    )
     def test_a_process_that_dies_costs_one_request(self, process, number, error, message):
         child = []
 
@@ -179,9 +207,13 @@ class TestProcess:
         assert asked(process, "info", None) == process.loaded
 
     def test_it_ends_with_whoever_started_it(self, folder):
-        code = ("import sys, time; from siamese.interface.worker import ModelWorker; from siamese.library import find_models;"
-                "w = ModelWorker(find_models(sys.argv[1], None)); w.start(); w.info(); print(w._process._process.pid, flush=True); time.sleep(60)")
-        parent = subprocess.Popen([sys.executable, "-c", code, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        code = (
+            "import sys, time; from siamese.interface.worker import ModelWorker; from siamese.library import find_models;"
+            "w = ModelWorker(find_models(sys.argv[1], None)); w.start(); w.info(); print(w._process._process.pid, flush=True); time.sleep(60)"
+        )
+        parent = subprocess.Popen(
+            [sys.executable, "-c", code, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
         child = psutil.Process(int(parent.stdout.readline()))
         parent.kill()
         parent.wait()
@@ -211,6 +243,11 @@ def test_generate_goes_on_after_the_process_was_killed(folder):
             if isinstance(event, Step) and event.step == 1:
                 os.kill(worker._process._process.pid, signal.SIGKILL)
         assert "lack of memory" in event.message
-        assert isinstance(list(generate(worker, Form(editor_value(example_mask(3, 64)), POLYP, seed=0, steps=1, guidance=1)))[-1], Finished)
+        assert isinstance(
+            list(
+                generate(worker, Form(editor_value(example_mask(3, 64)), POLYP, seed=0, steps=1, guidance=1))
+            )[-1],
+            Finished,
+        )
     finally:
         worker.close()

@@ -1,4 +1,5 @@
 """The fast step against the literal transcription, the tied decoder, and what each loss may reach."""
+
 from __future__ import annotations
 
 import copy
@@ -15,8 +16,15 @@ from siamese.models.unet import Decoder, encode, freeze_encoder, predict, tied_c
 from siamese.objective import SiameseConfig, SiameseObjective
 from tests.reference import reference_losses
 
-SMALL = NetworkConfig(block_out_channels=(64, 64), attention=(True, False), layers_per_block=1, cross_attention_dim=16,
-                      attention_heads=2, latent_channels=4, latent_size=8)
+SMALL = NetworkConfig(
+    block_out_channels=(64, 64),
+    attention=(True, False),
+    layers_per_block=1,
+    cross_attention_dim=16,
+    attention_heads=2,
+    latent_channels=4,
+    latent_size=8,
+)
 
 
 def randomise(module: torch.nn.Module) -> None:
@@ -40,9 +48,14 @@ def objective(config: SiameseConfig = SiameseConfig(), frozen: bool = True) -> S
 def example(batch: int = 4) -> dict[str, torch.Tensor]:
     g = torch.Generator().manual_seed(1)
     mask = (torch.rand(batch, 1, 64, 64, generator=g) > 0.5).float().repeat(1, 3, 1, 1)
-    return {"z0": torch.randn(batch, 4, 8, 8, generator=g), "context": torch.randn(batch, 8, 16, generator=g), "hint_mask": mask,
-            "hint_image": torch.rand(batch, 3, 64, 64, generator=g), "t": torch.tensor([10, 200, 201, 900])[:batch],
-            "noise": torch.randn(batch, 4, 8, 8, generator=g)}
+    return {
+        "z0": torch.randn(batch, 4, 8, 8, generator=g),
+        "context": torch.randn(batch, 8, 16, generator=g),
+        "hint_mask": mask,
+        "hint_image": torch.rand(batch, 3, 64, 64, generator=g),
+        "t": torch.tensor([10, 200, 201, 900])[:batch],
+        "noise": torch.randn(batch, 4, 8, 8, generator=g),
+    }
 
 
 @pytest.mark.parametrize("step", [0, 30, 31, 60, 90])
@@ -52,8 +65,19 @@ def test_same_loss_and_gradients_as_the_transcription(step: int) -> None:
     sum(v.mean() for v in losses.values()).backward()
     fast = {n: p.grad for n, p in model.named_parameters()}
     other = objective()
-    expected = reference_losses(other.unet, other.controlnet, other.alphas, x["z0"], x["context"], x["hint_mask"], x["hint_image"],
-                                x["t"], x["noise"], step, 90)
+    expected = reference_losses(
+        other.unet,
+        other.controlnet,
+        other.alphas,
+        x["z0"],
+        x["context"],
+        x["hint_mask"],
+        x["hint_image"],
+        x["t"],
+        x["noise"],
+        step,
+        90,
+    )
     expected.pop("total").backward()
     assert set(losses) == set(expected)
     assert ("augmented" in losses) == (step > 30)
@@ -98,7 +122,11 @@ def test_the_image_loss_never_reaches_the_decoder() -> None:
     decoder = list(Decoder(model.unet).parameters())
     assert decoder
     assert all(p.grad is None for p in decoder)
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for n, p in model.controlnet.named_parameters() if "conv_out.weight" in n)
+    assert all(
+        p.grad is not None and p.grad.abs().sum() > 0
+        for n, p in model.controlnet.named_parameters()
+        if "conv_out.weight" in n
+    )
 
 
 def test_the_image_loss_never_reaches_a_trained_encoder() -> None:
@@ -128,7 +156,9 @@ def test_tied_decoder_shares_storage_and_stays_tied() -> None:
         assert p.requires_grad
         assert not q.requires_grad
     assert not any(k.startswith("_decoders") for k in model.state_dict())
-    assert sum(1 for _ in model.parameters()) == sum(1 for _ in model.unet.parameters()) + sum(1 for _ in model.controlnet.parameters())
+    assert sum(1 for _ in model.parameters()) == sum(1 for _ in model.unet.parameters()) + sum(
+        1 for _ in model.controlnet.parameters()
+    )
 
 
 def test_tied_decoder_survives_activation_checkpointing() -> None:
@@ -163,7 +193,9 @@ def test_halves_equal_the_whole_unet() -> None:
         with torch.no_grad():
             ours, theirs = predict(unet, z, t, context), unet(z, t, context).sample
             torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
-            assert not torch.allclose(ours, predict(unet, z, t + 100, context), atol=1e-3), "the time embedding has no effect"
+            assert not torch.allclose(ours, predict(unet, z, t + 100, context), atol=1e-3), (
+                "the time embedding has no effect"
+            )
 
 
 def test_time_embedding_at_64_channels() -> None:
@@ -174,7 +206,12 @@ def test_time_embedding_at_64_channels() -> None:
     angles = t[:, None].float() * frequencies
     expected = torch.cat([angles.cos(), angles.sin()], 1)
     torch.testing.assert_close(unet.time_proj(t), expected, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(get_timestep_embedding(t, 64, flip_sin_to_cos=True, downscale_freq_shift=0), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        get_timestep_embedding(t, 64, flip_sin_to_cos=True, downscale_freq_shift=0),
+        expected,
+        rtol=1e-4,
+        atol=1e-4,
+    )
     mlp = unet.time_embedding
     by_hand = mlp.linear_2(torch.nn.functional.silu(mlp.linear_1(expected)))
     z, context = torch.randn(4, 4, 8, 8), torch.randn(4, 5, 16)
@@ -193,7 +230,12 @@ def test_sizes_at_stable_diffusion() -> None:
 
 @pytest.mark.parametrize("mergings", [1, 2, 3, 4])
 def test_hint_block_halves_as_often_as_asked(mergings: int) -> None:
-    assert DenseHintInput(24, mergings=mergings)(torch.rand(1, 3, 64, 64)).shape == (1, 24, 64 // 2 ** mergings, 64 // 2 ** mergings)
+    assert DenseHintInput(24, mergings=mergings)(torch.rand(1, 3, 64, 64)).shape == (
+        1,
+        24,
+        64 // 2**mergings,
+        64 // 2**mergings,
+    )
 
 
 def test_hint_block_refuses_impossible_mergings() -> None:
@@ -202,11 +244,25 @@ def test_hint_block_refuses_impossible_mergings() -> None:
 
 
 def test_controlnet_takes_the_unets_configuration(tmp_path) -> None:
-    config = NetworkConfig(block_out_channels=(64, 96), attention=(False, True), layers_per_block=1, cross_attention_dim=24, attention_heads=3,
-                           time_scale_shift=True, latent_channels=16)
+    config = NetworkConfig(
+        block_out_channels=(64, 96),
+        attention=(False, True),
+        layers_per_block=1,
+        cross_attention_dim=24,
+        attention_heads=3,
+        time_scale_shift=True,
+        latent_channels=16,
+    )
     unet = config.build_unet()
     net = SiameseControlNet.from_unet(unet, (4, 8, 8, 8, 8), 4)
-    for name in ("in_channels", "block_out_channels", "layers_per_block", "cross_attention_dim", "resnet_time_scale_shift", "down_block_types"):
+    for name in (
+        "in_channels",
+        "block_out_channels",
+        "layers_per_block",
+        "cross_attention_dim",
+        "resnet_time_scale_shift",
+        "down_block_types",
+    ):
         assert net.config[name] == unet.config[name], name
     for ours, theirs in zip(net.down_blocks.parameters(), unet.down_blocks.parameters(), strict=True):
         assert torch.equal(ours, theirs)
@@ -228,7 +284,9 @@ def test_velocity_and_noise_say_the_same() -> None:
     torch.testing.assert_close(one_step_z0(alphas, z_t, eps, t), z0, rtol=1e-3, atol=1e-4)
     wrong = v + 0.3
     error = (to_noise(alphas, wrong, z_t, t, "v_prediction") - eps).square().mean((1, 2, 3))
-    torch.testing.assert_close(loss_weight(alphas, t, "velocity") * error, torch.full((3,), 0.09), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(
+        loss_weight(alphas, t, "velocity") * error, torch.full((3,), 0.09), rtol=1e-3, atol=1e-5
+    )
 
 
 def test_min_snr_weight() -> None:

@@ -1,4 +1,5 @@
 """Burned-in text: found on phantoms, not in clean photographs, at any size and from several threads."""
+
 from __future__ import annotations
 
 import os
@@ -56,7 +57,11 @@ def test_clean_real_frames_are_seldom_flagged(data):
     if not folder.is_dir():
         pytest.skip(f"no real images at {folder}")
     names = random.Random(1).sample((folder / "train.txt").read_text().split(), FRAMES)
-    flagged = [name for name in names if find_text(np.array(Image.open(folder / "images" / f"{name}.jpg").convert("RGB")))]
+    flagged = [
+        name
+        for name in names
+        if find_text(np.array(Image.open(folder / "images" / f"{name}.jpg").convert("RGB")))
+    ]
     assert len(flagged) <= CLEAN[data] * FRAMES, flagged
 
 
@@ -72,7 +77,11 @@ def test_real_overlays_are_found():
 def test_large_image_is_reduced_and_keeps_its_places():
     small, text = overlay(3)
     factor = 4096 // max(small.shape)
-    large = np.array(Image.fromarray(small).resize((small.shape[1] * factor, small.shape[0] * factor), Image.Resampling.BICUBIC))
+    large = np.array(
+        Image.fromarray(small).resize(
+            (small.shape[1] * factor, small.shape[0] * factor), Image.Resampling.BICUBIC
+        )
+    )
     boxes = find_text(large)
     assert max(large.shape) > 2 * LONGEST
     assert boxes
@@ -81,7 +90,9 @@ def test_large_image_is_reduced_and_keeps_its_places():
 
 def test_a_page_of_text_is_not_read_whole():
     rows = [overlay(seed)[0][:60, :180] for seed in (1007, 1013)]
-    assert len(find_text(np.tile(np.vstack([np.resize(row, (60, 180, 3)) for row in rows]), (6, 4, 1)))) <= MOST
+    assert (
+        len(find_text(np.tile(np.vstack([np.resize(row, (60, 180, 3)) for row in rows]), (6, 4, 1)))) <= MOST
+    )
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (5, 5, 3), (1, 500, 3), (500, 1, 3), (20, 300, 3)])
@@ -89,7 +100,10 @@ def test_any_size_can_be_looked_at(shape):
     assert find_text(np.zeros(shape, np.uint8)) == ()
 
 
-@pytest.mark.parametrize(("shape", "kind"), [((8, 8), np.uint8), ((8, 8, 4), np.uint8), ((8, 8, 3), np.float32), ((0, 8, 3), np.uint8)])
+@pytest.mark.parametrize(
+    ("shape", "kind"),
+    [((8, 8), np.uint8), ((8, 8, 4), np.uint8), ((8, 8, 3), np.float32), ((0, 8, 3), np.uint8)],
+)
 def test_other_arrays_are_refused(shape, kind):
     with pytest.raises(ValueError, match=r"uint8 \[H, W, 3\]"):
         find_text(np.zeros(shape, kind))
@@ -104,11 +118,13 @@ def test_threads_get_their_own_answers():
 
 
 def test_detector_is_loaded_on_first_use_from_its_package_alone():
-    code = ("import socket, sys\n"
-            "import siamese.overlay as overlay, numpy as np\n"
-            "assert not {'rapidocr', 'onnxruntime', 'torch'} & set(sys.modules)\n"
-            "def refuse(*_): raise AssertionError('the network was asked')\n"
-            "socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse\n"
-            "overlay.find_text(np.zeros((64, 64, 3), np.uint8))\n"
-            "assert 'rapidocr' in sys.modules and 'torch' not in sys.modules\n")
+    code = (
+        "import socket, sys\n"
+        "import siamese.overlay as overlay, numpy as np\n"
+        "assert not {'rapidocr', 'onnxruntime', 'torch'} & set(sys.modules)\n"
+        "def refuse(*_): raise AssertionError('the network was asked')\n"
+        "socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse\n"
+        "overlay.find_text(np.zeros((64, 64, 3), np.uint8))\n"
+        "assert 'rapidocr' in sys.modules and 'torch' not in sys.modules\n"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=100)

@@ -1,4 +1,5 @@
 """The ZIP of labelled pairs: what is in it, that training reads it, and that writing is deterministic, streaming and atomic."""
+
 from __future__ import annotations
 
 import hashlib
@@ -33,11 +34,15 @@ from train.data import check_pairs, read_image, read_mask, read_pairs
 
 def pair(seed: int, prompt: str = POLYP, side: int = 32) -> SyntheticPair:
     image, mask = phantom(seed, side, side)[0], phantom(seed)[1]
-    return SyntheticPair(image, resize_mask(mask, side), mask, Recipe(prompt, seed, 20, 2.0, "dpm++", "phantom model"))
+    return SyntheticPair(
+        image, resize_mask(mask, side), mask, Recipe(prompt, seed, 20, 2.0, "dpm++", "phantom model")
+    )
 
 
 def labelled(count: int) -> list[LabelledPair]:
-    return [LabelledPair(f"case_{i}", pair(i, (POLYP, LESION)[i % 2]), (0.75, None)[i % 2]) for i in range(count)]
+    return [
+        LabelledPair(f"case_{i}", pair(i, (POLYP, LESION)[i % 2]), (0.75, None)[i % 2]) for i in range(count)
+    ]
 
 
 def contents(path) -> dict[str, bytes]:
@@ -107,7 +112,11 @@ def test_the_released_code_reads_prompt_json(tmp_path, monkeypatch):
     with open("prompt.json") as file:
         (row,) = [json.loads(line) for line in file]
     assert row["prompt"] == "a polyp,\u2028 and a line separator\n"
-    assert Image.open(row["source"]).convert("L").size == Image.open(row["target"]).convert("RGB").size == (32, 32)
+    assert (
+        Image.open(row["source"]).convert("L").size
+        == Image.open(row["target"]).convert("RGB").size
+        == (32, 32)
+    )
     assert len(read_pairs([tmp_path / "prompt.json"])) == 1
 
 
@@ -131,7 +140,13 @@ def test_memory_does_not_grow_with_the_number_of_pairs(tmp_path):
 
     def peak(count: int) -> int:
         tracemalloc.start()
-        write_pairs(tmp_path / "a.zip", (LabelledPair(f"{i}", replace(pair(0, side=128), image=noise ^ np.uint8(i))) for i in range(count)))
+        write_pairs(
+            tmp_path / "a.zip",
+            (
+                LabelledPair(f"{i}", replace(pair(0, side=128), image=noise ^ np.uint8(i)))
+                for i in range(count)
+            ),
+        )
         largest = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return largest
@@ -151,8 +166,12 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
 
     with pytest.raises(OSError, match="No space"):
         write_pairs(path, failing())
-    for wrong, message in [([], "no pairs"), ([LabelledPair("a", pair(0)), LabelledPair("A", pair(1))], "two pairs are named A"),
-                           ([LabelledPair("../a", pair(0))], "cannot name a file"), ([LabelledPair("a", pair(0), 1.5)], "lies in 0..1")]:
+    for wrong, message in [
+        ([], "no pairs"),
+        ([LabelledPair("a", pair(0)), LabelledPair("A", pair(1))], "two pairs are named A"),
+        ([LabelledPair("../a", pair(0))], "cannot name a file"),
+        ([LabelledPair("a", pair(0), 1.5)], "lies in 0..1"),
+    ]:
         with pytest.raises(PairsError, match=message):
             write_pairs(path, wrong)
     assert path.read_bytes() == before
@@ -167,15 +186,45 @@ def test_atomic_file_is_not_there_before_its_end(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "a\\b", "a b", "a.", "-a", "con", "NUL", "com1.a", "a\n", "x" * 121, "a:b"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        ".hidden",
+        "a/b",
+        "a\\b",
+        "a b",
+        "a.",
+        "-a",
+        "con",
+        "NUL",
+        "com1.a",
+        "a\n",
+        "x" * 121,
+        "a:b",
+    ],
+)
 def test_refuses_names_that_are_no_file_names(name):
     with pytest.raises(PairsError, match="cannot name a file"):
         check_name(name)
     check_name(safe_name(name))
 
 
-@pytest.mark.parametrize(("name", "safe"), [("polyp 7 (b)", "polyp_7__b_"), ("Läsion.2", "Läsion.2"), ("../../etc", "_.._etc"), ("..", "mask"),
-                                        ("aux", "mask_aux"), ("é" * 200, "é" * (LONGEST_NAME // 2)), ("e\u0301", "é"), ("a\x00b", "a_b")])
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("polyp 7 (b)", "polyp_7__b_"),
+        ("Läsion.2", "Läsion.2"),
+        ("../../etc", "_.._etc"),
+        ("..", "mask"),
+        ("aux", "mask_aux"),
+        ("é" * 200, "é" * (LONGEST_NAME // 2)),
+        ("e\u0301", "é"),
+        ("a\x00b", "a_b"),
+    ],
+)
 def test_safe_names(name, safe):
     assert safe_name(name) == safe
     check_name(safe)

@@ -1,4 +1,5 @@
 """Sliced Wasserstein distance: pyramids against a literal two-dimensional filter, closed forms, and known differences."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -78,7 +79,9 @@ def test_sliced_distance_in_closed_form():
     shift = np.zeros(147, np.float32)
     shift[5] = 30
     expected = 30 * np.sqrt(2 / (np.pi * 147))
-    assert sliced_wasserstein(a, a + shift, np.random.default_rng(1), 4000) == pytest.approx(expected, rel=0.03)
+    assert sliced_wasserstein(a, a + shift, np.random.default_rng(1), 4000) == pytest.approx(
+        expected, rel=0.03
+    )
     with pytest.raises(ValueError, match="as many"):
         sliced_wasserstein(a, a[:10], np.random.default_rng(1))
 

@@ -1,4 +1,5 @@
 """All three stages on phantoms, from nothing to a model that samples: the losses must fall."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -40,16 +41,54 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = (write_folder(root / "kvasir-seg", 72, {"train": range(64), "val": range(64, 72)}),)
 
     def loop(name: str, steps: int, rate: float, batch: int, evaluations: int = 2) -> LoopConfig:
-        return LoopConfig(out=root / name, max_steps=steps, batch_size=batch, learning_rate=rate, betas=(0.9, 0.99), warmup_steps=5,
-                          clip_norm=1.0, ema_decay=0.9, log_every=1, evaluate_every=steps // evaluations)
+        return LoopConfig(
+            out=root / name,
+            max_steps=steps,
+            batch_size=batch,
+            learning_rate=rate,
+            betas=(0.9, 0.99),
+            warmup_steps=5,
+            clip_norm=1.0,
+            ema_decay=0.9,
+            log_every=1,
+            evaluate_every=steps // evaluations,
+        )
 
-    vae.main(vae.VaeConfig(data, size=64, crop=32, lpips_weight=0, loop=loop("vae", 60, 5e-3, 8), model=vae.AutoencoderConfig(
-        widths=(8, 16, 16, 32), encoder_layers=(1, 1, 1, 1), decoder_layers=(1, 1, 1, 1), latent_channels=4)))
+    vae.main(
+        vae.VaeConfig(
+            data,
+            size=64,
+            crop=32,
+            lpips_weight=0,
+            loop=loop("vae", 60, 5e-3, 8),
+            model=vae.AutoencoderConfig(
+                widths=(8, 16, 16, 32),
+                encoder_layers=(1, 1, 1, 1),
+                decoder_layers=(1, 1, 1, 1),
+                latent_channels=4,
+            ),
+        )
+    )
     with pytest.MonkeyPatch.context() as patch:
         # Masks that matter: the released initialisation of so narrow a hint block lets next to nothing of them through.
         patch.setitem(PRESETS, "tiny", replace(SMALL, hint_keeps_variance=True))
-        base.main(base.BaseConfig(data, vae=root / "vae" / "model" / "vae", size=64, cache=root / "cache", loop=loop("base", 100, 3e-3, 16)))
-        siamese.main(siamese.SiameseTrainConfig(data, root / "base" / "model", cache=root / "cache", loop=loop("siamese", 120, 2e-3, 8, evaluations=6)))
+        base.main(
+            base.BaseConfig(
+                data,
+                vae=root / "vae" / "model" / "vae",
+                size=64,
+                cache=root / "cache",
+                loop=loop("base", 100, 3e-3, 16),
+            )
+        )
+        siamese.main(
+            siamese.SiameseTrainConfig(
+                data,
+                root / "base" / "model",
+                cache=root / "cache",
+                loop=loop("siamese", 120, 2e-3, 8, evaluations=6),
+            )
+        )
     return root
 
 
@@ -82,9 +121,14 @@ def test_base_model_learns_to_denoise(runs: Path) -> None:
 
 def test_siamese_stage_learns_with_all_four_losses(runs: Path) -> None:
     events = _events(runs / "siamese")
-    for name in ("mask", "image"):  # at validation's fixed noise: ten batches of eight differ by more than what is learnt
+    for name in (
+        "mask",
+        "image",
+    ):  # at validation's fixed noise: ten batches of eight differ by more than what is learnt
         _falls(events, f"val/{name}", 0.99, ends=1)
-    assert next(e.step for e in events.Scalars("train/augmented")) > 120 / 3  # only after a third of the steps
+    assert (
+        next(e.step for e in events.Scalars("train/augmented")) > 120 / 3
+    )  # only after a third of the steps
     for name in ("total", "mask", "image", "augmented"):
         values = _figures(events, f"val/{name}")
         assert len(values) == 6

@@ -1,4 +1,5 @@
 """Model folders in diffusers' own ControlNet pipeline, and our sampler beside it."""
+
 from __future__ import annotations
 
 import json
@@ -17,7 +18,9 @@ from siamese.sampling import MaskDiffusion, initial_noise
 
 def _pipeline(folder: Path) -> StableDiffusionControlNetPipeline:
     ours = SiameseControlNet.from_pretrained(folder / "controlnet")
-    pipeline = StableDiffusionControlNetPipeline.from_pretrained(folder, controlnet=ours, text_encoder=None, tokenizer=None)
+    pipeline = StableDiffusionControlNetPipeline.from_pretrained(
+        folder, controlnet=ours, text_encoder=None, tokenizer=None
+    )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -29,8 +32,14 @@ def test_pipeline_draws_what_our_sampler_draws(model_folder: Path, mask: np.ndar
     hint = mask_hint(ours.fit_mask(mask)[None])
     for guidance in (1.0, 3.0):
         drawn = _pipeline(model_folder)(
-            prompt_embeds=context([POLYP]).detach(), negative_prompt_embeds=context([""]).detach(), image=hint, num_inference_steps=4,
-            guidance_scale=guidance, latents=initial_noise([11], latent), output_type="np").images
+            prompt_embeds=context([POLYP]).detach(),
+            negative_prompt_embeds=context([""]).detach(),
+            image=hint,
+            num_inference_steps=4,
+            guidance_scale=guidance,
+            latents=initial_noise([11], latent),
+            output_type="np",
+        ).images
         assert drawn.shape == (1, size, size, 3)
         expected = ours.sample(mask, POLYP, [11], steps=4, guidance=guidance, scheduler="ddim")
         assert np.abs(drawn * 255 - expected).max() <= 1

@@ -1,4 +1,5 @@
 """The plan of ``train all``: how minutes become updates, and what the rehearsal measures."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -36,7 +37,13 @@ def place(tmp_path: Path) -> Workplace:
 
 def test_shares_are_of_the_whole() -> None:
     assert NAMES == ["vae", "base", "siamese", "decoder", "segment"]
-    assert {s.name: s.share for s in TINY_RECIPE.stages} == {"vae": 0.25, "base": 0.35, "siamese": 0.27, "decoder": 0.05, "segment": 0.08}
+    assert {s.name: s.share for s in TINY_RECIPE.stages} == {
+        "vae": 0.25,
+        "base": 0.35,
+        "siamese": 0.27,
+        "decoder": 0.05,
+        "segment": 0.08,
+    }
     with pytest.raises(ValueError, match=r"add up to 0.920"):
         Recipe(TINY_RECIPE.stages[:-1], TINY_RECIPE.sampling)
 
@@ -56,7 +63,9 @@ def test_the_recipes_updates_are_the_most_unless_more_are_asked_for(place: Workp
     more = planned(place, plan, 60, extend=True)
     assert more["decoder"] == table["decoder"]
     assert all(more[n] > 5 * table[n] for n in ("vae", "base", "siamese", "segment"))
-    assert sum(more.values()) * 0.01 == pytest.approx(3600, rel=1e-3)  # what the decoder leaves goes to the segmenter
+    assert sum(more.values()) * 0.01 == pytest.approx(
+        3600, rel=1e-3
+    )  # what the decoder leaves goes to the segmenter
 
 
 def test_a_stage_that_needs_less_hands_its_minutes_on(place: Workplace) -> None:
@@ -91,7 +100,11 @@ def test_a_machine_that_has_become_slower_is_noticed(place: Workplace) -> None:
 
 def test_settings_shrink_with_the_updates(place: Workplace) -> None:
     base = TINY_RECIPE.stages[1]
-    assert base.configured(place, base.updates).loop.warmup_steps == base.configure(place).loop.warmup_steps == 200
+    assert (
+        base.configured(place, base.updates).loop.warmup_steps
+        == base.configure(place).loop.warmup_steps
+        == 200
+    )
     few = base.configured(place, 100, seconds=10.0).loop
     assert few.max_steps == 100
     assert few.warmup_steps == 10
@@ -121,8 +134,10 @@ def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_differences_are_told_in_words() -> None:
-    assert difference({"a": {"b": 1, "c": None}, "pairs_files": "x", "d": True}, {"a": {"b": 2, "c": "t"}, "pairs_files": "y", "d": True}) == [
-        "a b was 1, now 2", 'a c was not given, now "t"', "the pairs have changed"]
+    assert difference(
+        {"a": {"b": 1, "c": None}, "pairs_files": "x", "d": True},
+        {"a": {"b": 2, "c": "t"}, "pairs_files": "y", "d": True},
+    ) == ["a b was 1, now 2", 'a c was not given, now "t"', "the pairs have changed"]
 
 
 def test_rehearsal_pairs_have_every_prompt_and_some_held_out(tmp_path: Path) -> None:
@@ -140,7 +155,9 @@ def test_rehearsal_pairs_have_every_prompt_and_some_held_out(tmp_path: Path) -> 
     own = write_folder(tmp_path / "ward", 9, {"train": range(7), "val": range(7, 9)})
     train, val = (read_pairs((own,), split, "a stain") for split in ("train", "val"))
     asked = _some_pairs(tmp_path / "asked", train, val, 8)
-    assert {p.prompt for split in ("train", "val") for p in read_pairs(asked["data"], split, "a stain")} == {"a stain"}
+    assert {p.prompt for split in ("train", "val") for p in read_pairs(asked["data"], split, "a stain")} == {
+        "a stain"
+    }
 
 
 def test_timed_updates_are_those_of_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +176,16 @@ def test_a_rehearsal_that_fails_leaves_nothing(tmp_path: Path) -> None:
         raise ValueError("no such thing")
 
     folder = write_folder(tmp_path / "kvasir-seg", 3)
-    recipe = dataclasses.replace(TINY_RECIPE, stages=tuple(dataclasses.replace(s, begin=fail) for s in TINY_RECIPE.stages))
+    recipe = dataclasses.replace(
+        TINY_RECIPE, stages=tuple(dataclasses.replace(s, begin=fail) for s in TINY_RECIPE.stages)
+    )
     with pytest.raises(ValueError, match="no such thing"):
-        rehearse(recipe, read_pairs((folder,)), [], Workplace(tmp_path / "out", (folder,)), tmp_path / "out" / "rehearsal", lambda _: None)
+        rehearse(
+            recipe,
+            read_pairs((folder,)),
+            [],
+            Workplace(tmp_path / "out", (folder,)),
+            tmp_path / "out" / "rehearsal",
+            lambda _: None,
+        )
     assert not (tmp_path / "out" / "rehearsal").exists()

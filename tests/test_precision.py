@@ -1,4 +1,5 @@
 """What ``auto`` means on a machine."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -27,7 +28,10 @@ def test_a_processor_without_its_library_calculates_in_float32(monkeypatch: pyte
     assert resolved("auto") == "no"
 
 
-@pytest.mark.skipif(not Path("/proc/cpuinfo").is_file() or torch.cuda.is_available(), reason="reads Linux's list of a processor's abilities")
+@pytest.mark.skipif(
+    not Path("/proc/cpuinfo").is_file() or torch.cuda.is_available(),
+    reason="reads Linux's list of a processor's abilities",
+)
 def test_this_processor() -> None:
     flags = Path("/proc/cpuinfo").read_text().split()
     if "avx512_bf16" in flags or "amx_bf16" in flags:

@@ -1,4 +1,5 @@
 """Training by several processes: the same numbers as by one, and all of them stop when one is asked to."""
+
 from __future__ import annotations
 
 import os
@@ -20,14 +21,31 @@ ROOT = Path(__file__).parents[1]
 
 def _two_processes(data: Path, model: Path, out: Path, steps: int, mode: str = "run") -> subprocess.Popen:
     """The Siamese stage under torch's launcher; its port is a free one."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--rdzv-backend",
+        "c10d",
+        "--rdzv-endpoint",
+        "localhost:0",
+    ]
     child = ["-m", "tests.child", mode, "siamese", str(data), str(model), str(out), str(steps), "1"]
-    return subprocess.Popen(launcher + child, cwd=ROOT, env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
-                            stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        launcher + child,
+        cwd=ROOT,
+        env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def test_two_processes_train_as_one_does(polyps: Path, model_folder: Path, tmp_path: Path) -> None:
-    loop.run(*real_stage("siamese", polyps, model_folder, tmp_path / "one", max_steps=2))  # also fills the cache of latents
+    loop.run(
+        *real_stage("siamese", polyps, model_folder, tmp_path / "one", max_steps=2)
+    )  # also fills the cache of latents
     child = _two_processes(polyps, model_folder, tmp_path / "two", 2)
     _, said = child.communicate(timeout=300)
     assert child.returncode == 0, said
@@ -42,7 +60,9 @@ def test_two_processes_train_as_one_does(polyps: Path, model_folder: Path, tmp_p
 
 
 @pytest.mark.parametrize("model_folder", ["small"], indirect=True)
-def test_one_process_that_is_asked_to_stop_stops_all(polyps: Path, model_folder: Path, tmp_path: Path) -> None:
+def test_one_process_that_is_asked_to_stop_stops_all(
+    polyps: Path, model_folder: Path, tmp_path: Path
+) -> None:
     steps = 100_000
     loop.run(*real_stage("siamese", polyps, model_folder, tmp_path / "cached", max_steps=1))
     launcher = _two_processes(polyps, model_folder, tmp_path / "two", steps)
@@ -63,7 +83,9 @@ def test_one_process_that_is_asked_to_stop_stops_all(polyps: Path, model_folder:
 
 @pytest.mark.parametrize("mode", ["asked-while-agreeing", "asked-while-saving"])
 @pytest.mark.parametrize("model_folder", ["small"], indirect=True)
-def test_a_signal_between_two_looks_at_it_is_neither_lost_nor_stops_one_alone(mode: str, polyps: Path, model_folder: Path, tmp_path: Path) -> None:
+def test_a_signal_between_two_looks_at_it_is_neither_lost_nor_stops_one_alone(
+    mode: str, polyps: Path, model_folder: Path, tmp_path: Path
+) -> None:
     loop.run(*real_stage("siamese", polyps, model_folder, tmp_path / "cached", max_steps=1))
     launcher = _two_processes(polyps, model_folder, tmp_path / "two", 500, mode)
     try:

@@ -1,4 +1,5 @@
 """What an update asks the device: nothing, on any stage, until the losses are read."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -52,8 +53,19 @@ def _stage(kind: str, data: Path, model: Path, out: Path, config: LoopConfig) ->
         tiny = AutoencoderConfig((8, 8, 16, 16), (1, 1, 1, 1), (1, 1, 1, 1), 4)
         return VaeStage(VaeConfig((data,), weights=weights, size=64, crop=64, model=tiny, loop=config))
     if kind == "decoder":
-        return DecoderStage(DecoderConfig((data,), model, weights=weights, prompt=POLYP, steps=4, noised_below=0.6, crop=64,
-                                          cache=out / "cache", loop=config))
+        return DecoderStage(
+            DecoderConfig(
+                (data,),
+                model,
+                weights=weights,
+                prompt=POLYP,
+                steps=4,
+                noised_below=0.6,
+                crop=64,
+                cache=out / "cache",
+                loop=config,
+            )
+        )
     return SegmentStage(SegmentConfig((data,), size=32, loop=config))
 
 
@@ -77,20 +89,33 @@ def test_the_measure_would_notice() -> None:
     assert "aten::nonzero" in _asked(lambda: x[x > 1])
 
 
-@pytest.mark.parametrize(("changes", "read"), [({}, [5, 10]), ({"checkpoint_every": 3}, [3, 5, 6, 9, 10]), ({"evaluate_every": 4}, [4, 5, 8, 10])])
+@pytest.mark.parametrize(
+    ("changes", "read"),
+    [({}, [5, 10]), ({"checkpoint_every": 3}, [3, 5, 6, 9, 10]), ({"evaluate_every": 4}, [4, 5, 8, 10])],
+)
 def test_losses_are_read_where_they_are_logged_or_a_spoilt_model_would_be_saved(
-        changes: dict[str, int], read: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changes: dict[str, int], read: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     added, reads, add, ask = [0], [], Readings.add, Readings.read
     monkeypatch.setattr(Readings, "add", lambda *a: (added.__setitem__(0, added[0] + 1), add(*a))[1])
     monkeypatch.setattr(Readings, "read", lambda self: (reads.append(added[0]), ask(self))[1])
     settings = {"checkpoint_every": 100, "evaluate_every": 100} | changes
-    assert loop.run(ToyStage(), LoopConfig(out=tmp_path, max_steps=10, batch_size=4, log_every=5, **settings)) == 10
+    assert (
+        loop.run(ToyStage(), LoopConfig(out=tmp_path, max_steps=10, batch_size=4, log_every=5, **settings))
+        == 10
+    )
     assert reads == read
 
 
-def test_blocks_are_compiled_where_asked_and_give_the_same_losses(ward: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_are_compiled_where_asked_and_give_the_same_losses(
+    ward: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     compiled, compile_ = [], torch.compile
-    monkeypatch.setattr(torch, "compile", lambda call, *a, **k: (compiled.append(call.__self__), compile_(call, backend="eager"))[1])
+    monkeypatch.setattr(
+        torch,
+        "compile",
+        lambda call, *a, **k: (compiled.append(call.__self__), compile_(call, backend="eager"))[1],
+    )
     losses = []
     for asked in (False, True):
         out = tmp_path / str(asked)
@@ -101,7 +126,12 @@ def test_blocks_are_compiled_where_asked_and_give_the_same_losses(ward: Path, mo
             trainer.update()
             losses.append(trainer.readings.read())
     unet, tied = stage.checkpoint.unet, stage.module.objective.aliases()[0]
-    assert {*unet.down_blocks, *unet.up_blocks, *stage.checkpoint.controlnet.down_blocks, *tied.up_blocks} <= set(compiled)
+    assert {
+        *unet.down_blocks,
+        *unet.up_blocks,
+        *stage.checkpoint.controlnet.down_blocks,
+        *tied.up_blocks,
+    } <= set(compiled)
     for plain, other in zip(losses[:3], losses[3:], strict=True):
         assert plain == pytest.approx(other, rel=1e-5)
 

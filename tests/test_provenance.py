@@ -1,4 +1,5 @@
 """PNG files of synthetic pairs: the round trip, what other readers see, and hostile files."""
+
 from __future__ import annotations
 
 import base64
@@ -44,15 +45,17 @@ def chunks(data: bytes) -> list[tuple[bytes, bytes]]:
     """(type, content) of a PNG's chunks, by the specification."""
     position, found = 8, []
     while position < len(data):
-        length, = struct.unpack(">I", data[position:position + 4])
-        found.append((data[position + 4:position + 8], data[position + 8:position + 8 + length]))
+        (length,) = struct.unpack(">I", data[position : position + 4])
+        found.append((data[position + 4 : position + 8], data[position + 8 : position + 8 + length]))
         position += 12 + length
     return found
 
 
 def join(parts: list[tuple[bytes, bytes]]) -> bytes:
     """A PNG of chunks, with correct lengths and checksums."""
-    return b"\x89PNG\r\n\x1a\n" + b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts
+    )
 
 
 def rewritten(image: np.ndarray | None = None, **fields: str | None) -> bytes:
@@ -70,9 +73,17 @@ def with_recipe(**values: object) -> bytes:
     return rewritten(Recipe=json.dumps(RECIPE.to_dict() | values))
 
 
-@pytest.mark.parametrize("recipe", [RECIPE, dataclasses.replace(RECIPE, reference_weight=None, seed=0, steps=1),
-                                    dataclasses.replace(RECIPE, prompt='Läsion "x" <b>\n\u75c5\u5909 \U0001f600', guidance=-3.25, version="9.9"),
-                                    dataclasses.replace(RECIPE, steps=MOST_STEPS, seed=2**63 - 1, reference_weight=0.0)])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        RECIPE,
+        dataclasses.replace(RECIPE, reference_weight=None, seed=0, steps=1),
+        dataclasses.replace(
+            RECIPE, prompt='Läsion "x" <b>\n\u75c5\u5909 \U0001f600', guidance=-3.25, version="9.9"
+        ),
+        dataclasses.replace(RECIPE, steps=MOST_STEPS, seed=2**63 - 1, reference_weight=0.0),
+    ],
+)
 def test_round_trip(recipe):
     pair = make_pair(recipe)
     again = read_png(pair_png(pair))
@@ -143,26 +154,60 @@ def test_refuses_other_images():
         read_png(plain.getvalue())
 
 
-@pytest.mark.parametrize(("field", "value"), [("Synthetic", None), ("Synthetic", "false"), ("Recipe", None), ("Mask", None)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("Synthetic", None), ("Synthetic", "false"), ("Recipe", None), ("Mask", None)]
+)
 def test_refuses_missing_fields(field, value):
     with pytest.raises(NotSyntheticError, match="no recipe"):
         read_png(rewritten(**{field: value}))
 
 
-@pytest.mark.parametrize("image", [phantom(0, 32, 48)[0], phantom(0, 32, 32)[0][..., 0], np.zeros((32, 32, 4), np.uint8),
-                                   np.zeros((8, LARGEST_SIDE + 1, 3), np.uint8)])
+@pytest.mark.parametrize(
+    "image",
+    [
+        phantom(0, 32, 48)[0],
+        phantom(0, 32, 32)[0][..., 0],
+        np.zeros((32, 32, 4), np.uint8),
+        np.zeros((8, LARGEST_SIDE + 1, 3), np.uint8),
+    ],
+)
 def test_refuses_images_that_the_studio_never_makes(image):
     with pytest.raises(NotSyntheticError, match="not made by the studio"):
         read_png(rewritten(image))
 
 
-@pytest.mark.parametrize("values", [
-    {"prompt": 3}, {"prompt": None}, {"prompt": "x" * 1000}, {"prompt": "\ud800"}, {"scheduler": ["ddim"]}, {"model": {}}, {"version": 1},
-    {"seed": -1}, {"seed": 2**63}, {"seed": 1.5}, {"seed": True}, {"seed": "1"}, {"seed": None}, {"steps": 0}, {"steps": MOST_STEPS + 1},
-    {"steps": 20.0}, {"steps": True}, {"guidance": "7.5"}, {"guidance": None}, {"guidance": float("nan")}, {"guidance": float("inf")},
-    {"guidance": 10**400}, {"guidance": False}, {"reference_weight": "1"}, {"reference_weight": float("-inf")}, {"reference_weight": 10**400},
-    {"reference_weight": []},
-])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"prompt": 3},
+        {"prompt": None},
+        {"prompt": "x" * 1000},
+        {"prompt": "\ud800"},
+        {"scheduler": ["ddim"]},
+        {"model": {}},
+        {"version": 1},
+        {"seed": -1},
+        {"seed": 2**63},
+        {"seed": 1.5},
+        {"seed": True},
+        {"seed": "1"},
+        {"seed": None},
+        {"steps": 0},
+        {"steps": MOST_STEPS + 1},
+        {"steps": 20.0},
+        {"steps": True},
+        {"guidance": "7.5"},
+        {"guidance": None},
+        {"guidance": float("nan")},
+        {"guidance": float("inf")},
+        {"guidance": 10**400},
+        {"guidance": False},
+        {"reference_weight": "1"},
+        {"reference_weight": float("-inf")},
+        {"reference_weight": 10**400},
+        {"reference_weight": []},
+    ],
+)
 def test_refuses_recipes_that_the_studio_never_writes(values):
     with pytest.raises(NotSyntheticError, match="recipe"):
         read_png(with_recipe(**values))
@@ -181,11 +226,27 @@ def test_refuses_recipes_without_a_value(name):
 def test_a_recipe_without_reference_weight_has_none():
     values = RECIPE.to_dict()
     del values["reference_weight"]
-    assert read_png(rewritten(Recipe=json.dumps(values | {"unknown": "ignored"}))).recipe == dataclasses.replace(RECIPE, reference_weight=None)
+    assert read_png(
+        rewritten(Recipe=json.dumps(values | {"unknown": "ignored"}))
+    ).recipe == dataclasses.replace(RECIPE, reference_weight=None)
 
 
-@pytest.mark.parametrize("text", ["", "{", "null", "[]", '"x"', "7", "[" * 100_000, '{"a":' * 100_000, '{"seed": ' + "9" * 5000 + "}", "{\0}"],
-                         ids=lambda t: t[:8].encode().hex())
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "null",
+        "[]",
+        '"x"',
+        "7",
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        '{"seed": ' + "9" * 5000 + "}",
+        "{\0}",
+    ],
+    ids=lambda t: t[:8].encode().hex(),
+)
 def test_refuses_recipes_that_are_no_object(text):
     with pytest.raises(NotSyntheticError):
         read_png(rewritten(Recipe=text))
@@ -197,9 +258,23 @@ def encoded(image: Image.Image, kind: str = "PNG") -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-@pytest.mark.parametrize("text", ["", "!!!!", "é", "AAAA", "AAA", encoded(Image.new("L", (9, 9))), encoded(Image.new("RGB", (9, 9))),
-                                  encoded(Image.new("1", (9, 9)), "BMP"), encoded(Image.new("1", (LARGEST_SIDE + 1, 1))),
-                                  encoded(Image.new("1", (9, 9)))[:40], "\n" + encoded(Image.new("1", (9, 9)))], ids=range(11))
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "!!!!",
+        "é",
+        "AAAA",
+        "AAA",
+        encoded(Image.new("L", (9, 9))),
+        encoded(Image.new("RGB", (9, 9))),
+        encoded(Image.new("1", (9, 9)), "BMP"),
+        encoded(Image.new("1", (LARGEST_SIDE + 1, 1))),
+        encoded(Image.new("1", (9, 9)))[:40],
+        "\n" + encoded(Image.new("1", (9, 9))),
+    ],
+    ids=range(11),
+)
 def test_refuses_other_masks(text):
     with pytest.raises(NotSyntheticError):
         read_png(rewritten(Mask=text))
@@ -249,14 +324,35 @@ def test_truncated_and_damaged_files_raise_nothing_else():
 def test_hostile_chunks_raise_nothing_else():
     """Chunks of random content and correct checksum, which Pillow does not notice before it reads them."""
     rng = np.random.default_rng(0)
-    parts = chunks(pair_png(SyntheticPair(phantom(2, 16, 16)[0], PAIR.mask[:16, :16], phantom(1, 9, 12)[1], RECIPE)))
-    kinds = [b"tEXt", b"zTXt", b"iTXt", b"cHRM", b"gAMA", b"sRGB", b"pHYs", b"iCCP", b"tRNS", b"eXIf", b"acTL", b"fcTL", b"fdAT", b"PLTE", b"IHDR",
-             b"IDAT", b"IEND"]
+    parts = chunks(
+        pair_png(SyntheticPair(phantom(2, 16, 16)[0], PAIR.mask[:16, :16], phantom(1, 9, 12)[1], RECIPE))
+    )
+    kinds = [
+        b"tEXt",
+        b"zTXt",
+        b"iTXt",
+        b"cHRM",
+        b"gAMA",
+        b"sRGB",
+        b"pHYs",
+        b"iCCP",
+        b"tRNS",
+        b"eXIf",
+        b"acTL",
+        b"fcTL",
+        b"fdAT",
+        b"PLTE",
+        b"IHDR",
+        b"IDAT",
+        b"IEND",
+    ]
     noticed = read = 0
     for kind in kinds:
         for place in range(1, len(parts)):
             for length in (0, 1, 5, 13, 33):
-                hostile = parts[:place] + [(kind, rng.integers(0, 256, length, np.uint8).tobytes())] + parts[place:]
+                hostile = (
+                    parts[:place] + [(kind, rng.integers(0, 256, length, np.uint8).tobytes())] + parts[place:]
+                )
                 try:
                     read_png(join(hostile))
                     read += 1
@@ -266,7 +362,10 @@ def test_hostile_chunks_raise_nothing_else():
     assert read > 100
 
 
-@pytest.mark.parametrize(("kind", "content"), [(b"cHRM", b"\0" * 5), (b"eXIf", b"MM\0*\0\0\0\x08\0"), (b"eXIf", b"II*\0"), (b"gAMA", b"")])
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [(b"cHRM", b"\0" * 5), (b"eXIf", b"MM\0*\0\0\0\x08\0"), (b"eXIf", b"II*\0"), (b"gAMA", b"")],
+)
 def test_short_metadata_chunks(kind, content):
     """These made Pillow raise struct.error or IndexError while it loaded the pixels' end."""
     parts = chunks(PNG)

@@ -1,4 +1,5 @@
 """A published folder: half precision, licence, card, defaults, and no part of an older model left behind."""
+
 from __future__ import annotations
 
 import json
@@ -70,7 +71,10 @@ def test_terms_that_nobody_stated_are_not_guessed(trained: Path, tmp_path: Path)
 
 def test_licence_of_the_embedded_weights_is_what_their_sets_give() -> None:
     assets = Path(__file__).parents[1] / "assets" / "siamese-tiny"
-    assert licence("siamese-tiny", ("cvc-clinicdb", "isic2018", "kvasir-seg")) == (assets / "LICENSE").read_text()
+    assert (
+        licence("siamese-tiny", ("cvc-clinicdb", "isic2018", "kvasir-seg"))
+        == (assets / "LICENSE").read_text()
+    )
 
 
 def test_licence_names_the_users_own_data() -> None:
@@ -83,10 +87,14 @@ def test_licence_names_the_users_own_data() -> None:
         licence("m", ())
 
 
-def test_card_tells_training_and_figures(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_card_tells_training_and_figures(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     run, out = tmp_path / "siamese", tmp_path / "out"
     (run / "checkpoints" / "step-00000120").mkdir(parents=True)
-    (run / "run.json").write_text(json.dumps({"batch_size": 16, "learning_rate": 4e-4, "samples": 2872, "max_steps": 500}))
+    (run / "run.json").write_text(
+        json.dumps({"batch_size": 16, "learning_rate": 4e-4, "samples": 2872, "max_steps": 500})
+    )
     (tmp_path / "metrics.json").write_text(json.dumps({"polyp": {"mask_agreement": 0.5}}))
     config = PublishConfig(trained, out, ("kvasir-seg",), runs=(run,))
     main(config)
@@ -118,7 +126,9 @@ def test_card_tells_training_and_figures(trained: Path, tmp_path: Path, capsys: 
         main(replace(config, runs=(tmp_path,)))
 
 
-def test_own_prompts_have_no_examples_and_older_ones_go(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_own_prompts_have_no_examples_and_older_ones_go(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     checkpoint = build("small")
     checkpoint.context = PromptTable(("a stain on a wall", ""), 16, tokens=4)
     save_checkpoint(checkpoint, tmp_path / "model")

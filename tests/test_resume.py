@@ -1,4 +1,5 @@
 """A run that is interrupted, killed or stopped and then continued ends bit for bit where an uninterrupted one ends."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -20,7 +21,9 @@ from train.loop import LoopConfig
 
 
 @pytest.mark.parametrize("kind", ["base", "siamese"])
-def test_continued_run_equals_uninterrupted_run(kind: str, polyps: Path, model_folder: Path, tmp_path: Path) -> None:
+def test_continued_run_equals_uninterrupted_run(
+    kind: str, polyps: Path, model_folder: Path, tmp_path: Path
+) -> None:
     loop.run(*real_stage(kind, polyps, model_folder, tmp_path / "whole"))
     stage, config = real_stage(kind, polyps, model_folder, tmp_path / "parts")
     assert loop.run(interrupted_after(stage, 3), config) == 3
@@ -43,9 +46,16 @@ def test_continued_run_equals_uninterrupted_run(kind: str, polyps: Path, model_f
     assert any(torch.equal(exported[0].unet.conv_out.weight, average) for average in whole["ema"]["values"])
 
 
-def _child(mode: str, kind: str, data: Path, model: Path, out: Path, steps: int, every: int) -> subprocess.Popen:
+def _child(
+    mode: str, kind: str, data: Path, model: Path, out: Path, steps: int, every: int
+) -> subprocess.Popen:
     arguments = [mode, kind, str(data), str(model), str(out), str(steps), str(every)]
-    return subprocess.Popen([sys.executable, "-m", "tests.child", *arguments], cwd=Path(__file__).parents[1], stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.child", *arguments],
+        cwd=Path(__file__).parents[1],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +66,9 @@ def kl_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_run_killed_in_the_middle_of_a_save_continues_from_the_save_before(polyps: Path, kl_model: Path, tmp_path: Path) -> None:
+def test_run_killed_in_the_middle_of_a_save_continues_from_the_save_before(
+    polyps: Path, kl_model: Path, tmp_path: Path
+) -> None:
     child = _child("killed", "siamese", polyps, kl_model, tmp_path / "killed", 6, 2)
     _, said = child.communicate(timeout=300)
     assert child.returncode == -signal.SIGKILL, said
@@ -88,7 +100,9 @@ def test_interrupt_saves_and_ends_cleanly(polyps: Path, kl_model: Path, tmp_path
 
 
 def _toy(out: Path, **changes: object) -> LoopConfig:
-    return LoopConfig(**({"out": out, "max_steps": 6, "batch_size": 4, "learning_rate": 0.1, "ema_decay": 0.9} | changes))
+    return LoopConfig(
+        **({"out": out, "max_steps": 6, "batch_size": 4, "learning_rate": 0.1, "ema_decay": 0.9} | changes)
+    )
 
 
 def test_continuing_twice_changes_nothing(tmp_path: Path) -> None:
@@ -103,8 +117,11 @@ def test_continuing_twice_changes_nothing(tmp_path: Path) -> None:
     assert differences(final_state(tmp_path / "whole"), final_state(tmp_path / "parts")) == []
 
 
-def test_interrupt_that_comes_after_a_look_stops_after_the_next_update_and_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupt_that_comes_after_a_look_stops_after_the_next_update_and_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """There is one look an update: what is not seen by it is seen by the next."""
+
     class Late(loop._Interrupt):
         looks = 0
 
@@ -129,10 +146,18 @@ def test_second_interrupt_stops_at_once(tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGINT) is handler
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"max_steps": 12}, "max_steps was 6, now 12"), ({"batch_size": 5}, "batch_size was 4, now 5"), ({"seed": 1}, "seed was 0, now 1"),
-    ({"learning_rate": 0.2}, r"learning_rate was 0.1, now 0.2"), ({"ema_decay": None}, "ema_decay was 0.9, now None"),
-    ({"betas": (0.5, 0.9)}, r"betas was \[0.9, 0.999\], now \[0.5, 0.9\]"), ({"schedule": "cosine", "seed": 3}, "seed .*schedule|schedule .*seed")])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"max_steps": 12}, "max_steps was 6, now 12"),
+        ({"batch_size": 5}, "batch_size was 4, now 5"),
+        ({"seed": 1}, "seed was 0, now 1"),
+        ({"learning_rate": 0.2}, r"learning_rate was 0.1, now 0.2"),
+        ({"ema_decay": None}, "ema_decay was 0.9, now None"),
+        ({"betas": (0.5, 0.9)}, r"betas was \[0.9, 0.999\], now \[0.5, 0.9\]"),
+        ({"schedule": "cosine", "seed": 3}, "seed .*schedule|schedule .*seed"),
+    ],
+)
 def test_other_settings_are_another_run(change: dict, message: str, tmp_path: Path) -> None:
     loop.run(ToyStage(), _toy(tmp_path))
     before = final_state(tmp_path)
@@ -179,7 +204,10 @@ def test_run_that_was_begun_with_other_drawing_is_refused(tmp_path: Path) -> Non
     state = torch.load(file, weights_only=True)
     del state["drawing"]  # as earlier versions wrote it
     torch.save(state, file)
-    with pytest.raises(ResumeError, match="step-00000002 was begun with a version of this program that drew its random numbers in another way"):
+    with pytest.raises(
+        ResumeError,
+        match="step-00000002 was begun with a version of this program that drew its random numbers in another way",
+    ):
         loop.run(ToyStage(), _toy(tmp_path))
     assert differences(state, torch.load(file, weights_only=True)) == []
 
@@ -187,7 +215,9 @@ def test_run_that_was_begun_with_other_drawing_is_refused(tmp_path: Path) -> Non
 def test_what_does_not_change_the_result_may_change(tmp_path: Path) -> None:
     loop.run(ToyStage(), _toy(tmp_path / "whole"))
     loop.run(interrupted_after(ToyStage(), 2), _toy(tmp_path / "parts"))
-    config = dataclasses.replace(_toy(tmp_path / "parts"), log_every=1, evaluate_every=2, checkpoint_every=2, keep_checkpoints=1)
+    config = dataclasses.replace(
+        _toy(tmp_path / "parts"), log_every=1, evaluate_every=2, checkpoint_every=2, keep_checkpoints=1
+    )
     assert loop.run(ToyStage(), config) == 6
     assert checkpoints(tmp_path / "parts") == [6]
     assert differences(final_state(tmp_path / "whole"), final_state(tmp_path / "parts")) == []

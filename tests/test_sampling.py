@@ -1,4 +1,5 @@
 """Sampling: seeds, guidance, schedulers, previews, cancelling, references, inputs."""
+
 from __future__ import annotations
 
 from collections import Counter
@@ -45,10 +46,17 @@ def calls(ours: MaskDiffusion) -> Iterator[Counter]:
     def counter(name: str):
         def count(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
             seen[name] += len(inputs[0])
+
         return count
 
-    handles = [part.register_forward_pre_hook(counter(name)) for name, part in (
-        ("unet", network.unet.conv_in), ("controlnet", network.controlnet.conv_in), ("hint", network.controlnet.controlnet_cond_embedding))]
+    handles = [
+        part.register_forward_pre_hook(counter(name))
+        for name, part in (
+            ("unet", network.unet.conv_in),
+            ("controlnet", network.controlnet.conv_in),
+            ("hint", network.controlnet.controlnet_cond_embedding),
+        )
+    ]
     yield seen
     for handle in handles:
         handle.remove()
@@ -70,8 +78,13 @@ def test_seed_gives_the_same_image_alone_and_in_a_batch(ours: MaskDiffusion, sch
 
 def test_mask_prompt_guidance_and_scheduler_have_an_effect(ours: MaskDiffusion, mask: np.ndarray) -> None:
     base = ours.sample(mask, POLYP, [1])
-    for other in (ours.sample(phantom(8)[1], POLYP, [1]), ours.sample(mask, LESION, [1]), ours.sample(mask, POLYP, [1], guidance=9),
-                  ours.sample(mask, POLYP, [1], scheduler="dpm++"), ours.sample(mask, POLYP, [1], steps=9)):
+    for other in (
+        ours.sample(phantom(8)[1], POLYP, [1]),
+        ours.sample(mask, LESION, [1]),
+        ours.sample(mask, POLYP, [1], guidance=9),
+        ours.sample(mask, POLYP, [1], scheduler="dpm++"),
+        ours.sample(mask, POLYP, [1], steps=9),
+    ):
         assert (other != base).any()
 
 
@@ -79,10 +92,15 @@ def test_one_mask_for_all_seeds(ours: MaskDiffusion, mask: np.ndarray) -> None:
     one = ours.sample(mask, POLYP, [1, 2])
     assert np.array_equal(one, ours.sample([mask], POLYP, [1, 2]))
     # Hint features of a batch of two masks differ from those of one in the last bits.
-    assert np.abs(one.astype(int) - ours.sample(np.stack([mask, mask]), [POLYP] * 2, np.array([1, 2]))).max() <= 1
+    assert (
+        np.abs(one.astype(int) - ours.sample(np.stack([mask, mask]), [POLYP] * 2, np.array([1, 2]))).max()
+        <= 1
+    )
 
 
-def test_guidance_of_one_leaves_out_the_unconditional_half(ours: MaskDiffusion, mask: np.ndarray, calls: Counter) -> None:
+def test_guidance_of_one_leaves_out_the_unconditional_half(
+    ours: MaskDiffusion, mask: np.ndarray, calls: Counter
+) -> None:
     ours.sample(mask, POLYP, [1, 2], steps=3, guidance=1)
     assert calls == {"unet": 2 * 3, "controlnet": 2 * 3, "hint": 1}
     calls.clear()
@@ -93,7 +111,9 @@ def test_guidance_of_one_leaves_out_the_unconditional_half(ours: MaskDiffusion, 
     assert calls == {"unet": 2 * 3, "controlnet": 2 * 3, "hint": 2}  # both halves share encoder and prompt
 
 
-def test_reference_is_encoded_once_and_adds_one_control(ours: MaskDiffusion, mask: np.ndarray, calls: Counter) -> None:
+def test_reference_is_encoded_once_and_adds_one_control(
+    ours: MaskDiffusion, mask: np.ndarray, calls: Counter
+) -> None:
     ours.sample(mask, POLYP, [1, 2], steps=3, guidance=2, reference=phantom(4)[0])
     assert calls == {"unet": 4 * 3, "controlnet": 2 * 4 * 3, "hint": 1 + 1}
 
@@ -115,13 +135,29 @@ def test_guidance_is_the_formula(ours: MaskDiffusion, mask: np.ndarray) -> None:
     t = scheduler.timesteps.expand(1)
     with torch.no_grad():
         features = network.controlnet.hint_features(mask_hint(ours.fit_mask(mask)[None]))
-        out = {p: predict(network.unet, z, t, network.context([p]), network.controlnet.control(z, t, network.context([p]), features))
-               for p in (POLYP, "")}
+        out = {
+            p: predict(
+                network.unet,
+                z,
+                t,
+                network.context([p]),
+                network.controlnet.control(z, t, network.context([p]), features),
+            )
+            for p in (POLYP, "")
+        }
         guided = out[""] + s * (out[POLYP] - out[""])
         z0 = one_step_z0(network.alphas, z, to_noise(network.alphas, guided, z, t, network.prediction), t)
         image = network.vae.decode(z0 / network.vae.config.scaling_factor).sample.clamp(-1, 1)
     previews = []
-    ours.sample(mask, POLYP, [4], steps=1, guidance=s, scheduler="ddim", callback=lambda p: previews.append(p.preview()))
+    ours.sample(
+        mask,
+        POLYP,
+        [4],
+        steps=1,
+        guidance=s,
+        scheduler="ddim",
+        callback=lambda p: previews.append(p.preview()),
+    )
     expected = image.add(1).mul(127.5)[0].permute(1, 2, 0).numpy()
     assert np.abs(previews[0][0] - expected).max() <= 1
 
@@ -137,9 +173,20 @@ def test_guidance_by_mask_is_the_formula(ours: MaskDiffusion, mask: np.ndarray) 
         weak = predict(network.unet, z, t, context)
         full = predict(network.unet, z, t, context, network.controlnet.control(z, t, context, features))
         noise = to_noise(network.alphas, weak + s * (full - weak), z, t, network.prediction)
-        image = network.vae.decode(one_step_z0(network.alphas, z, noise, t) / network.vae.config.scaling_factor).sample.clamp(-1, 1)
+        image = network.vae.decode(
+            one_step_z0(network.alphas, z, noise, t) / network.vae.config.scaling_factor
+        ).sample.clamp(-1, 1)
     previews = []
-    ours.sample(mask, POLYP, [4], steps=1, guidance=s, scheduler="ddim", guide="mask", callback=lambda p: previews.append(p.preview()))
+    ours.sample(
+        mask,
+        POLYP,
+        [4],
+        steps=1,
+        guidance=s,
+        scheduler="ddim",
+        guide="mask",
+        callback=lambda p: previews.append(p.preview()),
+    )
     expected = image.add(1).mul(127.5)[0].permute(1, 2, 0).numpy()
     assert np.abs(previews[0][0] - expected).max() <= 1
 
@@ -166,27 +213,50 @@ def test_rescale_is_the_checkpoints_where_none_is_given(ours: MaskDiffusion, mas
 
 
 @pytest.mark.parametrize("guide", ["prompt", "mask"])
-def test_guidance_acts_between_two_noise_levels_only(ours: MaskDiffusion, mask: np.ndarray, guide: str) -> None:
+def test_guidance_acts_between_two_noise_levels_only(
+    ours: MaskDiffusion, mask: np.ndarray, guide: str
+) -> None:
     """Ten steps at t = 999, 899, ... 99: those above 0.85 T and below 0.25 T are as without guidance."""
+
     def previews(**settings: float) -> list[np.ndarray]:
         seen = []
-        ours.sample(mask, POLYP, [1], steps=10, scheduler="dpm++", guide=guide, callback=lambda p: seen.append(p.preview()), **settings)
+        ours.sample(
+            mask,
+            POLYP,
+            [1],
+            steps=10,
+            scheduler="dpm++",
+            guide=guide,
+            callback=lambda p: seen.append(p.preview()),
+            **settings,
+        )
         return seen
 
-    free, bound, middle = previews(guidance=1), previews(guidance=6), previews(guidance=6, guide_above=0.25, guide_below=0.85)
+    free, bound, middle = (
+        previews(guidance=1),
+        previews(guidance=6),
+        previews(guidance=6, guide_above=0.25, guide_below=0.85),
+    )
     assert all((a == b).all() for a, b in zip(middle[:2], free[:2], strict=True))
     assert (middle[2] != free[2]).any()
     assert (middle[-1] != free[-1]).any()
     assert (middle[0] != bound[0]).any()
     assert (middle[-1] != bound[-1]).any()
-    assert all((a == b).all() for a, b in zip(previews(guidance=6, guide_above=0, guide_below=1), bound, strict=True))
-    assert all((a == b).all() for a, b in zip(previews(guidance=6, guide_above=0.992, guide_below=0.998), free, strict=True))
+    assert all(
+        (a == b).all() for a, b in zip(previews(guidance=6, guide_above=0, guide_below=1), bound, strict=True)
+    )
+    assert all(
+        (a == b).all()
+        for a, b in zip(previews(guidance=6, guide_above=0.992, guide_below=0.998), free, strict=True)
+    )
     last = previews(guidance=6, guide_above=0.25, guide_below=1)
     assert all((a == b).all() for a, b in zip(last[:8], bound[:8], strict=True))
     assert (last[8] != bound[8]).any()
 
 
-def test_noise_levels_of_guidance_are_the_checkpoints_where_none_are_given(ours: MaskDiffusion, mask: np.ndarray) -> None:
+def test_noise_levels_of_guidance_are_the_checkpoints_where_none_are_given(
+    ours: MaskDiffusion, mask: np.ndarray
+) -> None:
     middle = ours.sample(mask, POLYP, [1], guidance=6, guide_above=0.3, guide_below=0.8)
     old = ours.checkpoint.defaults
     ours.checkpoint.defaults = replace(old, guide_above=0.3, guide_below=0.8)
@@ -201,7 +271,9 @@ def test_guide_is_the_checkpoints_where_none_is_given(ours: MaskDiffusion, mask:
     by_prompt = ours.sample(mask, POLYP, [1], guidance=3)
     by_mask = ours.sample(mask, POLYP, [1], guidance=3, guide="mask")
     assert (by_mask != by_prompt).any()
-    assert np.array_equal(ours.sample(mask, POLYP, [1], guidance=1), ours.sample(mask, POLYP, [1], guidance=1, guide="mask"))
+    assert np.array_equal(
+        ours.sample(mask, POLYP, [1], guidance=1), ours.sample(mask, POLYP, [1], guidance=1, guide="mask")
+    )
     old = ours.checkpoint.defaults
     ours.checkpoint.defaults = replace(old, guide="mask")
     try:
@@ -214,7 +286,10 @@ def test_guide_is_the_checkpoints_where_none_is_given(ours: MaskDiffusion, mask:
 def test_schedulers_recover_a_known_image(scheduler: str) -> None:
     """With the true velocity of one z0 as the network's output DDIM arrives at z0 with a_0's noise, DPM-Solver++ at z0."""
     config = build("small", control=False).scheduler_config
-    alphas, (z0, first) = scaled_linear_alphas(), torch.randn(2, 1, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    alphas, (z0, first) = (
+        scaled_linear_alphas(),
+        torch.randn(2, 1, 4, 4, 4, generator=torch.Generator().manual_seed(0)),
+    )
     solver = build_scheduler(scheduler, config, 20)
     assert len(solver.timesteps) == 20
     z = add_noise(alphas, z0, first, solver.timesteps[:1])
@@ -222,7 +297,9 @@ def test_schedulers_recover_a_known_image(scheduler: str) -> None:
         a = alphas[int(t)]
         noise = (z - a.sqrt() * z0) / (1 - a).sqrt()
         z = solver.step(a.sqrt() * noise - (1 - a).sqrt() * z0, t, z, return_dict=False)[0]
-    torch.testing.assert_close(z, add_noise(alphas, z0, first, torch.tensor([0])) if scheduler == "ddim" else z0, rtol=0, atol=1e-3)
+    torch.testing.assert_close(
+        z, add_noise(alphas, z0, first, torch.tensor([0])) if scheduler == "ddim" else z0, rtol=0, atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("scheduler", ["ddim", "dpm++"])
@@ -234,7 +311,9 @@ def test_the_last_steps_alone_continue_the_first(ours: MaskDiffusion, scheduler:
     def run(z: torch.Tensor, first: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
         solver, inputs = build_scheduler(scheduler, checkpoint.scheduler_config, 6), []
         step = solver.step
-        solver.step = lambda output, t, z_t, **options: (inputs.append(z_t), step(output, t, z_t, **options))[1]
+        solver.step = lambda output, t, z_t, **options: (inputs.append(z_t), step(output, t, z_t, **options))[
+            1
+        ]
         return denoise(checkpoint, solver, z, context, context, 1.0, first=first), inputs
 
     with torch.inference_mode():
@@ -261,7 +340,9 @@ def test_callback_sees_each_step_and_a_preview(ours: MaskDiffusion, mask: np.nda
     assert [(p.step, p.steps) for p in seen] == [(i, 4) for i in range(1, 5)]
     assert np.array_equal(drawn, ours.sample(mask, POLYP, [1, 2], steps=4))
     last: list[np.ndarray] = []
-    thread = Thread(target=lambda: last.append(seen[-1].preview()))  # an interface may decode it in another thread
+    thread = Thread(
+        target=lambda: last.append(seen[-1].preview())
+    )  # an interface may decode it in another thread
     thread.start()
     thread.join()
     for preview in (seen[0].preview(), *last):
@@ -277,16 +358,33 @@ def test_callback_cancels_within_a_step(ours: MaskDiffusion, mask: np.ndarray, c
     assert calls["unet"] == 2
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"guide": "image"}, "unknown guide"), ({"guidance": 0.5}, "guidance is 0.5"), ({"rescale": 1.5}, "rescale is 1.5"), ({"guide_below": 1.5}, "guide_below 1.5"), ({"guide_above": 0.8, "guide_below": 0.2}, "guide_above is 0.8"), ({"guidance": float("nan")}, "guidance is nan"),
-    ({"steps": 0}, "steps is 0"), ({"steps": 1001}, "between 1 and 1000"), ({"scheduler": "euler"}, "unknown scheduler 'euler'; choose from dpm"),
-    ({"scheduler": ""}, "unknown scheduler ''"), ({"seeds": []}, "seeds is empty"), ({"seeds": 3}, "list of one integer"),
-    ({"seeds": [1.5]}, "list of one integer"), ({"prompt": [POLYP] * 3}, "3 prompts for 2 seeds"),
-    ({"masks": [np.full((8, 8), 255, np.uint8)] * 3}, "3 masks for 2 seeds"), ({"masks": np.ones((8, 8), bool)}, r"not bool \[8, 8\]"),
-    ({"masks": np.zeros((2, 8, 8, 3), np.uint8)}, r"not uint8 \[8, 8, 3\]"), ({"masks": [[255, 0]]}, "not list"),
-    ({"masks": np.full((8, 8), 127, np.uint8)}, "mask is empty"), ({"reference": np.zeros((8, 8), np.uint8)}, "reference must be uint8"),
-    ({"reference": "image.png"}, "not str"), ({"reference": np.zeros((8, 8, 3), np.uint8), "reference_weight": -1}, "reference_weight is -1"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"guide": "image"}, "unknown guide"),
+        ({"guidance": 0.5}, "guidance is 0.5"),
+        ({"rescale": 1.5}, "rescale is 1.5"),
+        ({"guide_below": 1.5}, "guide_below 1.5"),
+        ({"guide_above": 0.8, "guide_below": 0.2}, "guide_above is 0.8"),
+        ({"guidance": float("nan")}, "guidance is nan"),
+        ({"steps": 0}, "steps is 0"),
+        ({"steps": 1001}, "between 1 and 1000"),
+        ({"scheduler": "euler"}, "unknown scheduler 'euler'; choose from dpm"),
+        ({"scheduler": ""}, "unknown scheduler ''"),
+        ({"seeds": []}, "seeds is empty"),
+        ({"seeds": 3}, "list of one integer"),
+        ({"seeds": [1.5]}, "list of one integer"),
+        ({"prompt": [POLYP] * 3}, "3 prompts for 2 seeds"),
+        ({"masks": [np.full((8, 8), 255, np.uint8)] * 3}, "3 masks for 2 seeds"),
+        ({"masks": np.ones((8, 8), bool)}, r"not bool \[8, 8\]"),
+        ({"masks": np.zeros((2, 8, 8, 3), np.uint8)}, r"not uint8 \[8, 8, 3\]"),
+        ({"masks": [[255, 0]]}, "not list"),
+        ({"masks": np.full((8, 8), 127, np.uint8)}, "mask is empty"),
+        ({"reference": np.zeros((8, 8), np.uint8)}, "reference must be uint8"),
+        ({"reference": "image.png"}, "not str"),
+        ({"reference": np.zeros((8, 8, 3), np.uint8), "reference_weight": -1}, "reference_weight is -1"),
+    ],
+)
 def test_bad_inputs_are_named(ours: MaskDiffusion, calls: Counter, change: dict, message: str) -> None:
     arguments = {"masks": phantom(0)[1], "prompt": POLYP, "seeds": [1, 2]} | change
     with pytest.raises(ValueError, match=message):
@@ -307,7 +405,10 @@ def test_base_model_cannot_follow_masks() -> None:
 
 def test_from_pretrained_takes_a_folder(model_folder: Path, mask: np.ndarray) -> None:
     model = MaskDiffusion.from_pretrained(model_folder)
-    assert np.array_equal(model.sample(mask, POLYP, [1]), MaskDiffusion.from_pretrained(str(model_folder), "cpu").sample(mask, POLYP, [1]))
+    assert np.array_equal(
+        model.sample(mask, POLYP, [1]),
+        MaskDiffusion.from_pretrained(str(model_folder), "cpu").sample(mask, POLYP, [1]),
+    )
 
 
 def test_forward_process_and_its_inverse() -> None:
@@ -318,7 +419,9 @@ def test_forward_process_and_its_inverse() -> None:
     torch.testing.assert_close(one_step_z0(alphas, z_t, noise, t), z0, rtol=1e-3, atol=1e-4)
     a = alphas[t].reshape(-1, 1, 1, 1)
     velocity = a.sqrt() * noise - (1 - a).sqrt() * z0
-    torch.testing.assert_close(to_noise(alphas, velocity, z_t, t, "v_prediction"), noise, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        to_noise(alphas, velocity, z_t, t, "v_prediction"), noise, rtol=1e-4, atol=1e-5
+    )
     assert to_noise(alphas, noise, z_t, t, "epsilon") is noise
 
 

@@ -1,4 +1,5 @@
 """Noise schedules: Stable Diffusion's and the one whose uniform timesteps draw EDM's noise levels."""
+
 from __future__ import annotations
 
 import math
@@ -62,7 +63,10 @@ def test_timestep_of_the_same_noise_level(on_the_other: bool) -> None:
 def test_the_gate_of_the_augmentation_is_a_noise_level() -> None:
     """sigma <= 0.5717: 201 timesteps of Stable Diffusion's schedule, the quantile of ln 0.5717 of the log-normal one."""
     small = build("small")
-    for betas, expected in ((None, 200), (log_normal_betas(-0.5, 1.0), int(1000 * norm.cdf(math.log(0.57167), -0.5, 1.0) - 0.5))):
+    for betas, expected in (
+        (None, 200),
+        (log_normal_betas(-0.5, 1.0), int(1000 * norm.cdf(math.log(0.57167), -0.5, 1.0) - 0.5)),
+    ):
         alphas = scaled_linear_alphas() if betas is None else alphas_of_betas(betas)
         objective = SiameseObjective(small.unet, small.controlnet, alphas)
         assert objective.augment_t == expected
@@ -80,7 +84,12 @@ def test_a_model_of_that_schedule_is_saved_loaded_and_sampled(tmp_path: Path) ->
     model, mask = MaskDiffusion(loaded), np.zeros((64, 64), np.uint8)
     mask[20:40, 20:40] = 255
     for scheduler in ("dpm++", "ddim"):
-        assert model.sample(mask, "", [1], steps=4, guidance=1.0, scheduler=scheduler).shape == (1, model.size, model.size, 3)
+        assert model.sample(mask, "", [1], steps=4, guidance=1.0, scheduler=scheduler).shape == (
+            1,
+            model.size,
+            model.size,
+            3,
+        )
 
 
 def test_steps_follow_karras_and_arrive_at_a_known_image() -> None:

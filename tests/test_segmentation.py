@@ -1,4 +1,5 @@
 """The segmenters: files, sizes, Dice, and that training teaches them."""
+
 from __future__ import annotations
 
 import json
@@ -44,7 +45,9 @@ def test_dice():
 @pytest.mark.parametrize("shape", [(1, 32, 32), (3, 40, 57), (2, 300, 20)])
 def test_predicts_at_the_images_own_size(shape):
     torch.manual_seed(0)
-    masks = LesionSegmenter(CompactUNet(SMALL), 32).predict(np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8))
+    masks = LesionSegmenter(CompactUNet(SMALL), 32).predict(
+        np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    )
     assert masks.shape == shape
     assert masks.dtype == np.uint8
     assert set(np.unique(masks)) <= {0, 255}
@@ -52,7 +55,11 @@ def test_predicts_at_the_images_own_size(shape):
 
 def test_refuses_other_images():
     segmenter = LesionSegmenter(CompactUNet(SMALL), 32)
-    for wrong in (np.zeros((32, 32, 3), np.uint8), np.zeros((1, 32, 32, 3), np.float32), np.zeros((1, 32, 32), np.uint8)):
+    for wrong in (
+        np.zeros((32, 32, 3), np.uint8),
+        np.zeros((1, 32, 32, 3), np.float32),
+        np.zeros((1, 32, 32), np.uint8),
+    ):
         with pytest.raises(ValueError, match=r"uint8 \[B, H, W, 3\]"):
             segmenter.predict(wrong)
 
@@ -65,7 +72,9 @@ def test_round_trip(tmp_path):
     again = LesionSegmenter.from_pretrained(tmp_path)
     assert again.size == 32
     assert next(again.network.parameters()).dtype == torch.float32
-    np.testing.assert_allclose(again.probabilities(images), segmenter.probabilities(images), atol=5e-3)  # stored in half precision
+    np.testing.assert_allclose(
+        again.probabilities(images), segmenter.probabilities(images), atol=5e-3
+    )  # stored in half precision
 
 
 def test_shipped_network_fits_in_eight_megabytes(tmp_path):
@@ -102,7 +111,11 @@ def test_vgg_encoder_is_imagenets_and_round_trips(tmp_path):
     segmenter = VggSegmenter(unet.eval(), 32)
     segmenter.save_pretrained(tmp_path / "vgg", torch.float32)
     arrays = np.stack([phantom(i)[0] for i in range(2)])
-    np.testing.assert_allclose(VggSegmenter.from_pretrained(tmp_path / "vgg").probabilities(arrays), segmenter.probabilities(arrays), atol=1e-5)
+    np.testing.assert_allclose(
+        VggSegmenter.from_pretrained(tmp_path / "vgg").probabilities(arrays),
+        segmenter.probabilities(arrays),
+        atol=1e-5,
+    )
 
 
 def test_slow_convolution_moves_by_its_share_of_the_learning_rate():
@@ -113,7 +126,9 @@ def test_slow_convolution_moves_by_its_share_of_the_learning_rate():
     conv(torch.randn(2, 3, 8, 8)).square().sum().backward()
     optimiser.step()
     moved = (conv.weight * conv.rate - before).abs()
-    torch.testing.assert_close(moved, torch.full_like(moved, 0.1 * rate), rtol=1e-2, atol=0)  # Adam's first step is the rate itself
+    torch.testing.assert_close(
+        moved, torch.full_like(moved, 0.1 * rate), rtol=1e-2, atol=0
+    )  # Adam's first step is the rate itself
 
 
 def test_soft_dice_loss():
@@ -139,7 +154,9 @@ def test_augmentation_keeps_image_and_mask_together():
     assert turned.max() <= 1
     assert turned.is_contiguous(memory_format=torch.channels_last)
     for image, mask in zip(turned, moved[:, 0].bool(), strict=True):
-        assert image[:, ~mask].mean() - image[:, mask].mean() > 30 / 127.5  # the ellipse is dark, wherever it went
+        assert (
+            image[:, ~mask].mean() - image[:, mask].mean() > 30 / 127.5
+        )  # the ellipse is dark, wherever it went
     assert not torch.equal(moved[0], moved[1])
     assert torch.equal(turned, augment(images, masks, draws_of(8))[0])
     assert not torch.equal(turned, augment(images, masks, draws_of(8, 1))[0])
@@ -152,7 +169,9 @@ class Fixed:
         self.values = {"scale": 0.0, "shift": 0.0, "contrast": 1.0, "brightness": 0.0, "tint": 1.0} | values
 
     def uniform(self, name, low, high, *shape):
-        assert np.all(low <= np.array(self.values[name])) and np.all(np.array(self.values[name]) <= high), name
+        assert np.all(low <= np.array(self.values[name])) and np.all(np.array(self.values[name]) <= high), (
+            name
+        )
         return np.broadcast_to(np.float64(self.values[name]), (1, *shape))
 
 
@@ -161,15 +180,24 @@ def _by_opencv(image, mask, scale, shift):
     side = image.shape[0]
     move = np.array(shift) * side + (1 - scale) * (side - 1) / 2
     affine = np.array([[scale, 0, move[0]], [0, scale, move[1]]])
-    return [cv2.warpAffine(x, affine, (side, side), flags=how, borderMode=cv2.BORDER_REFLECT_101)
-            for x, how in ((image.astype(np.float32), cv2.INTER_LINEAR), (mask, cv2.INTER_NEAREST))]
+    return [
+        cv2.warpAffine(x, affine, (side, side), flags=how, borderMode=cv2.BORDER_REFLECT_101)
+        for x, how in ((image.astype(np.float32), cv2.INTER_LINEAR), (mask, cv2.INTER_NEAREST))
+    ]
 
 
-@pytest.mark.parametrize(("power", "shift"), [(0, (0, 0)), (1, (0, 0)), (-1, (0, 0)), (0, (0.08, -0.05)), (0.6, (-0.08, 0.08)), (-0.7, (0.03, 0.06))])
+@pytest.mark.parametrize(
+    ("power", "shift"),
+    [(0, (0, 0)), (1, (0, 0)), (-1, (0, 0)), (0, (0.08, -0.05)), (0.6, (-0.08, 0.08)), (-0.7, (0.03, 0.06))],
+)
 def test_scale_and_shift_are_opencvs(power, shift):
     image, mask = phantom(5)
-    found, moved = augment(torch.from_numpy(image[None]), torch.from_numpy(mask[None]), Fixed(scale=power, shift=[[2 * s for s in shift]]))
-    expected, where = _by_opencv(image, mask, 1.25 ** power, shift)
+    found, moved = augment(
+        torch.from_numpy(image[None]),
+        torch.from_numpy(mask[None]),
+        Fixed(scale=power, shift=[[2 * s for s in shift]]),
+    )
+    expected, where = _by_opencv(image, mask, 1.25**power, shift)
     away = (found[0].permute(1, 2, 0).numpy() + 1) * 127.5 - expected
     assert abs(away).mean() < 0.6, "opencv rounds places to a 32nd of a pixel"
     assert (moved[0, 0].numpy() * 255 != where).mean() < 0.02
@@ -179,7 +207,11 @@ def test_scale_and_shift_are_opencvs(power, shift):
 
 def test_contrast_brightness_and_tint():
     image, mask = phantom(5)
-    found, _ = augment(torch.from_numpy(image[None]), torch.from_numpy(mask[None]), Fixed(contrast=1.2, brightness=-20, tint=[[0.94, 1, 1.06]]))
+    found, _ = augment(
+        torch.from_numpy(image[None]),
+        torch.from_numpy(mask[None]),
+        Fixed(contrast=1.2, brightness=-20, tint=[[0.94, 1, 1.06]]),
+    )
     expected = np.clip(((image - 127.5) * 1.2 + 107.5) * [0.94, 1, 1.06], 0, 255)
     np.testing.assert_allclose((found[0].permute(1, 2, 0).numpy() + 1) * 127.5, expected, atol=1e-3)
 
@@ -190,10 +222,15 @@ def test_loss_falls_within_a_few_steps(architecture, tmp_path):
     if architecture == "small":
         network = CompactUNet((16, 32))
     else:
-        network = VggUNet.from_perceptual(load_perceptual("vgg16", write_perceptual(tmp_path / "weights")), decoder=(16, 16, 16, 16, 16))
+        network = VggUNet.from_perceptual(
+            load_perceptual("vgg16", write_perceptual(tmp_path / "weights")), decoder=(16, 16, 16, 16, 16)
+        )
     module = SegmentationLoss(network)
     images, masks = (np.stack(x) for x in zip(*(phantom(i) for i in range(8)), strict=True))
-    batch = {"images": torch.from_numpy(images).permute(0, 3, 1, 2).float().div(127.5).sub(1), "masks": torch.from_numpy(masks)[:, None].float() / 255}
+    batch = {
+        "images": torch.from_numpy(images).permute(0, 3, 1, 2).float().div(127.5).sub(1),
+        "masks": torch.from_numpy(masks)[:, None].float() / 255,
+    }
     optimiser = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], lr=1e-2)
     losses = []
     for step in range(25):
@@ -206,12 +243,21 @@ def test_loss_falls_within_a_few_steps(architecture, tmp_path):
 
 
 def test_stage_trains_evaluates_each_organ_and_exports(tmp_path):
-    data = (write_set(tmp_path / "kvasir-seg", {"train": 6, "val": 3}), write_set(tmp_path / "isic2018", {"train": 4, "val": 2}, 50))
-    settings = LoopConfig(out=tmp_path / "run", max_steps=2, batch_size=4, learning_rate=1e-3, ema_decay=0.9, evaluate_every=1)
+    data = (
+        write_set(tmp_path / "kvasir-seg", {"train": 6, "val": 3}),
+        write_set(tmp_path / "isic2018", {"train": 4, "val": 2}, 50),
+    )
+    settings = LoopConfig(
+        out=tmp_path / "run", max_steps=2, batch_size=4, learning_rate=1e-3, ema_decay=0.9, evaluate_every=1
+    )
     config = SegmentConfig(data, size=32, loop=settings)
     main(config)
     images = np.stack([phantom(i)[0] for i in range(2)])
-    assert LesionSegmenter.from_pretrained(tmp_path / "run" / "small" / "model").predict(images).shape == (2, 48, 48)
+    assert LesionSegmenter.from_pretrained(tmp_path / "run" / "small" / "model").predict(images).shape == (
+        2,
+        48,
+        48,
+    )
     stage = SegmentStage(config)
     assert stage.size == 10
     assert stage.val_organs.count("polyp") == 3
@@ -234,6 +280,7 @@ def test_synthetic_pairs_join_the_training_split(tmp_path):
 
 def test_fixed_subset_is_of_each_organ(tmp_path):
     from train.data import read_pairs
+
     data = [write_set(tmp_path / "kvasir-seg", {"val": 7}), write_set(tmp_path / "isic2018", {"val": 3}, 50)]
     pairs = read_pairs(data, "val")
     names = [p.name for p in fixed_subset(pairs, 4)]

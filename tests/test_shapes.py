@@ -1,4 +1,5 @@
 """Shape statistics and random lesions: fitting gives back what is drawn, files are checked, drawing is deterministic."""
+
 from __future__ import annotations
 
 import json
@@ -28,7 +29,9 @@ from train import __main__ as command
 from train.shapes import ShapesConfig, distances, main, measure
 
 
-def ellipse(centre: tuple[float, float], radii: tuple[float, float], degrees: float, side: int = 64) -> np.ndarray:
+def ellipse(
+    centre: tuple[float, float], radii: tuple[float, float], degrees: float, side: int = 64
+) -> np.ndarray:
     """Mask uint8 [side, side]; centre (x, y) and radii as fractions of the side, the first radius along ``degrees``."""
     y, x = (np.mgrid[:side, :side] + 0.5) / side
     dx, dy, a = x - centre[0], y - centre[1], np.radians(degrees)
@@ -42,7 +45,13 @@ def ellipses(count: int = 200, seed: int = 0) -> list[np.ndarray]:
     masks = []
     for _ in range(count):
         radius, ratio = rng.uniform(0.1, 0.2), rng.uniform(1.5, 2.5)
-        masks.append(ellipse(tuple(rng.uniform((0.55, 0.4), (0.65, 0.6))), (radius * ratio ** 0.5, radius * ratio ** -0.5), rng.uniform(20, 40)))
+        masks.append(
+            ellipse(
+                tuple(rng.uniform((0.55, 0.4), (0.65, 0.6))),
+                (radius * ratio**0.5, radius * ratio**-0.5),
+                rng.uniform(20, 40),
+            )
+        )
     return masks
 
 
@@ -94,10 +103,13 @@ def test_same_seed_same_lesion(fitted: ShapeStatistics) -> None:
 
 def test_the_frame_cuts_off_and_the_area_stays(fitted: ShapeStatistics) -> None:
     quantiles = fitted.quantiles.copy()
-    quantiles[0], quantiles[2] = 0.5, np.log(0.2)  # the centre on the right margin beside a disc of radius 0.2
+    quantiles[0], quantiles[2] = (
+        0.5,
+        np.log(0.2),
+    )  # the centre on the right margin beside a disc of radius 0.2
     mask = random_lesion(replace(fitted, quantiles=quantiles), 0, 128)
     assert mask[:, -1].any()
-    assert (mask > 0).mean() == pytest.approx(np.pi * 0.2 ** 2, abs=1e-4)
+    assert (mask > 0).mean() == pytest.approx(np.pi * 0.2**2, abs=1e-4)
 
 
 def test_draws_again_what_falls_apart(fitted: ShapeStatistics) -> None:
@@ -111,7 +123,10 @@ def test_draws_again_what_falls_apart(fitted: ShapeStatistics) -> None:
     assert ndimage.label(mask, np.ones((3, 3)))[1] == 1
 
 
-@pytest.mark.parametrize(("seed", "side", "message"), [(-1, 64, "seed"), (0.5, 64, "seed"), (True, 64, "seed"), (0, 7, "side"), (0, 64.0, "side")])
+@pytest.mark.parametrize(
+    ("seed", "side", "message"),
+    [(-1, 64, "seed"), (0.5, 64, "seed"), (True, 64, "seed"), (0, 7, "side"), (0, 64.0, "side")],
+)
 def test_arguments_are_checked(fitted: ShapeStatistics, seed: object, side: object, message: str) -> None:
     with pytest.raises(ValueError, match=f"the {message} must be a whole number"):
         random_lesion(fitted, seed, side)  # type: ignore[arg-type]
@@ -146,7 +161,9 @@ def test_crescents_and_rings_are_described() -> None:
     for mask in ellipses(FEWEST):
         rows, columns = np.nonzero(mask)
         hollow = mask.copy()
-        hollow[int(rows.mean()) - 3:int(rows.mean()) + 4, int(columns.mean()) - 3:int(columns.mean()) + 4] = 0
+        hollow[
+            int(rows.mean()) - 3 : int(rows.mean()) + 4, int(columns.mean()) - 3 : int(columns.mean()) + 4
+        ] = 0
         crescents.append(hollow)
     statistics = ShapeStatistics.fit(crescents)
     assert np.isfinite(statistics.covariance).all()
@@ -174,12 +191,21 @@ def test_round_trip(fitted: ShapeStatistics, tmp_path: Path) -> None:
     assert (random_lesion(again, 1, 64) != random_lesion(fitted, 1, 64)).mean() < 0.01
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"count": 3}, "count"), ({"count": "200"}, "count"), ({"mean": [0.0] * 3}, "mean must be"), ({"mean": ["a"] * 22}, "incomplete"),
-    ({"spectrum": [-1.0] + [2 / 39] * 39}, "add up to 1"), ({"spectrum": [1.0] * 40}, "add up to 1"),
-    ({"quantiles": [list(range(15, 0, -1))] * 6}, "do not rise"), ({"quantiles": [[float("nan")] * 15] * 6}, "finite"),
-    ({"covariance": (-np.eye(22)).tolist()}, "positive definite"), ({"covariance": (np.eye(22) + np.eye(22, k=1)).tolist()}, "symmetric"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"count": 3}, "count"),
+        ({"count": "200"}, "count"),
+        ({"mean": [0.0] * 3}, "mean must be"),
+        ({"mean": ["a"] * 22}, "incomplete"),
+        ({"spectrum": [-1.0] + [2 / 39] * 39}, "add up to 1"),
+        ({"spectrum": [1.0] * 40}, "add up to 1"),
+        ({"quantiles": [list(range(15, 0, -1))] * 6}, "do not rise"),
+        ({"quantiles": [[float("nan")] * 15] * 6}, "finite"),
+        ({"covariance": (-np.eye(22)).tolist()}, "positive definite"),
+        ({"covariance": (np.eye(22) + np.eye(22, k=1)).tolist()}, "symmetric"),
+    ],
+)
 def test_damaged_statistics_are_refused(fitted: ShapeStatistics, change: dict, message: str) -> None:
     with pytest.raises(ShapeError, match=message):
         ShapeStatistics.from_dict(fitted.to_dict() | change)
@@ -190,13 +216,18 @@ def test_damaged_files_are_refused(fitted: ShapeStatistics, tmp_path: Path) -> N
     del values["mean"]
     with pytest.raises(ShapeError, match="incomplete"):
         ShapeStatistics.from_dict(values)
-    for text, message in (("{", "no JSON"), ("[]", "not of the format"), ('{"format": "other"}', "not of the format")):
+    for text, message in (
+        ("{", "no JSON"),
+        ("[]", "not of the format"),
+        ('{"format": "other"}', "not of the format"),
+    ):
         with pytest.raises(ShapeError, match=message):
             read_statistics(text)
 
 
 def test_packaged_statistics_hold_numbers_of_many_lesions_only() -> None:
     from importlib import resources
+
     text = resources.files("siamese").joinpath("lesion_shapes.json").read_text()
     assert len(text) < 60_000
     statistics = load_statistics()
@@ -209,7 +240,9 @@ def test_packaged_statistics_hold_numbers_of_many_lesions_only() -> None:
 
 
 def test_measures_of_known_shapes() -> None:
-    figures = measure(np.stack([ellipse((0.5, 0.5), (0.3, 0.15), 30, 256), ellipse((0.5, 0.5), (0.2, 0.2), 0, 256)]))
+    figures = measure(
+        np.stack([ellipse((0.5, 0.5), (0.3, 0.15), 30, 256), ellipse((0.5, 0.5), (0.2, 0.2), 0, 256)])
+    )
     np.testing.assert_allclose(figures[:, 0], [np.pi * 0.045, np.pi * 0.04], rtol=0.01)
     np.testing.assert_allclose(figures[:, 1], [4, 1], rtol=0.02)
     assert (figures[:, 2] > 0.97).all()
@@ -218,14 +251,22 @@ def test_measures_of_known_shapes() -> None:
 
 @pytest.fixture
 def ward(tmp_path: Path) -> Path:
-    return write_folder(tmp_path / "ward", FEWEST + 8, {"train": range(FEWEST), "val": range(FEWEST, FEWEST + 5), "test": range(FEWEST + 5, FEWEST + 8)})
+    return write_folder(
+        tmp_path / "ward",
+        FEWEST + 8,
+        {"train": range(FEWEST), "val": range(FEWEST, FEWEST + 5), "test": range(FEWEST + 5, FEWEST + 8)},
+    )
 
 
-def test_stage_fits_train_compares_val_and_ignores_test(ward: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stage_fits_train_compares_val_and_ignores_test(
+    ward: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in (ward / "test.txt").read_text().split("\n")[:-1]:
         (ward / "masks" / f"{name}.png").write_bytes(b"never opened")
     out = tmp_path / "shapes.json"
-    command.run(["shapes", "--data", str(ward), "--prompt", POLYP, "--out", str(out), "--size", "32", "--many", "10"])
+    command.run(
+        ["shapes", "--data", str(ward), "--prompt", POLYP, "--out", str(out), "--size", "32", "--many", "10"]
+    )
     assert read_statistics(out.read_text())[POLYP].count == FEWEST
     printed = capsys.readouterr().out
     assert "compared with 5 validation masks" in printed
@@ -234,7 +275,9 @@ def test_stage_fits_train_compares_val_and_ignores_test(ward: Path, tmp_path: Pa
         assert all(0 <= float(x) <= 1 for x in line.split()[-3:])
 
 
-def test_stage_without_validation_masks_and_with_a_wrong_file(ward: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stage_without_validation_masks_and_with_a_wrong_file(
+    ward: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (ward / "val.txt").unlink()
     config = ShapesConfig((ward,), POLYP, tmp_path / "shapes.json", size=32)
     main(config)
@@ -243,10 +286,14 @@ def test_stage_without_validation_masks_and_with_a_wrong_file(ward: Path, tmp_pa
         main(replace(config, out=tmp_path / "shapes.txt"))
 
 
-def test_stage_writes_below_runs_where_it_is_not_told_where(ward: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stage_writes_below_runs_where_it_is_not_told_where(
+    ward: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not to the tracked statistics that the app reads."""
     monkeypatch.chdir(tmp_path)
     (ward / "val.txt").unlink()
     before = {p for p in tmp_path.rglob("*") if p.is_file()}
     main(ShapesConfig((ward,), POLYP, size=32))
-    assert {p for p in tmp_path.rglob("*") if p.is_file()} - before == {tmp_path / "runs" / "lesion_shapes.json"}
+    assert {p for p in tmp_path.rglob("*") if p.is_file()} - before == {
+        tmp_path / "runs" / "lesion_shapes.json"
+    }

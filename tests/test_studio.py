@@ -1,4 +1,5 @@
 """The studio's events in seeded random orders, with a stand-in for the model: what is framed is what is kept, and nothing is left waiting."""
+
 from __future__ import annotations
 
 import asyncio
@@ -35,15 +36,21 @@ from tests.wiring import Visitor
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[gr.Blocks, StandIn, Path, dict[type, Any]]]:
+def built(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[gr.Blocks, StandIn, Path, dict[type, Any]]]:
     """The page, which takes seconds to build, and its panels by their types."""
     folder, found, worker = tmp_path_factory.mktemp("studio"), {}, StandIn()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(folder / "served"))
         for kind in (DrawPanel, SettingsPanel, ResultPanel, CollectionTab, BatchTab):
-            def remember(self: Any, *values: Any, init: Any = kind.__init__, kind: type = kind, **named: Any) -> None:
+
+            def remember(
+                self: Any, *values: Any, init: Any = kind.__init__, kind: type = kind, **named: Any
+            ) -> None:
                 init(self, *values, **named)
                 found[kind] = self
+
             patch.setattr(kind, "__init__", remember)
         yield build_page(worker, folder), worker, folder, found
 
@@ -71,15 +78,21 @@ class Window(Visitor):
 
     def paint(self, mask: np.ndarray, photo: np.ndarray | None = None) -> None:
         """A stroke's end."""
-        self[self.draw.canvas] = {part: [np.asarray(p) for p in value] if isinstance(value, list) else np.asarray(value)
-                                  for part, value in editor_value(mask, photo).items()}
+        self[self.draw.canvas] = {
+            part: [np.asarray(p) for p in value] if isinstance(value, list) else np.asarray(value)
+            for part, value in editor_value(mask, photo).items()
+        }
         self.fire(self.draw.canvas, "change")
 
     def settle(self) -> None:
         """The editor shows what the server gave it, and says so."""
         value = self[self.draw.canvas]
-        self[self.draw.canvas] = {part: [np.asarray(p) for p in v] if isinstance(v, list) else np.asarray(Image.open(v) if isinstance(v, str) else v)
-                                  for part, v in value.items()}
+        self[self.draw.canvas] = {
+            part: [np.asarray(p) for p in v]
+            if isinstance(v, list)
+            else np.asarray(Image.open(v) if isinstance(v, str) else v)
+            for part, v in value.items()
+        }
         self.fire(self.draw.canvas, "change")
 
     @property
@@ -99,7 +112,12 @@ class Window(Visitor):
 
     def enter_collection(self) -> None:
         """Switch to the tab."""
-        self.fire(next(block for block in self.page.blocks.values() if getattr(block, "id", None) == "collection-tab"), "select")
+        self.fire(
+            next(
+                block for block in self.page.blocks.values() if getattr(block, "id", None) == "collection-tab"
+            ),
+            "select",
+        )
 
     def keeps(self) -> Recipe:
         """What Keep stores."""
@@ -111,15 +129,23 @@ class Window(Visitor):
 
     def downloads(self) -> Recipe:
         """What Download hands out."""
-        (link,) = [out for fn in self.page.fns.values() if (self.result.download._id, "click") in fn.targets
-                   for out in fn.outputs if isinstance(out, gr.DownloadButton)]
+        (link,) = [
+            out
+            for fn in self.page.fns.values()
+            if (self.result.download._id, "click") in fn.targets
+            for out in fn.outputs
+            if isinstance(out, gr.DownloadButton)
+        ]
         for _ in self.begin(self.result.download, "click"):
             return read_png(Path(self[link]).read_bytes()).recipe
         raise AssertionError("nothing was made")
 
     def check(self) -> None:
         """Frame, caption and what would be kept are one; without a frame nothing can be done."""
-        framed, buttons = self.framed(), (self.result.keep, self.result.download, self.result.use_seed, self.result.more)
+        framed, buttons = (
+            self.framed(),
+            (self.result.keep, self.result.download, self.result.use_seed, self.result.more),
+        )
         usable = [self.prop(button, "interactive") is not False for button in buttons]
         if framed is None:
             assert not any(usable)
@@ -148,8 +174,23 @@ def test_what_is_framed_is_what_is_kept_after_any_order(window, seed):
     result, settings = window.result, window.settings
     window.check()
     for _ in range(60):
-        action = rng.choice(["generate", "more", "go on", "go on", "go on", "click", "click", "cancel", "outline", "draw", "broken", "keep",
-                             "download"])
+        action = rng.choice(
+            [
+                "generate",
+                "more",
+                "go on",
+                "go on",
+                "go on",
+                "click",
+                "click",
+                "cancel",
+                "outline",
+                "draw",
+                "broken",
+                "keep",
+                "download",
+            ]
+        )
         if action in ("generate", "more") and running is None:
             window[settings.variants] = rng.randint(1, 8)
             button = settings.button if action == "generate" else result.more
@@ -179,7 +220,9 @@ def test_what_is_framed_is_what_is_kept_after_any_order(window, seed):
     assert not window.prop(settings.cancel, "interactive")
     assert not window.errors
     drawn = mask_digest(read_mask(window[window.draw.canvas]))
-    assert (results.MASK_CHANGED in window[result.outdated]) == (mask_digest(window.shown.pair.drawn) != drawn)
+    assert (results.MASK_CHANGED in window[result.outdated]) == (
+        mask_digest(window.shown.pair.drawn) != drawn
+    )
 
 
 def test_a_new_image_is_framed_and_not_the_number_of_the_one_before(window):
@@ -203,7 +246,9 @@ def test_previews_are_neither_kept_nor_captioned_as_images(window):
     assert "preview" in window[result.caption]
     assert window[result.outdated] == ""
     window.click(result.gallery, 1)
-    assert (window.framed() is None and window.shown.pair is window.worker.example) or window.shown.selected == 0
+    assert (
+        window.framed() is None and window.shown.pair is window.worker.example
+    ) or window.shown.selected == 0
     window.press(settings.cancel)
     for _ in running:
         pass
@@ -255,8 +300,16 @@ class TestOutdated:
 
     def test_rule(self):
         mask = masks(1)
-        plain, guided = Shown((made(mask, 1),), (None,)), Shown((made(mask, 1, 0.5),), (None,), reference=np.zeros((4, 4, 3), np.uint8))
-        assert outdated(Shown(), None) == outdated(plain, mask_digest(mask)) == outdated(guided, mask_digest(mask)) == ""
+        plain, guided = (
+            Shown((made(mask, 1),), (None,)),
+            Shown((made(mask, 1, 0.5),), (None,), reference=np.zeros((4, 4, 3), np.uint8)),
+        )
+        assert (
+            outdated(Shown(), None)
+            == outdated(plain, mask_digest(mask))
+            == outdated(guided, mask_digest(mask))
+            == ""
+        )
         assert outdated(plain, mask_digest(masks(2))) == outdated(plain, None) == results.MASK_CHANGED
         photo = Photo(np.zeros((4, 4, 3), np.uint8), "photo", Path("nowhere"))
         with_photo = Shown(guided.pairs, (None,), reference=photo.pixels, photo=photo)
@@ -348,9 +401,13 @@ class TestTrouble:
         assert window.framed() == window.worker.example.recipe
 
     def test_an_event_that_never_came_to_the_model_is_given_up(self, window):
-        rescue = next(block for block in window.page.blocks.values() if getattr(block, "elem_id", None) == "rescue")
-        for button, cancel, message in ((window.settings.button, window.settings.cancel, window.settings.message),
-                                        (window.batch.start, window.batch.cancel, window.batch.message)):
+        rescue = next(
+            block for block in window.page.blocks.values() if getattr(block, "elem_id", None) == "rescue"
+        )
+        for button, cancel, message in (
+            (window.settings.button, window.settings.cancel, window.settings.message),
+            (window.batch.start, window.batch.cancel, window.batch.message),
+        ):
             next(window.begin(button, "click"))  # the first step alone, which takes the button away
             assert window.prop(button, "interactive") is False
             window.fire(rescue, "click")
@@ -359,7 +416,9 @@ class TestTrouble:
             assert "error" in window[message]
 
     def test_the_rescue_leaves_a_press_that_samples(self, window):
-        rescue = next(block for block in window.page.blocks.values() if getattr(block, "elem_id", None) == "rescue")
+        rescue = next(
+            block for block in window.page.blocks.values() if getattr(block, "elem_id", None) == "rescue"
+        )
         running = window.begin(window.settings.button, "click")
         while not window[window.result.previewing]:
             next(running)
@@ -383,9 +442,14 @@ class TestTrouble:
     def test_around_every_event(self):
         def broken() -> None:
             raise errors[-1]
+
         with trouble.Page() as page:
             gr.Button().click(broken, None, None)
-        for error, words in ((self.FULL, trouble.FULL), (OSError(errno.EACCES, "no"), trouble.BROKEN), (KeyError("x"), trouble.BROKEN)):
+        for error, words in (
+            (self.FULL, trouble.FULL),
+            (OSError(errno.EACCES, "no"), trouble.BROKEN),
+            (KeyError("x"), trouble.BROKEN),
+        ):
             errors = [error]
             with pytest.raises(gr.Error) as caught:
                 asyncio.run(page.process_api(0, []))
@@ -439,7 +503,9 @@ class TestBatch:
         assert first > 0
         assert f"Seed of the batch: {first};" in window[batch.message]
         assert "All 3 pairs" in window[batch.message]
-        (folder,) = (f for f in (window.folder.parent / "batches").iterdir() if BatchJob.open(f).settings.seed == first)
+        (folder,) = (
+            f for f in (window.folder.parent / "batches").iterdir() if BatchJob.open(f).settings.seed == first
+        )
         job = BatchJob.open(folder)
         assert job.export(window.folder.parent / "batch.zip") == 3
         with zipfile.ZipFile(window.folder.parent / "batch.zip") as archive:

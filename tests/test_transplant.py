@@ -1,4 +1,5 @@
 """More latent channels for an autoencoder, and a trained model's move to another autoencoder."""
+
 from __future__ import annotations
 
 import copy
@@ -42,7 +43,9 @@ def test_a_grown_autoencoder_makes_the_same_images(images: torch.Tensor) -> None
     assert after[:, 16:].std() > 0
     assert torch.allclose(grown.decode(after).sample, vae.decode(before).sample, atol=1e-5)
     other = torch.cat([after[:, :16], torch.randn(2, 16, 2, 2)], 1)
-    assert torch.allclose(grown.decode(other).sample, vae.decode(before).sample, atol=1e-5)  # what is new is not heard yet
+    assert torch.allclose(
+        grown.decode(other).sample, vae.decode(before).sample, atol=1e-5
+    )  # what is new is not heard yet
     # but learns: its gradient is not zero
     with torch.enable_grad():
         grown.decode(grown.encode(images).latent).sample.square().mean().backward()
@@ -60,14 +63,25 @@ def test_rescaled_latents_are_decoded_to_the_same_images(images: torch.Tensor) -
     factors = torch.tensor([0.5, 1.0, 3.0, 10.0])
     rescale_latents(vae, factors)
     after = vae.encode(images).latent
-    assert torch.allclose(after, before * factors.repeat_interleave(4)[None, :, None, None], rtol=1e-4, atol=1e-4)
+    assert torch.allclose(
+        after, before * factors.repeat_interleave(4)[None, :, None, None], rtol=1e-4, atol=1e-4
+    )
     assert torch.allclose(vae.decode(after).sample, picture, atol=1e-4)
 
 
-def test_training_leaves_latents_of_unit_deviation_spread_alike_in_every_channel(polyps: Path, tmp_path: Path) -> None:
+def test_training_leaves_latents_of_unit_deviation_spread_alike_in_every_channel(
+    polyps: Path, tmp_path: Path
+) -> None:
     _seeded().save_pretrained(tmp_path / "vae")
-    config = VaeConfig((polyps,), prompt=POLYP, size=64, crop=32, lpips_weight=0, init=tmp_path / "vae",
-                       loop=LoopConfig(out=tmp_path / "run", max_steps=2, batch_size=4))
+    config = VaeConfig(
+        (polyps,),
+        prompt=POLYP,
+        size=64,
+        crop=32,
+        lpips_weight=0,
+        init=tmp_path / "vae",
+        loop=LoopConfig(out=tmp_path / "run", max_steps=2, batch_size=4),
+    )
     loop.run(VaeStage(replace(config, grow_to=8)), config.loop)
     vae = type(small_autoencoder()).from_pretrained(tmp_path / "run" / "model" / "vae").eval()
     assert vae.config.latent_channels == 8
@@ -106,22 +120,46 @@ def test_networks_do_the_same_on_turned_latents() -> None:
     assert torch.allclose(run(unet, controlnet, z), torch.einsum("cd,bchw->bdhw", turn, expected), atol=1e-5)
 
 
-def test_a_moved_model_is_whole_and_trains_on(polyps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_moved_model_is_whole_and_trains_on(
+    polyps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     save_checkpoint(build("small"), tmp_path / "old")
     grow_latents(_seeded(7), 8).save_pretrained(tmp_path / "vae")
     main(TransplantConfig(tmp_path / "old", tmp_path / "vae", (polyps,), tmp_path / "new", POLYP))
     assert "32 latent channels instead of 16" in capsys.readouterr().out
     moved = load_checkpoint(tmp_path / "new")  # checks that its parts fit
-    assert moved.unet.config.in_channels == moved.unet.config.out_channels == moved.controlnet.config.in_channels == 32
+    assert (
+        moved.unet.config.in_channels
+        == moved.unet.config.out_channels
+        == moved.controlnet.config.in_channels
+        == 32
+    )
     settings = LoopConfig(out=tmp_path / "run", max_steps=1, batch_size=2)
-    assert loop.run(BaseStage(BaseConfig((polyps,), init=tmp_path / "new", prompt=POLYP, size=64, cache=tmp_path / "cache", loop=settings)), settings) == 1
+    assert (
+        loop.run(
+            BaseStage(
+                BaseConfig(
+                    (polyps,),
+                    init=tmp_path / "new",
+                    prompt=POLYP,
+                    size=64,
+                    cache=tmp_path / "cache",
+                    loop=settings,
+                )
+            ),
+            settings,
+        )
+        == 1
+    )
 
 
 def test_the_siamese_stage_takes_up_a_controlnet(polyps: Path, tmp_path: Path) -> None:
     whole = build("small")
     save_checkpoint(whole, tmp_path / "whole")
     save_checkpoint(replace(whole, controlnet=None), tmp_path / "base")
-    settings = SiameseTrainConfig((polyps,), tmp_path / "base", controlnet=tmp_path / "whole", prompt=POLYP, cache=tmp_path / "cache")
+    settings = SiameseTrainConfig(
+        (polyps,), tmp_path / "base", controlnet=tmp_path / "whole", prompt=POLYP, cache=tmp_path / "cache"
+    )
     taken = SiameseStage(settings).checkpoint.controlnet
     for name, weight in whole.controlnet.state_dict().items():
         assert torch.equal(taken.state_dict()[name], weight), name
@@ -140,6 +178,8 @@ def test_the_siamese_stage_takes_up_a_controlnet(polyps: Path, tmp_path: Path) -
 def test_an_autoencoder_of_another_factor_is_refused(polyps: Path, tmp_path: Path) -> None:
     save_checkpoint(build("small"), tmp_path / "old")
     torch.manual_seed(0)
-    type(small_autoencoder())(widths=(8, 8, 16), encoder_layers=(1, 1, 1), decoder_layers=(1, 1, 1)).save_pretrained(tmp_path / "vae")
+    type(small_autoencoder())(
+        widths=(8, 8, 16), encoder_layers=(1, 1, 1), decoder_layers=(1, 1, 1)
+    ).save_pretrained(tmp_path / "vae")
     with pytest.raises(ValueError, match="same factor"):
         main(TransplantConfig(tmp_path / "old", tmp_path / "vae", (polyps,), tmp_path / "new", POLYP))

@@ -1,4 +1,5 @@
 """Classifier two-sample test: the regression against another solver, folds, and what the test says of known laws."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -23,8 +24,12 @@ def test_the_regression_equals_another_solver():
     x[y] += 0.5
     fresh, scaled = draw(2, 200, 3), (x - x.mean(0)) / x.std(0)
     for strength in (10.0, 0.1):
+
         def loss(v: np.ndarray, strength: float = strength) -> float:
-            return np.log1p(np.exp(-np.where(y, 1, -1) * (scaled @ v[:-1] + v[-1]))).sum() + strength * np.square(v[:-1]).sum() / 2
+            return (
+                np.log1p(np.exp(-np.where(y, 1, -1) * (scaled @ v[:-1] + v[-1]))).sum()
+                + strength * np.square(v[:-1]).sum() / 2
+            )
 
         other = minimize(loss, np.zeros(4), method="BFGS", options={"gtol": 1e-9}).x
         expected = (fresh - x.mean(0)) / x.std(0) @ other[:-1] + other[-1] > 0
@@ -73,7 +78,11 @@ def test_images_of_one_group_are_never_in_both_parts():
 def test_equal_counts_whatever_the_larger_set_has(monkeypatch):
     sizes = []
     held_out = two_sample._held_out_accuracy
-    monkeypatch.setattr(two_sample, "_held_out_accuracy", lambda x, y, *rest: sizes.append((len(x), int(y.sum()))) or held_out(x, y, *rest))
+    monkeypatch.setattr(
+        two_sample,
+        "_held_out_accuracy",
+        lambda x, y, *rest: sizes.append((len(x), int(y.sum()))) or held_out(x, y, *rest),
+    )
     value = c2st(draw(0, 10), draw(1, 25), names(10), names(25, 10), seeds=3)
     assert sizes == [(20, 10)] * 3
     assert value == c2st(draw(0, 10), draw(1, 25), names(10), names(25, 10), seeds=3)
@@ -84,7 +93,9 @@ def test_scale_of_features_and_constant_ones_change_nothing():
     a, b = draw(0), draw(1, shift=0.4)
     scales = np.array([1e-3, 1, 1, 1e4, 1, 1])
     value = c2st(a, b, names(30), names(30), seeds=2)
-    assert c2st(a * scales + 3, b * scales + 3, names(30), names(30), seeds=2) == pytest.approx(value, abs=0.02)
+    assert c2st(a * scales + 3, b * scales + 3, names(30), names(30), seeds=2) == pytest.approx(
+        value, abs=0.02
+    )
     padded = [np.concatenate([x, np.full((30, 2), 4.0)], 1) for x in (a, b)]
     assert c2st(*padded, names(30), names(30), seeds=2) == pytest.approx(value, abs=0.02)
 

@@ -1,4 +1,5 @@
 """Uploaded files: every format and mode that cameras and tools write, and everything that is wrong with files."""
+
 from __future__ import annotations
 
 import os
@@ -44,8 +45,15 @@ def write_bytes(folder: Path, data: bytes) -> Path:
 
 def png(width: int, height: int, colour: int, bits: int, rows: bytes, *extra: tuple[bytes, bytes]) -> bytes:
     """A PNG of unfiltered rows, for what Pillow does not write."""
-    parts = [(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)), *extra, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts)
+    parts = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)),
+        *extra,
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts
+    )
 
 
 def assert_photo(path: Path, expected: np.ndarray, within: float = 0) -> None:
@@ -75,10 +83,21 @@ def assert_mask(path: Path, expected: np.ndarray, share: float = 0) -> None:
         assert (mask != expected).mean() <= share
 
 
-@pytest.mark.parametrize(("kind", "options", "within"), [
-    ("PNG", {}, 0), ("BMP", {}, 0), ("TIFF", {}, 0), ("TIFF", {"compression": "tiff_lzw"}, 0), ("WEBP", {"lossless": True}, 0), ("WEBP", {}, 6),
-    ("JPEG", {"quality": 95}, 4), ("JPEG", {"progressive": True}, 6), ("GIF", {}, 8), ("MPO", {"quality": 95, "save_all": True}, 4),
-])
+@pytest.mark.parametrize(
+    ("kind", "options", "within"),
+    [
+        ("PNG", {}, 0),
+        ("BMP", {}, 0),
+        ("TIFF", {}, 0),
+        ("TIFF", {"compression": "tiff_lzw"}, 0),
+        ("WEBP", {"lossless": True}, 0),
+        ("WEBP", {}, 6),
+        ("JPEG", {"quality": 95}, 4),
+        ("JPEG", {"progressive": True}, 6),
+        ("GIF", {}, 8),
+        ("MPO", {"quality": 95, "save_all": True}, 4),
+    ],
+)
 def test_photographs(tmp_path, kind, options, within):
     assert_photo(write(tmp_path, PHOTO, kind, **options), PHOTO, within)
 
@@ -101,19 +120,25 @@ def test_animated_mask(tmp_path):
 def without_adobe(jpeg: bytes) -> bytes:
     """A JPEG without its APP14 segment."""
     start = jpeg.index(b"\xff\xee")
-    length, = struct.unpack(">H", jpeg[start + 2:start + 4])
-    assert jpeg[start + 4:start + 9] == b"Adobe"
-    return jpeg[:start] + jpeg[start + 2 + length:]
+    (length,) = struct.unpack(">H", jpeg[start + 2 : start + 4])
+    assert jpeg[start + 4 : start + 9] == b"Adobe"
+    return jpeg[:start] + jpeg[start + 2 + length :]
 
 
 def test_cmyk(tmp_path):
     cmyk = Image.fromarray(PHOTO).convert("CMYK")
-    marked = write(tmp_path, cmyk, "JPEG", quality=95).read_bytes()  # Pillow writes as Adobe does: inverted, with the marker
+    marked = write(
+        tmp_path, cmyk, "JPEG", quality=95
+    ).read_bytes()  # Pillow writes as Adobe does: inverted, with the marker
     assert_photo(tmp_path / "upload", PHOTO, 4)
     inverted = Image.merge("CMYK", [band.point(lambda v: 255 - v) for band in cmyk.split()])
-    plain = without_adobe(write(tmp_path, inverted, "JPEG", quality=95).read_bytes())  # inverted twice: as the values are
+    plain = without_adobe(
+        write(tmp_path, inverted, "JPEG", quality=95).read_bytes()
+    )  # inverted twice: as the values are
     assert_photo(write_bytes(tmp_path, plain), PHOTO, 4)
-    unmarked = read_photo(write_bytes(tmp_path, without_adobe(marked)))  # not taken for inverted: as browsers do
+    unmarked = read_photo(
+        write_bytes(tmp_path, without_adobe(marked))
+    )  # not taken for inverted: as browsers do
     assert unmarked.mean() < 20
     assert_photo(write(tmp_path, cmyk, "TIFF"), PHOTO, 1)
 
@@ -147,7 +172,11 @@ def test_wide_and_floating_point_tiff(tmp_path):
     assert_photo(write(tmp_path, GREY.astype(np.int32) * 257, "TIFF"), expected, 0.5)
     assert_photo(write(tmp_path, (GREY / 255).astype(np.float32), "TIFF"), expected, 0.5)
     assert_photo(write(tmp_path, GREY.astype(np.float32), "TIFF"), expected, 0.5)
-    for wrong in (GREY.astype(np.int32) - 300, GREY.astype(np.int32) * 1000, np.full((4, 4), np.nan, np.float32)):
+    for wrong in (
+        GREY.astype(np.int32) - 300,
+        GREY.astype(np.int32) * 1000,
+        np.full((4, 4), np.nan, np.float32),
+    ):
         with pytest.raises(UploadError, match="measurements"):
             read_upload(write(tmp_path, wrong, "TIFF"))
 
@@ -159,8 +188,17 @@ def test_tiff_where_white_is_zero(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
-@pytest.mark.parametrize(("orientation", "upright"), [(1, lambda a: a), (2, lambda a: a[:, ::-1]), (3, lambda a: a[::-1, ::-1]),
-                                                  (6, lambda a: np.rot90(a, -1)), (8, np.rot90), (5, lambda a: a.transpose(1, 0, 2))])
+@pytest.mark.parametrize(
+    ("orientation", "upright"),
+    [
+        (1, lambda a: a),
+        (2, lambda a: a[:, ::-1]),
+        (3, lambda a: a[::-1, ::-1]),
+        (6, lambda a: np.rot90(a, -1)),
+        (8, np.rot90),
+        (5, lambda a: a.transpose(1, 0, 2)),
+    ],
+)
 def test_exif_rotation(tmp_path, kind, orientation, upright):
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
@@ -193,9 +231,21 @@ def test_transparent_photographs_lie_on_white(tmp_path):
     assert np.array_equal(photo[30:, :, 0], GREY[30:])
 
 
-@pytest.mark.parametrize(("kind", "mode", "share"), [("PNG", "1", 0), ("PNG", "L", 0), ("PNG", "RGB", 0), ("PNG", "P", 0), ("GIF", "L", 0),
-                                               ("BMP", "1", 0), ("TIFF", "1", 0), ("WEBP", "RGB", 0.01), ("JPEG", "L", 0.005),
-                                               ("JPEG", "RGB", 0.005)])
+@pytest.mark.parametrize(
+    ("kind", "mode", "share"),
+    [
+        ("PNG", "1", 0),
+        ("PNG", "L", 0),
+        ("PNG", "RGB", 0),
+        ("PNG", "P", 0),
+        ("GIF", "L", 0),
+        ("BMP", "1", 0),
+        ("TIFF", "1", 0),
+        ("WEBP", "RGB", 0.01),
+        ("JPEG", "L", 0.005),
+        ("JPEG", "RGB", 0.005),
+    ],
+)
 def test_masks(tmp_path, kind, mode, share):
     assert_mask(write(tmp_path, Image.fromarray(MASK).convert(mode), kind), MASK, share)
 
@@ -220,9 +270,17 @@ def test_mask_threshold(tmp_path):
     assert_mask(write(tmp_path, grey), expected)
 
 
-@pytest.mark.parametrize(("background", "lesion"), [((0, 0, 0), (128, 0, 0)), ((0, 0, 0), (0, 0, 90)), ((68, 1, 84), (253, 231, 37)),
-                                                ((0, 0, 0), (1, 1, 1)),
-                                                ((255, 0, 0), (255, 255, 255)), ((0, 0, 0), (100, 100, 100))])
+@pytest.mark.parametrize(
+    ("background", "lesion"),
+    [
+        ((0, 0, 0), (128, 0, 0)),
+        ((0, 0, 0), (0, 0, 90)),
+        ((68, 1, 84), (253, 231, 37)),
+        ((0, 0, 0), (1, 1, 1)),
+        ((255, 0, 0), (255, 255, 255)),
+        ((0, 0, 0), (100, 100, 100)),
+    ],
+)
 @pytest.mark.parametrize("mode", ["RGB", "P"])
 def test_masks_of_two_colours(tmp_path, background, lesion, mode):
     image = Image.fromarray(np.where(MASK[..., None] > 0, np.uint8(lesion), np.uint8(background)))
@@ -271,8 +329,18 @@ def test_smallest_and_full_masks(tmp_path):
     assert_mask(write(tmp_path, Image.fromarray(full).convert("1")), full)
 
 
-@pytest.mark.parametrize("image", [np.zeros((20, 30), np.uint8), np.zeros((20, 30, 3), np.uint8), np.zeros((20, 30), bool),
-                                   np.zeros((20, 30), np.uint16), np.zeros((20, 30, 4), np.uint8), np.full((20, 30), 3, np.uint8)], ids=str)
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((20, 30), np.uint8),
+        np.zeros((20, 30, 3), np.uint8),
+        np.zeros((20, 30), bool),
+        np.zeros((20, 30), np.uint16),
+        np.zeros((20, 30, 4), np.uint8),
+        np.full((20, 30), 3, np.uint8),
+    ],
+    ids=str,
+)
 def test_empty_masks(tmp_path, image):
     path = write(tmp_path, image)
     for read in (read_upload, read_mask):
@@ -289,11 +357,21 @@ def ultrasound() -> np.ndarray:
     return image
 
 
-@pytest.mark.parametrize("image", [ultrasound(), np.tile(np.arange(256, dtype=np.uint8), (64, 1)), np.full((30, 30), 128, np.uint8),
-                                   np.where(MASK == 255, 255, np.where(np.arange(128) > 64, 128, 0)).astype(np.uint8),
-                                   np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8), GREY // 5, GREY // 8 + 224,
-                                   np.full((20, 20, 3), (255, 0, 0), np.uint8), np.where(MASK[..., None] > 0, PHOTO, 0)],
-                         ids=["ultrasound", "ramp", "constant", "three tones", "noise", "dark", "light", "red", "cut out"])
+@pytest.mark.parametrize(
+    "image",
+    [
+        ultrasound(),
+        np.tile(np.arange(256, dtype=np.uint8), (64, 1)),
+        np.full((30, 30), 128, np.uint8),
+        np.where(MASK == 255, 255, np.where(np.arange(128) > 64, 128, 0)).astype(np.uint8),
+        np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8),
+        GREY // 5,
+        GREY // 8 + 224,
+        np.full((20, 20, 3), (255, 0, 0), np.uint8),
+        np.where(MASK[..., None] > 0, PHOTO, 0),
+    ],
+    ids=["ultrasound", "ramp", "constant", "three tones", "noise", "dark", "light", "red", "cut out"],
+)
 def test_what_is_no_mask(tmp_path, image):
     expected = image if image.ndim == 3 else np.repeat(image[..., None], 3, 2)
     assert_photo(write(tmp_path, image), expected)
@@ -367,7 +445,7 @@ def test_decompression_bombs(tmp_path, side):
 def test_frame_larger_than_its_gif(tmp_path):
     data = bytearray(write(tmp_path, Image.new("P", (8, 8)), "GIF").read_bytes())
     start = data.index(b"\x2c\0\0\0\0")
-    data[start + 5:start + 9] = struct.pack("<HH", 60_000, 60_000)
+    data[start + 5 : start + 9] = struct.pack("<HH", 60_000, 60_000)
     with pytest.raises(UploadError):
         read_upload(write_bytes(tmp_path, bytes(data)))
 
@@ -376,7 +454,7 @@ def test_frame_larger_than_its_gif(tmp_path):
 def test_truncated_files(tmp_path, kind):
     data = write(tmp_path, PHOTO, kind).read_bytes()
     for share in (0.02, 0.3, 0.6, 0.9):
-        path = write_bytes(tmp_path, data[:int(len(data) * share)])
+        path = write_bytes(tmp_path, data[: int(len(data) * share)])
         for read in (read_upload, read_photo, read_mask):
             with pytest.raises(UploadError, match=r"damaged|not an image"):
                 read(path)
@@ -393,7 +471,9 @@ def test_damaged_files_raise_nothing_else(tmp_path, kind):
     outcomes = set()
     for _ in range(150):
         damaged = bytearray(data)
-        for place in rng.integers(0, min(len(data), 400), rng.integers(1, 8)):  # headers are where decoders break
+        for place in rng.integers(
+            0, min(len(data), 400), rng.integers(1, 8)
+        ):  # headers are where decoders break
             damaged[place] = rng.integers(256)
         try:
             outcomes.add(read_upload(write_bytes(tmp_path, bytes(damaged))).kind)
@@ -405,9 +485,21 @@ def test_damaged_files_raise_nothing_else(tmp_path, kind):
     assert "error" in outcomes
 
 
-@pytest.mark.parametrize("data", [b"hello", b"%PDF-1.7\n", b"\0" * 128 + b"DICM" + b"\0" * 64, b"<svg xmlns='http://www.w3.org/2000/svg'/>",
-                                  b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"P6 1 1 255\n\0\0\0",
-                                  b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"], ids=lambda d: d[:8].hex())
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"hello",
+        b"%PDF-1.7\n",
+        b"\0" * 128 + b"DICM" + b"\0" * 64,
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+        b"P6 1 1 255\n\0\0\0",
+        b"\x89PNG\r\n\x1a\n",
+        b"\xff\xd8\xff",
+    ],
+    ids=lambda d: d[:8].hex(),
+)
 def test_files_that_are_no_image(tmp_path, data):
     path = write_bytes(tmp_path, data)
     for read in (read_upload, read_photo, read_mask):

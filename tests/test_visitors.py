@@ -1,4 +1,5 @@
 """Files and visitors: no path that was not uploaded is opened, what a visitor uploads or makes is theirs, and how much there may be."""
+
 from __future__ import annotations
 
 import io
@@ -55,7 +56,9 @@ def studio(tmp_path_factory) -> Iterator[Studio]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("temporary")))
         patch.setattr(visitor, "MOST_NEW", 10_000)
-        studio = Studio(ModelWorker(find_models("nowhere", None)), tmp_path_factory.mktemp("data"), "127.0.0.1")
+        studio = Studio(
+            ModelWorker(find_models("nowhere", None)), tmp_path_factory.mktemp("data"), "127.0.0.1"
+        )
         yield studio
         studio.close()
 
@@ -64,10 +67,12 @@ def studio(tmp_path_factory) -> Iterator[Studio]:
 def come(studio) -> Iterator:
     """A new visitor's client, as a function; each has its own cookie."""
     with ExitStack() as stack:
+
         def new() -> httpx2.Client:
             client = stack.enter_context(httpx2.Client(base_url=studio.address, timeout=30))
             client.get("/")
             return client
+
         yield new
 
 
@@ -91,14 +96,21 @@ def files_in(place: Path) -> list[Path]:
     return sorted(p for p in place.rglob("*") if p.is_file() and p.name != ".lock")
 
 
-def post(client: httpx2.Client, route: str, number: int, data: list, session: str | None = None) -> httpx2.Response:
+def post(
+    client: httpx2.Client, route: str, number: int, data: list, session: str | None = None
+) -> httpx2.Response:
     session = session or f"page-{id(client)}"
-    return client.post(f"/gradio_api/{route}", json={"fn_index": number, "data": data, "session_hash": session, "event_data": None})
+    return client.post(
+        f"/gradio_api/{route}",
+        json={"fn_index": number, "data": data, "session_hash": session, "event_data": None},
+    )
 
 
 class TestPaths:
     @pytest.fixture
-    def hostile(self, studio, come, tmp_path) -> Iterator[tuple[httpx2.Client, dict[str, dict], socket.socket]]:
+    def hostile(
+        self, studio, come, tmp_path
+    ) -> Iterator[tuple[httpx2.Client, dict[str, dict], socket.socket]]:
         client, stranger = come(), come()
         canary = tmp_path / "canary.png"
         canary.write_bytes(b"the cookie key")
@@ -111,9 +123,18 @@ class TestPaths:
             listening.listen()
             listening.setblocking(False)
             url = f"http://127.0.0.1:{listening.getsockname()[1]}/photo.png"
-            paths = {"canary": str(canary), "fifo": str(tmp_path / "fifo"), "device": "/dev/zero", "link": str(link), "proc": "/proc/self/environ", "url": url,
-                         "other": others, "roundabout": f"{Path(own).parent}/../{Path(own).parent.name}/{Path(own).name}", "relative": "README.md",
-                         "nul": "/etc/\0"}
+            paths = {
+                "canary": str(canary),
+                "fifo": str(tmp_path / "fifo"),
+                "device": "/dev/zero",
+                "link": str(link),
+                "proc": "/proc/self/environ",
+                "url": url,
+                "other": others,
+                "roundabout": f"{Path(own).parent}/../{Path(own).parent.name}/{Path(own).name}",
+                "relative": "README.md",
+                "nul": "/etc/\0",
+            }
             values = {name: {"path": path, "meta": META} for name, path in paths.items()}
             yield client, values | {"own path, url field": {"path": own, "url": url, "meta": META}}, listening
 
@@ -125,16 +146,37 @@ class TestPaths:
         for number, function in functions.items():
             for name, value in values.items():
                 shapes = [value, [value], {"background": None, "layers": [value], "composite": None}]
-                reply = post(client, route, number, [shapes[(number + i) % 3] for i in range(len(function.inputs))])
+                reply = post(
+                    client, route, number, [shapes[(number + i) % 3] for i in range(len(function.inputs))]
+                )
                 # 400 of a null character; 404 and 422 where the function is the browser's alone, or its input of another kind.
-                assert reply.status_code in (400, 403, 404, 422) and reply.json()["detail"].endswith("."), (number, name, reply.text)
-        takes_files = [n for n, f in functions.items() if f.fn is not None and any(isinstance(c, gr.File | gr.ImageEditor) for c in f.inputs)]
+                assert reply.status_code in (400, 403, 404, 422) and reply.json()["detail"].endswith("."), (
+                    number,
+                    name,
+                    reply.text,
+                )
+        takes_files = [
+            n
+            for n, f in functions.items()
+            if f.fn is not None and any(isinstance(c, gr.File | gr.ImageEditor) for c in f.inputs)
+        ]
         assert len(takes_files) > 20
         for number in takes_files:  # as the page sends it, but for the path
             for name, value in values.items():
                 drawing = {"background": None, "layers": [value], "composite": None}
-                reply = post(client, route, number, [drawing if isinstance(c, gr.ImageEditor) else value if isinstance(c, gr.File) else None
-                                                     for c in functions[number].inputs])
+                reply = post(
+                    client,
+                    route,
+                    number,
+                    [
+                        drawing
+                        if isinstance(c, gr.ImageEditor)
+                        else value
+                        if isinstance(c, gr.File)
+                        else None
+                        for c in functions[number].inputs
+                    ],
+                )
                 assert reply.status_code == (400 if name == "nul" else 403), (number, name, reply.text)
         assert files_in(studio._folder.path) == before
         with pytest.raises(BlockingIOError):
@@ -145,36 +187,79 @@ class TestPaths:
         (tmp_path / "canary.png").write_bytes(b"the cookie key")
         before = files_in(studio._folder.path)
         gradio_app = studio._server.config.app.router.routes[-1].app.app
-        number = next(n for n, f in page_of(studio).fns.items() if f.inputs and isinstance(f.inputs[0], gr.File))
+        number = next(
+            n for n, f in page_of(studio).fns.items() if f.inputs and isinstance(f.inputs[0], gr.File)
+        )
         data = [{"path": str(tmp_path / "canary.png"), "meta": META}] + [None] * 20
-        reply = TestClient(gradio_app).post("/gradio_api/run/predict", json={"fn_index": number, "data": data})
+        reply = TestClient(gradio_app).post(
+            "/gradio_api/run/predict", json={"fn_index": number, "data": data}
+        )
         assert "not one that you uploaded" in reply.json()["error"]
         assert page_of(studio).has_launched
         assert files_in(studio._folder.path) == before
 
-    @pytest.mark.parametrize("path", ["/etc/hostname", "/proc/self/environ", "README.md", "http://127.0.0.1:1/", "/etc/%00",
-                                      "/..%2f" * 9 + "etc/hostname"])
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/etc/hostname",
+            "/proc/self/environ",
+            "README.md",
+            "http://127.0.0.1:1/",
+            "/etc/%00",
+            "/..%2f" * 9 + "etc/hostname",
+        ],
+    )
     def test_no_file_of_the_server_is_served(self, come, path):
         assert come().get(f"/gradio_api/file={path}").status_code == (400 if "%00" in path else 403)
 
-    @pytest.mark.parametrize("path", ["deep_link?session_hash=mine", "proxy=http://127.0.0.1:1/", "stream/a/b/1/playlist.m3u8", "call/predict/1",
-                                      "runs", "run-history/records", "vibe-code", "custom_component/a/client/component/x.js", "token", "user"])
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "deep_link?session_hash=mine",
+            "proxy=http://127.0.0.1:1/",
+            "stream/a/b/1/playlist.m3u8",
+            "call/predict/1",
+            "runs",
+            "run-history/records",
+            "vibe-code",
+            "custom_component/a/client/component/x.js",
+            "token",
+            "user",
+        ],
+    )
     def test_routes_that_the_page_does_not_use_are_not_there(self, come, path):
         assert come().get(f"/gradio_api/{path}").status_code == 404
 
-    @pytest.mark.parametrize("body", ['{"fn_index": NaN}', '{"fn_index": 1, "data": ["\\ud800"]}', "\udcff", "[" * 100_000, "[]",
-                                      '{"fn_index": 1%s}' % ("0" * 400), '{"fn_index": 9999, "data": [], "session_hash": "mine"}',
-                                      '{"fn_index": 1, "data": 5, "session_hash": "mine"}', '{"fn_index": 1, "data": [], "session_hash": 7}',
-                                      '{"fn_index": {}, "data": [], "session_hash": "%s"}' % ("x" * 100)])
+    @pytest.mark.parametrize(
+        "body",
+        [
+            '{"fn_index": NaN}',
+            '{"fn_index": 1, "data": ["\\ud800"]}',
+            "\udcff",
+            "[" * 100_000,
+            "[]",
+            '{"fn_index": 1%s}' % ("0" * 400),
+            '{"fn_index": 9999, "data": [], "session_hash": "mine"}',
+            '{"fn_index": 1, "data": 5, "session_hash": "mine"}',
+            '{"fn_index": 1, "data": [], "session_hash": 7}',
+            '{"fn_index": {}, "data": [], "session_hash": "%s"}' % ("x" * 100),
+        ],
+    )
     def test_what_the_page_never_sends_is_refused_with_a_sentence(self, come, body):
-        reply = come().post("/gradio_api/run/predict", content=body.encode("utf-8", "surrogateescape"), headers={"content-type": "application/json"})
+        reply = come().post(
+            "/gradio_api/run/predict",
+            content=body.encode("utf-8", "surrogateescape"),
+            headers={"content-type": "application/json"},
+        )
         assert 400 <= reply.status_code < 500
         assert reply.json()["detail"].endswith(".")
 
     @pytest.mark.parametrize("ranges", ["bytes=1-2-3", "bytes=" + "9" * 5000 + "-"])
     def test_strange_ranges_are_no_trouble(self, come, ranges):
         client = come()
-        assert client.get(f"/gradio_api/file={upload(client)}", headers={"range": ranges}).content == b"a photo"
+        assert (
+            client.get(f"/gradio_api/file={upload(client)}", headers={"range": ranges}).content == b"a photo"
+        )
 
 
 class TestVisitor:
@@ -186,16 +271,28 @@ class TestVisitor:
 
     def test_the_cookie_on_a_space_is_for_its_frame_alone(self, monkeypatch):
         monkeypatch.setenv("SPACE_ID", "me/studio")
-        assert VisitorCookies.header(Visitor("a", cookie="b"), "http").decode().endswith("; HttpOnly; SameSite=None; Secure; Partitioned")
+        assert (
+            VisitorCookies.header(Visitor("a", cookie="b"), "http")
+            .decode()
+            .endswith("; HttpOnly; SameSite=None; Secure; Partitioned")
+        )
 
     def test_it_names_the_same_visitor_after_a_restart_and_nobody_can_make_one(self, tmp_path):
         def scope(cookie: str) -> dict:
-            return {"headers": [(b"cookie", f"other=1; {COOKIE}={cookie}; more=2".encode())], "client": ("10.1.2.3", 9)}
+            return {
+                "headers": [(b"cookie", f"other=1; {COOKIE}={cookie}; more=2".encode())],
+                "client": ("10.1.2.3", 9),
+            }
+
         cookies = VisitorCookies(tmp_path)
         new = cookies.new(scope(""))
         assert VisitorCookies(tmp_path).visitor(scope(new.cookie)).id == new.id
         assert len(new.id) == 43
-        assert cookies.visitor(scope(new.cookie[:-1] + "x")).id == cookies.visitor(scope("")).id == "address 10.1.2.3"
+        assert (
+            cookies.visitor(scope(new.cookie[:-1] + "x")).id
+            == cookies.visitor(scope("")).id
+            == "address 10.1.2.3"
+        )
         assert os.stat(tmp_path / "visitor-key").st_mode & 0o777 == 0o600
 
     def test_one_address_has_no_endless_line_of_visitors(self, tmp_path, monkeypatch):
@@ -207,7 +304,10 @@ class TestVisitor:
 
     def test_of_a_request_by_address_where_there_is_no_cookie(self):
         from fastapi import Request
-        request = gr.Request(Request({"type": "http", "headers": [], "client": ("10.1.2.3", 9)}), session_hash="chosen")
+
+        request = gr.Request(
+            Request({"type": "http", "headers": [], "client": ("10.1.2.3", 9)}), session_hash="chosen"
+        )
         assert visitor_of(request) == "address 10.1.2.3"
         with serving(Visitor("address 10.1.2.3")), pytest.raises(NoCookieError, match="Allow cookies"):
             keeper()
@@ -218,21 +318,31 @@ class TestVisitor:
         page = page_of(studio)
         number, function = next((n, f) for n, f in page.fns.items() if f.name == "keep_one")
         pair, said = make_pair(), []
-        for window, image, asks in (("one", pair, client), ("two", replace(pair, image=255 - pair.image), client), ("three", pair, stranger)):
+        for window, image, asks in (
+            ("one", pair, client),
+            ("two", replace(pair, image=255 - pair.image), client),
+            ("three", pair, stranger),
+        ):
             post(asks, "run/predict", number, [None], window)
             page.state_holder[window][function.inputs[0]._id] = Shown((image,), (0.5,))
             said.append(str(post(asks, "run/predict", number, [None], window).json()["data"]))
-        assert ["holds 1 pair." in said[0], "holds 2 pairs." in said[1], "holds 1 pair." in said[2]] == [True] * 3, said
+        assert ["holds 1 pair." in said[0], "holds 2 pairs." in said[1], "holds 1 pair." in said[2]] == [
+            True
+        ] * 3, said
         assert post(stranger, "run/predict", number, [None], "one").status_code == 403
 
     def test_the_page_sends_no_key_to_what_is_kept(self, studio):
-        assert not [c for f in page_of(studio).fns.values() for c in f.inputs if isinstance(c, gr.BrowserState)]
+        assert not [
+            c for f in page_of(studio).fns.values() for c in f.inputs if isinstance(c, gr.BrowserState)
+        ]
 
     def test_without_a_cookie_nothing_is_kept_and_the_page_says_why(self, studio):
         with httpx2.Client(base_url=studio.address) as client:
             for name in ("refresh", "visited"):
                 number, function = next((n, f) for n, f in page_of(studio).fns.items() if f.name == name)
-                assert "Allow cookies" in post(client, "run/predict", number, [None] * len(function.inputs)).text
+                assert (
+                    "Allow cookies" in post(client, "run/predict", number, [None] * len(function.inputs)).text
+                )
 
 
 class TestOwnership:
@@ -250,7 +360,13 @@ class TestOwnership:
         number, function = next((n, f) for n, f in page_of(studio).fns.items() if f.name == "opened")
         broken = upload(one, b"no image")
         for path in (paths[0], broken):
-            reply = post(one, "run/predict", number, [{"path": path, "meta": META}] + [None] * (len(function.inputs) - 1), "opens")
+            reply = post(
+                one,
+                "run/predict",
+                number,
+                [{"path": path, "meta": META}] + [None] * (len(function.inputs) - 1),
+                "opens",
+            )
             assert reply.status_code == 200, reply.text
         assert not Path(broken).exists()
         assert two.get(f"/gradio_api/file={paths[1]}").content == photo
@@ -258,7 +374,9 @@ class TestOwnership:
     def test_what_an_event_makes_is_in_the_visitors_folder(self, studio, come):
         client, stranger = come(), come()
         number, function = next((n, f) for n, f in page_of(studio).fns.items() if f.name == "random")
-        reply = post(client, "run/predict", number, [None] * (len(function.inputs) - 1) + [POLYP], "draws").json()
+        reply = post(
+            client, "run/predict", number, [None] * (len(function.inputs) - 1) + [POLYP], "draws"
+        ).json()
         path = reply["data"][0]["layers"][0]["path"]
         assert client.get(f"/gradio_api/file={path}").status_code == 200
         assert stranger.get(f"/gradio_api/file={path}").status_code == 403
@@ -267,9 +385,20 @@ class TestOwnership:
         client, stranger = come(), come()
         number = next(n for n, f in page_of(studio).fns.items() if f.name == "pick")
         (studio._folder.page / "example.png").write_bytes(png(8, 8))
-        for path, status in ((upload(client), 200), (str(studio._folder.page / "example.png"), 200), (upload(stranger), 403)):
-            event = {"index": 0, "value": {"image": {"path": path, "meta": META}, "caption": ""}, "selected": True}
-            reply = client.post("/gradio_api/run/predict", json={"fn_index": number, "data": [[]], "session_hash": "picks", "event_data": event})
+        for path, status in (
+            (upload(client), 200),
+            (str(studio._folder.page / "example.png"), 200),
+            (upload(stranger), 403),
+        ):
+            event = {
+                "index": 0,
+                "value": {"image": {"path": path, "meta": META}, "caption": ""},
+                "selected": True,
+            }
+            reply = client.post(
+                "/gradio_api/run/predict",
+                json={"fn_index": number, "data": [[]], "session_hash": "picks", "event_data": event},
+            )
             assert reply.status_code == status, reply.text
 
     def test_pages_are_downloads_and_never_run(self, come):
@@ -300,13 +429,26 @@ class TestOwnership:
         store.tidy()
         assert not store._stores
 
-    @pytest.mark.parametrize(("fields", "data"), [({"index": "60000000"}, b"x"), ({"index": "-1"}, b"x"), ({"type": "other"}, b"x"),
-                                              ({"id": "x" * 100}, b"x"),
-                                              ({}, png(1025, 8))])
+    @pytest.mark.parametrize(
+        ("fields", "data"),
+        [
+            ({"index": "60000000"}, b"x"),
+            ({"index": "-1"}, b"x"),
+            ({"type": "other"}, b"x"),
+            ({"id": "x" * 100}, b"x"),
+            ({}, png(1025, 8)),
+        ],
+    )
     def test_pictures_that_the_canvas_never_sends_are_refused(self, studio, come, fields, data):
         number = next(n for n, b in page_of(studio).blocks.items() if isinstance(b, gr.ImageEditor))
-        form = {"type": "layer", "index": "0", "id": "drawing", "fn_name": "accept_blobs", "component_id": str(number),
-                "session_hash": "mine"} | fields
+        form = {
+            "type": "layer",
+            "index": "0",
+            "id": "drawing",
+            "fn_name": "accept_blobs",
+            "component_id": str(number),
+            "session_hash": "mine",
+        } | fields
         reply = come().post("/gradio_api/component_server", data=form, files={"file": ("blob", data)})
         assert reply.status_code in (400, 413)
         assert reply.json()["detail"].endswith("again." if reply.status_code == 400 else "canvas.")
@@ -314,7 +456,11 @@ class TestOwnership:
     def test_a_drawing_reaches_its_visitor(self):
         editor = lesion_canvas(example_mask(1, 512))
         with serving(Visitor("one")):
-            editor.accept_blobs(DataWithFiles(data={"type": "composite", "index": None, "id": "1"}, files=[("file", png(8, 8))]))
+            editor.accept_blobs(
+                DataWithFiles(
+                    data={"type": "composite", "index": None, "id": "1"}, files=[("file", png(8, 8))]
+                )
+            )
             assert [*editor.blob_storage] == ["1"]
         with serving(Visitor("two")):
             assert not editor.blob_storage
@@ -334,9 +480,16 @@ class TestFolder:
         assert not made.path.exists()
 
     def test_what_a_killed_process_left_goes_with_the_next_start(self, place):
-        code = ("from siamese.interface.folder import *; import time; f = TemporaryFolder(); (f.of('x') / 'photo').touch();"
-                "print(f.path, flush=True); time.sleep(60)")
-        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).resolve().parents[1]) as process:
+        code = (
+            "from siamese.interface.folder import *; import time; f = TemporaryFolder(); (f.of('x') / 'photo').touch();"
+            "print(f.path, flush=True); time.sleep(60)"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).resolve().parents[1],
+        ) as process:
             left = Path(process.stdout.readline().strip())
             alive = TemporaryFolder()
             assert (left.exists(), alive.path.exists()) == (True, True)  # a living process keeps its own
@@ -350,7 +503,11 @@ class TestFolder:
 
     def test_what_nobody_used_for_an_hour_goes(self, place):
         made = TemporaryFolder()
-        old, new, shown = made.new_upload("one") / "old.png", made.new_upload("one") / "new.png", made.page / "example.png"
+        old, new, shown = (
+            made.new_upload("one") / "old.png",
+            made.new_upload("one") / "new.png",
+            made.page / "example.png",
+        )
         for file in (old, new, shown):
             file.touch()
         time.sleep(0.3)
@@ -368,7 +525,9 @@ class TestFolder:
     def test_components_write_to_the_running_visitors(self, place, tmp_path):
         editor = gr.Image(format="png")
         with caching(tmp_path / "visitor"):
-            assert Path(editor.postprocess(np.zeros((4, 4, 3), np.uint8)).path).is_relative_to(tmp_path / "visitor")
+            assert Path(editor.postprocess(np.zeros((4, 4, 3), np.uint8)).path).is_relative_to(
+                tmp_path / "visitor"
+            )
 
 
 class TestQuotas:
@@ -401,7 +560,11 @@ class TestQuotas:
 
     @pytest.mark.parametrize("route", ["run/predict", "component_server"])
     def test_bodies(self, come, route):
-        reply = come().post(f"/gradio_api/{route}", content=b" " * (limits.LARGEST_BODY + 1), headers={"content-type": "application/json"})
+        reply = come().post(
+            f"/gradio_api/{route}",
+            content=b" " * (limits.LARGEST_BODY + 1),
+            headers={"content-type": "application/json"},
+        )
         assert reply.status_code == 413
         assert "smaller" in reply.json()["detail"]
 
@@ -434,7 +597,11 @@ class TestQuotas:
     def test_pages_of_all_visitors(self, monkeypatch):
         monkeypatch.setattr(sessions, "SESSIONS_ALL", 2)
         store = Sessions()
-        with store.open(Visitor("one"), "a"), store.open(Visitor("two"), "b"), pytest.raises(RefusedError, match="some minutes"):
+        with (
+            store.open(Visitor("one"), "a"),
+            store.open(Visitor("two"), "b"),
+            pytest.raises(RefusedError, match="some minutes"),
+        ):
             store.enter(Visitor("three"), "c")
         monkeypatch.setattr(sessions, "IDLE_SECONDS", -1)
         store.tidy()
@@ -446,4 +613,9 @@ class TestQuotas:
         for session in range(SESSIONS_EACH + 2):
             post(client, "run/predict", number, [None], f"state-{session}")
         states = page_of(studio).state_holder
-        assert [s in states for s in ("state-0", "state-1", "state-2", "state-5")] == [False, False, True, True]
+        assert [s in states for s in ("state-0", "state-1", "state-2", "state-5")] == [
+            False,
+            False,
+            True,
+            True,
+        ]

@@ -1,4 +1,5 @@
 """How much memory of the server visitors can take."""
+
 from __future__ import annotations
 
 import io
@@ -35,9 +36,18 @@ class TestMemory:
 
     @pytest.fixture(scope="class")
     def server(self, tmp_path_factory) -> Iterator[tuple[str, int]]:
-        environment = os.environ | {"GRADIO_TEMP_DIR": str(tmp_path_factory.mktemp("temporary")), "OMP_NUM_THREADS": "1"}
-        process = subprocess.Popen([sys.executable, "-c", SERVE, str(tmp_path_factory.mktemp("data"))], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                   text=True, env=environment, cwd=Path(__file__).resolve().parents[1])
+        environment = os.environ | {
+            "GRADIO_TEMP_DIR": str(tmp_path_factory.mktemp("temporary")),
+            "OMP_NUM_THREADS": "1",
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-c", SERVE, str(tmp_path_factory.mktemp("data"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            cwd=Path(__file__).resolve().parents[1],
+        )
         yield next(line for line in process.stdout if line.startswith("at ")).split()[1], process.pid
         process.stdin.close()
         assert process.wait(60) == 0
@@ -45,15 +55,24 @@ class TestMemory:
     @staticmethod
     def highest(pid: int) -> float:
         """MB."""
-        return next(int(line.split()[1]) / 1024 for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
+        return next(
+            int(line.split()[1]) / 1024
+            for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+            if line.startswith("VmHWM")
+        )
 
     @staticmethod
     def function(client: httpx2.Client, first: str) -> tuple[int, list]:
         """A server function whose first input has an elem_id, or is of a type, and its inputs."""
         config = client.get("/config").json()
         parts = {c["id"]: c for c in config["components"]}
-        return next((d["id"], [parts[i]["type"] for i in d["inputs"]]) for d in config["dependencies"]
-                    if d["backend_fn"] and d["inputs"] and first in (parts[d["inputs"][0]]["props"].get("elem_id"), parts[d["inputs"][0]]["type"]))
+        return next(
+            (d["id"], [parts[i]["type"] for i in d["inputs"]])
+            for d in config["dependencies"]
+            if d["backend_fn"]
+            and d["inputs"]
+            and first in (parts[d["inputs"][0]]["props"].get("elem_id"), parts[d["inputs"][0]]["type"])
+        )
 
     def test_huge_layers_and_numbers(self, server):
         address, pid = server
@@ -62,12 +81,34 @@ class TestMemory:
             number, inputs = self.function(client, "imageeditor")
             before = self.highest(pid)
             layer = {"path": upload(client, png(12000, 12000)), "meta": META}
-            reply = post(client, "run/predict", number, [{"background": None, "layers": [layer] * 3, "composite": None}] + [None] * (len(inputs) - 1))
+            reply = post(
+                client,
+                "run/predict",
+                number,
+                [{"background": None, "layers": [layer] * 3, "composite": None}] + [None] * (len(inputs) - 1),
+            )
             assert reply.status_code == 413
             assert "12000 x 12000" in reply.json()["detail"]
-            form = {"type": "layer", "index": "60000000", "id": "a", "fn_name": "accept_blobs", "session_hash": "mine",
-                    "component_id": str(next(c["id"] for c in client.get("/config").json()["components"] if c["type"] == "imageeditor"))}
-            assert client.post("/gradio_api/component_server", data=form, files={"file": ("blob", b"x")}).status_code == 400
+            form = {
+                "type": "layer",
+                "index": "60000000",
+                "id": "a",
+                "fn_name": "accept_blobs",
+                "session_hash": "mine",
+                "component_id": str(
+                    next(
+                        c["id"]
+                        for c in client.get("/config").json()["components"]
+                        if c["type"] == "imageeditor"
+                    )
+                ),
+            }
+            assert (
+                client.post(
+                    "/gradio_api/component_server", data=form, files={"file": ("blob", b"x")}
+                ).status_code
+                == 400
+            )
             assert self.highest(pid) - before < 200
 
     def test_photos_of_many_sessions(self, server):
@@ -94,4 +135,6 @@ class TestMemory:
         assert not failed, json.dumps(failed[:1])[:500]
         grown = self.highest(pid) - before
         print(f"{PHOTOS} photos: {grown:.0f} MB")
-        assert grown < 300 + 400 / 30 * PHOTOS  # 700 MB of 30; the first ones load what is needed to read them
+        assert (
+            grown < 300 + 400 / 30 * PHOTOS
+        )  # 700 MB of 30; the first ones load what is needed to read them

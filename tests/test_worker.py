@@ -1,4 +1,5 @@
 """The line before the model and one press of Generate: events, line, cancelling, errors, several models."""
+
 from __future__ import annotations
 
 import shutil
@@ -49,7 +50,18 @@ def worker(folder):
 
 
 def form(**changed) -> Form:
-    return Form(**({"canvas": editor_value(example_mask(3, 64)), "prompt": POLYP, "seed": 0, "steps": 1, "guidance": 1} | changed))
+    return Form(
+        **(
+            {
+                "canvas": editor_value(example_mask(3, 64)),
+                "prompt": POLYP,
+                "seed": 0,
+                "steps": 1,
+                "guidance": 1,
+            }
+            | changed
+        )
+    )
 
 
 def last(events):
@@ -62,12 +74,26 @@ def begun(events):
 
 
 def request(**changed) -> Request:
-    return Request(**({"masks": (example_mask(0, 64),), "prompt": POLYP, "seeds": (0,), "steps": 1, "guidance": 1, "previews": False} | changed))
+    return Request(
+        **(
+            {
+                "masks": (example_mask(0, 64),),
+                "prompt": POLYP,
+                "seeds": (0,),
+                "steps": 1,
+                "guidance": 1,
+                "previews": False,
+            }
+            | changed
+        )
+    )
 
 
 class TestGenerate:
     def test_events_and_images(self, worker):
-        started, *steps, finished = generate(worker, form(prompt=LESION, seed=11, variants=2, steps=3, guidance=1.5))
+        started, *steps, finished = generate(
+            worker, form(prompt=LESION, seed=11, variants=2, steps=3, guidance=1.5)
+        )
         assert started == Started(11)
         assert [s.step for s in steps if isinstance(s, Step)] == [0, 1, 2, 3]
         assert steps[-1].seconds_left == 0
@@ -80,11 +106,19 @@ class TestGenerate:
         assert set(np.unique(first.mask)) == {0, 255}
         np.testing.assert_array_equal(first.drawn, example_mask(3, 64))
         assert (first.recipe.seed, second.recipe.seed) == (11, 12)
-        assert (first.recipe.prompt, first.recipe.steps, first.recipe.guidance, first.recipe.reference_weight) == (LESION, 3, 1.5, None)
+        assert (
+            first.recipe.prompt,
+            first.recipe.steps,
+            first.recipe.guidance,
+            first.recipe.reference_weight,
+        ) == (LESION, 3, 1.5, None)
         assert all(a is None or 0 <= a <= 1 for a in finished.generated.agreements)
 
     def test_seed_decides_the_image_alone_or_among_variants(self, worker):
-        one, two = last(generate(worker, form(seed=5))).generated.pairs, last(generate(worker, form(seed=4, variants=2))).generated.pairs
+        one, two = (
+            last(generate(worker, form(seed=5))).generated.pairs,
+            last(generate(worker, form(seed=4, variants=2))).generated.pairs,
+        )
         assert np.abs(one[0].image.astype(int) - two[1].image).max() <= 1
         assert (two[0].image != two[1].image).any()
 
@@ -96,34 +130,43 @@ class TestGenerate:
     def test_empty_fields_mean_the_models_defaults(self, worker):
         recipe = last(generate(worker, form(steps=None, guidance=None))).generated.pairs[0].recipe
         info = worker.info()
-        assert (recipe.steps, recipe.guidance, recipe.scheduler) == (info.steps, info.guidance, info.scheduler)
+        assert (recipe.steps, recipe.guidance, recipe.scheduler) == (
+            info.steps,
+            info.guidance,
+            info.scheduler,
+        )
 
     def test_scheduler_and_reference_reach_the_model(self, worker):
         photo = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
         plain = last(generate(worker, form(scheduler="ddim"))).generated.pairs[0]
-        guided = last(generate(worker, form(scheduler="ddim", reference=photo, weight=0.5))).generated.pairs[0]
+        guided = last(generate(worker, form(scheduler="ddim", reference=photo, weight=0.5))).generated.pairs[
+            0
+        ]
         assert plain.recipe.scheduler == guided.recipe.scheduler == "ddim"
         assert (plain.recipe.reference_weight, guided.recipe.reference_weight) == (None, 0.5)
         assert (plain.image != guided.image).any()
 
-    @pytest.mark.parametrize(("changed", "message"), [
-        ({"canvas": None}, "Draw a lesion first"),
-        ({"seed": -1}, "seed must be a whole number"),
-        ({"seed": 2**32}, "seed must be a whole number"),
-        ({"seed": float("nan")}, "seed must be a whole number"),
-        ({"variants": 0}, "variants must be"),
-        ({"variants": MAX_VARIANTS + 1}, "variants must be"),
-        ({"variants": None}, "variants must be"),
-        ({"steps": float("inf")}, "Steps must be"),
-        ({"steps": 0}, "Steps must be"),
-        ({"steps": MAX_STEPS + 1}, "Steps must be"),
-        ({"guidance": 0.5}, "Guidance must be"),
-        ({"guidance": float("nan")}, "Guidance must be"),
-        ({"scheduler": "euler"}, "scheduler"),
-        ({"prompt": "a photo of a cat"}, "Unknown prompt"),
-        ({"reference": np.zeros((4, 4, 3), np.uint8), "weight": -1}, "weight must be"),
-        ({"model": "gone"}, "choose another one"),
-    ])
+    @pytest.mark.parametrize(
+        ("changed", "message"),
+        [
+            ({"canvas": None}, "Draw a lesion first"),
+            ({"seed": -1}, "seed must be a whole number"),
+            ({"seed": 2**32}, "seed must be a whole number"),
+            ({"seed": float("nan")}, "seed must be a whole number"),
+            ({"variants": 0}, "variants must be"),
+            ({"variants": MAX_VARIANTS + 1}, "variants must be"),
+            ({"variants": None}, "variants must be"),
+            ({"steps": float("inf")}, "Steps must be"),
+            ({"steps": 0}, "Steps must be"),
+            ({"steps": MAX_STEPS + 1}, "Steps must be"),
+            ({"guidance": 0.5}, "Guidance must be"),
+            ({"guidance": float("nan")}, "Guidance must be"),
+            ({"scheduler": "euler"}, "scheduler"),
+            ({"prompt": "a photo of a cat"}, "Unknown prompt"),
+            ({"reference": np.zeros((4, 4, 3), np.uint8), "weight": -1}, "weight must be"),
+            ({"model": "gone"}, "choose another one"),
+        ],
+    )
     def test_bad_input_is_one_clear_message_and_the_next_request_works(self, worker, changed, message):
         failed = last(generate(worker, form(**changed)))
         assert isinstance(failed, Failed)
@@ -147,6 +190,7 @@ class TestGenerate:
         class Broken:
             def sample(self, *_):
                 raise KeyError("secret detail")
+
         failed = last(generate(Broken(), form()))
         assert isinstance(failed, Failed)
         assert "secret" not in failed.message
@@ -156,13 +200,23 @@ class TestGenerate:
 class TestCancelling:
     def test_closing_the_iterator_stops_sampling(self, worker, monkeypatch):
         heard, ask = [], worker._process.ask
-        monkeypatch.setattr(worker._process, "ask", lambda call, *args, tell, asked_to_stop: ask(
-            call, *args, tell=lambda update: (heard.append(update), tell(update)), asked_to_stop=asked_to_stop))
+        monkeypatch.setattr(
+            worker._process,
+            "ask",
+            lambda call, *args, tell, asked_to_stop: ask(
+                call,
+                *args,
+                tell=lambda update: (heard.append(update), tell(update)),
+                asked_to_stop=asked_to_stop,
+            ),
+        )
         events = worker.sample(request(steps=100))
         assert begun(events).step == 0
         assert next(events).step == 1
         events.close()
-        assert isinstance(last(worker.sample(request())), Generated)  # after the stopped one, in the same process
+        assert isinstance(
+            last(worker.sample(request())), Generated
+        )  # after the stopped one, in the same process
         assert max(u.step for u in heard[:-2]) < 30
 
     def test_cancel_stops_within_a_step(self, worker):
@@ -195,7 +249,9 @@ class TestCancelling:
     def test_requests_with_one_event_follow_each_other(self, worker):
         stop = threading.Event()
         for _ in range(2):  # as a batch does, which leaves the iterator once it has the images
-            assert isinstance(next(u for u in worker.sample(request(), stop) if isinstance(u, Generated)), Generated)
+            assert isinstance(
+                next(u for u in worker.sample(request(), stop) if isinstance(u, Generated)), Generated
+            )
         assert not stop.is_set()
 
     def test_the_line_moves_up(self, worker):

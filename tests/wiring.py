@@ -3,6 +3,7 @@
 What Gradio does with the values in between (files, queues) is left out; what the browser does is kept where the page relies on it: a gallery keeps
 its frame where an update names none, and what follows an event with ``then`` is left out after an error.
 """
+
 from __future__ import annotations
 
 import inspect
@@ -28,7 +29,9 @@ class Visitor:
         self.errors: list[Exception] = []
         for number, block in page.blocks.items():
             self.values[number] = getattr(block, "value", None)
-            self.props[number] = {name: getattr(block, name, None) for name in ("interactive", "visible", "selected_index")}
+            self.props[number] = {
+                name: getattr(block, name, None) for name in ("interactive", "visible", "selected_index")
+            }
 
     def __getitem__(self, component: Component) -> Any:
         return self.values[component._id]
@@ -81,7 +84,9 @@ class Visitor:
             if later.trigger_after == listener._id and bool(only) == later.trigger_only_on_failure:
                 yield from self._run(later)
 
-    def _answers(self, listener: BlockFunction, inputs: list[Any], data: dict[str, Any] | None) -> Iterator[Any]:
+    def _answers(
+        self, listener: BlockFunction, inputs: list[Any], data: dict[str, Any] | None
+    ) -> Iterator[Any]:
         hints = typing.get_type_hints(listener.fn) if inspect.isfunction(listener.fn) else {}
         given = iter(inputs)
         values = []
@@ -89,7 +94,15 @@ class Visitor:
             if hints.get(name) is gr.SelectData:
                 values.append(gr.SelectData(None, data))
             elif hints.get(name) is gr.Request:
-                values.append(SimpleNamespace(client=SimpleNamespace(host="127.0.0.1"), request=None, headers={}, cookies={}, session_hash="test"))
+                values.append(
+                    SimpleNamespace(
+                        client=SimpleNamespace(host="127.0.0.1"),
+                        request=None,
+                        headers={},
+                        cookies={},
+                        session_hash="test",
+                    )
+                )
             elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
                 values.extend(given)
             elif parameter.default is inspect.Parameter.empty:
@@ -116,6 +129,8 @@ class Visitor:
         if "value" in value:
             self.values[block._id] = value["value"]
         props = self.props[block._id]
-        props.update({name: v for name, v in value.items() if name not in ("value", "__type__") and v is not None})
+        props.update(
+            {name: v for name, v in value.items() if name not in ("value", "__type__") and v is not None}
+        )
         if isinstance(block, gr.Gallery) and "value" in value and isinstance(props["selected_index"], int):
             props["selected_index"] = max(0, min(props["selected_index"], len(value["value"]) - 1))

@@ -1,4 +1,5 @@
 """Command line: ``python -m train STAGE --help``."""
+
 from __future__ import annotations
 
 import importlib
@@ -12,7 +13,10 @@ STAGES = {
     "vae": ("VaeConfig", "autoencoder of the images"),
     "base": ("BaseConfig", "latent diffusion model of images and prompts, without masks"),
     "transplant": ("TransplantConfig", "move a model to another autoencoder, to train it further"),
-    "siamese": ("SiameseTrainConfig", "Mask-Diffusion by the Siamese algorithm; also fine-tunes on your own pairs"),
+    "siamese": (
+        "SiameseTrainConfig",
+        "Mask-Diffusion by the Siamese algorithm; also fine-tunes on your own pairs",
+    ),
     "decoder": ("DecoderConfig", "the autoencoder's decoder, on what the denoiser leaves of latents"),
     "segment": ("SegmentConfig", "segmentation network"),
     "shapes": ("ShapesConfig", "statistics of lesion shapes, for random lesions"),
@@ -40,11 +44,21 @@ def run(arguments: list[str]) -> None:
     from train.disk import DiskFull, is_full
     from train.loop import interrupted
     from train.told import STOPPED
+
     module = importlib.import_module(f"train.{name}")
     config = tyro.cli(getattr(module, STAGES[name][0]), args=arguments[1:], prog=f"python -m train {name}")
     try:
         module.main(config)
-    except (ValueError, FloatingPointError, ResumeError, SaveError, CheckpointError, SegmenterError, FileNotFoundError, DiskFull) as error:
+    except (
+        ValueError,
+        FloatingPointError,
+        ResumeError,
+        SaveError,
+        CheckpointError,
+        SegmenterError,
+        FileNotFoundError,
+        DiskFull,
+    ) as error:
         sys.exit(f"{type(error).__name__}: {error}")  # the user's to mend: no traceback
     except KeyboardInterrupt:
         sys.exit(STOPPED)  # what there is to say, the loop has said; before it nothing is lost

@@ -3,6 +3,7 @@
 Projected GAN: Sauer et al. 2021, arXiv:2111.01007. Differentiable augmentation: Zhao et al. 2020, arXiv:2006.10738.
 Gradient penalty: R1 of Mescheder et al. 2018, arXiv:1801.04406, here on the features that the heads see, where it is cheap.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -26,8 +27,16 @@ class ProjectedDiscriminator(nn.Module):
     def __init__(self, channels: Sequence[int], width: int = 64) -> None:
         super().__init__()
         self.heads = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(c, width, 1), nn.GroupNorm(8, width), nn.LeakyReLU(0.2),
-                          nn.Conv2d(width, width, 3, padding=1), nn.LeakyReLU(0.2), nn.Conv2d(width, 1, 1)) for c in channels)
+            nn.Sequential(
+                nn.Conv2d(c, width, 1),
+                nn.GroupNorm(8, width),
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(width, width, 3, padding=1),
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(width, 1, 1),
+            )
+            for c in channels
+        )
         self.build_tied()
 
     def build_tied(self) -> list[nn.Module]:
@@ -41,23 +50,41 @@ class ProjectedDiscriminator(nn.Module):
         return [head(f) for head, f in zip(heads, features, strict=True)]
 
 
-def discriminator_losses(discriminator: ProjectedDiscriminator, backbone: PerceptualNetwork, images: Tensor, drawn: Tensor,
-                         uniform: Tensor, penalty_weight: float) -> dict[str, Tensor]:
+def discriminator_losses(
+    discriminator: ProjectedDiscriminator,
+    backbone: PerceptualNetwork,
+    images: Tensor,
+    drawn: Tensor,
+    uniform: Tensor,
+    penalty_weight: float,
+) -> dict[str, Tensor]:
     """``discriminator`` (hinge), ``penalty`` (weighted already) and ``adversarial`` of real and drawn images [B, 3, H, W] in -1..1.
 
     Both sides are augmented, each by its own half of ``uniform`` [B, 2, AUGMENTATIONS] in 0..1. The first two losses reach
     the heads only, the last only what has drawn. The penalty's gradient needs a graph; without one it is left out.
     """
     penalised = penalty_weight > 0 and torch.is_grad_enabled()
-    real = [compressed(f).detach().requires_grad_(penalised) for f in backbone.features(augment(images, uniform[:, 0]))]
+    real = [
+        compressed(f).detach().requires_grad_(penalised)
+        for f in backbone.features(augment(images, uniform[:, 0]))
+    ]
     fake = [compressed(f) for f in backbone.features(augment(drawn, uniform[:, 1]))]
     by_real, by_fake = discriminator(real), discriminator([f.detach() for f in fake])
-    hinge = [F.relu(1 - r.float()).mean() + F.relu(1 + f.float()).mean() for r, f in zip(by_real, by_fake, strict=True)]
-    losses = {"discriminator": sum(hinge) / len(hinge),
-              "adversarial": -sum(o.float().mean() for o in discriminator(fake, frozen=True)) / len(hinge)}
+    hinge = [
+        F.relu(1 - r.float()).mean() + F.relu(1 + f.float()).mean()
+        for r, f in zip(by_real, by_fake, strict=True)
+    ]
+    losses = {
+        "discriminator": sum(hinge) / len(hinge),
+        "adversarial": -sum(o.float().mean() for o in discriminator(fake, frozen=True)) / len(hinge),
+    }
     if penalised:
-        gradients = torch.autograd.grad([o.float().mean((2, 3)).sum() for o in by_real], real, create_graph=True)
-        losses["penalty"] = penalty_weight * sum(g.float().square().sum((1, 2, 3)).mean() for g in gradients) / len(gradients)
+        gradients = torch.autograd.grad(
+            [o.float().mean((2, 3)).sum() for o in by_real], real, create_graph=True
+        )
+        losses["penalty"] = (
+            penalty_weight * sum(g.float().square().sum((1, 2, 3)).mean() for g in gradients) / len(gradients)
+        )
     return losses
 
 
@@ -83,7 +110,11 @@ def augment(images: Tensor, uniform: Tensor) -> Tensor:
     mean = x.mean((1, 2, 3), keepdim=True)
     x = mean + (x - mean) * (0.7 + 0.6 * contrast)
     rows, columns = torch.arange(height, device=x.device)[:, None], torch.arange(width, device=x.device)
-    x = _shifted(x, rows + ((down - 0.5) * height / 4).round().long(), columns + ((right - 0.5) * width / 4).round().long())
+    x = _shifted(
+        x,
+        rows + ((down - 0.5) * height / 4).round().long(),
+        columns + ((right - 0.5) * width / 4).round().long(),
+    )
     top, left = 0.75 * height * top, 0.75 * width * left
     cut = (rows >= top) & (rows < top + height / 4) & (columns >= left) & (columns < left + width / 4)
     return x.masked_fill(cut, 0.0)

@@ -5,6 +5,7 @@
 Stopped at any moment, by Ctrl-C, SIGTERM or kill -9, the same command continues: complete stages are skipped, one that
 was interrupted goes on from its newest checkpoint and ends with the weights of a run that was never stopped.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -59,6 +60,7 @@ def main(config: AllConfig) -> None:
         PlanError: the folder holds another run.
         SystemExit: it was stopped, with status 130.
     """
+
     def stop(number: int, frame: Any) -> None:
         raise KeyboardInterrupt  # outside the loop, which has its own way, SIGTERM is as Ctrl-C
 
@@ -66,7 +68,10 @@ def main(config: AllConfig) -> None:
     try:
         _run(config, RECIPES[config.preset])
     except KeyboardInterrupt:
-        print(f"\nStopped. The same command continues where it was; everything is in {config.out}:\n  {told.typed()}", flush=True)
+        print(
+            f"\nStopped. The same command continues where it was; everything is in {config.out}:\n  {told.typed()}",
+            flush=True,
+        )
         raise SystemExit(STOPPED) from None
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -75,13 +80,19 @@ def main(config: AllConfig) -> None:
 def _run(config: AllConfig, recipe: Recipe) -> None:
     started = time.monotonic()
     place = workplace(config)
-    train, val = (read_pairs(config.data, split, config.prompt, required=split == "train") for split in ("train", "val"))
+    train, val = (
+        read_pairs(config.data, split, config.prompt, required=split == "train") for split in ("train", "val")
+    )
     check_pairs(train + val)
     sets = sorted({pair.name.split("/")[0] for pair in train})
-    _say(f"Recipe {config.preset}, {len(train)} training and {len(val)} validation pairs ({', '.join(sets)}).")
+    _say(
+        f"Recipe {config.preset}, {len(train)} training and {len(val)} validation pairs ({', '.join(sets)})."
+    )
     if not val:
-        _say("No validation pairs (no val.txt): neither the autoencoder's PSNR, nor losses, nor the segmenter's Dice on images that were not "
-             "learnt from are measured.")
+        _say(
+            "No validation pairs (no val.txt): neither the autoencoder's PSNR, nor losses, nor the segmenter's Dice on images that were not "
+            "learnt from are measured."
+        )
     if place.weights is None:
         _say("Without perceptual weights, as asked: images will be blurred.")
     if resolved("auto") == "no":
@@ -89,14 +100,22 @@ def _run(config: AllConfig, recipe: Recipe) -> None:
     plan = plan_of(config, recipe, place, train, val)
     if not plan.paces:
         _say("Rehearsal: each stage for a few updates on a few pairs, to see how long they take here.")
-        plan.paces = rehearse(recipe, train, val, place, config.out / "rehearsal",
-                              lambda rehearsed: _publish(recipe, rehearsed, sets))
+        plan.paces = rehearse(
+            recipe,
+            train,
+            val,
+            place,
+            config.out / "rehearsal",
+            lambda rehearsed: _publish(recipe, rehearsed, sets),
+        )
         plan.rehearsed = time.monotonic() - started
         plan.save(config.out / "plan.json")
     planned = outlook(recipe, plan, place, config.minutes, config.extend)
     _say(table(recipe, plan, place, planned))
     if config.minutes is not None and sum(o.seconds for o in planned.values()) > 66 * config.minutes:
-        _say(f"{config.minutes:g} minutes are too few: reading the data and {FEWEST} updates of each stage take longer. The model will be poor.")
+        _say(
+            f"{config.minutes:g} minutes are too few: reading the data and {FEWEST} updates of each stage take longer. The model will be poor."
+        )
     for number, stage in enumerate(recipe.stages, 1):
         _stage(stage, f"{number} of {len(recipe.stages) + 1}", config, recipe, place, plan)
     model, last = config.out / "model", f"publish ({len(recipe.stages) + 1} of {len(recipe.stages) + 1})"
@@ -108,8 +127,10 @@ def _run(config: AllConfig, recipe: Recipe) -> None:
         plan.published = True
         plan.save(config.out / "plan.json")
     took = plan.rehearsed + sum(Progress.of(place.run(s.name)).seconds for s in recipe.stages)
-    _say(f"Done, after {took / 60:.1f} minutes of training in all. The model, {publish.megabytes(model):.1f} MB with segmenter, card and licence, "
-         f"is {model}. To open it:\n  python app.py --model {model}")
+    _say(
+        f"Done, after {took / 60:.1f} minutes of training in all. The model, {publish.megabytes(model):.1f} MB with segmenter, card and licence, "
+        f"is {model}. To open it:\n  python app.py --model {model}"
+    )
 
 
 def workplace(config: AllConfig) -> Workplace:
@@ -126,38 +147,57 @@ def workplace(config: AllConfig) -> Workplace:
     if str(config.weights) == "none":
         return Workplace(config.out, config.data, config.prompt)
     if not (config.weights / PERCEPTUAL).is_file():
-        raise FileNotFoundError(f"{config.weights / PERCEPTUAL}: no perceptual weights. They sharpen what the autoencoder draws. Give their folder "
-                                "with --weights (its README or `python -m train vae --help` says what belongs there), or train without them, "
-                                "for blurred images, with --weights none. Nothing has been trained yet.")
+        raise FileNotFoundError(
+            f"{config.weights / PERCEPTUAL}: no perceptual weights. They sharpen what the autoencoder draws. Give their folder "
+            "with --weights (its README or `python -m train vae --help` says what belongs there), or train without them, "
+            "for blurred images, with --weights none. Nothing has been trained yet."
+        )
     return Workplace(config.out, config.data, config.prompt, config.weights)
 
 
-def plan_of(config: AllConfig, recipe: Recipe, place: Workplace, train: Sequence[Pair], val: Sequence[Pair]) -> Plan:
+def plan_of(
+    config: AllConfig, recipe: Recipe, place: Workplace, train: Sequence[Pair], val: Sequence[Pair]
+) -> Plan:
     """The plan of ``config.out``, or a new one where nothing was begun there.
 
     Raises:
         PlanError: another run was begun there.
     """
     request = {
-        "preset": config.preset, "minutes": config.minutes, "extend": config.extend, "prompt": config.prompt,
-        "perceptual weights": place.weights is not None, "training pairs_files": fingerprint(train), "validation pairs_files": fingerprint(val),
-        "recipe": {stage.name: _settings(stage, place) for stage in recipe.stages} | {"network": PRESETS[config.preset].to_dict()}}
+        "preset": config.preset,
+        "minutes": config.minutes,
+        "extend": config.extend,
+        "prompt": config.prompt,
+        "perceptual weights": place.weights is not None,
+        "training pairs_files": fingerprint(train),
+        "validation pairs_files": fingerprint(val),
+        "recipe": {stage.name: _settings(stage, place) for stage in recipe.stages}
+        | {"network": PRESETS[config.preset].to_dict()},
+    }
     request = json.loads(json.dumps(request))  # tuples become lists, as in the file
     plan = Plan.read(config.out / "plan.json")
     if plan is None:
         if any((place.run(s.name) / "checkpoints").is_dir() for s in recipe.stages):
-            raise PlanError(f"{config.out} holds checkpoints of single stages, but no plan.json; give another --out.")
+            raise PlanError(
+                f"{config.out} holds checkpoints of single stages, but no plan.json; give another --out."
+            )
         return Plan(request)
     if other := difference(plan.request, request):
-        raise PlanError(f"{config.out} holds a run of another kind: {'; '.join(other)}. To continue it give what it was begun with; "
-                        "for a new run give another --out.")
+        raise PlanError(
+            f"{config.out} holds a run of another kind: {'; '.join(other)}. To continue it give what it was begun with; "
+            "for a new run give another --out."
+        )
     return plan
 
 
 def _settings(stage: StageShare, place: Workplace) -> dict[str, Any]:
     """A stage's settings without places, which may move."""
     config = stage.configured(place, stage.updates)
-    kept = {k: v for k, v in dataclasses.asdict(config).items() if k not in ("data", "prompt") and not isinstance(v, Path)}
+    kept = {
+        k: v
+        for k, v in dataclasses.asdict(config).items()
+        if k not in ("data", "prompt") and not isinstance(v, Path)
+    }
     return kept | {"loop": loop._identity(config.loop)}
 
 
@@ -168,16 +208,43 @@ def table(recipe: Recipe, plan: Plan, place: Workplace, planned: dict[str, Outlo
         ahead = planned[stage.name]
         done = Progress.of(place.run(stage.name)).complete
         updates = f"{ahead.updates:,}" if ahead.left in (0, ahead.updates) else f"{ahead.left:,} more"
-        rows.append((stage.name, stage.does, updates, "done" if done else f"{ahead.seconds / 60:.1f}", str(place.model(stage.name))))
-    rows.append(("publish", "the folder for the app", "", f"{plan.paces['publish'].begin / 60:.1f}", str(place.out / "model")))
+        rows.append(
+            (
+                stage.name,
+                stage.does,
+                updates,
+                "done" if done else f"{ahead.seconds / 60:.1f}",
+                str(place.model(stage.name)),
+            )
+        )
+    rows.append(
+        (
+            "publish",
+            "the folder for the app",
+            "",
+            f"{plan.paces['publish'].begin / 60:.1f}",
+            str(place.out / "model"),
+        )
+    )
     left = sum(o.seconds for o in planned.values()) + plan.paces["publish"].begin
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    lines = [f"  {a:{widths[0]}}  {b:{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}  {e}" for a, b, c, d, e in rows]
-    return "\n".join(["The plan:", *lines, f"About {_minutes(left)}, until {_clock(left)}. "
-                      "It can be stopped at any time; the same command continues."])
+    lines = [
+        f"  {a:{widths[0]}}  {b:{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}  {e}"
+        for a, b, c, d, e in rows
+    ]
+    return "\n".join(
+        [
+            "The plan:",
+            *lines,
+            f"About {_minutes(left)}, until {_clock(left)}. "
+            "It can be stopped at any time; the same command continues.",
+        ]
+    )
 
 
-def _stage(stage: StageShare, number: str, config: AllConfig, recipe: Recipe, place: Workplace, plan: Plan) -> None:
+def _stage(
+    stage: StageShare, number: str, config: AllConfig, recipe: Recipe, place: Workplace, plan: Plan
+) -> None:
     """Train one stage to its end, unless it is complete.
 
     Raises:
@@ -194,10 +261,12 @@ def _stage(stage: StageShare, number: str, config: AllConfig, recipe: Recipe, pl
         plan.updates[stage.name], plan.expected[stage.name] = ahead.updates, ahead.seconds
         plan.save(config.out / "plan.json")
     names = [s.name for s in recipe.stages]
-    after = sum(planned[name].seconds for name in names[names.index(stage.name) + 1:])
+    after = sum(planned[name].seconds for name in names[names.index(stage.name) + 1 :])
     more = f"{ahead.left:,} more of {ahead.updates:,}" if progress.updates else f"{ahead.updates:,}"
-    _say(f"\n{stage.name} ({number}), {stage.does}: {more} updates, about {_minutes(ahead.seconds)}, until {_clock(ahead.seconds)}; "
-         f"afterwards about {_minutes(after)} for the stages that follow.")
+    _say(
+        f"\n{stage.name} ({number}), {stage.does}: {more} updates, about {_minutes(ahead.seconds)}, until {_clock(ahead.seconds)}; "
+        f"afterwards about {_minutes(after)} for the stages that follow."
+    )
     # A session that was killed has left no record of its time.
     spent = max(progress.seconds, progress.updates * plan.paces[stage.name].update)
     started, done, complete = time.monotonic(), progress.updates, False
@@ -209,15 +278,25 @@ def _stage(stage: StageShare, number: str, config: AllConfig, recipe: Recipe, pl
     if loop.interrupted():
         raise KeyboardInterrupt
     if not complete:
-        raise RuntimeError(f"{stage.name} ended after {done} of {ahead.updates} updates though nobody stopped it.")
+        raise RuntimeError(
+            f"{stage.name} ended after {done} of {ahead.updates} updates though nobody stopped it."
+        )
 
 
 def _publish(recipe: Recipe, place: Workplace, sets: Sequence[str]) -> None:
     """Write the published folder anew."""
     chosen = {k: v for k, v in dataclasses.asdict(recipe.sampling).items() if k != "image_size"}
-    publish.publish(publish.PublishConfig(
-        model=place.model(recipe.published), out=place.out / "model", segmenter=place.model(recipe.segmenter), trained_on=tuple(sets),
-        runs=tuple(place.run(s.name) for s in recipe.stages), card=True, **chosen))
+    publish.publish(
+        publish.PublishConfig(
+            model=place.model(recipe.published),
+            out=place.out / "model",
+            segmenter=place.model(recipe.segmenter),
+            trained_on=tuple(sets),
+            runs=tuple(place.run(s.name) for s in recipe.stages),
+            card=True,
+            **chosen,
+        )
+    )
 
 
 def _minutes(seconds: float) -> str:

@@ -1,4 +1,5 @@
 """Base model: a latent diffusion model of the images and their prompts, from scratch, without masks."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -48,9 +49,21 @@ class BaseConfig:
     weighting: Weighting = "velocity"
     cache: Path = Path("runs/cache")
     """Folder of cached latents."""
-    loop: loop.LoopConfig = field(default_factory=lambda: loop.LoopConfig(
-        out=Path("runs/base"), max_steps=20000, batch_size=16, learning_rate=4e-4, betas=(0.9, 0.99), warmup_steps=300,
-        clip_norm=1.0, ema_decay=0.999, mixed_precision="auto", evaluate_every=1000, checkpoint_every=500))
+    loop: loop.LoopConfig = field(
+        default_factory=lambda: loop.LoopConfig(
+            out=Path("runs/base"),
+            max_steps=20000,
+            batch_size=16,
+            learning_rate=4e-4,
+            betas=(0.9, 0.99),
+            warmup_steps=300,
+            clip_norm=1.0,
+            ema_decay=0.999,
+            mixed_precision="auto",
+            evaluate_every=1000,
+            checkpoint_every=500,
+        )
+    )
 
 
 class BaseModule(nn.Module):
@@ -58,7 +71,9 @@ class BaseModule(nn.Module):
 
     def __init__(self, checkpoint: Checkpoint, weighting: Weighting) -> None:
         super().__init__()
-        self.objective = DenoisingObjective(checkpoint.unet, checkpoint.alphas, checkpoint.prediction, weighting)
+        self.objective = DenoisingObjective(
+            checkpoint.unet, checkpoint.alphas, checkpoint.prediction, weighting
+        )
         self.context = checkpoint.context
 
     def forward(self, batch: dict[str, Tensor], step: int, max_steps: int) -> dict[str, Tensor]:
@@ -71,24 +86,37 @@ class BaseStage:
 
     def __init__(self, config: BaseConfig) -> None:
         self.config = config
-        train, val = read_pairs(config.data, "train", config.prompt), read_pairs(config.data, "val", config.prompt, required=False)
+        train, val = (
+            read_pairs(config.data, "train", config.prompt),
+            read_pairs(config.data, "val", config.prompt, required=False),
+        )
         if config.init:
             self.checkpoint = load_checkpoint(config.init)
             self.checkpoint.controlnet = None
             if not isinstance(self.checkpoint.context, PromptTable):
-                raise ValueError(f"{config.init} reads its prompts with a text encoder; the base stage trains a table of prompts. "
-                                 "Fine-tune it with the Siamese stage.")
+                raise ValueError(
+                    f"{config.init} reads its prompts with a text encoder; the base stage trains a table of prompts. "
+                    "Fine-tune it with the Siamese stage."
+                )
             self.checkpoint.defaults = dataclasses.replace(self.checkpoint.defaults, image_size=config.size)
         else:
             vae = SmallAutoencoder.from_pretrained(config.vae).eval()
             network = PRESETS[config.preset]
             if network.latent_channels != latent_channels(vae):
-                raise ValueError(f"{config.vae} makes {latent_channels(vae)} latent channels, preset {config.preset} takes {network.latent_channels}.")
+                raise ValueError(
+                    f"{config.vae} makes {latent_channels(vae)} latent channels, preset {config.preset} takes {network.latent_channels}."
+                )
             torch.manual_seed(config.loop.seed)
             prompts = sorted({p.prompt for p in train} - {EMPTY}) + [EMPTY]
             network = dataclasses.replace(network, latent_size=config.size // downsampling(vae))
-            self.checkpoint = Checkpoint(vae, network.build_unet(), None, PromptTable(prompts, network.cross_attention_dim),
-                                         network.scheduler_config(), SamplingDefaults(config.size, 20, 2.0, "dpm++"))
+            self.checkpoint = Checkpoint(
+                vae,
+                network.build_unet(),
+                None,
+                PromptTable(prompts, network.cross_attention_dim),
+                network.scheduler_config(),
+                SamplingDefaults(config.size, 20, 2.0, "dpm++"),
+            )
         self.checkpoint.check()
         check_pairs(train + val, self.checkpoint.context.prompts)
         self.began_with = identity.of_pairs(train, val)
@@ -98,7 +126,9 @@ class BaseStage:
         vae = self.checkpoint.vae.requires_grad_(False).to(memory_format=torch.channels_last)
         dtype = latent_dtype(config.loop.mixed_precision)
         self.train = load_examples(train, vae, config.size, config.variants, config.cache, dtype=dtype)
-        self.val = load_examples(val, vae, config.size, 1, config.cache, augment=False, dtype=dtype) if val else None
+        self.val = (
+            load_examples(val, vae, config.size, 1, config.cache, augment=False, dtype=dtype) if val else None
+        )
         self.prompt_rows = self._rows(self.train.prompts)
         self.val_rows = self._rows(self.val.prompts) if self.val else None
         self.size = len(self.train)
@@ -109,12 +139,28 @@ class BaseStage:
 
     def batch(self, indices: np.ndarray, draws: Draws, device: torch.device) -> dict[str, Tensor]:
         """Latents, noise, timesteps and prompt rows."""
-        some = step_draws(draws, self.train.mean.shape[2:], len(self.checkpoint.alphas), self.config.variants, self.config.prompt_drop)
+        some = step_draws(
+            draws,
+            self.train.mean.shape[2:],
+            len(self.checkpoint.alphas),
+            self.config.variants,
+            self.config.prompt_drop,
+        )
         return self._batch(self.train, self.prompt_rows, indices, some, device)
 
-    def _batch(self, examples: Examples, rows: np.ndarray, indices: np.ndarray, draws: StepDraws, device: torch.device) -> dict[str, Tensor]:
+    def _batch(
+        self,
+        examples: Examples,
+        rows: np.ndarray,
+        indices: np.ndarray,
+        draws: StepDraws,
+        device: torch.device,
+    ) -> dict[str, Tensor]:
         prompts = np.where(draws.drop, self.checkpoint.context.index(EMPTY), rows[indices])
-        return {"z0": latent_batch(examples, indices, draws, device), "prompt": sent(prompts, device)} | on_device(draws, device)
+        return {
+            "z0": latent_batch(examples, indices, draws, device),
+            "prompt": sent(prompts, device),
+        } | on_device(draws, device)
 
     def prepared(self) -> list[nn.Module]:
         """The autoencoder, which sheets need, is no part of the module that accelerate has moved."""
@@ -125,7 +171,9 @@ class BaseStage:
     def evaluate(self, step: int, writer: SummaryWriter) -> dict[str, float]:
         """Loss on the validation split at fixed noise and timesteps, and a sheet of eight samples of fixed seeds."""
         device = next(self.module.parameters()).device
-        add_sheet(self.checkpoint, writer, step, None, [p for p in self.checkpoint.context.prompts if p] or [EMPTY])
+        add_sheet(
+            self.checkpoint, writer, step, None, [p for p in self.checkpoint.context.prompts if p] or [EMPTY]
+        )
         if self.val is None:
             return {}
         total, count = 0.0, len(self.val)
@@ -147,7 +195,21 @@ class BaseStage:
 def main(config: BaseConfig, told: bool = True) -> int:
     """Train and export, and where ``told`` say what comes next; returns the updates done."""
     stage = BaseStage(config)
-    return loop.run(stage, config.loop, {
-        "data": config.data, "init": config.init, "vae": config.vae, "preset": config.preset, "weighting": config.weighting, "size": config.size,
-        "variants": config.variants, "prompt_drop": config.prompt_drop} | stage.began_with,
-        f"Next, Mask-Diffusion:\n  python -m train siamese --init {config.loop.out / 'model'} --data ..." if told else None)
+    return loop.run(
+        stage,
+        config.loop,
+        {
+            "data": config.data,
+            "init": config.init,
+            "vae": config.vae,
+            "preset": config.preset,
+            "weighting": config.weighting,
+            "size": config.size,
+            "variants": config.variants,
+            "prompt_drop": config.prompt_drop,
+        }
+        | stage.began_with,
+        f"Next, Mask-Diffusion:\n  python -m train siamese --init {config.loop.out / 'model'} --data ..."
+        if told
+        else None,
+    )

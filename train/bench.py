@@ -3,6 +3,7 @@
 The step: floating-point operations (forward and backward, counted by torch), wall-clock and peak memory of
 ``SiameseObjective`` and of the literal transcription in ``tests/reference.py``, on the golden configuration.
 """
+
 from __future__ import annotations
 
 import json
@@ -61,14 +62,21 @@ class Bench:
         from siamese.objective import SiameseObjective
 
         torch.manual_seed(0)
-        unet = NetworkConfig(block_out_channels=(32, 64, 128, 128), cross_attention_dim=64, latent_size=16).build_unet()
+        unet = NetworkConfig(
+            block_out_channels=(32, 64, 128, 128), cross_attention_dim=64, latent_size=16
+        ).build_unet()
         net = SiameseControlNet.from_unet(unet)
         freeze_encoder(unet)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = SiameseObjective(unet, net, scaled_linear_alphas()).to(self.device)
         self.model.build_tied_decoder()
         make = lambda *shape: torch.randn(batch, *shape, device=self.device)  # noqa: E731
-        self.inputs = [make(4, 16, 16), make(77, 64), (make(1, 128, 128) > 0).float().expand(-1, 3, -1, -1), make(3, 128, 128).sigmoid()]
+        self.inputs = [
+            make(4, 16, 16),
+            make(77, 64),
+            (make(1, 128, 128) > 0).float().expand(-1, 3, -1, -1),
+            make(3, 128, 128).sigmoid(),
+        ]
         self.noise = make(4, 16, 16)
 
     def step(self, which: Which, t: torch.Tensor, step: int) -> None:
@@ -80,9 +88,21 @@ class Bench:
             loss = self.model(*self.inputs, t, self.noise, step, MAX_STEPS, tuple(early))["total"]
         else:
             from tests.reference import reference_losses
+
             x, context, mask, image = self.inputs
-            loss = reference_losses(self.model.unet, self.model.controlnet, self.model.alphas, x, context, mask, image, t,
-                                    self.noise, step, MAX_STEPS)["total"]
+            loss = reference_losses(
+                self.model.unet,
+                self.model.controlnet,
+                self.model.alphas,
+                x,
+                context,
+                mask,
+                image,
+                t,
+                self.noise,
+                step,
+                MAX_STEPS,
+            )["total"]
         loss.backward()
 
     def flops(self, which: Which, t: torch.Tensor, step: int) -> int:
@@ -115,7 +135,8 @@ def expected_flops(batch: int) -> dict[str, dict[str, float]]:
 
 def _binomial(n: int, k: int, p: float) -> float:
     from math import comb
-    return comb(n, k) * p ** k * (1 - p) ** (n - k)
+
+    return comb(n, k) * p**k * (1 - p) ** (n - k)
 
 
 def _measure(which: Which, batch: int, repeats: int, results: Any) -> None:
@@ -175,6 +196,7 @@ def sampling(model_folder: Path, repeats: int) -> dict[str, float]:
     subprocess.run([sys.executable, "-c", _FIRST_IMAGE, str(model_folder)], check=True)
     first = time.perf_counter() - started
     from siamese.sampling import MaskDiffusion
+
     model = MaskDiffusion.from_pretrained(model_folder)
     mask = np.zeros((256, 256), np.uint8)
     mask[90:170, 80:190] = 255
@@ -196,10 +218,25 @@ def compared(batch: int, repeats: int) -> dict[str, float]:
         "peak_memory_ratio": cost["reference"][1] / cost["ours"][1],
     }
     print(f"{'step of ' + str(batch) + ' samples':28}{'released':>12}{'ours':>12}{'ratio':>8}")
-    rows = [("GFLOP before a third", *(flops[w]["before"] / 1e9 for w in ("reference", "ours")), ratios["flops_ratio_before"]),
-            ("GFLOP after a third", *(flops[w]["after"] / 1e9 for w in ("reference", "ours")), ratios["flops_ratio_after"]),
-            ("seconds after a third", cost["reference"][0], cost["ours"][0], ratios["wall_ratio_after"]),
-            ("peak MB above networks", cost["reference"][1] / 1e6, cost["ours"][1] / 1e6, ratios["peak_memory_ratio"])]
+    rows = [
+        (
+            "GFLOP before a third",
+            *(flops[w]["before"] / 1e9 for w in ("reference", "ours")),
+            ratios["flops_ratio_before"],
+        ),
+        (
+            "GFLOP after a third",
+            *(flops[w]["after"] / 1e9 for w in ("reference", "ours")),
+            ratios["flops_ratio_after"],
+        ),
+        ("seconds after a third", cost["reference"][0], cost["ours"][0], ratios["wall_ratio_after"]),
+        (
+            "peak MB above networks",
+            cost["reference"][1] / 1e6,
+            cost["ours"][1] / 1e6,
+            ratios["peak_memory_ratio"],
+        ),
+    ]
     for title, theirs, mine, ratio in rows:
         print(f"{title:28}{theirs:12.3f}{mine:12.3f}{ratio:8.2f}")
     return ratios
@@ -213,7 +250,9 @@ def main(config: BenchConfig) -> None:
     if config.train.stages:
         with tempfile.TemporaryDirectory() as folder:
             result["train"] = rates(config.train, Path(folder))
-        print(f"training {config.train.preset} at {config.train.size} pixels, {config.train.precision}: samples a second")
+        print(
+            f"training {config.train.preset} at {config.train.size} pixels, {config.train.precision}: samples a second"
+        )
         for name, value in result["train"].items():
             print(f"{name:28}{value['samples_per_second']:12.2f}  batch of {value['batch']}")
     if not config.skip_sample:

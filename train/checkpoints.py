@@ -1,4 +1,5 @@
 """Checkpoints of a run: complete or absent, written by a thread of their own, refused where they belong to another run."""
+
 from __future__ import annotations
 
 import os
@@ -77,7 +78,11 @@ def newest(folder: Path) -> Path | None:
 def last_whole(folder: Path) -> str:
     """A sentence that names the newest complete checkpoint."""
     found = newest(folder)
-    return f"The checkpoint of step {step_of(found)} is whole: {found}." if found else f"There is no checkpoint yet in {folder}."
+    return (
+        f"The checkpoint of step {step_of(found)} is whole: {found}."
+        if found
+        else f"There is no checkpoint yet in {folder}."
+    )
 
 
 def go_on(folder: Path) -> str:
@@ -87,7 +92,9 @@ def go_on(folder: Path) -> str:
     return f"{last_whole(folder)} Make space{size}; then the same command {'goes on from there' if found else 'begins anew'}."
 
 
-def load_checkpoint(folder: Path, settings: dict[str, Any], facts: dict[str, Any] | None = None) -> dict[str, Any] | None:
+def load_checkpoint(
+    folder: Path, settings: dict[str, Any], facts: dict[str, Any] | None = None
+) -> dict[str, Any] | None:
     """Newest complete checkpoint, or None. Facts that the checkpoint does not know are not compared.
 
     Raises:
@@ -101,14 +108,24 @@ def load_checkpoint(folder: Path, settings: dict[str, Any], facts: dict[str, Any
         return None
     state = _read(found)
     if state.get("drawing") != DRAWING:
-        raise ResumeError(f"{found} was begun with a version of this program that drew its random numbers in another way, so this one cannot "
-                          "continue it exactly. Continue it with that version, or begin anew with another --loop.out.")
-    other = differences(dict.fromkeys(settings) | state["config"], settings) + differences(state.get("facts", {}), facts or {})
+        raise ResumeError(
+            f"{found} was begun with a version of this program that drew its random numbers in another way, so this one cannot "
+            "continue it exactly. Continue it with that version, or begin anew with another --loop.out."
+        )
+    other = differences(dict.fromkeys(settings) | state["config"], settings) + differences(
+        state.get("facts", {}), facts or {}
+    )
     if other:
         longer = settings.get("max_steps", 0) > (state["config"].get("max_steps") or 0)
-        raise ResumeError(f"{found} belongs to a run that was begun otherwise: {'; '.join(other)}. To continue it give what it was begun with; "
-                          "for a new run give another --loop.out."
-                          + (f" To train this run longer leave --loop.max-steps and add --loop.extend-to {settings['max_steps']}." if longer else ""))
+        raise ResumeError(
+            f"{found} belongs to a run that was begun otherwise: {'; '.join(other)}. To continue it give what it was begun with; "
+            "for a new run give another --loop.out."
+            + (
+                f" To train this run longer leave --loop.max-steps and add --loop.extend-to {settings['max_steps']}."
+                if longer
+                else ""
+            )
+        )
     return state
 
 
@@ -117,9 +134,15 @@ def _read(checkpoint: Path) -> dict[str, Any]:
         return torch.load(checkpoint / "state.pt", map_location="cpu", weights_only=True)
     except Exception as error:  # damage shows as errors of pickle, of zip, of torch and of the system
         before = [c for c in _whole(checkpoint.parent) if c != checkpoint]
-        rest = f"the checkpoint of step {step_of(before[-1])}" if before else "the beginning: there is no other checkpoint"
-        raise ResumeError(f"{checkpoint} cannot be read ({type(error).__name__}); it is damaged. Remove that folder, and the same command goes on "
-                          f"from {rest}.") from error
+        rest = (
+            f"the checkpoint of step {step_of(before[-1])}"
+            if before
+            else "the beginning: there is no other checkpoint"
+        )
+        raise ResumeError(
+            f"{checkpoint} cannot be read ({type(error).__name__}); it is damaged. Remove that folder, and the same command goes on "
+            f"from {rest}."
+        ) from error
 
 
 def on_host(value: Any) -> Any:
@@ -152,7 +175,10 @@ class CheckpointWriter:
             SaveError: the one before could not be written.
         """
         self.wait()
-        self._writing = step, self._thread.submit(save_checkpoint, self.folder, step, on_host(state), self.keep)
+        self._writing = (
+            step,
+            self._thread.submit(save_checkpoint, self.folder, step, on_host(state), self.keep),
+        )
 
     def check(self) -> None:
         """SaveError where a checkpoint has failed by now; does not wait."""
@@ -168,9 +194,13 @@ class CheckpointWriter:
             future.result()
         except Exception as error:
             why = "no space is left on the disk" if is_full(error) else str(error)
-            raise SaveError(f"the checkpoint of step {step} could not be written ({why}). {go_on(self.folder)}") from error
+            raise SaveError(
+                f"the checkpoint of step {step} could not be written ({why}). {go_on(self.folder)}"
+            ) from error
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._thread.shutdown(wait=True)
         if error is None:
             self.wait()

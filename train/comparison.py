@@ -4,6 +4,7 @@ Three names after each figure's: none, images against real ones; ``_floor``, rea
 ``_autoencoder``, the split's images encoded and decoded. The networks that decide are VGG16 and EfficientNet-Lite0; AlexNet, which models are
 trained with, is none of them.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -31,11 +32,18 @@ def by_organ(train: list[Pair], split: list[Pair]) -> dict[str, tuple[list[Pair]
     Raises:
         DataError: an organ has fewer than two pairs in either.
     """
-    names = sorted({ORGANS.get(p.prompt, p.prompt) for p in train + split}, reverse=True)  # polyp, then lesion
-    organs = {name: tuple([p for p in pairs if ORGANS.get(p.prompt, p.prompt) == name] for pairs in (train, split)) for name in names}
+    names = sorted(
+        {ORGANS.get(p.prompt, p.prompt) for p in train + split}, reverse=True
+    )  # polyp, then lesion
+    organs = {
+        name: tuple([p for p in pairs if ORGANS.get(p.prompt, p.prompt) == name] for pairs in (train, split))
+        for name in names
+    }
     for name, pairs in organs.items():
         if min(map(len, pairs)) < 2:
-            raise DataError(f"{name}: {len(pairs[0])} training pairs and {len(pairs[1])} in the split; two of each are needed.")
+            raise DataError(
+                f"{name}: {len(pairs[0])} training pairs and {len(pairs[1])} in the split; two of each are needed."
+            )
     return organs
 
 
@@ -62,8 +70,16 @@ class Comparison:
         cache: folder in which results that cost much are kept; none: nothing is kept but features of real images.
     """
 
-    def __init__(self, organ: str, train: list[Pair], pairs: list[Pair], families: Sequence[PooledFeatures], draws: int = 20, seed: int = 0,
-                 cache: Path | None = None) -> None:
+    def __init__(
+        self,
+        organ: str,
+        train: list[Pair],
+        pairs: list[Pair],
+        families: Sequence[PooledFeatures],
+        draws: int = 20,
+        seed: int = 0,
+        cache: Path | None = None,
+    ) -> None:
         self.organ, self.train, self.pairs, self.families = organ, train, pairs, families
         self.draws, self.seed, self.cache = draws, seed, cache
         self._known: dict[tuple[str, str], np.ndarray] = {}
@@ -86,7 +102,9 @@ class Comparison:
     def _of_pairs(self, family: PooledFeatures, pairs: list[Pair], name: str) -> np.ndarray:
         key = family.name, name
         if key not in self._known:
-            self._known[key] = family.pooled_of_pairs(pairs, f"{self.organ}: {family.name} features of {name} images")
+            self._known[key] = family.pooled_of_pairs(
+                pairs, f"{self.organ}: {family.name} features of {name} images"
+            )
         return self._known[key]
 
     @cached_property
@@ -99,7 +117,9 @@ class Comparison:
         found = {}
         for family in self.families:
             features = self.of_split(family) if images is None else self.pooled(family, images)
-            found[f"fd_{family.name}{suffix}"] = fd_at_n(self.of_train(family), features, len(self.pairs), self.draws, self.seed)
+            found[f"fd_{family.name}{suffix}"] = fd_at_n(
+                self.of_train(family), features, len(self.pairs), self.draws, self.seed
+            )
         return found
 
     def two_sample(self, images: np.ndarray | None, suffix: str) -> dict[str, float]:
@@ -111,14 +131,26 @@ class Comparison:
         others, found = self.train if images is None else self.pairs, {}
         groups, other_groups = groups_of(self.pairs), groups_of(others)
         if min(len(set(groups)), len(set(other_groups))) < 2:
-            print(f"{self.organ}: no c2st{suffix}: all images of a set are frames of one video sequence.", flush=True)
+            print(
+                f"{self.organ}: no c2st{suffix}: all images of a set are frames of one video sequence.",
+                flush=True,
+            )
             return {}
         for family in self.families:
-            real, other = self.of_split(family), self.of_train(family) if images is None else self.pooled(family, images)
+            real, other = (
+                self.of_split(family),
+                self.of_train(family) if images is None else self.pooled(family, images),
+            )
             name = "c2st" if family.name == "vgg16" else f"c2st_{family.name}"
             key = digest_of(_digest(real), _digest(other), groups, other_groups, C2ST_SEEDS, self.seed)
-            found[name + suffix] = float(self._kept(f"c2st-{key}", lambda real=real, other=other: np.array(
-                c2st(real, other, groups, other_groups, C2ST_SEEDS, seed=self.seed))))
+            found[name + suffix] = float(
+                self._kept(
+                    f"c2st-{key}",
+                    lambda real=real, other=other: np.array(
+                        c2st(real, other, groups, other_groups, C2ST_SEEDS, seed=self.seed)
+                    ),
+                )
+            )
         return found
 
     def patches(self, images: np.ndarray | None, suffix: str) -> dict[str, float]:
@@ -145,4 +177,6 @@ class Comparison:
 
 
 def _digest(array: np.ndarray) -> str:
-    return hashlib.sha256(f"{array.shape}{array.dtype}".encode() + np.ascontiguousarray(array).tobytes()).hexdigest()
+    return hashlib.sha256(
+        f"{array.shape}{array.dtype}".encode() + np.ascontiguousarray(array).tobytes()
+    ).hexdigest()

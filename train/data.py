@@ -5,6 +5,7 @@ Layouts
               with one ID a line
   JSON lines  one ``{"source": mask, "target": image, "prompt": text}`` a line, as the released code reads it
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -42,8 +43,13 @@ class Pair:
     prompt: str
 
 
-def read_pairs(sources: Sequence[Path], split: str = "train", prompt: str | None = None, required: bool = True,
-               otherwise: str | None = None) -> list[Pair]:
+def read_pairs(
+    sources: Sequence[Path],
+    split: str = "train",
+    prompt: str | None = None,
+    required: bool = True,
+    otherwise: str | None = None,
+) -> list[Pair]:
     """All pairs of ``sources`` (folders, or ``.json``/``.jsonl`` files) in ``split``, sorted by name.
 
     Args:
@@ -68,7 +74,9 @@ def read_pairs(sources: Sequence[Path], split: str = "train", prompt: str | None
             for folder in inner:
                 pairs += _read_folder(folder, split, prompt, otherwise)
         else:
-            raise DataError(f"{source}: expected a folder with images/ and masks/, or a JSON-lines file with source, target, prompt.")
+            raise DataError(
+                f"{source}: expected a folder with images/ and masks/, or a JSON-lines file with source, target, prompt."
+            )
     if required and not pairs:
         raise DataError(f"no {split} pairs in {', '.join(map(str, sources))}.")
     return sorted(pairs, key=lambda p: p.name)
@@ -81,21 +89,32 @@ def _read_folder(folder: Path, split: str, prompt: str | None, otherwise: str | 
     elif folder.name in PROMPT_OF_SET and prompt != known:
         once(f"{folder}: --prompt, {prompt!r}, takes the place of this data set's {known!r}.")
     if prompt is None:
-        raise DataError(f"{folder}: the prompt is not known for this folder; pass --prompt, for example --prompt '{POLYP}'.")
+        raise DataError(
+            f"{folder}: the prompt is not known for this folder; pass --prompt, for example --prompt '{POLYP}'."
+        )
     if not (folder / "masks").is_dir():
         raise DataError(f"{folder}: no masks/ folder beside images/.")
     images, masks = _by_stem(folder / "images"), _by_stem(folder / "masks")
     if (folder / f"{split}.txt").is_file():
         ids = _ids(folder / f"{split}.txt")
     elif split == "train":
-        others = {i for other in ("val", "test") if (folder / f"{other}.txt").is_file() for i in _ids(folder / f"{other}.txt")}
+        others = {
+            i
+            for other in ("val", "test")
+            if (folder / f"{other}.txt").is_file()
+            for i in _ids(folder / f"{other}.txt")
+        }
         ids = sorted(set(images) - others)
     else:
         return []
     missing = Path("missing")  # check_pairs reports it with its name, together with all other faults
     # Two files of one name become two pairs of one name, which check_pairs reports as well.
-    return [Pair(f"{folder.name}/{i}", image, mask, prompt) for i in ids
-            for image in images.get(i, [folder / "images" / missing / i]) for mask in masks.get(i, [folder / "masks" / missing / i])]
+    return [
+        Pair(f"{folder.name}/{i}", image, mask, prompt)
+        for i in ids
+        for image in images.get(i, [folder / "images" / missing / i])
+        for mask in masks.get(i, [folder / "masks" / missing / i])
+    ]
 
 
 def _ids(file: Path) -> list[str]:
@@ -136,7 +155,9 @@ def _read_json_lines(file: Path, prompt: str | None, otherwise: str | None) -> l
     if faults:
         raise DataError(_listing(f"{file}: lines that are not {{source, target, prompt}}", faults))
     if replaced:
-        once(f"{file}: --prompt, {prompt!r}, takes the place of the prompts of {len(replaced)} lines ({_some(sorted(set(replaced)))}).")
+        once(
+            f"{file}: --prompt, {prompt!r}, takes the place of the prompts of {len(replaced)} lines ({_some(sorted(set(replaced)))})."
+        )
     return pairs
 
 
@@ -148,7 +169,11 @@ def check_pairs(pairs: Sequence[Pair], known_prompts: Iterable[str] | None = Non
     """
     known = None if known_prompts is None else set(known_prompts)
     with ThreadPoolExecutor() as pool:
-        faults = [f"{pair.name}: {fault}" for pair, fault in zip(pairs, pool.map(_fault_of, pairs), strict=True) if fault]
+        faults = [
+            f"{pair.name}: {fault}"
+            for pair, fault in zip(pairs, pool.map(_fault_of, pairs), strict=True)
+            if fault
+        ]
     names: set[str] = set()
     first: dict[tuple[Path, Path], str] = {}
     for pair in pairs:
@@ -161,7 +186,9 @@ def check_pairs(pairs: Sequence[Pair], known_prompts: Iterable[str] | None = Non
         names.add(pair.name)
         first.setdefault((pair.image, pair.mask), pair.name)
     if faults:
-        raise DataError(_listing(f"{len(faults)} of {len(pairs)} pairs cannot be used; mend or remove them", faults))
+        raise DataError(
+            _listing(f"{len(faults)} of {len(pairs)} pairs cannot be used; mend or remove them", faults)
+        )
 
 
 def _fault_of(pair: Pair) -> str | None:
@@ -186,7 +213,9 @@ def _fault_of(pair: Pair) -> str | None:
     if grey > 0.02:
         return f"mask is not binary ({100 * grey:.0f} % of its pixels are neither near 0 nor near 255; 0/1 masks must be stored as 0/255)"
     if not (mask > 127).any():
-        return "mask is empty" + (" (its values are 0 and 1; store them as 0 and 255)" if mask.max() == 1 else "")
+        return "mask is empty" + (
+            " (its values are 0 and 1; store them as 0 and 255)" if mask.max() == 1 else ""
+        )
     return None
 
 
@@ -215,6 +244,7 @@ def load_arrays(pairs: Sequence[Pair], size: int) -> tuple[np.ndarray, np.ndarra
 
     The aspect is not kept (the paper's protocol). A mask is thresholded at > 127 at its own size, then resized nearest.
     """
+
     def load(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
         return resize_image(read_image(pair.image), size), resize_mask(binarise(read_mask(pair.mask)), size)
 
@@ -225,6 +255,7 @@ def load_arrays(pairs: Sequence[Pair], size: int) -> tuple[np.ndarray, np.ndarra
 
 def fingerprint(pairs: Sequence[Pair]) -> str:
     """Short digest of names, prompts and the files' bytes: a cache made of other files is never reused, wherever they lie."""
+
     def of(pair: Pair) -> bytes:
         parts = (pair.name.encode(), pair.prompt.encode(), pair.image.read_bytes(), pair.mask.read_bytes())
         return b"".join(hashlib.sha256(part).digest() for part in parts)

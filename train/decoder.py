@@ -9,6 +9,7 @@ blur what cannot be known; the hinge loss of a patch discriminator (Isola et al.
 A few hundred updates are enough, and more do harm: samples come nearer to real images at first, then move away again.
 Compare them on ``val`` (``evaluate``) and stop early; Ctrl-C exports what there is.
 """
+
 from __future__ import annotations
 
 import itertools
@@ -67,9 +68,21 @@ class DecoderConfig:
     """Weight of the discriminator's opinion, which rises from 0 over the first tenth of the updates."""
     cache: Path = Path("runs/cache")
     """Folder of cached latents."""
-    loop: loop.LoopConfig = field(default_factory=lambda: loop.LoopConfig(
-        out=Path("runs/decoder"), max_steps=600, batch_size=16, learning_rate=3e-4, betas=(0.5, 0.9), warmup_steps=50,
-        schedule="cosine", ema_decay=0.995, mixed_precision="auto", evaluate_every=200, checkpoint_every=100))
+    loop: loop.LoopConfig = field(
+        default_factory=lambda: loop.LoopConfig(
+            out=Path("runs/decoder"),
+            max_steps=600,
+            batch_size=16,
+            learning_rate=3e-4,
+            betas=(0.5, 0.9),
+            warmup_steps=50,
+            schedule="cosine",
+            ema_decay=0.995,
+            mixed_precision="auto",
+            evaluate_every=200,
+            checkpoint_every=100,
+        )
+    )
 
 
 class PatchDiscriminator(nn.Module):
@@ -79,8 +92,17 @@ class PatchDiscriminator(nn.Module):
         super().__init__()
         layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 4, 2, 1), nn.LeakyReLU(0.2)]
         for before, width in itertools.pairwise(widths):
-            layers += [nn.Conv2d(before, width, 4, 2, 1, bias=False), nn.GroupNorm(width // 8, width), nn.LeakyReLU(0.2)]
-        self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], widths[-1], 3, 1, 1), nn.LeakyReLU(0.2), nn.Conv2d(widths[-1], 1, 1))
+            layers += [
+                nn.Conv2d(before, width, 4, 2, 1, bias=False),
+                nn.GroupNorm(width // 8, width),
+                nn.LeakyReLU(0.2),
+            ]
+        self.layers = nn.Sequential(
+            *layers,
+            nn.Conv2d(widths[-1], widths[-1], 3, 1, 1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(widths[-1], 1, 1),
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Opinions [B, 1, H / 8, W / 8]."""
@@ -98,17 +120,27 @@ class DecoderModule(nn.Module):
 
     def build_tied_discriminator(self) -> None:
         """The decoder's loss goes through it, and reaches no weight of the discriminator."""
-        self._tied = [tied_copy(self.discriminator)]  # in a list: its parameters are not the module's a second time
+        self._tied = [
+            tied_copy(self.discriminator)
+        ]  # in a list: its parameters are not the module's a second time
 
     def forward(self, batch: dict[str, Tensor], step: int, max_steps: int) -> dict[str, Tensor]:
         """Losses of ``images`` [B, 3, H, W] in -1..1 and their unscaled ``latents`` [B, C, h, w]."""
         images, config = batch["images"], self.config
         drawn = self.vae.decode(batch["latents"]).sample
-        losses = reconstruction_losses(drawn, images, batch["offset"], self.perceptual, config.lpips_weight, config.colour_weight)
-        real, fake = self.discriminator(texture(torch.cat([images, drawn.detach().to(images.dtype)]))).float().chunk(2)
+        losses = reconstruction_losses(
+            drawn, images, batch["offset"], self.perceptual, config.lpips_weight, config.colour_weight
+        )
+        real, fake = (
+            self.discriminator(texture(torch.cat([images, drawn.detach().to(images.dtype)]))).float().chunk(2)
+        )
         losses["discriminator"] = F.relu(1 - real).mean() + F.relu(1 + fake).mean()
         losses["adversarial"] = -self._tied[0](texture(drawn)).float().mean()
-        losses["total"] = losses["total"] + losses["discriminator"] + rise(step, max_steps) * config.adversarial_weight * losses["adversarial"]
+        losses["total"] = (
+            losses["total"]
+            + losses["discriminator"]
+            + rise(step, max_steps) * config.adversarial_weight * losses["adversarial"]
+        )
         return losses
 
 
@@ -128,19 +160,30 @@ class DecoderStage:
         self.checkpoint = load_checkpoint(config.init)
         vae = self.checkpoint.vae
         if self.checkpoint.controlnet is None or not isinstance(vae, SmallAutoencoder):
-            raise ValueError(f"{config.init}: it takes a Siamese model with an autoencoder of this repository's; "
-                             "a base model needs the Siamese stage first, Stable Diffusion's autoencoder stays as it is.")
-        train, val = read_pairs(config.data, "train", config.prompt), read_pairs(config.data, "val", config.prompt, required=False)
+            raise ValueError(
+                f"{config.init}: it takes a Siamese model with an autoencoder of this repository's; "
+                "a base model needs the Siamese stage first, Stable Diffusion's autoencoder stays as it is."
+            )
+        train, val = (
+            read_pairs(config.data, "train", config.prompt),
+            read_pairs(config.data, "val", config.prompt, required=False),
+        )
         check_pairs(train + val)
-        self.began_with = identity.of_pairs(train, val) | {"init_weights": identity.of_weights(*self.checkpoint.networks())}
+        self.began_with = identity.of_pairs(train, val) | {
+            "init_weights": identity.of_weights(*self.checkpoint.networks())
+        }
         size, self.factor = self.checkpoint.defaults.image_size, downsampling(vae)
         if config.crop % self.factor or config.crop > size:
-            raise ValueError(f"crop is {config.crop}; it must be a multiple of {self.factor}, and at most {size}.")
+            raise ValueError(
+                f"crop is {config.crop}; it must be a multiple of {self.factor}, and at most {size}."
+            )
         self.train = load_examples(train, vae, size, config.variants, config.cache)
         self.denoised = denoised_latents(self.checkpoint, self.train, config, fingerprint(train))
         # On the device: 3 S^2 bytes a pair, and both kinds of latents [2, V, N, h, w, C], channels last so that crops are cheap.
         self.images = Held(self.train.images)
-        self.sources = Held(np.ascontiguousarray(np.moveaxis(np.stack([self.denoised, self.train.mean]), 3, -1)))
+        self.sources = Held(
+            np.ascontiguousarray(np.moveaxis(np.stack([self.denoised, self.train.mean]), 3, -1))
+        )
         self.val = load_arrays(val, size)[0] if val else None
         self.size = len(self.train)
         torch.manual_seed(config.loop.seed)
@@ -155,7 +198,9 @@ class DecoderStage:
         variant = draws.integers("variant", 0, self.config.variants)
         encoded = (draws.uniform("encoded") < self.config.encoded_share).astype(np.int64)
         top, left = draws.integers("corner", 0, self.train.mean.shape[-1] - side + 1, 2).T
-        latents = cropped(self.sources.on(device), top, left, side, encoded, variant, indices).permute(0, 3, 1, 2)
+        latents = cropped(self.sources.on(device), top, left, side, encoded, variant, indices).permute(
+            0, 3, 1, 2
+        )
         images = turned(self.images.on(device), indices, self.train.codes[variant, indices])
         crops = cropped(images, top * factor, left * factor, self.config.crop, np.arange(len(indices)))
         return crop_batch(crops, draws) | {"latents": latents.float() / self.module.vae.config.scaling_factor}
@@ -186,7 +231,9 @@ class DecoderStage:
 
 
 @torch.no_grad()
-def denoised_latents(checkpoint: Checkpoint, examples: Examples, config: DecoderConfig, files: str, batch: int = 16) -> np.ndarray:
+def denoised_latents(
+    checkpoint: Checkpoint, examples: Examples, config: DecoderConfig, files: str, batch: int = 16
+) -> np.ndarray:
     """Scaled latents [V, N, C, h, w] of ``examples``, each noised to a random step of the sampler and denoised from there.
 
     Without guidance, as the sampler's last steps should be. Cached by the model, the images' digest ``files`` and the settings.
@@ -195,27 +242,43 @@ def denoised_latents(checkpoint: Checkpoint, examples: Examples, config: Decoder
     levels = solver.timesteps.numpy() / solver.config.num_train_timesteps
     starts = np.flatnonzero(levels <= config.noised_below)
     if not len(starts):
-        raise ValueError(f"noised_below is {config.noised_below}; the last of {config.steps} steps starts at {levels[-1]:.3f}.")
-    name = digest_of(weights_hash(config.init), files, config.steps, config.noised_below, config.variants, config.loop.seed)
-    return cached_array(config.cache / f"denoised-{name}.npz", lambda: _denoise(checkpoint, examples, config, starts, batch))
+        raise ValueError(
+            f"noised_below is {config.noised_below}; the last of {config.steps} steps starts at {levels[-1]:.3f}."
+        )
+    name = digest_of(
+        weights_hash(config.init), files, config.steps, config.noised_below, config.variants, config.loop.seed
+    )
+    return cached_array(
+        config.cache / f"denoised-{name}.npz", lambda: _denoise(checkpoint, examples, config, starts, batch)
+    )
 
 
-def _denoise(checkpoint: Checkpoint, examples: Examples, config: DecoderConfig, starts: np.ndarray, batch: int) -> np.ndarray:
+def _denoise(
+    checkpoint: Checkpoint, examples: Examples, config: DecoderConfig, starts: np.ndarray, batch: int
+) -> np.ndarray:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     checkpoint.to(device)
     out = np.empty_like(examples.mean)
-    jobs = [(variant, start, index) for variant in range(config.variants) for start, index in _grouped(len(examples), starts, variant, batch)]
+    jobs = [
+        (variant, start, index)
+        for variant in range(config.variants)
+        for start, index in _grouped(len(examples), starts, variant, batch)
+    ]
     with tqdm(total=config.variants * len(examples), desc="denoised latents", unit="image") as bar:
         for variant, start, index in jobs:
             # Anew for each batch: a multistep solver remembers its steps.
             solver = build_scheduler("dpm++", checkpoint.scheduler_config, config.steps)
             noise = initial_noise([key(config.loop.seed, variant, int(i)) for i in index], out.shape[2:])
             z0 = torch.from_numpy(examples.mean[variant, index]).float()
-            z = add_noise(checkpoint.alphas.cpu(), z0, noise, solver.timesteps[start].expand(len(index))).to(device)
+            z = add_noise(checkpoint.alphas.cpu(), z0, noise, solver.timesteps[start].expand(len(index))).to(
+                device
+            )
             masks, _ = examples.hints(index, np.full(len(index), variant), device)
             context = checkpoint.context([examples.prompts[i] for i in index])
             hints = [(1.0, checkpoint.controlnet.hint_features(masks))]
-            out[variant, index] = denoise(checkpoint, solver, z, context, context, 1.0, hints, first=int(start)).cpu().numpy()
+            out[variant, index] = (
+                denoise(checkpoint, solver, z, context, context, 1.0, hints, first=int(start)).cpu().numpy()
+            )
             bar.update(len(index))
     checkpoint.to("cpu")
     return out
@@ -225,14 +288,27 @@ def _grouped(count: int, starts: np.ndarray, seed: int, batch: int) -> list[tupl
     """Every index once, with a random start, in batches of one start each."""
     drawn = np.random.default_rng((seed, count)).choice(starts, count)
     same = ((int(start), np.flatnonzero(drawn == start)) for start in starts)
-    return [(start, index[i:i + batch]) for start, index in same for i in range(0, len(index), batch)]
+    return [(start, index[i : i + batch]) for start, index in same for i in range(0, len(index), batch)]
 
 
 def main(config: DecoderConfig, told: bool = True) -> int:
     """Train and export, and where ``told`` say what comes next; returns the updates done."""
     stage = DecoderStage(config)
-    return loop.run(stage, config.loop, {
-        "data": config.data, "init": config.init, "variants": config.variants, "steps": config.steps, "noised_below": config.noised_below,
-        "encoded_share": config.encoded_share, "crop": config.crop, "lpips_weight": config.lpips_weight, "colour_weight": config.colour_weight,
-        "adversarial_weight": config.adversarial_weight} | stage.began_with,
-        f"To open it in the app:\n  python app.py --model {config.loop.out / 'model'}" if told else None)
+    return loop.run(
+        stage,
+        config.loop,
+        {
+            "data": config.data,
+            "init": config.init,
+            "variants": config.variants,
+            "steps": config.steps,
+            "noised_below": config.noised_below,
+            "encoded_share": config.encoded_share,
+            "crop": config.crop,
+            "lpips_weight": config.lpips_weight,
+            "colour_weight": config.colour_weight,
+            "adversarial_weight": config.adversarial_weight,
+        }
+        | stage.began_with,
+        f"To open it in the app:\n  python app.py --model {config.loop.out / 'model'}" if told else None,
+    )

@@ -1,4 +1,5 @@
 """What the base and the Siamese stage share: random numbers of a step, latents, validation's noise and timesteps."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -30,13 +31,26 @@ class StepDraws:
 
     def part(self, rows: np.ndarray, device: torch.device) -> StepDraws:
         """Those of some rows, on ``device``."""
-        return StepDraws(self.noise[rows].to(device), self.posterior[rows].to(device), self.t[rows], self.variant[rows], self.drop[rows])
+        return StepDraws(
+            self.noise[rows].to(device),
+            self.posterior[rows].to(device),
+            self.t[rows],
+            self.variant[rows],
+            self.drop[rows],
+        )
 
 
-def step_draws(draws: Draws, shape: tuple[int, ...], timesteps: int, variants: int, prompt_drop: float) -> StepDraws:
+def step_draws(
+    draws: Draws, shape: tuple[int, ...], timesteps: int, variants: int, prompt_drop: float
+) -> StepDraws:
     """Those of an update; ``shape`` [C, h, w] is that of a latent."""
-    return StepDraws(draws.normal("noise", shape), draws.normal("posterior", shape), draws.integers("t", 0, timesteps),
-                     draws.integers("variant", 0, variants), draws.uniform("drop") < prompt_drop)
+    return StepDraws(
+        draws.normal("noise", shape),
+        draws.normal("posterior", shape),
+        draws.integers("t", 0, timesteps),
+        draws.integers("variant", 0, variants),
+        draws.uniform("drop") < prompt_drop,
+    )
 
 
 def latent_batch(examples: Examples, indices: np.ndarray, draws: StepDraws, device: torch.device) -> Tensor:
@@ -57,7 +71,9 @@ def padded_rows(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rows, count = np.flatnonzero(chosen), len(chosen)
     length = next(n for n in padded_lengths(count) if n >= len(rows))
     padding = length - len(rows)
-    return np.concatenate([rows, np.repeat(rows[:1], padding)]), np.repeat(np.float32([1, 0]), [len(rows), padding])
+    return np.concatenate([rows, np.repeat(rows[:1], padding)]), np.repeat(
+        np.float32([1, 0]), [len(rows), padding]
+    )
 
 
 def padded_lengths(count: int) -> list[int]:
@@ -72,6 +88,9 @@ def on_device(draws: StepDraws, device: torch.device) -> dict[str, Tensor]:
 
 def validation_draws(count: int, shape: tuple[int, ...], timesteps: int) -> StepDraws:
     """The same noise at each validation, on the host; timesteps evenly spread over 0..timesteps-1."""
-    noise, posterior = (torch.randn((count, *shape), generator=torch.Generator().manual_seed(key(_VALIDATION, i))) for i in range(2))
+    noise, posterior = (
+        torch.randn((count, *shape), generator=torch.Generator().manual_seed(key(_VALIDATION, i)))
+        for i in range(2)
+    )
     t = (np.arange(count) * 0.6180339887 % 1 * timesteps).astype(np.int64)
     return StepDraws(noise, posterior, t, np.zeros(count, np.int64), np.zeros(count, bool))

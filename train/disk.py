@@ -1,4 +1,5 @@
 """A full disk: recognised whichever library met it, and told by what could not be written."""
+
 from __future__ import annotations
 
 import errno
@@ -22,7 +23,11 @@ def is_full(error: BaseException | None) -> bool:
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        if isinstance(error, DiskFull) or (isinstance(error, OSError) and error.errno in _NUMBERS) or any(w in str(error) for w in _WORDS):
+        if (
+            isinstance(error, DiskFull)
+            or (isinstance(error, OSError) and error.errno in _NUMBERS)
+            or any(w in str(error) for w in _WORDS)
+        ):
             return True
         error = error.__cause__ or error.__context__
     return False

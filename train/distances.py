@@ -3,6 +3,7 @@
 Frechet distance: Heusel et al. 2017, arXiv:1706.08500. Kernel distance: Binkowski et al. 2018, arXiv:1801.01401. With
 Inception's features they are called FID and KID; with any other features they must be named by those, and are not comparable.
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -21,7 +22,12 @@ def frechet_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
     mean_a, mean_b = a.mean(0), b.mean(0)
     root_a, root_b = _root(a - mean_a), _root(b - mean_b)
     cross = np.linalg.svd(root_a @ root_b.T, compute_uv=False).sum()
-    return float(max(0.0, np.square(mean_a - mean_b).sum() + np.square(root_a).sum() + np.square(root_b).sum() - 2 * cross))
+    return float(
+        max(
+            0.0,
+            np.square(mean_a - mean_b).sum() + np.square(root_a).sum() + np.square(root_b).sum() - 2 * cross,
+        )
+    )
 
 
 def _root(centred: np.ndarray) -> np.ndarray:
@@ -54,10 +60,18 @@ def fd_at_n(real: np.ndarray, fake: np.ndarray, n: int, draws: int = 20, seed: i
         ValueError: a set has fewer than ``n``, ``draws`` is not positive, or see ``frechet_distance``.
     """
     if min(len(real), len(fake)) < n or draws < 1:
-        raise ValueError(f"{len(real)} real and {len(fake)} synthetic features cannot give {draws} draws of {n}.")
+        raise ValueError(
+            f"{len(real)} real and {len(fake)} synthetic features cannot give {draws} draws of {n}."
+        )
     rng = np.random.default_rng(seed)
-    return float(np.mean([frechet_distance(real[rng.permutation(len(real))[:n]], fake[rng.permutation(len(fake))[:n]])
-                          for _ in range(draws)]))
+    return float(
+        np.mean(
+            [
+                frechet_distance(real[rng.permutation(len(real))[:n]], fake[rng.permutation(len(fake))[:n]])
+                for _ in range(draws)
+            ]
+        )
+    )
 
 
 def _checked(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -67,7 +81,9 @@ def _checked(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         ValueError: not [N, D] and [M, D] with N, M of two or more, or not finite.
     """
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
-        raise ValueError(f"features must be [N, D] and [M, D] of two images or more each, not {a.shape} and {b.shape}.")
+        raise ValueError(
+            f"features must be [N, D] and [M, D] of two images or more each, not {a.shape} and {b.shape}."
+        )
     a, b = a.astype(np.float64), b.astype(np.float64)
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise ValueError("features are not finite.")

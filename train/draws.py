@@ -7,6 +7,7 @@ draw's name is a part of its key, so that one draw more changes no other.
 
 Noise of one key is the same on the same kind of device; a GPU's generator gives other numbers than a CPU's.
 """
+
 from __future__ import annotations
 
 from zlib import crc32

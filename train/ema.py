@@ -1,4 +1,5 @@
 """Exponential moving average of the trained weights, all of them at once."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ def warmed_decay(updates: int, decay: float) -> float:
 
     Katherine Crowson's warm-up, as diffusers' ``EMAModel`` with power 0.75 has it.
     """
-    return min(decay, 1 - updates ** -0.75)
+    return min(decay, 1 - updates**-0.75)
 
 
 class Average:
@@ -48,4 +49,6 @@ class Average:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what ``state_dict`` gave."""
         self.updates = state["updates"]
-        torch._foreach_copy_(self.values, [v.to(mine.device) for v, mine in zip(state["values"], self.values, strict=True)])
+        torch._foreach_copy_(
+            self.values, [v.to(mine.device) for v, mine in zip(state["values"], self.values, strict=True)]
+        )

@@ -4,6 +4,7 @@ Features are VGG16's and EfficientNet-Lite0's, not Inception's: these distances 
 figures. Every distance is taken at the same number of images N of each side, for both organs. Beside it, at that N, stand the organ's
 floor (real against real), what the autoencoder alone costs (real images encoded and decoded), and for VGG16 the ceiling (untrained model).
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -79,16 +80,23 @@ def evaluate(config: EvaluateConfig) -> dict[str, dict[str, float]]:
         CheckpointError, SegmenterError, FileNotFoundError: model, segmenter or weights are missing.
     """
     if config.split == "test" and not config.final:
-        raise FinalSplitError("the test split is measured once for a finished model: choose with --split val, then pass --final.")
+        raise FinalSplitError(
+            "the test split is measured once for a finished model: choose with --split val, then pass --final."
+        )
     train, split = (read_pairs(config.data, s, config.prompt) for s in ("train", config.split))
     check_pairs(train + split)
     organs = by_organ(train, split)
     count = equal_count(organs, config.images)
-    print(f"{config.split}: {', '.join(f'{len(s)} {o}' for o, (_, s) in organs.items())} pairs; N = {count} images of each", flush=True)
+    print(
+        f"{config.split}: {', '.join(f'{len(s)} {o}' for o, (_, s) in organs.items())} pairs; N = {count} images of each",
+        flush=True,
+    )
 
     model = MaskDiffusion.from_pretrained(config.model)
     identity, kept = weights_hash(config.model), config.cache / "features"
-    segmenter = VggSegmenter.from_pretrained(config.segmenter, model.device) if config.figures == "all" else None
+    segmenter = (
+        VggSegmenter.from_pretrained(config.segmenter, model.device) if config.figures == "all" else None
+    )
     features = Features(config.weights, config.size, kept, model.device)
     families = [features, EfficientNetFeatures(config.size, kept, model.device)]
     trained = Synthesiser(model, config.sampling, identity, config.cache)
@@ -97,18 +105,39 @@ def evaluate(config: EvaluateConfig) -> dict[str, dict[str, float]]:
     reconstructions = []
     for organ, (own_train, own_split) in organs.items():
         pairs = chosen(own_split, count, config.seed)
-        comparison = Comparison(organ, own_train, pairs, families, config.draws, config.seed, config.cache / "comparisons")
+        comparison = Comparison(
+            organ, own_train, pairs, families, config.draws, config.seed, config.cache / "comparisons"
+        )
         whole = own_split if config.figures == "all" else pairs
-        reconstructions.append(reconstruct(model.checkpoint.vae, whole, features, f"{organ}: autoencoder", config.cache / "comparisons"))
-        metrics[organ] = measure_organ(comparison, trained, reconstructions[-1].part([whole.index(p) for p in pairs]), config)
+        reconstructions.append(
+            reconstruct(
+                model.checkpoint.vae, whole, features, f"{organ}: autoencoder", config.cache / "comparisons"
+            )
+        )
+        metrics[organ] = measure_organ(
+            comparison, trained, reconstructions[-1].part([whole.index(p) for p in pairs]), config
+        )
         if segmenter is not None:
-            fresh = Synthesiser(MaskDiffusion(untrained(model.checkpoint, config.seed), model.device), config.sampling,
-                                f"{identity} untrained {config.seed}", config.cache)
+            fresh = Synthesiser(
+                MaskDiffusion(untrained(model.checkpoint, config.seed), model.device),
+                config.sampling,
+                f"{identity} untrained {config.seed}",
+                config.cache,
+            )
             metrics[organ] |= measure_further(comparison, trained, fresh, segmenter, features, config)
     together = joined(reconstructions)
     metrics["autoencoder"] = together.figures() | whiteness(together.latents)
-    _record(config, identity, {"n": count, "sampling": trained.record, "model_weights": identity,
-                               "segmenter_weights": None if segmenter is None else weights_hash(config.segmenter)}, metrics)
+    _record(
+        config,
+        identity,
+        {
+            "n": count,
+            "sampling": trained.record,
+            "model_weights": identity,
+            "segmenter_weights": None if segmenter is None else weights_hash(config.segmenter),
+        },
+        metrics,
+    )
     return metrics
 
 
@@ -116,19 +145,33 @@ def images_of(comparison: Comparison, synthesiser: Synthesiser, title: str, seed
     """One image of ``synthesiser`` for each mask of ``comparison``: uint8 [N, S, S, 3]."""
     _, masks = load_arrays(comparison.pairs, synthesiser.model.size)
     seeds = [seed_of(seed, i, 0) for i in range(len(masks))]
-    return synthesiser.images(f"{comparison.organ}: {title}", masks, [p.prompt for p in comparison.pairs], seeds)
+    return synthesiser.images(
+        f"{comparison.organ}: {title}", masks, [p.prompt for p in comparison.pairs], seeds
+    )
 
 
-def measure_organ(comparison: Comparison, trained: Synthesiser, reconstructions: Reconstructions, config: EvaluateConfig) -> dict[str, float]:
+def measure_organ(
+    comparison: Comparison, trained: Synthesiser, reconstructions: Reconstructions, config: EvaluateConfig
+) -> dict[str, float]:
     """One organ's distances of the model, the floor and the autoencoder, ``reconstructions`` being those of the comparison's N images."""
     synthetic = images_of(comparison, trained, "one image a mask", config.seed)
     print(f"{comparison.organ}: distances", flush=True)
     found = {"": synthetic, "_floor": None, "_autoencoder": reconstructions.images}
-    return {name: value for suffix, images in found.items() for name, value in comparison.all(images, suffix).items()}
+    return {
+        name: value
+        for suffix, images in found.items()
+        for name, value in comparison.all(images, suffix).items()
+    }
 
 
-def measure_further(comparison: Comparison, trained: Synthesiser, fresh: Synthesiser, segmenter: LesionSegmenter, features: Features,
-                    config: EvaluateConfig) -> dict[str, float]:
+def measure_further(
+    comparison: Comparison,
+    trained: Synthesiser,
+    fresh: Synthesiser,
+    segmenter: LesionSegmenter,
+    features: Features,
+    config: EvaluateConfig,
+) -> dict[str, float]:
     """One organ's figures that a quick measurement leaves out."""
     images, masks = load_arrays(comparison.pairs, trained.model.size)
     prompts, real = [p.prompt for p in comparison.pairs], comparison.of_train(features)
@@ -136,29 +179,53 @@ def measure_further(comparison: Comparison, trained: Synthesiser, fresh: Synthes
     noise = images_of(comparison, fresh, "untrained model", config.seed)
     diversity = measure_diversity(comparison.organ, masks, prompts, trained, features, config)
     print(f"{comparison.organ}: ceiling and agreement", flush=True)
-    return {"fd_vgg16_ceiling": fd_at_n(real, comparison.pooled(features, noise), len(images), config.draws, config.seed),
-            "kd_vgg16": kernel_distance(comparison.pooled(features, synthetic), real),
-            "mask_agreement": agreement(segmenter, synthetic, masks),
-            "mask_agreement_real": agreement(segmenter, images, masks),
-            "diversity_lpips": diversity}
+    return {
+        "fd_vgg16_ceiling": fd_at_n(
+            real, comparison.pooled(features, noise), len(images), config.draws, config.seed
+        ),
+        "kd_vgg16": kernel_distance(comparison.pooled(features, synthetic), real),
+        "mask_agreement": agreement(segmenter, synthetic, masks),
+        "mask_agreement_real": agreement(segmenter, images, masks),
+        "diversity_lpips": diversity,
+    }
 
 
-def measure_diversity(organ: str, masks: np.ndarray, prompts: list[str], trained: Synthesiser, features: Features, config: EvaluateConfig) -> float:
+def measure_diversity(
+    organ: str,
+    masks: np.ndarray,
+    prompts: list[str],
+    trained: Synthesiser,
+    features: Features,
+    config: EvaluateConfig,
+) -> float:
     """Mean LPIPS between images of the same mask, over masks spread evenly; 0 where the mask alone determines the image."""
     picked = np.unique(np.linspace(0, len(masks) - 1, min(config.diversity_masks, len(masks))).astype(int))
-    plan = [(i, v) for i in picked for v in range(1, config.diversity_images + 1)]  # variant 0 is the one of the other figures
+    plan = [
+        (i, v) for i in picked for v in range(1, config.diversity_images + 1)
+    ]  # variant 0 is the one of the other figures
     index = [i for i, _ in plan]
-    images = trained.images(f"{organ}: diversity", masks[index], [prompts[i] for i in index], [seed_of(config.seed, int(i), v) for i, v in plan])
-    return float(np.mean([features.pairwise_lpips(resized(group, config.size)) for group in np.split(images, len(picked))]))
+    images = trained.images(
+        f"{organ}: diversity",
+        masks[index],
+        [prompts[i] for i in index],
+        [seed_of(config.seed, int(i), v) for i, v in plan],
+    )
+    return float(
+        np.mean(
+            [features.pairwise_lpips(resized(group, config.size)) for group in np.split(images, len(picked))]
+        )
+    )
 
 
 def agreement(segmenter: LesionSegmenter, images: np.ndarray, masks: np.ndarray, batch: int = 16) -> float:
     """Mean Dice between ``masks`` uint8 [N, S, S] and what ``segmenter`` finds in ``images`` uint8 [N, S, S, 3]."""
-    found = np.concatenate([segmenter.predict(images[i:i + batch]) for i in range(0, len(images), batch)])
+    found = np.concatenate([segmenter.predict(images[i : i + batch]) for i in range(0, len(images), batch)])
     return float(dice(found, masks).mean())
 
 
-def _record(config: EvaluateConfig, identity: str, settings: dict[str, Any], metrics: dict[str, dict[str, float]]) -> None:
+def _record(
+    config: EvaluateConfig, identity: str, settings: dict[str, Any], metrics: dict[str, dict[str, float]]
+) -> None:
     """Write figures and settings; for the test split, first the line that counts this measurement."""
     command = " ".join(["python -m train", *sys.argv[1:]])
     date = datetime.now(UTC).isoformat(timespec="seconds")
@@ -173,7 +240,9 @@ def _record(config: EvaluateConfig, identity: str, settings: dict[str, Any], met
     names = ("split", "figures", "size", "draws", "diversity_masks", "diversity_images", "seed")
     kept = {k: v for k, v in dataclasses.asdict(config).items() if k in names}
     beside = config.out.with_name(f"{config.out.stem}-settings.json")
-    beside.write_text(json.dumps(kept | settings | {"date": date, "command": command}, indent=1) + "\n", encoding="utf-8")
+    beside.write_text(
+        json.dumps(kept | settings | {"date": date, "command": command}, indent=1) + "\n", encoding="utf-8"
+    )
 
 
 def main(config: EvaluateConfig) -> None:

@@ -1,4 +1,5 @@
 """Exporting a model so that the one before stays whole until the new one is."""
+
 from __future__ import annotations
 
 import os

@@ -1,4 +1,5 @@
 """Perceptual features of uint8 images for the measurements: pooled VGG16 features and LPIPS, with what is costly cached."""
+
 from __future__ import annotations
 
 import hashlib
@@ -26,7 +27,9 @@ def cached_arrays(file: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict
         made = make()
         with writing(f"the cache ({file})"):
             file.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(file, f"{file.stem}.{os.getpid()}.part.npz") as part:  # several processes may fill one cache
+            with replacing(
+                file, f"{file.stem}.{os.getpid()}.part.npz"
+            ) as part:  # several processes may fill one cache
                 np.savez(part, **made)
     with np.load(file) as stored:
         return dict(stored)
@@ -68,7 +71,7 @@ class PooledFeatures(ABC):
         """``pooled`` of real images, read and cached chunk by chunk: [len(pairs), D]."""
         found = []
         for start in tqdm(range(0, len(pairs), chunk), desc=title, unit="chunk"):
-            some = pairs[start:start + chunk]
+            some = pairs[start : start + chunk]
             file = self.cache / f"{self.name}-{digest_of(fingerprint(some), self.digest, self.size)}.npz"
             found.append(cached_array(file, lambda some=some: self.pooled(load_arrays(some, self.size)[0])))
         return np.concatenate(found)
@@ -99,14 +102,25 @@ class Features(PooledFeatures):
     @torch.inference_mode()
     def pooled(self, images: np.ndarray) -> np.ndarray:
         """Mean-pooled last convolution of VGG16, float32 [N, D], of uint8 [N, H, W, 3]."""
-        return np.concatenate([self.vgg16.pooled(self.tensor(images[i:i + self.batch])).float().cpu().numpy()
-                               for i in range(0, len(images), self.batch)])
+        return np.concatenate(
+            [
+                self.vgg16.pooled(self.tensor(images[i : i + self.batch])).float().cpu().numpy()
+                for i in range(0, len(images), self.batch)
+            ]
+        )
 
     @torch.inference_mode()
     def lpips(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """LPIPS (AlexNet) float32 [N] of images uint8 [N, H, W, 3]."""
-        return np.concatenate([self.alexnet(self.tensor(a[i:i + self.batch]), self.tensor(b[i:i + self.batch])).float().cpu().numpy()
-                               for i in range(0, len(a), self.batch)])
+        return np.concatenate(
+            [
+                self.alexnet(self.tensor(a[i : i + self.batch]), self.tensor(b[i : i + self.batch]))
+                .float()
+                .cpu()
+                .numpy()
+                for i in range(0, len(a), self.batch)
+            ]
+        )
 
     @torch.inference_mode()
     def pairwise_lpips(self, images: np.ndarray) -> float:
@@ -119,4 +133,6 @@ class Features(PooledFeatures):
             raise ValueError(f"{len(images)} image has no pair to be compared with.")
         first, second = (list(x) for x in zip(*combinations(range(len(images)), 2), strict=True))
         features = self.alexnet.features(self.tensor(images))
-        return float(self.alexnet.distance([f[first] for f in features], [f[second] for f in features]).mean())
+        return float(
+            self.alexnet.distance([f[first] for f in features], [f[second] for f in features]).mean()
+        )

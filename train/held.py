@@ -4,6 +4,7 @@ A data set of N images at S x S pixels takes N S^2 bytes for each channel, as ui
 256 pixels and 1.7 GB at 384. On a CPU an array is held as it is, without a copy. No batch is made on the host, so none has to
 be fetched ahead: what is sent at each step are indices.
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -36,7 +37,9 @@ def turned(x: Tensor, index: np.ndarray, codes: np.ndarray) -> Tensor:
     for code in np.unique(codes):  # which sample has which code the host knows
         rows = np.flatnonzero(codes == code)
         some = x.index_select(0, sent(index[rows], x.device))
-        out.index_copy_(0, sent(rows, x.device), (some.flip(2) if code >= FLIP else some).rot90(int(code) % 4, (1, 2)))
+        out.index_copy_(
+            0, sent(rows, x.device), (some.flip(2) if code >= FLIP else some).rot90(int(code) % 4, (1, 2))
+        )
     return out
 
 

@@ -2,6 +2,7 @@
 
 The machine is none of it: on another device, or where ``auto`` comes to another precision, a run continues, equal to rounding only.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -15,8 +16,18 @@ from torch import nn
 
 from train.data import Pair
 
-SETTINGS_THAT_MAY_CHANGE = frozenset({"out", "checkpoint_every", "keep_checkpoints", "log_every", "evaluate_every", "minutes", "accumulation",
-                                      "extend_to"})
+SETTINGS_THAT_MAY_CHANGE = frozenset(
+    {
+        "out",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "log_every",
+        "evaluate_every",
+        "minutes",
+        "accumulation",
+        "extend_to",
+    }
+)
 """Fields of ``LoopConfig`` that do not change what an update does. ``extend_to`` adds updates after those that were planned."""
 FACTS_THAT_MAY_CHANGE = frozenset({"init", "data", "vae"})
 """Places, which may move: what lies there is compared by its content."""
@@ -25,7 +36,9 @@ _WORDS = {"init_weights": "the weights of --init", "autoencoder_weights": "the w
 
 def plain(values: dict[str, Any]) -> dict[str, Any]:
     """As JSON gives it back, so that what is saved and what is asked for compare equal."""
-    return json.loads(json.dumps({k: asdict(v) if is_dataclass(v) else v for k, v in values.items()}, default=str))
+    return json.loads(
+        json.dumps({k: asdict(v) if is_dataclass(v) else v for k, v in values.items()}, default=str)
+    )
 
 
 def of_pairs(train: Sequence[Pair], val: Sequence[Pair]) -> dict[str, Any]:
@@ -38,12 +51,22 @@ def of_pairs(train: Sequence[Pair], val: Sequence[Pair]) -> dict[str, Any]:
 
 def _digests(pairs: Sequence[Pair]) -> dict[str, Any]:
     with ThreadPoolExecutor() as pool:
-        files = list(pool.map(lambda p: tuple(hashlib.sha256(f.read_bytes()).digest() for f in (p.image, p.mask)), pairs))
-    parts = {"names": [p.name.encode() for p in pairs], "prompts": [p.prompt.encode() for p in pairs],
-             "images": [image for image, _ in files], "masks": [mask for _, mask in files]}
+        files = list(
+            pool.map(
+                lambda p: tuple(hashlib.sha256(f.read_bytes()).digest() for f in (p.image, p.mask)), pairs
+            )
+        )
+    parts = {
+        "names": [p.name.encode() for p in pairs],
+        "prompts": [p.prompt.encode() for p in pairs],
+        "images": [image for image, _ in files],
+        "masks": [mask for _, mask in files],
+    }
     # Each element is hashed by itself, so that no two lists run together to the same bytes.
-    return {"count": len(pairs)} | {name: hashlib.sha256(b"".join(hashlib.sha256(v).digest() for v in values)).hexdigest()[:16]
-                                    for name, values in parts.items()}
+    return {"count": len(pairs)} | {
+        name: hashlib.sha256(b"".join(hashlib.sha256(v).digest() for v in values)).hexdigest()[:16]
+        for name, values in parts.items()
+    }
 
 
 def of_weights(*modules: nn.Module) -> str:
@@ -74,7 +97,9 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         if name in ("training pairs", "validation pairs"):
             told.append(f"the {name} have changed ({_parts(before, now)})")
         else:
-            told.append(f"{_WORDS[name]} have changed" if name in _WORDS else f"{name} was {before}, now {now}")
+            told.append(
+                f"{_WORDS[name]} have changed" if name in _WORDS else f"{name} was {before}, now {now}"
+            )
     return told
 
 

@@ -2,6 +2,7 @@
 
 Latents are encoded once and cached on disk; what is cached is mean and log-variance, never one sample of them.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -63,16 +64,27 @@ class Examples:
     @cached_property
     def _held(self) -> dict[str, Held]:
         moments = {"mean": self.mean} if self.logvar is None else {"mean": self.mean, "logvar": self.logvar}
-        flat = {name: Held(array.reshape(-1, *array.shape[2:]), self.latent_dtype) for name, array in moments.items()}
+        flat = {
+            name: Held(array.reshape(-1, *array.shape[2:]), self.latent_dtype)
+            for name, array in moments.items()
+        }
         return flat | {"images": Held(self.images), "masks": Held(self.masks)}
 
-    def latents(self, index: Sequence[int], variant: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor | None]:
+    def latents(
+        self, index: Sequence[int], variant: Sequence[int], device: torch.device
+    ) -> tuple[Tensor, Tensor | None]:
         """Mean and log-variance float32 [B, C, h, w] of the chosen variants."""
         rows = sent(np.asarray(variant) * len(self) + np.asarray(index), device)
-        chosen = [self._held[name].on(device).index_select(0, rows).float() for name in ("mean", "logvar") if name in self._held]
+        chosen = [
+            self._held[name].on(device).index_select(0, rows).float()
+            for name in ("mean", "logvar")
+            if name in self._held
+        ]
         return chosen[0], chosen[1] if self.logvar is not None else None
 
-    def hints(self, index: Sequence[int], variant: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
+    def hints(
+        self, index: Sequence[int], variant: Sequence[int], device: torch.device
+    ) -> tuple[Tensor, Tensor]:
         """Mask and image hints float32 [B, 3, S, S] in 0..1 of the chosen variants, channels last."""
         index, codes = np.asarray(index), self.codes[variant, index]
         masks, images = (turned(self._held[name].on(device), index, codes) for name in ("masks", "images"))
@@ -85,15 +97,24 @@ def latent_dtype(mixed_precision: Precision) -> torch.dtype:
     return torch.bfloat16 if resolved(mixed_precision) == "bf16" else torch.float32
 
 
-def load_examples(pairs: Sequence[Pair], vae: nn.Module, size: int, variants: int, cache: Path, augment: bool = True,
-                  dtype: torch.dtype = torch.float32) -> Examples:
+def load_examples(
+    pairs: Sequence[Pair],
+    vae: nn.Module,
+    size: int,
+    variants: int,
+    cache: Path,
+    augment: bool = True,
+    dtype: torch.dtype = torch.float32,
+) -> Examples:
     """Read ``pairs`` and encode them with ``vae`` (or read the cache of an earlier run on the same files and weights).
 
     ``dtype`` is what the latents lie on the device as.
     """
     images, masks = load_arrays(pairs, size)
     codes = np.stack([variant_codes(pairs, v, augment) for v in range(variants)])
-    weights = hashlib.sha256(f"{vae.config.scaling_factor} {latent_channels(vae)}".encode())  # what is cached is scaled and packed
+    weights = hashlib.sha256(
+        f"{vae.config.scaling_factor} {latent_channels(vae)}".encode()
+    )  # what is cached is scaled and packed
     for name, tensor in vae.state_dict().items():
         weights.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
     files = fingerprint(pairs)
@@ -104,18 +125,29 @@ def load_examples(pairs: Sequence[Pair], vae: nn.Module, size: int, variants: in
             mean, logvar = _encode(images, codes[v], vae, f"latents {v + 1}/{variants}")
             with writing(f"the cache of latents ({file})"):
                 cache.mkdir(parents=True, exist_ok=True)
-                with replacing(file, f"{file.stem}.{os.getpid()}.part.npz") as part:  # several processes may fill one cache
+                with replacing(
+                    file, f"{file.stem}.{os.getpid()}.part.npz"
+                ) as part:  # several processes may fill one cache
                     np.savez(part, mean=mean, **({} if logvar is None else {"logvar": logvar}))
         with np.load(file) as stored:
             means.append(stored["mean"])
             if "logvar" in stored:
                 logvars.append(stored["logvar"])
-    return Examples(np.stack(means), np.stack(logvars) if logvars else None, images, masks, codes,
-                    [p.prompt for p in pairs], dtype)
+    return Examples(
+        np.stack(means),
+        np.stack(logvars) if logvars else None,
+        images,
+        masks,
+        codes,
+        [p.prompt for p in pairs],
+        dtype,
+    )
 
 
 @torch.no_grad()
-def _encode(images: np.ndarray, codes: np.ndarray, vae: nn.Module, title: str, batch: int = 16) -> tuple[np.ndarray, np.ndarray | None]:
+def _encode(
+    images: np.ndarray, codes: np.ndarray, vae: nn.Module, title: str, batch: int = 16
+) -> tuple[np.ndarray, np.ndarray | None]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     home = next(vae.parameters()).device
     vae.to(device)

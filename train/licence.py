@@ -1,4 +1,5 @@
 """Licence texts of weights: they follow the terms of the data that the weights were trained on."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -45,4 +46,6 @@ def licence(name: str, sets: Sequence[str]) -> str:
     others = ", ".join(s for s in sets if s not in TERMS)
     if not terms:
         return _OWN.format(name=name, others=others, code=_CODE)
-    return _PUBLIC.format(name=name, terms=terms, others=_BESIDE.format(others=others) if others else "", code=_CODE)
+    return _PUBLIC.format(
+        name=name, terms=terms, others=_BESIDE.format(others=others) if others else "", code=_CODE
+    )

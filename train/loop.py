@@ -5,6 +5,7 @@ optimiser updates from 0. All randomness of a step is a function of (seed, step,
 process layout, of the accumulation or of how often the run was resumed. An update asks the device nothing, so that the
 host can be some updates ahead of it.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -175,10 +176,18 @@ class Trainer:
 
     def __init__(self, stage: Stage, config: LoopConfig, facts: dict[str, Any] | None = None) -> None:
         self.stage, self.config = stage, config
-        self.accelerator = Accelerator(mixed_precision=resolved(config.mixed_precision), cpu=not torch.cuda.is_available())
-        self.device, self.world, self.main = self.accelerator.device, self.accelerator.num_processes, self.accelerator.is_main_process
+        self.accelerator = Accelerator(
+            mixed_precision=resolved(config.mixed_precision), cpu=not torch.cuda.is_available()
+        )
+        self.device, self.world, self.main = (
+            self.accelerator.device,
+            self.accelerator.num_processes,
+            self.accelerator.is_main_process,
+        )
         if config.batch_size % (self.world * config.accumulation):
-            raise ValueError(f"batch_size {config.batch_size} is not a multiple of processes x accumulation = {self.world} x {config.accumulation}.")
+            raise ValueError(
+                f"batch_size {config.batch_size} is not a multiple of processes x accumulation = {self.world} x {config.accumulation}."
+            )
         torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
         torch.backends.cudnn.allow_tf32 = config.tf32  # torch's own default is True
         self.parameters = [p for p in stage.module.parameters() if p.requires_grad]
@@ -187,12 +196,20 @@ class Trainer:
         self.readings, self.step = Readings(skips=config.mixed_precision == "fp16"), 0
         state = load_checkpoint(config.out / "checkpoints", _identity(config), self.facts)
         if state is None and (config.out / "model").is_dir():
-            raise ResumeError(f"{config.out / 'model'} is there, but no checkpoint in {config.out / 'checkpoints'}: this run cannot be continued, "
-                              f"and a new one would overwrite its model. Give another --loop.out, or remove {config.out}.")
+            raise ResumeError(
+                f"{config.out / 'model'} is there, but no checkpoint in {config.out / 'checkpoints'}: this run cannot be continued, "
+                f"and a new one would overwrite its model. Give another --loop.out, or remove {config.out}."
+            )
         self.ends = ends_of(config, state)
         if state:
             self._load_weights(state["module"])
-        optimiser = torch.optim.AdamW(self.parameters, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay, fused=True)
+        optimiser = torch.optim.AdamW(
+            self.parameters,
+            lr=config.learning_rate,
+            betas=config.betas,
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
         self.module, self.optimiser = self.accelerator.prepare(stage.module, optimiser)
         aliases = stage.prepared()
         if config.compile:
@@ -207,8 +224,10 @@ class Trainer:
 
     def _load_weights(self, weights: dict[str, Tensor]) -> None:
         if odd := sorted(self.trained ^ set(weights)):
-            raise ResumeError(f"{self.config.out}: the checkpoint trains other weights than this run ({', '.join(odd[:3])}, {len(odd)} in all). "
-                              "Use the same settings, or another --loop.out.")
+            raise ResumeError(
+                f"{self.config.out}: the checkpoint trains other weights than this run ({', '.join(odd[:3])}, {len(odd)} in all). "
+                "Use the same settings, or another --loop.out."
+            )
         self.stage.module.load_state_dict(weights, strict=False)  # the frozen weights are not in it
 
     def _load_progress(self, state: dict[str, Any]) -> None:
@@ -221,11 +240,23 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds; the tensors are those that training changes."""
-        weights = {name: tensor.detach() for name, tensor in self.stage.module.state_dict().items() if name in self.trained}
+        weights = {
+            name: tensor.detach()
+            for name, tensor in self.stage.module.state_dict().items()
+            if name in self.trained
+        }
         scaler = self.accelerator.scaler
-        return {"drawing": DRAWING, "step": self.step, "config": _identity(self.config), "facts": self.facts, "ends": self.ends, "module": weights,
-                "optimiser": self.optimiser.state_dict(), **({"ema": self.average.state_dict()} if self.average else {}),
-                **({"scaler": scaler.state_dict()} if scaler is not None else {})}
+        return {
+            "drawing": DRAWING,
+            "step": self.step,
+            "config": _identity(self.config),
+            "facts": self.facts,
+            "ends": self.ends,
+            "module": weights,
+            "optimiser": self.optimiser.state_dict(),
+            **({"ema": self.average.state_dict()} if self.average else {}),
+            **({"scaler": scaler.state_dict()} if scaler is not None else {}),
+        }
 
     def update(self) -> None:
         """One optimiser update. Its losses are in ``readings``."""
@@ -235,10 +266,14 @@ class Trainer:
         order = sample_order(config.seed, self.stage.size, step * config.batch_size, config.batch_size)
         sums: dict[str, Tensor] = {}
         for part in range(config.accumulation):
-            rows = np.arange(part * micro, (part + 1) * micro)[self.accelerator.process_index::self.world]
-            batch = self.stage.batch(order[rows], Draws(config.seed, step, config.batch_size, rows, self.device), self.device)
+            rows = np.arange(part * micro, (part + 1) * micro)[self.accelerator.process_index :: self.world]
+            batch = self.stage.batch(
+                order[rows], Draws(config.seed, step, config.batch_size, rows, self.device), self.device
+            )
             with nullcontext() if part == config.accumulation - 1 else self.accelerator.no_sync(self.module):
-                losses = self.module(batch, min(step, config.max_steps), config.max_steps)  # beyond: as at its end
+                losses = self.module(
+                    batch, min(step, config.max_steps), config.max_steps
+                )  # beyond: as at its end
                 self.accelerator.backward(losses["total"] / config.accumulation)
             for name, value in losses.items():
                 share = value.detach() / config.accumulation
@@ -273,7 +308,11 @@ class Trainer:
         Raises:
             DiskFull: there was no space; a model that was there before is whole.
         """
-        with self.averaged(), writing(f"the model ({self.config.out / 'model'})"), written(self.config.out / "model") as folder:
+        with (
+            self.averaged(),
+            writing(f"the model ({self.config.out / 'model'})"),
+            written(self.config.out / "model") as folder,
+        ):
             self.stage.export(folder)
 
     def last_model(self) -> str:
@@ -288,8 +327,10 @@ class Trainer:
             if self.average:
                 self.average.load_state_dict(state["ema"])
             self.export()
-        return (f"{last_whole(config.out / 'checkpoints')} Its model: {config.out / 'model'}. {again}; it can start from that model where its "
-                "stage has --init.")
+        return (
+            f"{last_whole(config.out / 'checkpoints')} Its model: {config.out / 'model'}. {again}; it can start from that model where its "
+            "stage has --init."
+        )
 
     def any_process(self, asked: bool) -> bool:
         """Whether one process was asked to stop: all stop after the same update. The hosts talk, the devices go on."""
@@ -300,7 +341,9 @@ class Trainer:
         return bool(flag.item())
 
 
-def run(stage: Stage, config: LoopConfig, facts: dict[str, Any] | None = None, then: str | None = None) -> int:
+def run(
+    stage: Stage, config: LoopConfig, facts: dict[str, Any] | None = None, then: str | None = None
+) -> int:
     """Train ``stage`` until ``max_steps`` (or ``extend_to``), ``minutes`` or Ctrl-C; returns the updates done so far.
 
     Args:
@@ -337,13 +380,25 @@ def _run(trainer: Trainer, checkpoints: CheckpointWriter, reports: bool) -> None
         with writing(f"{config.out / 'run.json'}"):
             config.out.mkdir(parents=True, exist_ok=True)
             with replacing(config.out / "run.json") as part:
-                part.write_text(json.dumps(_identity(config) | trainer.facts | {"ends": trainer.ends}, indent=1))
+                part.write_text(
+                    json.dumps(_identity(config) | trainer.facts | {"ends": trainer.ends}, indent=1)
+                )
         # Figures after the checkpoint are of updates that a kill has undone.
         with writing("the log"):
-            writer = SummaryWriter(config.out / "tensorboard", purge_step=trainer.step + 1 if trainer.resumed else None)
+            writer = SummaryWriter(
+                config.out / "tensorboard", purge_step=trainer.step + 1 if trainer.resumed else None
+            )
     if reports and trainer.resumed:
-        print(told.continues(config.out, trainer.step, trainer.ends, config.max_steps, lambda step: trainer.stage.schedule(step, config.max_steps)),
-              flush=True)
+        print(
+            told.continues(
+                config.out,
+                trainer.step,
+                trainer.ends,
+                config.max_steps,
+                lambda step: trainer.stage.schedule(step, config.max_steps),
+            ),
+            flush=True,
+        )
     with checkpoints:
         try:
             _train(trainer, checkpoints, writer)
@@ -359,21 +414,34 @@ def _run(trainer: Trainer, checkpoints: CheckpointWriter, reports: bool) -> None
 def _train(trainer: Trainer, checkpoints: CheckpointWriter, writer: SummaryWriter | None) -> None:
     config, started, end = trainer.config, time.monotonic(), trainer.ends[-1]
     clock, stop = _Clock(config.batch_size, trainer.step), False
-    with _Interrupt() as interrupt, tqdm(total=end, initial=trainer.step, unit="step", dynamic_ncols=True, disable=not trainer.main) as bar:
+    with (
+        _Interrupt() as interrupt,
+        tqdm(
+            total=end, initial=trainer.step, unit="step", dynamic_ncols=True, disable=not trainer.main
+        ) as bar,
+    ):
         while trainer.step < end and not stop:
             trainer.update()
             bar.update()
             step, ends = trainer.step, trainer.step == end
             late = config.minutes is not None and time.monotonic() - started > 60 * config.minutes
             stop = trainer.any_process(interrupt.asked or late)
-            logs, evaluates, saves = ((ends or step % every == 0) for every in (config.log_every, config.evaluate_every, config.checkpoint_every))
+            logs, evaluates, saves = (
+                (ends or step % every == 0)
+                for every in (config.log_every, config.evaluate_every, config.checkpoint_every)
+            )
             saves = saves or stop
-            figures = trainer.readings.read() if logs or evaluates or saves else {}  # the device is waited for here only
+            figures = (
+                trainer.readings.read() if logs or evaluates or saves else {}
+            )  # the device is waited for here only
             if logs:
                 speed = clock.samples_per_second(step)
                 bar.set_postfix(loss=f"{figures['total']:.4f}", samples_per_s=f"{speed:.1f}")
                 if writer is not None:
-                    rates = {"learning_rate": learning_rate(config, step - 1, trainer.ends), "samples_per_s": speed}
+                    rates = {
+                        "learning_rate": learning_rate(config, step - 1, trainer.ends),
+                        "samples_per_s": speed,
+                    }
                     with writing("the log"):
                         for name, value in (figures | rates).items():
                             writer.add_scalar(f"train/{name}", value, step)

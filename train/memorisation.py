@@ -2,6 +2,7 @@
 
 A model that memorises makes images nearer to the training set than real images that it never saw are.
 """
+
 from __future__ import annotations
 
 import json
@@ -59,11 +60,15 @@ class Nearest:
 
     def quantiles(self) -> dict[str, dict[str, float]]:
         """Both distances at ``LEVELS``."""
-        return {name: {f"{q:g}": float(v) for q, v in zip(LEVELS, np.quantile(values, LEVELS), strict=True)}
-                for name, values in (("feature_distance", self.feature_distance), ("lpips", self.lpips))}
+        return {
+            name: {f"{q:g}": float(v) for q, v in zip(LEVELS, np.quantile(values, LEVELS), strict=True)}
+            for name, values in (("feature_distance", self.feature_distance), ("lpips", self.lpips))
+        }
 
 
-def find_nearest(images: np.ndarray, known: np.ndarray, train: list[Pair], features: Features, nearest: int) -> Nearest:
+def find_nearest(
+    images: np.ndarray, known: np.ndarray, train: list[Pair], features: Features, nearest: int
+) -> Nearest:
     """Nearest training image of each of ``images`` uint8 [N, H, W, 3].
 
     Args:
@@ -91,21 +96,27 @@ def compare(config: MemorisationConfig) -> dict[str, object]:
     """
     train, val = (read_pairs(config.data, split, config.prompt) for split in ("train", "val"))
     check_pairs(train + val)
-    held_out = fixed_subset(val, -(-config.count // len({p.prompt for p in val})))[:config.count]
+    held_out = fixed_subset(val, -(-config.count // len({p.prompt for p in val})))[: config.count]
     model = MaskDiffusion.from_pretrained(config.model)
     synthesiser = Synthesiser(model, config.sampling, weights_hash(config.model), config.cache)
     features = Features(config.weights, config.size, config.cache / "features", model.device)
     real, masks = load_arrays(held_out, model.size)
-    synthetic = synthesiser.images("synthetic images", masks, [p.prompt for p in held_out],
-                                   [seed_of(config.seed, i, 0) for i in range(len(held_out))])
+    synthetic = synthesiser.images(
+        "synthetic images",
+        masks,
+        [p.prompt for p in held_out],
+        [seed_of(config.seed, i, 0) for i in range(len(held_out))],
+    )
     known = features.pooled_of_pairs(train, "features of training images")
     print("nearest training images", flush=True)
-    of_synthetic, of_real = (find_nearest(x, known, train, features, config.nearest) for x in (synthetic, real))
+    of_synthetic, of_real = (
+        find_nearest(x, known, train, features, config.nearest) for x in (synthetic, real)
+    )
     result = {"count": len(held_out), "synthetic": of_synthetic.quantiles(), "real": of_real.quantiles()}
 
     config.out.mkdir(parents=True, exist_ok=True)
     (config.out / "nearest.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    closest = np.argsort(of_synthetic.lpips, kind="stable")[:config.shown]
+    closest = np.argsort(of_synthetic.lpips, kind="stable")[: config.shown]
     originals, _ = load_arrays([train[of_synthetic.index[i]] for i in closest], model.size)
     rows = [[masks[i], synthetic[i], original] for i, original in zip(closest, originals, strict=True)]
     Image.fromarray(contact_sheet(rows)).save(config.out / "nearest.png")

@@ -1,4 +1,5 @@
 """Lines that are printed once."""
+
 from __future__ import annotations
 
 import os

@@ -4,6 +4,7 @@ Karras, Aila, Laine and Lehtinen 2018, "Progressive Growing of GANs", arXiv:1710
 level of a Laplacian pyramid (Burt and Adelson 1983), 128 of an image, each channel brought to mean 0 and variance 1 over the set; then the
 mean over random directions of the Wasserstein distance between the two sets' projections.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -25,7 +26,9 @@ _BINOMIAL = np.array([1, 4, 6, 4, 1], np.float32) / 16
 
 def blurred(images: np.ndarray) -> np.ndarray:
     """Images float32 [N, H, W, 3] filtered with the binomial kernel (1, 4, 6, 4, 1) / 16 along both sides, mirrored at the border."""
-    return np.stack([cv2.sepFilter2D(x, -1, _BINOMIAL, _BINOMIAL, borderType=cv2.BORDER_REFLECT_101) for x in images])
+    return np.stack(
+        [cv2.sepFilter2D(x, -1, _BINOMIAL, _BINOMIAL, borderType=cv2.BORDER_REFLECT_101) for x in images]
+    )
 
 
 def halved(images: np.ndarray) -> np.ndarray:
@@ -63,12 +66,20 @@ def patches_of(band: np.ndarray, rng: np.random.Generator, count: int = PATCHES)
     tops, lefts = (rng.integers(0, side - PATCH + 1, (number, count)) for side in (height, width))
     offsets = np.arange(PATCH)
     rows, columns = tops[..., None, None] + offsets[:, None], lefts[..., None, None] + offsets
-    found = band[np.arange(number)[:, None, None, None], rows, columns].reshape(number * count, PATCH * PATCH, 3)
+    found = band[np.arange(number)[:, None, None, None], rows, columns].reshape(
+        number * count, PATCH * PATCH, 3
+    )
     deviation = found.std((0, 1), dtype=np.float64)
-    return ((found - found.mean((0, 1), dtype=np.float64)) / np.where(deviation > 0, deviation, 1)).astype(np.float32).reshape(len(found), -1)
+    return (
+        ((found - found.mean((0, 1), dtype=np.float64)) / np.where(deviation > 0, deviation, 1))
+        .astype(np.float32)
+        .reshape(len(found), -1)
+    )
 
 
-def sliced_wasserstein(a: np.ndarray, b: np.ndarray, rng: np.random.Generator, directions: int = DIRECTIONS) -> float:
+def sliced_wasserstein(
+    a: np.ndarray, b: np.ndarray, rng: np.random.Generator, directions: int = DIRECTIONS
+) -> float:
     """Mean over random unit vectors v [D] of the Wasserstein-1 distance between a v and b v, of as many rows [M, D] each.
 
     Raises:
@@ -96,7 +107,9 @@ def swd(draws: Sequence[tuple[np.ndarray, np.ndarray]], seed: int = 0) -> dict[i
     rng, totals = np.random.default_rng(seed), dict.fromkeys(SIDES, 0.0)
     known: dict[int, list[np.ndarray]] = {}
     for draw in draws:  # a set that several draws share is taken apart once
-        known = {id(x): known[id(x)] if id(x) in known else laplacian_pyramid(resized(x, SIDES[0])) for x in draw}
+        known = {
+            id(x): known[id(x)] if id(x) in known else laplacian_pyramid(resized(x, SIDES[0])) for x in draw
+        }
         for side, a, b in zip(SIDES, *(known[id(x)] for x in draw), strict=True):
             totals[side] += sliced_wasserstein(patches_of(a, rng), patches_of(b, rng), rng)
     return {side: 1000 * total / len(draws) for side, total in totals.items()}

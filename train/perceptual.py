@@ -3,6 +3,7 @@
 Weights file (safetensors): ``conv.N.weight|bias`` of the N-th convolution and ``lpips.N.weight`` of the N-th tap's
 linear head. LPIPS: Zhang et al. 2018, arXiv:1801.03924.
 """
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -18,8 +19,16 @@ SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
 
 # (kernel, stride, padding) of each convolution; a max pooling (kernel, stride) comes before convolution N.
-_ALEXNET = {"convs": [(11, 4, 2), (5, 1, 2), (3, 1, 1), (3, 1, 1), (3, 1, 1)], "pool": {1: (3, 2), 2: (3, 2)}, "taps": (0, 1, 2, 3, 4)}
-_VGG16 = {"convs": [(3, 1, 1)] * 13, "pool": {2: (2, 2), 4: (2, 2), 7: (2, 2), 10: (2, 2)}, "taps": (1, 3, 6, 9, 12)}
+_ALEXNET = {
+    "convs": [(11, 4, 2), (5, 1, 2), (3, 1, 1), (3, 1, 1), (3, 1, 1)],
+    "pool": {1: (3, 2), 2: (3, 2)},
+    "taps": (0, 1, 2, 3, 4),
+}
+_VGG16 = {
+    "convs": [(3, 1, 1)] * 13,
+    "pool": {2: (2, 2), 4: (2, 2), 7: (2, 2), 10: (2, 2)},
+    "taps": (1, 3, 6, 9, 12),
+}
 _LAYOUT = {"alexnet": _ALEXNET, "vgg16": _VGG16}
 
 
@@ -81,5 +90,6 @@ def load_perceptual(backbone: Backbone, folder: Path) -> PerceptualNetwork:
     if not file.is_file():
         raise FileNotFoundError(
             f"{file}: no perceptual weights. Place torchvision's {backbone} convolutions (conv.N.weight, conv.N.bias) and LPIPS "
-            "v0.1's heads (lpips.N.weight) there as one safetensors file, or pass --weights FOLDER.")
+            "v0.1's heads (lpips.N.weight) there as one safetensors file, or pass --weights FOLDER."
+        )
     return PerceptualNetwork(backbone, load_file(file))

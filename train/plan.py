@@ -6,6 +6,7 @@
 Both are replaced in one step: a kill leaves the old or the new one. The updates of a stage are fixed when it begins,
 because the losses' ramp and the schedule of the learning rate are relative to them.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -58,9 +59,17 @@ class Progress:
         try:
             known = cls(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else cls()
         except (ValueError, TypeError) as error:
-            raise PlanError(f"{file} is damaged ({error}); remove it, and the stage continues from its newest checkpoint.") from error
-        saved = [int(p.name.split("-")[1]) for p in (run / "checkpoints").glob("step-*") if p.suffix != ".part" and (p / "state.pt").is_file()]
-        return dataclasses.replace(known, updates=max([known.updates, *saved]), complete=known.complete and (run / "model").is_dir())
+            raise PlanError(
+                f"{file} is damaged ({error}); remove it, and the stage continues from its newest checkpoint."
+            ) from error
+        saved = [
+            int(p.name.split("-")[1])
+            for p in (run / "checkpoints").glob("step-*")
+            if p.suffix != ".part" and (p / "state.pt").is_file()
+        ]
+        return dataclasses.replace(
+            known, updates=max([known.updates, *saved]), complete=known.complete and (run / "model").is_dir()
+        )
 
     def save(self, run: Path) -> None:
         """Write it to a run's folder."""
@@ -94,7 +103,9 @@ class Plan:
             values = json.loads(file.read_text(encoding="utf-8"))
             return cls(**values | {"paces": {name: Pace(**pace) for name, pace in values["paces"].items()}})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise PlanError(f"{file} is damaged ({error!r}); give another --out, or remove that folder to begin anew.") from error
+            raise PlanError(
+                f"{file} is damaged ({error!r}); give another --out, or remove that folder to begin anew."
+            ) from error
 
     def save(self, file: Path) -> None:
         """Write it."""
@@ -109,7 +120,11 @@ def difference(before: dict[str, Any], now: dict[str, Any], where: str = "") -> 
         if isinstance(a, dict) and isinstance(b, dict):
             told += difference(a, b, f"{title} ")
         elif a != b:
-            told.append(f"the {name[:-6]} have changed" if name.endswith("_files") else f"{title} was {_shown(a)}, now {_shown(b)}")
+            told.append(
+                f"the {name[:-6]} have changed"
+                if name.endswith("_files")
+                else f"{title} was {_shown(a)}, now {_shown(b)}"
+            )
     return told
 
 
@@ -126,7 +141,9 @@ class Outlook:
     seconds: float
 
 
-def outlook(recipe: Recipe, plan: Plan, place: Workplace, minutes: float | None, extend: bool) -> dict[str, Outlook]:
+def outlook(
+    recipe: Recipe, plan: Plan, place: Workplace, minutes: float | None, extend: bool
+) -> dict[str, Outlook]:
     """Every stage's updates and time, in order; what one leaves of its minutes goes to the following ones.
 
     Without ``minutes`` the recipe's numbers of updates. With them, what remains after all that has been spent and after
@@ -134,24 +151,47 @@ def outlook(recipe: Recipe, plan: Plan, place: Workplace, minutes: float | None,
     """
     done = {s.name: Progress.of(place.run(s.name)) for s in recipe.stages}
     slower = _slowdown(recipe, plan, done)
-    left = math.inf if minutes is None else 60 * minutes - plan.rehearsed - sum(p.seconds for p in done.values()) - plan.paces["publish"].begin
-    beside = {s.name: 0.0 if done[s.name].complete else slower * (plan.paces[s.name].begin + plan.paces[s.name].evaluation) for s in recipe.stages}
+    left = (
+        math.inf
+        if minutes is None
+        else 60 * minutes
+        - plan.rehearsed
+        - sum(p.seconds for p in done.values())
+        - plan.paces["publish"].begin
+    )
+    beside = {
+        s.name: 0.0
+        if done[s.name].complete
+        else slower * (plan.paces[s.name].begin + plan.paces[s.name].evaluation)
+        for s in recipe.stages
+    }
     left -= sum(beside.values())
     coming = [s for s in recipe.stages if s.name not in plan.updates]
     begun = {s.name: plan.updates[s.name] for s in recipe.stages if s.name in plan.updates}
-    left -= sum(0.0 if done[name].complete else slower * plan.paces[name].update * (count - done[name].updates) for name, count in begun.items())
+    left -= sum(
+        0.0 if done[name].complete else slower * plan.paces[name].update * (count - done[name].updates)
+        for name, count in begun.items()
+    )
     found = {}
     for stage in recipe.stages:
         pace, progress = slower * plan.paces[stage.name].update, done[stage.name]
         if stage.name in begun:
             count = begun[stage.name]
         else:
-            count = _count(stage, left * stage.share / sum(s.share for s in coming), pace, minutes is not None and extend)
+            count = _count(
+                stage, left * stage.share / sum(s.share for s in coming), pace, minutes is not None and extend
+            )
             coming.remove(stage)
             left -= count * pace
         rest = 0 if progress.complete else max(0, count - progress.updates)
         further = 0 if progress.complete else count // stage.configured(place, count).loop.evaluate_every - 1
-        seconds = 0.0 if progress.complete else rest * pace + beside[stage.name] + max(0, further) * slower * plan.paces[stage.name].evaluation
+        seconds = (
+            0.0
+            if progress.complete
+            else rest * pace
+            + beside[stage.name]
+            + max(0, further) * slower * plan.paces[stage.name].evaluation
+        )
         found[stage.name] = Outlook(count, rest, seconds)
     return found
 

@@ -1,4 +1,5 @@
 """In which numbers a stage calculates: what the configuration asks for, and what this machine can do."""
+
 from __future__ import annotations
 
 from typing import Literal
@@ -18,4 +19,8 @@ def resolved(asked: Precision) -> Literal["no", "bf16", "fp16"]:
         return asked
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
-    return "bf16" if torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported() else "no"
+    return (
+        "bf16"
+        if torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        else "no"
+    )

@@ -1,4 +1,5 @@
 """Publish: a trained model as a folder that the app opens and that can be passed on, in half precision, with card and licence."""
+
 from __future__ import annotations
 
 import json
@@ -74,7 +75,9 @@ def write_examples(folder: Path, seeds: tuple[int, ...]) -> int:
         recipe = Recipe.of(defaults, prompt, seed, folder.name)
         name = {POLYP: "a-polyp.png", LESION: "b-lesion.png"}[prompt]
         (folder / "examples").mkdir(exist_ok=True)
-        (folder / "examples" / name).write_bytes(pair_png(SyntheticPair(image, model.fit_mask(drawn), drawn, recipe)))
+        (folder / "examples" / name).write_bytes(
+            pair_png(SyntheticPair(image, model.fit_mask(drawn), drawn, recipe))
+        )
         written += 1
     return written
 
@@ -98,9 +101,14 @@ def publish(config: PublishConfig) -> float:
     """
     checkpoint = load_checkpoint(config.model)
     if not config.trained_on and not (config.out / "LICENSE").is_file():
-        raise ValueError("the weights follow the terms of the data that they were trained on: name all of it with --trained-on, "
-                         "for example --trained-on kvasir-seg cvc-clinicdb isic2018.")
-    records = [RunRecord.of(run, run.parent.name if run.parent.name == "segment" else run.name) for run in config.runs]
+        raise ValueError(
+            "the weights follow the terms of the data that they were trained on: name all of it with --trained-on, "
+            "for example --trained-on kvasir-seg cvc-clinicdb isic2018."
+        )
+    records = [
+        RunRecord.of(run, run.parent.name if run.parent.name == "segment" else run.name)
+        for run in config.runs
+    ]
     metrics = None if config.metrics is None else json.loads(config.metrics.read_text(encoding="utf-8"))
     checkpoint.defaults = replace(checkpoint.defaults, **_chosen(config))
     for part in ("vae", "unet", "controlnet", "context", "scheduler"):
@@ -109,7 +117,10 @@ def publish(config: PublishConfig) -> float:
     if config.segmenter:
         shutil.copytree(config.segmenter, config.out / "segmenter", dirs_exist_ok=True)
     if not write_examples(config.out, config.example_seeds):
-        print("No examples: the shapes of this model's lesions are not known. The app begins with a plain blob.", flush=True)
+        print(
+            "No examples: the shapes of this model's lesions are not known. The app begins with a plain blob.",
+            flush=True,
+        )
     if config.trained_on:
         (config.out / "LICENSE").write_text(licence(config.out.name, config.trained_on), encoding="utf-8")
     else:
@@ -118,7 +129,10 @@ def publish(config: PublishConfig) -> float:
         if config.metrics.resolve() != (config.out / "metrics.json").resolve():
             shutil.copyfile(config.metrics, config.out / "metrics.json")
     elif (config.out / "metrics.json").is_file() and _measured(config.out) != weights_hash(config.out):
-        print(f"{config.out / 'metrics.json'} is kept, and is of other weights: measure these, or remove it before the app shows it.", flush=True)
+        print(
+            f"{config.out / 'metrics.json'} is kept, and is of other weights: measure these, or remove it before the app shows it.",
+            flush=True,
+        )
     _write_card(config, checkpoint, records, metrics)
     return megabytes(config.out)
 
@@ -126,7 +140,9 @@ def publish(config: PublishConfig) -> float:
 def _measured(folder: Path) -> str | None:
     """Hash of the weights whose figures lie in ``folder``, where ``evaluate`` says it."""
     settings = folder / "metrics-settings.json"
-    return json.loads(settings.read_text(encoding="utf-8")).get("model_weights") if settings.is_file() else None
+    return (
+        json.loads(settings.read_text(encoding="utf-8")).get("model_weights") if settings.is_file() else None
+    )
 
 
 def _chosen(config: PublishConfig) -> dict[str, Any]:
@@ -135,11 +151,26 @@ def _chosen(config: PublishConfig) -> dict[str, Any]:
     return {k: v for k in names if (v := getattr(config, k)) is not None}
 
 
-def _write_card(config: PublishConfig, checkpoint: Checkpoint, records: list[RunRecord], metrics: dict[str, Any] | None) -> None:
+def _write_card(
+    config: PublishConfig, checkpoint: Checkpoint, records: list[RunRecord], metrics: dict[str, Any] | None
+) -> None:
     file = config.out / "README.md"
     if file.is_file() and not config.card:
-        print(f"{file} is kept: it may be written by hand, and of earlier weights. --card writes it anew.", flush=True)
+        print(
+            f"{file} is kept: it may be written by hand, and of earlier weights. --card writes it anew.",
+            flush=True,
+        )
         return
     file.unlink(missing_ok=True)
-    file.write_text(card(config.out.name, checkpoint, config.trained_on, (config.out / "segmenter").is_dir(), megabytes(config.out), records,
-                         metrics), encoding="utf-8")
+    file.write_text(
+        card(
+            config.out.name,
+            checkpoint,
+            config.trained_on,
+            (config.out / "segmenter").is_dir(),
+            megabytes(config.out),
+            records,
+            metrics,
+        ),
+        encoding="utf-8",
+    )

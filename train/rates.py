@@ -1,4 +1,5 @@
 """How many samples a second each stage trains on, on fresh networks and made-up pairs: what ``bench`` reports."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -51,7 +52,7 @@ def write_pairs(folder: Path, size: int, count: int = PAIRS) -> Path:
     for part in ("images", "masks"):
         (folder / part).mkdir(parents=True)
     for i in range(count):
-        inside = x ** 2 + y ** 2 < rng.uniform(0.05, 0.15)
+        inside = x**2 + y**2 < rng.uniform(0.05, 0.15)
         image = rng.normal(150, 20, (size, size, 3)) - 80 * inside[..., None]
         Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(folder / "images" / f"{i}.png")
         Image.fromarray(np.where(inside, 255, 0).astype(np.uint8)).save(folder / "masks" / f"{i}.png")
@@ -60,13 +61,23 @@ def write_pairs(folder: Path, size: int, count: int = PAIRS) -> Path:
 
 def _makers(config: RatesConfig, folder: Path, data: tuple[Path, ...]) -> dict[str, Callable[[], Stage]]:
     """How each stage is made; each expects what those before it have exported."""
+
     def settings(of: type, **changes: Any) -> Any:
         fields = {f.name: f for f in dataclasses.fields(of)}
         default: LoopConfig = fields["loop"].default_factory()
-        timed = dataclasses.replace(default, out=folder / of.__name__, max_steps=STEPS, batch_size=config.batch or default.batch_size,
-                                    mixed_precision=config.precision, tf32=config.tf32, compile=config.compile)
+        timed = dataclasses.replace(
+            default,
+            out=folder / of.__name__,
+            max_steps=STEPS,
+            batch_size=config.batch or default.batch_size,
+            mixed_precision=config.precision,
+            tf32=config.tf32,
+            compile=config.compile,
+        )
         shared = {"prompt": POLYP, "cache": folder / "cache", "weights": config.weights, "size": config.size}
-        return of(**({k: v for k, v in shared.items() if k in fields} | {"data": data, "loop": timed} | changes))
+        return of(
+            **({k: v for k, v in shared.items() if k in fields} | {"data": data, "loop": timed} | changes)
+        )
 
     lpips = {} if (config.weights / "alexnet_lpips.safetensors").is_file() else {"lpips_weight": 0.0}
     crop = {"crop": min(128, config.size)}
@@ -74,9 +85,12 @@ def _makers(config: RatesConfig, folder: Path, data: tuple[Path, ...]) -> dict[s
     return {
         "vae": lambda: VaeStage(settings(VaeConfig, model=latents, **crop, **lpips)),
         "base": lambda: BaseStage(settings(BaseConfig, vae=folder / "vae" / "vae", preset=config.preset)),
-        "siamese": lambda: SiameseStage(settings(SiameseTrainConfig, init=folder / "base", preset=config.preset)),
+        "siamese": lambda: SiameseStage(
+            settings(SiameseTrainConfig, init=folder / "base", preset=config.preset)
+        ),
         "decoder": lambda: DecoderStage(settings(DecoderConfig, init=folder / "siamese", **crop, **lpips)),
-        "segment": lambda: SegmentStage(settings(SegmentConfig, size=min(128, config.size)))}
+        "segment": lambda: SegmentStage(settings(SegmentConfig, size=min(128, config.size))),
+    }
 
 
 def rates(config: RatesConfig, folder: Path) -> dict[str, dict[str, float]]:
@@ -84,7 +98,7 @@ def rates(config: RatesConfig, folder: Path) -> dict[str, dict[str, float]]:
     makers, found = _makers(config, folder, (write_pairs(folder / "pairs", config.size),)), {}
     chain = ["vae", "base", "siamese", "decoder"]
     last = max((chain.index(s) for s in config.stages if s in chain), default=-1)
-    for name in [*chain[:last + 1], *(s for s in config.stages if s not in chain)]:
+    for name in [*chain[: last + 1], *(s for s in config.stages if s not in chain)]:
         stage = makers[name]()
         if name in config.stages:
             found[name] = timed(stage, config.updates)
@@ -105,7 +119,10 @@ def timed(stage: Stage, updates: int) -> dict[str, float]:
         _wait()
         seconds = time.perf_counter() - started
     trainer.readings.read()  # a figure of updates that were not finite would be none
-    return {"samples_per_second": updates * trainer.config.batch_size / seconds, "batch": trainer.config.batch_size}
+    return {
+        "samples_per_second": updates * trainer.config.batch_size / seconds,
+        "batch": trainer.config.batch_size,
+    }
 
 
 def _wait() -> None:

@@ -1,4 +1,5 @@
 """Losses that stay on the device until they are read: reading waits for the device, so it is done every ``log_every`` updates."""
+
 from __future__ import annotations
 
 import math
@@ -31,7 +32,9 @@ class Readings:
         """Scalars on the device by name, ``total`` and ``gradient_norm`` among them. Asks the device nothing."""
         self.figures = figures
         total, norm = figures["total"].float(), figures["gradient_norm"].float()
-        newest = torch.stack([torch.full_like(total, step), total, torch.zeros_like(norm) if self.skips else norm])
+        newest = torch.stack(
+            [torch.full_like(total, step), total, torch.zeros_like(norm) if self.skips else norm]
+        )
         earlier = newest if self._watched is None else self._watched
         self._watched = torch.where(earlier.isfinite().all(), newest, earlier)
 
@@ -43,10 +46,19 @@ class Readings:
         """
         if self._watched is None:
             return {}
-        values = torch.cat([self._watched, *(v.float().reshape(1) for v in self.figures.values())]).tolist()  # one transfer
+        values = torch.cat(
+            [self._watched, *(v.float().reshape(1) for v in self.figures.values())]
+        ).tolist()  # one transfer
         step, total, norm = values[:3]
         if not math.isfinite(total):
-            raise NotFinite("loss", total, int(step), "begin a new run with a lower --loop.learning-rate, or with a (lower) --loop.clip-norm")
+            raise NotFinite(
+                "loss",
+                total,
+                int(step),
+                "begin a new run with a lower --loop.learning-rate, or with a (lower) --loop.clip-norm",
+            )
         if not math.isfinite(norm):
-            raise NotFinite("the gradient", norm, int(step), "begin a new run with a lower --loop.learning-rate")
+            raise NotFinite(
+                "the gradient", norm, int(step), "begin a new run with a lower --loop.learning-rate"
+            )
         return dict(zip(self.figures, values[3:], strict=True))

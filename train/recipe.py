@@ -5,6 +5,7 @@ The weights embedded today are older than this table: their card tells how they 
 A recipe's row is one stage: its settings, how many updates the shipped weights had, and its share of the minutes where
 fewer are given. Change a value here and the next run is trained so; a run that was begun with other values is refused.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -39,7 +40,9 @@ class Workplace:
 
     def run(self, stage: str) -> Path:
         """Folder of a stage's checkpoints, logs and model."""
-        return self.out / "segment" / "small" if stage == "segment" else self.out / stage  # segment appends its architecture
+        return (
+            self.out / "segment" / "small" if stage == "segment" else self.out / stage
+        )  # segment appends its architecture
 
     def model(self, stage: str) -> Path:
         """Folder of what a stage exports."""
@@ -52,7 +55,11 @@ class Workplace:
 
     def perceptual(self, weight: float) -> dict[str, Any]:
         """``weights`` and ``lpips_weight`` of a stage; the weight is 0 where there are no perceptual weights."""
-        return {"lpips_weight": 0.0} if self.weights is None else {"lpips_weight": weight, "weights": self.weights}
+        return (
+            {"lpips_weight": 0.0}
+            if self.weights is None
+            else {"lpips_weight": weight, "weights": self.weights}
+        )
 
 
 @dataclass(frozen=True)
@@ -82,10 +89,21 @@ class StageShare:
         """
         config = self.configure(place)
         warmup = min(config.loop.warmup_steps, math.ceil(config.loop.warmup_steps * updates / self.updates))
-        every = config.loop.checkpoint_every if seconds is None else max(1, round(SECONDS_AT_RISK / max(seconds, 1e-3)))
-        return dataclasses.replace(config, loop=dataclasses.replace(
-            config.loop, max_steps=updates, warmup_steps=warmup, checkpoint_every=every,
-            evaluate_every=max(config.loop.evaluate_every, math.ceil(updates / EVALUATIONS))))
+        every = (
+            config.loop.checkpoint_every
+            if seconds is None
+            else max(1, round(SECONDS_AT_RISK / max(seconds, 1e-3)))
+        )
+        return dataclasses.replace(
+            config,
+            loop=dataclasses.replace(
+                config.loop,
+                max_steps=updates,
+                warmup_steps=warmup,
+                checkpoint_every=every,
+                evaluate_every=max(config.loop.evaluate_every, math.ceil(updates / EVALUATIONS)),
+            ),
+        )
 
 
 @dataclass(frozen=True)
@@ -110,52 +128,171 @@ def _untold(train: Callable[..., int]) -> Callable[[Any], int]:
 
 
 def _vae(place: Workplace) -> vae.VaeConfig:
-    texture = {} if place.weights is None else {"texture_weight": 1.0, "adversarial_weight": 0.05}  # seen through AlexNet
+    texture = (
+        {} if place.weights is None else {"texture_weight": 1.0, "adversarial_weight": 0.05}
+    )  # seen through AlexNet
     return vae.VaeConfig(
-        place.data, prompt=place.prompt, **place.perceptual(0.5), **texture, colour_weight=1.0,
+        place.data,
+        prompt=place.prompt,
+        **place.perceptual(0.5),
+        **texture,
+        colour_weight=1.0,
         model=vae.AutoencoderConfig(latent_channels=8, pack=2, linear_path=True),
-        loop=LoopConfig(out=place.run("vae"), batch_size=8, learning_rate=1e-3, betas=(0.9, 0.99), warmup_steps=50, schedule="cosine",
-                        clip_norm=1.0, ema_decay=0.998, mixed_precision="auto", evaluate_every=500))
+        loop=LoopConfig(
+            out=place.run("vae"),
+            batch_size=8,
+            learning_rate=1e-3,
+            betas=(0.9, 0.99),
+            warmup_steps=50,
+            schedule="cosine",
+            clip_norm=1.0,
+            ema_decay=0.998,
+            mixed_precision="auto",
+            evaluate_every=500,
+        ),
+    )
 
 
 def _base(place: Workplace) -> base.BaseConfig:
     return base.BaseConfig(
-        place.data, vae=place.model("vae") / "vae", prompt=place.prompt, preset="tiny", variants=1, weighting="velocity", cache=place.cache,
-        loop=LoopConfig(out=place.run("base"), batch_size=32, learning_rate=6e-4, betas=(0.9, 0.99), warmup_steps=200, clip_norm=1.0,
-                        ema_decay=0.995, mixed_precision="auto", evaluate_every=1000))
+        place.data,
+        vae=place.model("vae") / "vae",
+        prompt=place.prompt,
+        preset="tiny",
+        variants=1,
+        weighting="velocity",
+        cache=place.cache,
+        loop=LoopConfig(
+            out=place.run("base"),
+            batch_size=32,
+            learning_rate=6e-4,
+            betas=(0.9, 0.99),
+            warmup_steps=200,
+            clip_norm=1.0,
+            ema_decay=0.995,
+            mixed_precision="auto",
+            evaluate_every=1000,
+        ),
+    )
 
 
 def _siamese(place: Workplace) -> siamese.SiameseTrainConfig:
     return siamese.SiameseTrainConfig(
-        place.data, place.model("base"), prompt=place.prompt, preset="tiny", train_encoder=True, variants=1, cache=place.cache,
+        place.data,
+        place.model("base"),
+        prompt=place.prompt,
+        preset="tiny",
+        train_encoder=True,
+        variants=1,
+        cache=place.cache,
         objective=SiameseConfig(weighting="velocity"),
-        loop=LoopConfig(out=place.run("siamese"), batch_size=16, learning_rate=4e-4, betas=(0.9, 0.999), warmup_steps=100, schedule="cosine",
-                        clip_norm=1.0, ema_decay=0.995, mixed_precision="auto", evaluate_every=500))
+        loop=LoopConfig(
+            out=place.run("siamese"),
+            batch_size=16,
+            learning_rate=4e-4,
+            betas=(0.9, 0.999),
+            warmup_steps=100,
+            schedule="cosine",
+            clip_norm=1.0,
+            ema_decay=0.995,
+            mixed_precision="auto",
+            evaluate_every=500,
+        ),
+    )
 
 
 def _decoder(place: Workplace) -> decoder.DecoderConfig:
     return decoder.DecoderConfig(
-        place.data, place.model("siamese"), prompt=place.prompt, **place.perceptual(0.3), cache=place.cache,
-        loop=LoopConfig(out=place.run("decoder"), batch_size=16, learning_rate=3e-4, betas=(0.5, 0.9), warmup_steps=20, schedule="cosine",
-                        ema_decay=0.995, mixed_precision="auto", evaluate_every=200))
+        place.data,
+        place.model("siamese"),
+        prompt=place.prompt,
+        **place.perceptual(0.3),
+        cache=place.cache,
+        loop=LoopConfig(
+            out=place.run("decoder"),
+            batch_size=16,
+            learning_rate=3e-4,
+            betas=(0.5, 0.9),
+            warmup_steps=20,
+            schedule="cosine",
+            ema_decay=0.995,
+            mixed_precision="auto",
+            evaluate_every=200,
+        ),
+    )
 
 
 def _segment(place: Workplace) -> segment.SegmentConfig:
     return segment.SegmentConfig(
-        place.data, prompt=place.prompt, architecture="small",
-        loop=LoopConfig(out=place.run("segment").parent, batch_size=16, learning_rate=1e-3, betas=(0.9, 0.99), warmup_steps=20,
-                        schedule="cosine", clip_norm=1.0, ema_decay=0.99, mixed_precision="auto", evaluate_every=200))
+        place.data,
+        prompt=place.prompt,
+        architecture="small",
+        loop=LoopConfig(
+            out=place.run("segment").parent,
+            batch_size=16,
+            learning_rate=1e-3,
+            betas=(0.9, 0.99),
+            warmup_steps=20,
+            schedule="cosine",
+            clip_norm=1.0,
+            ema_decay=0.99,
+            mixed_precision="auto",
+            evaluate_every=200,
+        ),
+    )
 
 
 TINY_RECIPE = Recipe(
     stages=(
         StageShare("vae", "autoencoder of the images", 0.25, 3000, vae.VaeStage, _untold(vae.main), _vae),
-        StageShare("base", "diffusion model of images and prompts", 0.35, 2083, base.BaseStage, _untold(base.main), _base),
-        StageShare("siamese", "Mask-Diffusion, which follows a mask", 0.27, 1800, siamese.SiameseStage, _untold(siamese.main), _siamese),
+        StageShare(
+            "base",
+            "diffusion model of images and prompts",
+            0.35,
+            2083,
+            base.BaseStage,
+            _untold(base.main),
+            _base,
+        ),
+        StageShare(
+            "siamese",
+            "Mask-Diffusion, which follows a mask",
+            0.27,
+            1800,
+            siamese.SiameseStage,
+            _untold(siamese.main),
+            _siamese,
+        ),
         # More updates of this one bring samples away from real images again.
-        StageShare("decoder", "the autoencoder's decoder, on denoised latents", 0.05, 200, decoder.DecoderStage, _untold(decoder.main), _decoder,
-                   extends=False),
-        StageShare("segment", "segmentation network", 0.08, 600, segment.SegmentStage, _untold(segment.main), _segment)),
-    sampling=SamplingDefaults(image_size=256, steps=12, guidance=5.0, scheduler="dpm++", guide="mask", guide_above=0.3, guide_below=0.8))
+        StageShare(
+            "decoder",
+            "the autoencoder's decoder, on denoised latents",
+            0.05,
+            200,
+            decoder.DecoderStage,
+            _untold(decoder.main),
+            _decoder,
+            extends=False,
+        ),
+        StageShare(
+            "segment",
+            "segmentation network",
+            0.08,
+            600,
+            segment.SegmentStage,
+            _untold(segment.main),
+            _segment,
+        ),
+    ),
+    sampling=SamplingDefaults(
+        image_size=256,
+        steps=12,
+        guidance=5.0,
+        scheduler="dpm++",
+        guide="mask",
+        guide_above=0.3,
+        guide_below=0.8,
+    ),
+)
 
 RECIPES = {"tiny": TINY_RECIPE}

@@ -3,6 +3,7 @@
 L1 and LPIPS blur texture that cannot be known from the latents. The statistics of AlexNet's features over a crop ask for it
 (the texture term of DISTS, Ding et al. 2020, arXiv:2004.07728), wherever in the crop it lies.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -14,8 +15,15 @@ from torch import Tensor
 from train.perceptual import PerceptualNetwork
 
 
-def reconstruction_losses(reconstruction: Tensor, images: Tensor, offset: np.ndarray, perceptual: PerceptualNetwork | None, lpips_weight: float,
-                          colour_weight: float, texture_weight: float = 0.0) -> dict[str, Tensor]:
+def reconstruction_losses(
+    reconstruction: Tensor,
+    images: Tensor,
+    offset: np.ndarray,
+    perceptual: PerceptualNetwork | None,
+    lpips_weight: float,
+    colour_weight: float,
+    texture_weight: float = 0.0,
+) -> dict[str, Tensor]:
     """``l1``, ``colour`` (L1 of means over 8 x 8 pixels), ``lpips`` and ``texture`` if ``perceptual`` is given, and their weighted ``total``.
 
     ``reconstruction`` and ``images`` are [B, 3, H, W] in -1..1; AlexNet sees them from pixel ``offset`` [2] on.

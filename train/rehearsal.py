@@ -2,6 +2,7 @@
 
 It tells how long an update of each stage takes here, before hours are spent, and fails early where a stage cannot run.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -66,7 +67,7 @@ class Timed:
 
     def seconds(self, warm_up: int) -> float:
         """Mean duration of an update after the first ``warm_up``."""
-        return float(np.diff(self.marks[::self.settings.accumulation])[warm_up:].mean())
+        return float(np.diff(self.marks[:: self.settings.accumulation])[warm_up:].mean())
 
 
 def _now() -> float:
@@ -75,8 +76,14 @@ def _now() -> float:
     return time.monotonic()
 
 
-def rehearse(recipe: Recipe, train: Sequence[Pair], val: Sequence[Pair], place: Workplace, scratch: Path,
-             publish: Callable[[Workplace], object]) -> dict[str, Pace]:
+def rehearse(
+    recipe: Recipe,
+    train: Sequence[Pair],
+    val: Sequence[Pair],
+    place: Workplace,
+    scratch: Path,
+    publish: Callable[[Workplace], object],
+) -> dict[str, Pace]:
     """Pace of each stage, and of ``publish``, on data like ``train`` and ``val``.
 
     Args:
@@ -88,7 +95,12 @@ def rehearse(recipe: Recipe, train: Sequence[Pair], val: Sequence[Pair], place: 
     """
     shutil.rmtree(scratch, ignore_errors=True)  # of one that was killed
     try:
-        few, many = (dataclasses.replace(place, out=scratch, **_some_pairs(scratch / f"{count} pairs", train, val, count)) for count in (FEW, MANY))
+        few, many = (
+            dataclasses.replace(
+                place, out=scratch, **_some_pairs(scratch / f"{count} pairs", train, val, count)
+            )
+            for count in (FEW, MANY)
+        )
         sizes = [len(_chosen(train, count)) + len(_chosen(val, count // 4)) for count in (FEW, MANY)]
         paces = {}
         for stage in recipe.stages:
@@ -115,7 +127,10 @@ def _pace(stage: StageShare, few: Workplace, many: Workplace, sizes: list[int], 
 def _begun(stage: StageShare, place: Workplace, updates: tuple[int, int]) -> tuple[float, Timed]:
     """Seconds that beginning takes, and the stage; the last of ``updates`` have the Siamese stage's augmentation, as two thirds of all have."""
     config = stage.configured(place, sum(updates))
-    config = dataclasses.replace(config, loop=dataclasses.replace(config.loop, out=place.run(stage.name), checkpoint_every=sum(updates)))
+    config = dataclasses.replace(
+        config,
+        loop=dataclasses.replace(config.loop, out=place.run(stage.name), checkpoint_every=sum(updates)),
+    )
     start = time.monotonic()
     begun = stage.begin(config)
     return time.monotonic() - start, Timed(begun, config.loop)
@@ -135,7 +150,7 @@ def _chosen(pairs: Sequence[Pair], count: int) -> list[Pair]:
     groups = defaultdict(list)
     for pair in pairs:
         groups[pair.prompt].append(pair)
-    return [pair for group in groups.values() for pair in group[:max(1, count // len(groups))]]
+    return [pair for group in groups.values() for pair in group[: max(1, count // len(groups))]]
 
 
 def _some_pairs(folder: Path, train: Sequence[Pair], val: Sequence[Pair], count: int) -> dict[str, Any]:
@@ -143,12 +158,21 @@ def _some_pairs(folder: Path, train: Sequence[Pair], val: Sequence[Pair], count:
     rows = []
     for number, pair in enumerate(_chosen(train, count)):
         image, mask = _copied(pair, folder / "train", number)
-        rows.append({"source": str(mask.relative_to(folder)), "target": str(image.relative_to(folder)), "prompt": pair.prompt})
+        rows.append(
+            {
+                "source": str(mask.relative_to(folder)),
+                "target": str(image.relative_to(folder)),
+                "prompt": pair.prompt,
+            }
+        )
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     if not val:
         return {"data": (folder / "train.jsonl",)}
     own = val[0].name.split("/")[0]  # by its name, or by the run's --prompt, its prompt is known as it was
-    place, of_one = folder / "held out" / own, [pair for pair in _chosen(val, count // 4) if pair.name.split("/")[0] == own]
+    place, of_one = (
+        folder / "held out" / own,
+        [pair for pair in _chosen(val, count // 4) if pair.name.split("/")[0] == own],
+    )
     names = [_copied(pair, place, number)[0].stem for number, pair in enumerate(of_one)]
     (place / "val.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
     return {"data": (folder / "train.jsonl", place)}

@@ -7,6 +7,7 @@
 An image of another mask, prompt or seed than the command's is made anew; so nothing is ever kept that these weights, with these
 settings, would not make of this data.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -80,16 +81,29 @@ def plan(config: SampleConfig) -> list[Job]:
             raise DataError("a folder of masks needs --prompt.")
         if not config.masks.is_dir():
             raise DataError(f"{config.masks}: no such folder.")
-        found = [(p.stem, p, config.prompt) for p in sorted(config.masks.iterdir()) if p.suffix.lower() in IMAGE_SUFFIXES]
+        found = [
+            (p.stem, p, config.prompt)
+            for p in sorted(config.masks.iterdir())
+            if p.suffix.lower() in IMAGE_SUFFIXES
+        ]
     else:
-        found = [(p.name.replace("/", "-"), p.mask, p.prompt) for p in read_pairs(config.data, config.split, config.prompt)]
+        found = [
+            (p.name.replace("/", "-"), p.mask, p.prompt)
+            for p in read_pairs(config.data, config.split, config.prompt)
+        ]
     if not found:
         raise DataError(f"{config.masks}: no mask files ({', '.join(IMAGE_SUFFIXES)}).")
     names = [name for name, _, _ in found]
     if twice := sorted({n for n in names if names.count(n) > 1}):
-        raise DataError(f"several masks are named {', '.join(twice)}; their images would overwrite each other.")
+        raise DataError(
+            f"several masks are named {', '.join(twice)}; their images would overwrite each other."
+        )
     kept = np.linspace(0, len(found) - 1, min(config.limit or len(found), len(found))).astype(int)
-    return [Job(f"{found[i][0]}-{v}", found[i][1], found[i][2], seed_of(config.seed, int(i), v)) for i in kept for v in range(config.variants)]
+    return [
+        Job(f"{found[i][0]}-{v}", found[i][1], found[i][2], seed_of(config.seed, int(i), v))
+        for i in kept
+        for v in range(config.variants)
+    ]
 
 
 def sample(config: SampleConfig) -> list[Job]:
@@ -108,22 +122,34 @@ def sample(config: SampleConfig) -> list[Job]:
     made, origins = _Made(config.out), {job.name: _origin(job) for job in jobs}
     made.claim(_settings(config, weights, synthesiser), origins)
     missing = [job for job in jobs if not made.holds(job, origins[job.name])]
-    if changed := [job.name for job in missing if made.origins.get(job.name, origins[job.name]) != origins[job.name]]:
-        print(f"{len(changed)} images are made anew, as their mask, prompt or seed is another than before: {_some(changed)}.", flush=True)
+    if changed := [
+        job.name for job in missing if made.origins.get(job.name, origins[job.name]) != origins[job.name]
+    ]:
+        print(
+            f"{len(changed)} images are made anew, as their mask, prompt or seed is another than before: {_some(changed)}.",
+            flush=True,
+        )
     size = config.sampling.batch_size
     with tqdm(total=len(jobs), initial=len(jobs) - len(missing), unit="image") as bar:
         for start in range(0, len(missing), size):
-            some = missing[start:start + size]
+            some = missing[start : start + size]
             masks = np.stack([_mask(job, synthesiser.model) for job in some])
             images = synthesiser.draw(masks, [job.prompt for job in some], [job.seed for job in some])
             for job, mask, image in zip(some, masks, images, strict=True):
-                with writing(f"{job.name}.png (image {bar.n + 1} of {len(jobs)}; make space, and the same command goes on)"):
-                    _file(config.out, "images", job).unlink(missing_ok=True)  # never beside a mask that it was not made of
+                with writing(
+                    f"{job.name}.png (image {bar.n + 1} of {len(jobs)}; make space, and the same command goes on)"
+                ):
+                    _file(config.out, "images", job).unlink(
+                        missing_ok=True
+                    )  # never beside a mask that it was not made of
                     _save(mask, _file(config.out, "masks", job))
                     _save(image, _file(config.out, "images", job))
                     made.add(job, origins[job.name])
                 bar.update()
-    lines = [json.dumps({"source": f"masks/{j.name}.png", "target": f"images/{j.name}.png", "prompt": j.prompt}) for j in jobs]
+    lines = [
+        json.dumps({"source": f"masks/{j.name}.png", "target": f"images/{j.name}.png", "prompt": j.prompt})
+        for j in jobs
+    ]
     with writing("prompt.json"), replacing(config.out / "prompt.json") as part:
         part.write_text("\n".join(lines) + "\n", encoding="utf-8")
     if config.sheet:
@@ -141,14 +167,24 @@ def _mask(job: Job, model: MaskDiffusion) -> np.ndarray:
 
 def _origin(job: Job) -> dict[str, Any]:
     """What an image is made of, besides weights and settings."""
-    return {"mask": hashlib.sha256(job.mask.read_bytes()).hexdigest()[:16], "prompt": job.prompt, "seed": job.seed}
+    return {
+        "mask": hashlib.sha256(job.mask.read_bytes()).hexdigest()[:16],
+        "prompt": job.prompt,
+        "seed": job.seed,
+    }
 
 
 def _settings(config: SampleConfig, weights: str, synthesiser: Synthesiser) -> dict[str, Any]:
     """What all images of a folder have in common. ``model`` is for people: a folder may move, and its weights change."""
     checkpoint = synthesiser.model.checkpoint
-    return {"model": config.model, "weights": weights, "noise_schedule": digest_of(sorted(checkpoint.scheduler_config.items())),
-            "image_size": checkpoint.defaults.image_size, "seed": config.seed, **synthesiser.record}
+    return {
+        "model": config.model,
+        "weights": weights,
+        "noise_schedule": digest_of(sorted(checkpoint.scheduler_config.items())),
+        "image_size": checkpoint.defaults.image_size,
+        "seed": config.seed,
+        **synthesiser.record,
+    }
 
 
 class _Made:
@@ -164,19 +200,37 @@ class _Made:
         Raises:
             DataError: it is of other settings, or has images that are not among ``names``.
         """
-        there = {p.stem for part in ("images", "masks") for p in (self.out / part).glob("*") if p.suffix.lower() in IMAGE_SUFFIXES}
+        there = {
+            p.stem
+            for part in ("images", "masks")
+            for p in (self.out / part).glob("*")
+            if p.suffix.lower() in IMAGE_SUFFIXES
+        }
         old = json.loads(self.record.read_text(encoding="utf-8")) if self.record.is_file() else None
         if old is None and there:
-            raise DataError(f"{self.out} holds images, and no sample.json says that they are synthetic; choose another --out.")
+            raise DataError(
+                f"{self.out} holds images, and no sample.json says that they are synthetic; choose another --out."
+            )
         if there and "weights" not in old:
-            raise DataError(f"{self.out} holds images of a version of this program that did not note their weights, so it is not known whether "
-                            "they are this model's; choose another --out.")
+            raise DataError(
+                f"{self.out} holds images of a version of this program that did not note their weights, so it is not known whether "
+                "they are this model's; choose another --out."
+            )
         if there and (other := [k for k in settings if k != "model" and old.get(k) != settings[k]]):
-            told = "; ".join("the model's weights are others" if k == "weights" else f"{k} was {old.get(k)}, now {settings[k]}" for k in other)
-            raise DataError(f"{self.out} holds images of other settings ({told}). Choose another --out, or remove it.")
+            told = "; ".join(
+                "the model's weights are others"
+                if k == "weights"
+                else f"{k} was {old.get(k)}, now {settings[k]}"
+                for k in other
+            )
+            raise DataError(
+                f"{self.out} holds images of other settings ({told}). Choose another --out, or remove it."
+            )
         if strangers := sorted(there - set(names)):
-            raise DataError(f"{self.out} holds {len(strangers)} images that this command does not make ({_some(strangers)}): of other masks or of "
-                            "more variants. Choose another --out, or move them away.")
+            raise DataError(
+                f"{self.out} holds {len(strangers)} images that this command does not make ({_some(strangers)}): of other masks or of "
+                "more variants. Choose another --out, or move them away."
+            )
         with writing(str(self.record)):
             for part in ("images", "masks"):
                 (self.out / part).mkdir(parents=True, exist_ok=True)
@@ -195,7 +249,9 @@ class _Made:
 
     def holds(self, job: Job, origin: dict[str, Any]) -> bool:
         """Whether the pair is there, and made of what it is to be made of."""
-        return self.origins.get(job.name) == origin and all(_file(self.out, part, job).is_file() for part in ("images", "masks"))
+        return self.origins.get(job.name) == origin and all(
+            _file(self.out, part, job).is_file() for part in ("images", "masks")
+        )
 
     def add(self, job: Job, origin: dict[str, Any]) -> None:
         """The pair is on disk."""
@@ -219,8 +275,11 @@ def _save(array: np.ndarray, file: Path) -> None:
 def _sheet(config: SampleConfig, jobs: list[Job]) -> np.ndarray:
     rows = []
     for start in range(0, min(config.sheet * config.variants, len(jobs)), config.variants):
-        variants = jobs[start:start + config.variants]
-        files = [_file(config.out, "masks", variants[0]), *(_file(config.out, "images", j) for j in variants[:6])]
+        variants = jobs[start : start + config.variants]
+        files = [
+            _file(config.out, "masks", variants[0]),
+            *(_file(config.out, "images", j) for j in variants[:6]),
+        ]
         tiles = []
         for file in files:
             with Image.open(file) as image:
@@ -231,4 +290,6 @@ def _sheet(config: SampleConfig, jobs: list[Job]) -> np.ndarray:
 
 def main(config: SampleConfig) -> None:
     """Synthesise and say where."""
-    print(f"{len(sample(config))} images of masks in {config.out}; train on them with --data {config.out / 'prompt.json'}")
+    print(
+        f"{len(sample(config))} images of masks in {config.out}; train on them with --data {config.out / 'prompt.json'}"
+    )

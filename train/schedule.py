@@ -1,4 +1,5 @@
 """How long a run is and how its learning rate goes, with the extensions that it was given."""
+
 from __future__ import annotations
 
 import math
@@ -34,12 +35,19 @@ def ends_of(config: LoopConfig, state: dict[str, Any] | None) -> list[int]:
     Raises:
         ResumeError: there is nothing to extend, or it was extended further before.
     """
-    known, asked = [config.max_steps] if state is None else state.get("ends", [config.max_steps]), config.extend_to
+    known, asked = (
+        [config.max_steps] if state is None else state.get("ends", [config.max_steps]),
+        config.extend_to,
+    )
     if asked is None or asked == known[-1]:
         return known
     if state is None:
-        raise ResumeError(f"{EXTEND} trains an earlier run further, but there is no checkpoint in {config.out / 'checkpoints'}. Name the "
-                          f"run's folder with --loop.out; to begin a new run leave {EXTEND} out.")
+        raise ResumeError(
+            f"{EXTEND} trains an earlier run further, but there is no checkpoint in {config.out / 'checkpoints'}. Name the "
+            f"run's folder with --loop.out; to begin a new run leave {EXTEND} out."
+        )
     if asked < known[-1]:
-        raise ResumeError(f"{EXTEND} is {asked}, and the run in {config.out} is to have {known[-1]} updates already; give more than that.")
+        raise ResumeError(
+            f"{EXTEND} is {asked}, and the run in {config.out} is to have {known[-1]} updates already; give more than that."
+        )
     return [*known, asked]

@@ -1,4 +1,5 @@
 """Segmentation stage: the small shipped segmenter, or the independent VGG16 U-Net that measures agreement."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -48,9 +49,22 @@ class SegmentConfig:
     """Side in pixels that the network sees."""
     val_count: int = 60
     """Validation pairs of each organ; the same ones each time."""
-    loop: loop.LoopConfig = field(default_factory=lambda: loop.LoopConfig(
-        out=Path("runs/segment"), max_steps=1200, batch_size=16, learning_rate=1e-3, betas=(0.9, 0.99), warmup_steps=20,
-        schedule="cosine", clip_norm=1.0, ema_decay=0.99, mixed_precision="auto", evaluate_every=200, checkpoint_every=100))
+    loop: loop.LoopConfig = field(
+        default_factory=lambda: loop.LoopConfig(
+            out=Path("runs/segment"),
+            max_steps=1200,
+            batch_size=16,
+            learning_rate=1e-3,
+            betas=(0.9, 0.99),
+            warmup_steps=20,
+            schedule="cosine",
+            clip_norm=1.0,
+            ema_decay=0.99,
+            mixed_precision="auto",
+            evaluate_every=200,
+            checkpoint_every=100,
+        )
+    )
     """The architecture's name is appended to ``out``. vgg16 learns from fewer updates: 360 are enough."""
 
 
@@ -64,7 +78,10 @@ class SegmentationLoss(nn.Module):
     def forward(self, batch: dict[str, Tensor], step: int, max_steps: int) -> dict[str, Tensor]:
         """Losses of ``images`` [B, 3, S, S] in -1..1 and ``masks`` [B, 1, S, S] in {0, 1}."""
         logits = self.network(batch["images"]).float()
-        losses = {"bce": F.binary_cross_entropy_with_logits(logits, batch["masks"]), "dice": soft_dice_loss(logits, batch["masks"])}
+        losses = {
+            "bce": F.binary_cross_entropy_with_logits(logits, batch["masks"]),
+            "dice": soft_dice_loss(logits, batch["masks"]),
+        }
         return losses | {"total": losses["bce"] + losses["dice"]}
 
 
@@ -89,18 +106,30 @@ def augment(images: Tensor, masks: Tensor, draws: Draws) -> tuple[Tensor, Tensor
     """
     side, device = images.shape[1], images.device
     scale = 1.25 ** draws.uniform("scale", -1, 1)
-    shift = draws.uniform("shift", -0.16, 0.16, 2) * side / (side - 1)  # up to 0.08 of the side; the grid is two wide
+    shift = (
+        draws.uniform("shift", -0.16, 0.16, 2) * side / (side - 1)
+    )  # up to 0.08 of the side; the grid is two wide
     affine = np.zeros((len(scale), 2, 3), np.float32)
     affine[:, 0, 0] = affine[:, 1, 1] = 1 / scale
     affine[:, :, 2] = -shift / scale[:, None]
     # Aligned corners: what lies outside is mirrored at the middle of the outermost pixels.
     grid = F.affine_grid(sent(affine, device), [len(scale), 1, side, side], align_corners=True)
-    moved = F.grid_sample(images.permute(0, 3, 1, 2).float(), grid, "bilinear", "reflection", align_corners=True)
+    moved = F.grid_sample(
+        images.permute(0, 3, 1, 2).float(), grid, "bilinear", "reflection", align_corners=True
+    )
     found = F.grid_sample(masks[:, None].float(), grid, "nearest", "reflection", align_corners=True)
-    contrast, brightness, tint = (sent(x.astype(np.float32), device).reshape(len(scale), -1, 1, 1) for x in (
-        draws.uniform("contrast", 0.8, 1.2), draws.uniform("brightness", -20, 20), draws.uniform("tint", 0.94, 1.06, 3)))
+    contrast, brightness, tint = (
+        sent(x.astype(np.float32), device).reshape(len(scale), -1, 1, 1)
+        for x in (
+            draws.uniform("contrast", 0.8, 1.2),
+            draws.uniform("brightness", -20, 20),
+            draws.uniform("tint", 0.94, 1.06, 3),
+        )
+    )
     coloured = ((moved - 127.5) * contrast + 127.5 + brightness) * tint
-    return coloured.clamp(0, 255).div(127.5).sub(1).contiguous(memory_format=torch.channels_last), found.div(255)
+    return coloured.clamp(0, 255).div(127.5).sub(1).contiguous(memory_format=torch.channels_last), found.div(
+        255
+    )
 
 
 class SegmentStage:
@@ -108,9 +137,14 @@ class SegmentStage:
 
     def __init__(self, config: SegmentConfig) -> None:
         self.config = config
-        train, val = read_pairs(config.data, "train", config.prompt), read_pairs(config.data, "val", config.prompt, required=False)
+        train, val = (
+            read_pairs(config.data, "train", config.prompt),
+            read_pairs(config.data, "val", config.prompt, required=False),
+        )
         if config.synthetic:
-            train = train + read_pairs(config.synthetic, "train", otherwise=EMPTY)  # the prompt plays no part in learning
+            train = train + read_pairs(
+                config.synthetic, "train", otherwise=EMPTY
+            )  # the prompt plays no part in learning
         val = fixed_subset(val, config.val_count)
         check_pairs(train + val)
         self.began_with = identity.of_pairs(train, val)
@@ -126,13 +160,17 @@ class SegmentStage:
             self.segmenter = LesionSegmenter(CompactUNet(), config.size)
         else:
             encoder = load_perceptual("vgg16", config.weights)
-            self.segmenter = VggSegmenter(VggUNet.from_perceptual(encoder, trained_convs=config.trained_convs), config.size)
+            self.segmenter = VggSegmenter(
+                VggUNet.from_perceptual(encoder, trained_convs=config.trained_convs), config.size
+            )
         self.module = SegmentationLoss(self.segmenter.network.to(memory_format=torch.channels_last))
 
     def batch(self, indices: np.ndarray, draws: Draws, device: torch.device) -> dict[str, Tensor]:
         """Pairs that are flipped and turned at random, then augmented."""
         codes = draws.integers("turn", 0, 8)
-        images, masks = augment(*(turned(held.on(device), indices, codes) for held in (self.images, self.masks)), draws)
+        images, masks = augment(
+            *(turned(held.on(device), indices, codes) for held in (self.images, self.masks)), draws
+        )
         return {"images": images, "masks": masks}
 
     def prepared(self) -> list[nn.Module]:
@@ -150,7 +188,9 @@ class SegmentStage:
             images, masks = self.shown
             _add_outlines("train", images, masks, self.segmenter.predict(images), step, writer)
             return {}
-        found = np.concatenate([self.segmenter.predict(self.val_images[i:i + 16]) for i in range(0, len(self.val_images), 16)])
+        found = np.concatenate(
+            [self.segmenter.predict(self.val_images[i : i + 16]) for i in range(0, len(self.val_images), 16)]
+        )
         scores = defaultdict(list)
         for organ, score in zip(self.val_organs, dice(found, self.val_masks), strict=True):
             scores[organ].append(score)
@@ -167,9 +207,14 @@ class SegmentStage:
         return ""
 
 
-def _add_outlines(split: str, images: np.ndarray, masks: np.ndarray, found: np.ndarray, step: int, writer: SummaryWriter) -> None:
+def _add_outlines(
+    split: str, images: np.ndarray, masks: np.ndarray, found: np.ndarray, step: int, writer: SummaryWriter
+) -> None:
     """A sheet of images with the outlines of their masks and of what was found."""
-    sheet = [outline(outline(image, mask), own, (255, 200, 0)) for image, mask, own in zip(images, masks, found, strict=True)]
+    sheet = [
+        outline(outline(image, mask), own, (255, 200, 0))
+        for image, mask, own in zip(images, masks, found, strict=True)
+    ]
     writer.add_images(f"{split}/found", np.stack(sheet), step, dataformats="NHWC")
 
 
@@ -178,8 +223,11 @@ def fixed_subset(pairs: Sequence[Pair], count: int) -> list[Pair]:
     by_prompt = defaultdict(list)
     for pair in pairs:
         by_prompt[pair.prompt].append(pair)
-    return [group[i] for group in by_prompt.values()
-            for i in np.linspace(0, len(group) - 1, min(count, len(group))).astype(int)]
+    return [
+        group[i]
+        for group in by_prompt.values()
+        for i in np.linspace(0, len(group) - 1, min(count, len(group))).astype(int)
+    ]
 
 
 def main(config: SegmentConfig, told: bool = True) -> int:
@@ -188,8 +236,19 @@ def main(config: SegmentConfig, told: bool = True) -> int:
     settings = dataclasses.replace(config.loop, out=config.loop.out / config.architecture)
     config = dataclasses.replace(config, loop=settings)
     stage, model = SegmentStage(config), settings.out / "model"
-    then = {"small": f"To put it beside a model:\n  python -m train publish --segmenter {model} --model ...",
-            "vgg16": f"To measure with it:\n  python -m train evaluate --segmenter {model} --model ... --data ..."}[config.architecture]
-    return loop.run(stage, settings, {
-        "data": [*config.data, *config.synthetic], "architecture": config.architecture, "size": config.size, "trained_convs": config.trained_convs}
-        | stage.began_with, then if told else None)
+    then = {
+        "small": f"To put it beside a model:\n  python -m train publish --segmenter {model} --model ...",
+        "vgg16": f"To measure with it:\n  python -m train evaluate --segmenter {model} --model ... --data ...",
+    }[config.architecture]
+    return loop.run(
+        stage,
+        settings,
+        {
+            "data": [*config.data, *config.synthetic],
+            "architecture": config.architecture,
+            "size": config.size,
+            "trained_convs": config.trained_convs,
+        }
+        | stage.began_with,
+        then if told else None,
+    )

@@ -3,6 +3,7 @@
 CVC-ClinicDB (Bernal et al. 2015, Computerized Medical Imaging and Graphics 43) is made of 29 video sequences, within which
 frames are near-duplicates; an image's ID is its frame's number, from 1 to 612.
 """
+
 from __future__ import annotations
 
 from bisect import bisect_left
@@ -12,8 +13,37 @@ from train.data import Pair
 
 CVC_CLINICDB = "cvc-clinicdb"
 """Name of the data set's folder."""
-LAST_FRAMES = (25, 50, 67, 78, 103, 126, 151, 177, 199, 205, 227, 252, 277, 297, 317, 342, 363, 383, 408, 428, 447, 466, 478, 503, 528, 546, 571,
-               591, 612)
+LAST_FRAMES = (
+    25,
+    50,
+    67,
+    78,
+    103,
+    126,
+    151,
+    177,
+    199,
+    205,
+    227,
+    252,
+    277,
+    297,
+    317,
+    342,
+    363,
+    383,
+    408,
+    428,
+    447,
+    466,
+    478,
+    503,
+    528,
+    546,
+    571,
+    591,
+    612,
+)
 """Number of the last frame of each sequence; the first of the next is one more."""
 
 
@@ -24,7 +54,9 @@ def sequence_of(frame: int) -> int:
         ValueError: no frame from 1 to 612.
     """
     if not 1 <= frame <= LAST_FRAMES[-1]:
-        raise ValueError(f"{frame} is no frame of CVC-ClinicDB; they are numbered from 1 to {LAST_FRAMES[-1]}.")
+        raise ValueError(
+            f"{frame} is no frame of CVC-ClinicDB; they are numbered from 1 to {LAST_FRAMES[-1]}."
+        )
     return bisect_left(LAST_FRAMES, frame) + 1
 
 
@@ -36,6 +68,8 @@ def groups_of(pairs: Sequence[Pair]) -> list[str]:
     groups = []
     for pair in pairs:
         folder, _, name = pair.name.rpartition("/")
-        known = folder == CVC_CLINICDB and name.isascii() and name.isdigit() and 1 <= int(name) <= LAST_FRAMES[-1]
+        known = (
+            folder == CVC_CLINICDB and name.isascii() and name.isdigit() and 1 <= int(name) <= LAST_FRAMES[-1]
+        )
         groups.append(f"{CVC_CLINICDB} sequence {sequence_of(int(name))}" if known else str(pair.mask))
     return groups

@@ -1,4 +1,5 @@
 """Shapes stage: statistics of the training masks' lesion shapes, and how far random lesions are from the validation masks."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -62,8 +63,10 @@ def load_masks(pairs: list[Pair], size: int) -> np.ndarray:
 
 def fit_organs(pairs: list[Pair], size: int) -> dict[str, ShapeStatistics]:
     """Statistics of each prompt's masks."""
-    return {prompt: ShapeStatistics.fit(load_masks([p for p in pairs if p.prompt == prompt], size))
-            for prompt in sorted({p.prompt for p in pairs})}
+    return {
+        prompt: ShapeStatistics.fit(load_masks([p for p in pairs if p.prompt == prompt], size))
+        for prompt in sorted({p.prompt for p in pairs})
+    }
 
 
 def main(config: ShapesConfig) -> None:
@@ -88,6 +91,9 @@ def main(config: ShapesConfig) -> None:
         drawn = measure(np.stack([random_lesion(organ, config.seed + i, config.size) for i in range(count)]))
         known = measure(load_masks([p for p in train if p.prompt == prompt], config.size))
         print(f"  {'KS statistic to val of':34}" + "".join(f"{name:>12}" for name in FIGURES))
-        for name, figures in ((f"{len(own)} random lesions", drawn[:len(own)]), (f"{count} random lesions", drawn),
-                              (f"{len(known)} training masks", known)):
+        for name, figures in (
+            (f"{len(own)} random lesions", drawn[: len(own)]),
+            (f"{count} random lesions", drawn),
+            (f"{len(known)} training masks", known),
+        ):
             print(f"  {name:34}" + "".join(f"{d:12.3f}" for d in distances(figures, real)))

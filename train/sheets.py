@@ -1,4 +1,5 @@
 """Sample sheets of fixed seeds for TensorBoard."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -20,9 +21,19 @@ def sheet(checkpoint: Checkpoint, hints: Tensor | None, prompts: Sequence[str], 
     size, defaults = checkpoint.defaults.image_size, checkpoint.defaults
     shape = (checkpoint.unet.config.in_channels, *[size // downsampling(checkpoint.vae)] * 2)
     features = [] if hints is None else [(1.0, checkpoint.controlnet.hint_features(hints.to(device)))]
-    z = denoise(checkpoint, build_scheduler("dpm++", checkpoint.scheduler_config, steps), initial_noise(range(len(prompts)), shape).to(device),
-                checkpoint.context(prompts), checkpoint.context([""] * len(prompts)), defaults.guidance, features,
-                guide=defaults.guide, rescale=defaults.rescale, guide_above=defaults.guide_above, guide_below=defaults.guide_below)
+    z = denoise(
+        checkpoint,
+        build_scheduler("dpm++", checkpoint.scheduler_config, steps),
+        initial_noise(range(len(prompts)), shape).to(device),
+        checkpoint.context(prompts),
+        checkpoint.context([""] * len(prompts)),
+        defaults.guidance,
+        features,
+        guide=defaults.guide,
+        rescale=defaults.rescale,
+        guide_above=defaults.guide_above,
+        guide_below=defaults.guide_below,
+    )
     return decode_latents(checkpoint.vae, z).float().add(1).div(2)
 
 
@@ -31,9 +42,18 @@ def without_validation(shown: str) -> None:
     once(f"No val.txt, hence no validation figures: the log's sheets show {shown}.")
 
 
-def add_sheet(checkpoint: Checkpoint, writer: SummaryWriter, step: int, hints: Tensor | None, prompts: Sequence[str], count: int = 8,
-              split: str = "val") -> None:
+def add_sheet(
+    checkpoint: Checkpoint,
+    writer: SummaryWriter,
+    step: int,
+    hints: Tensor | None,
+    prompts: Sequence[str],
+    count: int = 8,
+    split: str = "val",
+) -> None:
     """Write ``count`` samples, the masks (of ``split``) first where there are any, to the log."""
     prompts = [prompts[i % len(prompts)] for i in range(count)] if hints is None else list(prompts)
     images = sheet(checkpoint, hints, prompts)
-    writer.add_images(f"{split}/samples", images if hints is None else torch.cat([hints.to(images.device), images]), step)
+    writer.add_images(
+        f"{split}/samples", images if hints is None else torch.cat([hints.to(images.device), images]), step
+    )

@@ -1,4 +1,5 @@
 """Siamese stage: Mask- and Image-Diffusion together, from a base model (or Stable Diffusion), on image-mask pairs."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -51,9 +52,21 @@ class SiameseTrainConfig:
     objective: SiameseConfig = SiameseConfig()
     cache: Path = Path("runs/cache")
     """Folder of cached latents."""
-    loop: loop.LoopConfig = field(default_factory=lambda: loop.LoopConfig(
-        out=Path("runs/siamese"), max_steps=3000, batch_size=8, learning_rate=2e-4, betas=(0.9, 0.99), warmup_steps=100,
-        clip_norm=1.0, ema_decay=0.999, mixed_precision="auto", evaluate_every=500, checkpoint_every=250))
+    loop: loop.LoopConfig = field(
+        default_factory=lambda: loop.LoopConfig(
+            out=Path("runs/siamese"),
+            max_steps=3000,
+            batch_size=8,
+            learning_rate=2e-4,
+            betas=(0.9, 0.99),
+            warmup_steps=100,
+            clip_norm=1.0,
+            ema_decay=0.999,
+            mixed_precision="auto",
+            evaluate_every=500,
+            checkpoint_every=250,
+        )
+    )
 
 
 class SiameseModule(nn.Module):
@@ -61,7 +74,9 @@ class SiameseModule(nn.Module):
 
     def __init__(self, checkpoint: Checkpoint, config: SiameseConfig) -> None:
         super().__init__()
-        self.objective = SiameseObjective(checkpoint.unet, checkpoint.controlnet, checkpoint.alphas, checkpoint.prediction, config)
+        self.objective = SiameseObjective(
+            checkpoint.unet, checkpoint.controlnet, checkpoint.alphas, checkpoint.prediction, config
+        )
         self.context = checkpoint.context.requires_grad_(False)
 
     def embed(self, prompts: Sequence[str]) -> Tensor:
@@ -71,8 +86,17 @@ class SiameseModule(nn.Module):
 
     def forward(self, batch: dict[str, Tensor], step: int, max_steps: int) -> dict[str, Tensor]:
         """Losses of a batch at ``step`` of ``max_steps``."""
-        return self.objective(batch["z0"], batch["context"], batch["mask"], batch["image"], batch["t"], batch["noise"], step, max_steps,
-                              (batch["early"], batch["early_weight"]))
+        return self.objective(
+            batch["z0"],
+            batch["context"],
+            batch["mask"],
+            batch["image"],
+            batch["t"],
+            batch["noise"],
+            step,
+            max_steps,
+            (batch["early"], batch["early_weight"]),
+        )
 
 
 class SiameseStage:
@@ -82,13 +106,20 @@ class SiameseStage:
         self.config = config
         self.checkpoint = load_checkpoint(config.init)
         context = self.checkpoint.context
-        train, val = read_pairs(config.data, "train", config.prompt), read_pairs(config.data, "val", config.prompt, required=False)
+        train, val = (
+            read_pairs(config.data, "train", config.prompt),
+            read_pairs(config.data, "val", config.prompt, required=False),
+        )
         check_pairs(train + val, context.prompts if isinstance(context, PromptTable) else None)
-        self.began_with = identity.of_pairs(train, val) | {"init_weights": identity.of_weights(*self.checkpoint.networks())}
+        self.began_with = identity.of_pairs(train, val) | {
+            "init_weights": identity.of_weights(*self.checkpoint.networks())
+        }
         torch.manual_seed(config.loop.seed)
         if config.controlnet is not None:
             if self.checkpoint.controlnet is not None:
-                raise ValueError(f"{config.init} has a ControlNet; leave --controlnet out, or start from a base model.")
+                raise ValueError(
+                    f"{config.init} has a ControlNet; leave --controlnet out, or start from a base model."
+                )
             self.checkpoint.controlnet = load_checkpoint(config.controlnet).controlnet
             if self.checkpoint.controlnet is None:
                 raise ValueError(f"{config.controlnet} is a base model without a ControlNet.")
@@ -96,7 +127,9 @@ class SiameseStage:
         if self.checkpoint.controlnet is None:
             network = PRESETS[config.preset]
             mergings = int(np.log2(downsampling(self.checkpoint.vae)))
-            self.checkpoint.controlnet = SiameseControlNet.from_unet(self.checkpoint.unet, network.hint_widths, mergings)
+            self.checkpoint.controlnet = SiameseControlNet.from_unet(
+                self.checkpoint.unet, network.hint_widths, mergings
+            )
             if network.hint_keeps_variance:
                 self.checkpoint.controlnet.controlnet_cond_embedding.keep_variance()
         if config.train_encoder:
@@ -117,20 +150,38 @@ class SiameseStage:
 
     def batch(self, indices: np.ndarray, draws: Draws, device: torch.device) -> dict[str, Tensor]:
         """Latents, hints, context, noise, timesteps, and the rows of samples that are augmented, known here from their t."""
-        some = step_draws(draws, self.train.mean.shape[2:], len(self.checkpoint.alphas), self.config.variants, self.config.prompt_drop)
+        some = step_draws(
+            draws,
+            self.train.mean.shape[2:],
+            len(self.checkpoint.alphas),
+            self.config.variants,
+            self.config.prompt_drop,
+        )
         return self._batch(self.train, indices, some, device)
 
-    def _batch(self, examples: Examples, indices: np.ndarray, draws: StepDraws, device: torch.device) -> dict[str, Tensor]:
+    def _batch(
+        self, examples: Examples, indices: np.ndarray, draws: StepDraws, device: torch.device
+    ) -> dict[str, Tensor]:
         mask, image = examples.hints(indices, draws.variant, device)
-        prompts = [EMPTY if drop else examples.prompts[i] for i, drop in zip(indices, draws.drop, strict=True)]
+        prompts = [
+            EMPTY if drop else examples.prompts[i] for i, drop in zip(indices, draws.drop, strict=True)
+        ]
         early, weight = padded_rows(draws.t <= self.module.objective.augment_t)
-        return {"z0": latent_batch(examples, indices, draws, device), "mask": mask, "image": image, "context": self._context(prompts, device),
-                "early": sent(early, device), "early_weight": sent(weight, device)} | on_device(draws, device)
+        return {
+            "z0": latent_batch(examples, indices, draws, device),
+            "mask": mask,
+            "image": image,
+            "context": self._context(prompts, device),
+            "early": sent(early, device),
+            "early_weight": sent(weight, device),
+        } | on_device(draws, device)
 
     def _context(self, prompts: Sequence[str], device: torch.device) -> Tensor:
         """[B, tokens, D] of ``prompts``, rows of the table of all prompts; 0.24 MB each for Stable Diffusion."""
         if self.contexts is None:
-            self.contexts = torch.cat([self.module.embed(self.prompts[i:i + 64]) for i in range(0, len(self.prompts), 64)]).to(device)
+            self.contexts = torch.cat(
+                [self.module.embed(self.prompts[i : i + 64]) for i in range(0, len(self.prompts), 64)]
+            ).to(device)
         return self.contexts.index_select(0, sent(np.array([self.prompts.index(p) for p in prompts]), device))
 
     def prepared(self) -> list[nn.Module]:
@@ -161,7 +212,15 @@ class SiameseStage:
         self._sheet(self.val, chosen, "val", step, writer, device)
         return sums
 
-    def _sheet(self, examples: Examples, chosen: np.ndarray, split: str, step: int, writer: SummaryWriter, device: torch.device) -> None:
+    def _sheet(
+        self,
+        examples: Examples,
+        chosen: np.ndarray,
+        split: str,
+        step: int,
+        writer: SummaryWriter,
+        device: torch.device,
+    ) -> None:
         """Samples of eight of the ``chosen`` masks."""
         shown = chosen[np.linspace(0, len(chosen) - 1, 8).astype(int)]
         mask, _ = examples.hints(shown, np.zeros(8, int), device)
@@ -181,13 +240,26 @@ def check_fit(unet: nn.Module, controlnet: SiameseControlNet, where: Path) -> No
     for name in ("in_channels", "block_out_channels", "layers_per_block", "cross_attention_dim"):
         ours, its = getattr(unet.config, name), getattr(controlnet.config, name)
         if ours != its and tuple(np.atleast_1d(ours)) != tuple(np.atleast_1d(its)):
-            raise ValueError(f"the ControlNet of {where} does not fit the U-Net: {name} is {its}, not {ours}.")
+            raise ValueError(
+                f"the ControlNet of {where} does not fit the U-Net: {name} is {its}, not {ours}."
+            )
 
 
 def main(config: SiameseTrainConfig, told: bool = True) -> int:
     """Train and export, and where ``told`` say what comes next; returns the updates done."""
     stage = SiameseStage(config)
-    return loop.run(stage, config.loop, {
-        "data": config.data, "init": config.init, "objective": config.objective, "train_encoder": config.train_encoder,
-        "variants": config.variants, "prompt_drop": config.prompt_drop, "preset": config.preset} | stage.began_with,
-        f"To open it in the app:\n  python app.py --model {config.loop.out / 'model'}" if told else None)
+    return loop.run(
+        stage,
+        config.loop,
+        {
+            "data": config.data,
+            "init": config.init,
+            "objective": config.objective,
+            "train_encoder": config.train_encoder,
+            "variants": config.variants,
+            "prompt_drop": config.prompt_drop,
+            "preset": config.preset,
+        }
+        | stage.began_with,
+        f"To open it in the app:\n  python app.py --model {config.loop.out / 'model'}" if told else None,
+    )

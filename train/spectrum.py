@@ -1,4 +1,5 @@
 """How white an autoencoder's latents are."""
+
 from __future__ import annotations
 
 import torch
@@ -28,7 +29,9 @@ def latent_high_low_power(latents: Tensor) -> float:
         ValueError: latents of other dimensions than four, with a side below 11, not finite, or constant.
     """
     if latents.ndim != 4 or min(latents.shape[2:]) < SMALLEST:
-        raise ValueError(f"latents are {tuple(latents.shape)}; [N, C, h, w] with sides of {SMALLEST} or more are needed.")
+        raise ValueError(
+            f"latents are {tuple(latents.shape)}; [N, C, h, w] with sides of {SMALLEST} or more are needed."
+        )
     latents = latents.detach().double()
     power = torch.fft.rfft2(latents - latents.mean((2, 3), keepdim=True)).abs().square().mean((0, 1))
     rows, columns = torch.fft.fftfreq(latents.shape[2]), torch.fft.rfftfreq(latents.shape[3])

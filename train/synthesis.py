@@ -1,4 +1,5 @@
 """Synthesising many images for measurements and data sets: batches, cached, so that a killed run continues."""
+
 from __future__ import annotations
 
 import hashlib
@@ -59,7 +60,9 @@ class Synthesiser:
         cache: folder of the cached images; None: nothing is cached.
     """
 
-    def __init__(self, model: MaskDiffusion, config: SamplingConfig, identity: str, cache: Path | None = None) -> None:
+    def __init__(
+        self, model: MaskDiffusion, config: SamplingConfig, identity: str, cache: Path | None = None
+    ) -> None:
         self.model, self.config = model, config
         defaults = model.checkpoint.defaults
         names = [f.name for f in fields(SamplingDefaults) if f.name != "image_size"]
@@ -67,14 +70,20 @@ class Synthesiser:
         self.settings = {name: getattr(chosen, name) for name in names}
         self.bf16 = resolved("auto") == "bf16" if config.bf16 is None else config.bf16
         self.record = self.settings | {"bf16": self.bf16}
-        self.folder = None if cache is None else cache / digest_of(identity, defaults.image_size, sorted(self.record.items()))
+        self.folder = (
+            None
+            if cache is None
+            else cache / digest_of(identity, defaults.image_size, sorted(self.record.items()))
+        )
 
     def draw(self, masks: np.ndarray, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
         """Images uint8 [B, S, S, 3] of one batch of masks uint8 [B, H, W]."""
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.bf16):
             return self.model.sample(masks, prompts, seeds, **self.settings)
 
-    def images(self, title: str, masks: np.ndarray, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
+    def images(
+        self, title: str, masks: np.ndarray, prompts: Sequence[str], seeds: Sequence[int]
+    ) -> np.ndarray:
         """Images uint8 [N, S, S, 3] of masks uint8 [N, H, W], batch by batch; each finished batch is cached."""
         found = []
         with tqdm(total=len(masks), desc=title, unit="image") as bar:
@@ -84,8 +93,14 @@ class Synthesiser:
                 if self.folder is None:
                     found.append(self.draw(*arguments))
                 else:
-                    name = digest_of(hashlib.sha256(masks[part].tobytes()).hexdigest(), masks.shape[1:], *arguments[1:])
-                    found.append(cached_array(self.folder / f"{name}.npz", lambda arguments=arguments: self.draw(*arguments)))
+                    name = digest_of(
+                        hashlib.sha256(masks[part].tobytes()).hexdigest(), masks.shape[1:], *arguments[1:]
+                    )
+                    found.append(
+                        cached_array(
+                            self.folder / f"{name}.npz", lambda arguments=arguments: self.draw(*arguments)
+                        )
+                    )
                 bar.update(len(found[-1]))
         return np.concatenate(found)
 
@@ -98,5 +113,5 @@ def contact_sheet(rows: Sequence[Sequence[np.ndarray]], gap: int = 4) -> np.ndar
     for r, row in enumerate(rows):
         for c, tile in enumerate(row):
             tile = np.repeat(tile[..., None], 3, 2) if tile.ndim == 2 else tile
-            sheet[r * (side + gap):, c * (side + gap):][:side, :side] = tile
+            sheet[r * (side + gap) :, c * (side + gap) :][:side, :side] = tile
     return sheet

@@ -1,4 +1,5 @@
 """What a run says of itself: where it continues, where its model is, and the command that goes on."""
+
 from __future__ import annotations
 
 import os
@@ -55,8 +56,10 @@ def continues(out: Path, step: int, legs: list[int], max_steps: int, schedule: C
         return f"The run in {out} is complete, {step} of {end} updates: nothing is left to train. The model is written again."
     said = [f"Continues after {step} of {end} updates, from {from_}."]
     if end > max_steps:
-        said.append(f"It was begun for {max_steps} updates and has that schedule; updates beyond them keep its end"
-                    + (f" ({schedule(max_steps)})." if schedule(max_steps) else "."))
+        said.append(
+            f"It was begun for {max_steps} updates and has that schedule; updates beyond them keep its end"
+            + (f" ({schedule(max_steps)})." if schedule(max_steps) else ".")
+        )
     if schedule(step) and step < max_steps:
         said.append(f"Now: {schedule(step)}.")
     return " ".join(said)
@@ -69,8 +72,10 @@ def ended(out: Path, step: int, end: int, then: str) -> str:
         then: what to do with the model of a whole run.
     """
     if step < end:
-        return (f"Stopped after {step} of {end} updates. {last_whole(out / 'checkpoints')} The model as it is now: {out / 'model'}. "
-                f"To go on from there:\n  {typed()}")
+        return (
+            f"Stopped after {step} of {end} updates. {last_whole(out / 'checkpoints')} The model as it is now: {out / 'model'}. "
+            f"To go on from there:\n  {typed()}"
+        )
     return f"Done: {step} of {end} updates. The model: {out / 'model'}. {then}\nTo train it further, for example twice as long:\n  {typed(2 * end)}"
 
 

@@ -3,6 +3,7 @@
 The new latents are turned (not stretched: noise has to stay white) to where they agree best with the old ones, and the turn goes
 into the first and the last convolutions. Channels that the old latents lack are silent at first.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -79,7 +80,9 @@ def transplant(unet: UNet2DConditionModel, controlnet: SiameseControlNet | None,
 @torch.no_grad()
 def latents_of(vae: nn.Module, images: np.ndarray) -> Tensor:
     """Scaled latents [places, C] of uint8 images [N, H, W, 3]."""
-    found: Sequence[Tensor] = [encode_moments(vae, image_hint(images[i:i + 8]).mul(2).sub(1))[0] for i in range(0, len(images), 8)]
+    found: Sequence[Tensor] = [
+        encode_moments(vae, image_hint(images[i : i + 8]).mul(2).sub(1))[0] for i in range(0, len(images), 8)
+    ]
     return torch.cat(found).permute(0, 2, 3, 1).flatten(0, 2)
 
 
@@ -88,8 +91,10 @@ def main(config: TransplantConfig) -> None:
     checkpoint = load_checkpoint(config.init)
     vae = SmallAutoencoder.from_pretrained(config.vae).eval()
     if downsampling(vae) != downsampling(checkpoint.vae):
-        raise ValueError(f"{config.vae} makes sides {downsampling(vae)} times smaller, the model's autoencoder {downsampling(checkpoint.vae)} times; "
-                         "only autoencoders of the same factor can take each other's place.")
+        raise ValueError(
+            f"{config.vae} makes sides {downsampling(vae)} times smaller, the model's autoencoder {downsampling(checkpoint.vae)} times; "
+            "only autoencoders of the same factor can take each other's place."
+        )
     pairs = read_pairs(config.data, "train", config.prompt)
     pairs = [pairs[i] for i in np.linspace(0, len(pairs) - 1, min(config.images, len(pairs))).astype(int)]
     check_pairs(pairs)
@@ -97,9 +102,16 @@ def main(config: TransplantConfig) -> None:
     old, new = latents_of(checkpoint.vae, images), latents_of(vae, images)
     turn = best_turn(old, new)
     centred, told = old - old.mean(0), (new - new.mean(0)) @ turn.T
-    agreement = [float(torch.corrcoef(torch.stack([centred[:, c], told[:, c]]))[0, 1]) for c in range(old.shape[1])]
-    print("correlation of the old latent channels with the turned new ones: " + " ".join(f"{a:.2f}" for a in agreement))
+    agreement = [
+        float(torch.corrcoef(torch.stack([centred[:, c], told[:, c]]))[0, 1]) for c in range(old.shape[1])
+    ]
+    print(
+        "correlation of the old latent channels with the turned new ones: "
+        + " ".join(f"{a:.2f}" for a in agreement)
+    )
     transplant(checkpoint.unet, checkpoint.controlnet, turn)
     checkpoint.vae = vae
     save_checkpoint(checkpoint, config.out)
-    print(f"{config.out}: {latent_channels(vae)} latent channels instead of {old.shape[1]}; now train it further.")
+    print(
+        f"{config.out}: {latent_channels(vae)} latent channels instead of {old.shape[1]}; now train it further."
+    )

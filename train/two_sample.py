@@ -3,6 +3,7 @@
 Lopez-Paz and Oquab 2017, arXiv:1610.06545: the held-out accuracy of a classifier of the two sets, 0.5 where they follow one
 law and 1 where no image is taken for one of the other set. Here the classifier is a logistic regression with an L2 penalty.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -19,8 +20,15 @@ STRENGTHS = (1e4, 1e3, 1e2, 1e1, 1e0)
 """Weights of the penalty |w|^2 / 2 beside the sum of the images' losses, from which the inner folds choose; the strongest first."""
 
 
-def c2st(real: np.ndarray, fake: np.ndarray, real_groups: Sequence[str], fake_groups: Sequence[str], seeds: int = 5, folds: int = 5,
-         seed: int = 0) -> float:
+def c2st(
+    real: np.ndarray,
+    fake: np.ndarray,
+    real_groups: Sequence[str],
+    fake_groups: Sequence[str],
+    seeds: int = 5,
+    folds: int = 5,
+    seed: int = 0,
+) -> float:
     """Accuracy, 0 to 1, with which images of held-out groups are told to be ``real`` or ``fake``; the mean over ``seeds``.
 
     Each fold is classified by a logistic regression on the others', on features of mean 0 and variance 1 there, whose penalty
@@ -36,8 +44,15 @@ def c2st(real: np.ndarray, fake: np.ndarray, real_groups: Sequence[str], fake_gr
     Raises:
         ValueError: a set has images of one group only (nothing is held out then), or shapes do not agree.
     """
-    if real.ndim != 2 or fake.ndim != 2 or real.shape[1] != fake.shape[1] or (len(real), len(fake)) != (len(real_groups), len(fake_groups)):
-        raise ValueError(f"features {real.shape} and {fake.shape} with {len(real_groups)} and {len(fake_groups)} groups do not belong together.")
+    if (
+        real.ndim != 2
+        or fake.ndim != 2
+        or real.shape[1] != fake.shape[1]
+        or (len(real), len(fake)) != (len(real_groups), len(fake_groups))
+    ):
+        raise ValueError(
+            f"features {real.shape} and {fake.shape} with {len(real_groups)} and {len(fake_groups)} groups do not belong together."
+        )
     if min(len(set(real_groups)), len(set(fake_groups))) < 2:
         raise ValueError("a set's images are all of one group: none can be held out.")
     count, scores = min(len(real), len(fake)), []
@@ -62,14 +77,19 @@ def _held_out_accuracy(x: np.ndarray, y: np.ndarray, groups: np.ndarray, folds: 
 
 def _folds(groups: np.ndarray, folds: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Indices of what is learnt from and of what is held out, for each fold; a group's images are on one side."""
-    return GroupKFold(min(folds, len(set(groups))), shuffle=True, random_state=seed).split(groups, groups=groups)
+    return GroupKFold(min(folds, len(set(groups))), shuffle=True, random_state=seed).split(
+        groups, groups=groups
+    )
 
 
 def _chosen_strength(x: np.ndarray, y: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> float:
     """The one of ``STRENGTHS`` with the highest accuracy on held-out folds; the strongest where one group leaves none to hold out."""
     if len(set(groups)) < 2:
         return STRENGTHS[0]
-    right = sum((_predictions(x[inside], y[inside], x[held], STRENGTHS) == y[held]).sum(1) for inside, held in _folds(groups, folds, seed))
+    right = sum(
+        (_predictions(x[inside], y[inside], x[held], STRENGTHS) == y[held]).sum(1)
+        for inside, held in _folds(groups, folds, seed)
+    )
     return STRENGTHS[int(np.argmax(right))]
 
 

@@ -2,6 +2,7 @@
 
 A new one starts as the best linear autoencoder of blocks of pixels; its networks learn what that lacks.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -90,21 +91,37 @@ class VaeConfig:
     """At the end, measure distances on the validation split, into OUT/figures.json. Needs VGG16's perceptual weights, and minutes."""
     cache: Path = Path("runs/eval")
     """Folder of cached features of real images, for ``measure``; the evaluation's."""
-    loop: loop.LoopConfig = field(default_factory=lambda: loop.LoopConfig(
-        out=Path("runs/vae"), max_steps=2000, batch_size=8, learning_rate=1.5e-3, betas=(0.9, 0.99), warmup_steps=200,
-        schedule="cosine", clip_norm=1.0, ema_decay=0.999, mixed_precision="auto", evaluate_every=250))
+    loop: loop.LoopConfig = field(
+        default_factory=lambda: loop.LoopConfig(
+            out=Path("runs/vae"),
+            max_steps=2000,
+            batch_size=8,
+            learning_rate=1.5e-3,
+            betas=(0.9, 0.99),
+            warmup_steps=200,
+            schedule="cosine",
+            clip_norm=1.0,
+            ema_decay=0.999,
+            mixed_precision="auto",
+            evaluate_every=250,
+        )
+    )
 
 
 class ReconstructionLoss(nn.Module):
     """What an autoencoder is trained on: a crop and its reconstruction from noisy latents, see ``reconstruction_losses``."""
 
-    def __init__(self, vae: SmallAutoencoder, perceptual: PerceptualNetwork | None, config: VaeConfig) -> None:
+    def __init__(
+        self, vae: SmallAutoencoder, perceptual: PerceptualNetwork | None, config: VaeConfig
+    ) -> None:
         super().__init__()
         self.vae, self.config, self.perceptual = vae, config, perceptual
         self.discriminator = None
         if config.adversarial_weight:
             if perceptual is None:
-                raise ValueError("the discriminator looks through AlexNet; it needs its weights, that is a weight of LPIPS.")
+                raise ValueError(
+                    "the discriminator looks through AlexNet; it needs its weights, that is a weight of LPIPS."
+                )
             self.discriminator = ProjectedDiscriminator(perceptual.channels)
 
     def build_tied(self) -> list[nn.Module]:
@@ -128,9 +145,15 @@ class ReconstructionLoss(nn.Module):
             losses["equivariance"] = self.equivariance(latents, images, batch["pool"])
             losses["total"] = losses["total"] + config.equivariance * losses["equivariance"]
         if self.discriminator is not None:
-            losses |= discriminator_losses(self.discriminator, self.perceptual, images, drawn, batch["uniform"], config.penalty_weight)
-            losses["total"] = (losses["total"] + losses["discriminator"] + losses.get("penalty", 0.0)
-                               + rise(step, max_steps) * config.adversarial_weight * losses["adversarial"])
+            losses |= discriminator_losses(
+                self.discriminator, self.perceptual, images, drawn, batch["uniform"], config.penalty_weight
+            )
+            losses["total"] = (
+                losses["total"]
+                + losses["discriminator"]
+                + losses.get("penalty", 0.0)
+                + rise(step, max_steps) * config.adversarial_weight * losses["adversarial"]
+            )
         return losses
 
     def equivariance(self, latents: Tensor, images: Tensor, factor: int) -> Tensor:
@@ -155,7 +178,10 @@ class VaeStage:
 
     def __init__(self, config: VaeConfig) -> None:
         self.config = config
-        train, val = read_pairs(config.data, "train", config.prompt), read_pairs(config.data, "val", config.prompt, required=False)
+        train, val = (
+            read_pairs(config.data, "train", config.prompt),
+            read_pairs(config.data, "val", config.prompt, required=False),
+        )
         check_pairs(train + val)
         self.began_with = identity.of_pairs(train, val)
         self.images, _ = load_arrays(train, config.size)
@@ -176,7 +202,9 @@ class VaeStage:
         self.factor = downsampling(vae)
         for name, side in (("size", config.size), ("crop", config.crop)):
             if side % self.factor or config.crop > config.size:
-                raise ValueError(f"{name} is {side}; it must be a multiple of {self.factor}, and crop at most size.")
+                raise ValueError(
+                    f"{name} is {side}; it must be a multiple of {self.factor}, and crop at most size."
+                )
 
     def _fresh(self, count: int = 256) -> SmallAutoencoder:
         """A new autoencoder; one with a linear path starts at the principal components of ``count`` training images."""
@@ -188,10 +216,15 @@ class VaeStage:
 
     def batch(self, indices: np.ndarray, draws: Draws, device: torch.device) -> dict[str, Any]:
         """Random crops, flipped and turned, in -1..1, noise for their latents, and what the losses draw."""
-        side, corner = self.config.crop, draws.integers("corner", 0, self.config.size - self.config.crop + 1, 2)
+        side, corner = (
+            self.config.crop,
+            draws.integers("corner", 0, self.config.size - self.config.crop + 1, 2),
+        )
         crops = cropped(self.held.on(device), corner[:, 0], corner[:, 1], side, indices)
         crops = turned(crops, np.arange(len(indices)), draws.integers("turn", 0, 8))
-        noise = draws.normal("noise", (latent_channels(self.module.vae), side // self.factor, side // self.factor))
+        noise = draws.normal(
+            "noise", (latent_channels(self.module.vae), side // self.factor, side // self.factor)
+        )
         uniform = draws.uniform("augmentation", 0.0, 1.0, 2, AUGMENTATIONS).astype(np.float32)
         pool = 2 if draws.shared("pool", 0, 10, 1)[0] < 7 else 4
         return crop_batch(crops, draws) | {"noise": noise, "uniform": sent(uniform, device), "pool": pool}
@@ -213,7 +246,11 @@ class VaeStage:
 
     def schedule(self, step: int, max_steps: int) -> str:
         """How far the discriminator's weight has risen, if there is one."""
-        return f"the discriminator has {100 * rise(step, max_steps):.0f} % of its weight" if self.config.adversarial_weight else ""
+        return (
+            f"the discriminator has {100 * rise(step, max_steps):.0f} % of its weight"
+            if self.config.adversarial_weight
+            else ""
+        )
 
     @torch.no_grad()
     def export(self, folder: Path) -> None:
@@ -222,8 +259,12 @@ class VaeStage:
         if not self.config.decoder_only:
             device = next(vae.parameters()).device
             some = self.images[np.linspace(0, self.size - 1, min(self.size, 256)).astype(int)]
-            latents = torch.cat([vae.encode(images_of(torch.from_numpy(some[i:i + 8]).to(device))).latent
-                                 for i in range(0, len(some), 8)])
+            latents = torch.cat(
+                [
+                    vae.encode(images_of(torch.from_numpy(some[i : i + 8]).to(device))).latent
+                    for i in range(0, len(some), 8)
+                ]
+            )
             channels = F.pixel_shuffle(latents, vae.config.pack).transpose(0, 1).flatten(1)
             factors = channels.std().item() / channels.std(1).clamp_min(1e-6)
             rescale_latents(vae, factors)
@@ -242,14 +283,20 @@ def training_sheet(vae: SmallAutoencoder, images: np.ndarray, step: int, writer:
     without_validation("reconstructions of training images")
     some = images[np.linspace(0, len(images) - 1, min(8, len(images))).astype(int)]
     x = images_of(torch.from_numpy(some).to(next(vae.parameters()).device))
-    writer.add_images("train/reconstruction", torch.cat([x, vae.decode(vae.encode(x).latent).sample.clamp(-1, 1)]).add(1).div(2), step)
+    writer.add_images(
+        "train/reconstruction",
+        torch.cat([x, vae.decode(vae.encode(x).latent).sample.clamp(-1, 1)]).add(1).div(2),
+        step,
+    )
 
 
-def validation_figures(vae: SmallAutoencoder, images: np.ndarray, step: int, writer: SummaryWriter) -> dict[str, float]:
+def validation_figures(
+    vae: SmallAutoencoder, images: np.ndarray, step: int, writer: SummaryWriter
+) -> dict[str, float]:
     """PSNR of the reconstructions of ``images`` uint8 [N, S, S, 3] in dB, ``latent_high_low_power``, and a sheet of the first eight."""
     device, scores, latents = next(vae.parameters()).device, [], []
     for start in range(0, len(images), 8):
-        x = images_of(torch.from_numpy(images[start:start + 8]).to(device))
+        x = images_of(torch.from_numpy(images[start : start + 8]).to(device))
         z = vae.encode(x).latent
         y = vae.decode(z).sample.clamp(-1, 1)
         scores.append(psnr(x, y))
@@ -268,23 +315,56 @@ def measure(config: VaeConfig) -> dict[str, dict[str, float]]:
         FileNotFoundError: the perceptual weights are missing.
         DataError: an organ has too few pairs.
     """
-    organs = by_organ(read_pairs(config.data, "train", config.prompt), read_pairs(config.data, "val", config.prompt))
+    organs = by_organ(
+        read_pairs(config.data, "train", config.prompt), read_pairs(config.data, "val", config.prompt)
+    )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    vae = SmallAutoencoder.from_pretrained(config.loop.out / "model" / "vae").to(device, memory_format=torch.channels_last).eval()
+    vae = (
+        SmallAutoencoder.from_pretrained(config.loop.out / "model" / "vae")
+        .to(device, memory_format=torch.channels_last)
+        .eval()
+    )
     kept = config.cache / "features"
-    return measure_autoencoder(vae, organs, Features(config.weights, config.size, kept, device), EfficientNetFeatures(config.size, kept, device))
+    return measure_autoencoder(
+        vae,
+        organs,
+        Features(config.weights, config.size, kept, device),
+        EfficientNetFeatures(config.size, kept, device),
+    )
 
 
 def main(config: VaeConfig, told: bool = True) -> int:
     """Train, export, where ``told`` say what comes next, and, if asked to, measure; returns the updates done."""
     stage = VaeStage(config)
-    updates = loop.run(stage, config.loop, {
-        "data": config.data, "init": config.init, "grow_to": config.grow_to, "model": config.model, "size": config.size, "crop": config.crop,
-        "lpips_weight": config.lpips_weight, "texture_weight": config.texture_weight, "adversarial_weight": config.adversarial_weight,
-        "penalty_weight": config.penalty_weight, "equivariance": config.equivariance, "colour_weight": config.colour_weight,
-        "latent_noise": config.latent_noise, "decoder_only": config.decoder_only} | stage.began_with,
-        f"Next, the base model:\n  python -m train base --vae {config.loop.out / 'model' / 'vae'} --data ..." if told else None)
-    if config.measure and updates == (config.loop.extend_to or config.loop.max_steps) and not loop.interrupted():
+    updates = loop.run(
+        stage,
+        config.loop,
+        {
+            "data": config.data,
+            "init": config.init,
+            "grow_to": config.grow_to,
+            "model": config.model,
+            "size": config.size,
+            "crop": config.crop,
+            "lpips_weight": config.lpips_weight,
+            "texture_weight": config.texture_weight,
+            "adversarial_weight": config.adversarial_weight,
+            "penalty_weight": config.penalty_weight,
+            "equivariance": config.equivariance,
+            "colour_weight": config.colour_weight,
+            "latent_noise": config.latent_noise,
+            "decoder_only": config.decoder_only,
+        }
+        | stage.began_with,
+        f"Next, the base model:\n  python -m train base --vae {config.loop.out / 'model' / 'vae'} --data ..."
+        if told
+        else None,
+    )
+    if (
+        config.measure
+        and updates == (config.loop.extend_to or config.loop.max_steps)
+        and not loop.interrupted()
+    ):
         figures = json.dumps(measure(config), indent=1)
         (config.loop.out / "figures.json").write_text(figures + "\n", encoding="utf-8")
         print(figures)

@@ -3,6 +3,7 @@
 A U-Net on ImageNet's VGG16: another architecture, other features and another training than the shipped segmenter, so that
 the figure does not judge the app by its own suggestion. Used for measurements only, never shipped.
 """
+
 from __future__ import annotations
 
 import itertools
@@ -47,19 +48,36 @@ class VggUNet(nn.Module):
         rate: learning rate of those, relative to the decoder's.
     """
 
-    def __init__(self, widths: Sequence[int], decoder: Sequence[int] = (128, 96, 64, 32, 16), trained_convs: int = 6, rate: float = 0.05) -> None:
+    def __init__(
+        self,
+        widths: Sequence[int],
+        decoder: Sequence[int] = (128, 96, 64, 32, 16),
+        trained_convs: int = 6,
+        rate: float = 0.05,
+    ) -> None:
         super().__init__()
         if len(widths) != 13 or len(decoder) != len(TAPS):
-            raise ValueError(f"VGG16 has 13 convolutions and {len(TAPS)} taps, not {len(widths)} and {len(decoder)}.")
-        self.config = {"widths": list(widths), "decoder": list(decoder), "trained_convs": trained_convs, "rate": rate}
+            raise ValueError(
+                f"VGG16 has 13 convolutions and {len(TAPS)} taps, not {len(widths)} and {len(decoder)}."
+            )
+        self.config = {
+            "widths": list(widths),
+            "decoder": list(decoder),
+            "trained_convs": trained_convs,
+            "rate": rate,
+        }
         first = len(widths) - trained_convs
-        self.convs = nn.ModuleList(SlowConv(i, o, rate) if n >= first else nn.Conv2d(i, o, 3, padding=1)
-                                   for n, (i, o) in enumerate(zip([3, *widths[:-1]], widths, strict=True)))
+        self.convs = nn.ModuleList(
+            SlowConv(i, o, rate) if n >= first else nn.Conv2d(i, o, 3, padding=1)
+            for n, (i, o) in enumerate(zip([3, *widths[:-1]], widths, strict=True))
+        )
         for conv in self.convs[:first]:
             conv.requires_grad_(False)
         # ImageNet activations are large and unnormalised: each tap is projected and normalised before it is used.
-        self.taps = nn.ModuleList(nn.Sequential(nn.Conv2d(widths[t], d, 1, bias=False), nn.GroupNorm(8, d), nn.SiLU())
-                                  for t, d in zip(reversed(TAPS), decoder, strict=True))
+        self.taps = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(widths[t], d, 1, bias=False), nn.GroupNorm(8, d), nn.SiLU())
+            for t, d in zip(reversed(TAPS), decoder, strict=True)
+        )
         self.up = nn.ModuleList(conv_block(low + skip, skip) for low, skip in itertools.pairwise(decoder))
         self.head = nn.Conv2d(decoder[-1], 1, 1)
         self.register_buffer("shift", torch.tensor(SHIFT).reshape(1, 3, 1, 1), persistent=False)

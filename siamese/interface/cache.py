@@ -4,6 +4,7 @@ Gradio has one cache for everybody, and names a file by its content. The place i
 module is imported: each component's ``GRADIO_CACHE``, ``utils.get_upload_folder`` (also the folder that its check of paths allows), and
 ``temp_files``, lists of all files ever written, which only its own clean-up reads and which would grow for ever.
 """
+
 from __future__ import annotations
 
 import tempfile

@@ -1,4 +1,5 @@
 """The drawing canvas and the mask it holds, read to the pixel."""
+
 from __future__ import annotations
 
 import re
@@ -59,7 +60,11 @@ class Uploads:
         """These are read. Goes on to delete what was read ``STILL_WANTED`` seconds ago: two events may have sent the same drawing."""
         parts = [] if payload is None else [payload.background, payload.composite, *payload.layers]
         with self._lock:
-            self._read |= {Path(part.path): time.monotonic() for part in parts if part is not None and _UPLOADED.fullmatch(Path(part.path).name)}
+            self._read |= {
+                Path(part.path): time.monotonic()
+                for part in parts
+                if part is not None and _UPLOADED.fullmatch(Path(part.path).name)
+            }
         self.delete(STILL_WANTED)
 
     def delete(self, age: float = 0) -> None:
@@ -108,14 +113,29 @@ def lesion_canvas(mask: np.ndarray) -> gr.ImageEditor:
     crop and resize transforms interpolate what was drawn.
     """
     return gr.ImageEditor(
-        value=editor_value(mask), label="Lesion mask", show_label=False, elem_id="canvas",
-        type="numpy", image_mode="RGBA", format="png", canvas_size=(SIDE, SIDE), fixed_canvas=False, transforms=(),
-        sources=(), layers=gr.LayerOptions(allow_additional_layers=False, layers=["Lesion"], disabled=True),
-        brush=gr.Brush(default_size=BRUSH_SIZE, colors=[LESION_COLOUR], default_color=LESION_COLOUR, color_mode="fixed"),
-        eraser=gr.Eraser(default_size=BRUSH_SIZE), buttons=[])
+        value=editor_value(mask),
+        label="Lesion mask",
+        show_label=False,
+        elem_id="canvas",
+        type="numpy",
+        image_mode="RGBA",
+        format="png",
+        canvas_size=(SIDE, SIDE),
+        fixed_canvas=False,
+        transforms=(),
+        sources=(),
+        layers=gr.LayerOptions(allow_additional_layers=False, layers=["Lesion"], disabled=True),
+        brush=gr.Brush(
+            default_size=BRUSH_SIZE, colors=[LESION_COLOUR], default_color=LESION_COLOUR, color_mode="fixed"
+        ),
+        eraser=gr.Eraser(default_size=BRUSH_SIZE),
+        buttons=[],
+    )
 
 
-def reader(canvas: gr.ImageEditor) -> tuple[gr.ImageEditor, Callable[[Callable[..., Dependency]], Callable[..., Dependency]]]:
+def reader(
+    canvas: gr.ImageEditor,
+) -> tuple[gr.ImageEditor, Callable[[Callable[..., Dependency]], Callable[..., Dependency]]]:
     """How events of the server read ``canvas``.
 
     An input or output of such an event is read anew by Gradio at each later step of any event. Of the editor that is three pictures, drawn,
@@ -124,11 +144,15 @@ def reader(canvas: gr.ImageEditor) -> tuple[gr.ImageEditor, Callable[[Callable[.
     Returns:
         The copy, which is never shown; and a function that makes of the listener which starts an event (``button.click``) one that copies first.
     """
-    drawn = gr.ImageEditor(type=canvas.type, image_mode=canvas.image_mode, format=canvas.format, visible=False)
+    drawn = gr.ImageEditor(
+        type=canvas.type, image_mode=canvas.image_mode, format=canvas.format, visible=False
+    )
     return drawn, lambda happens: happens(None, canvas, drawn, js="(value) => value", **QUICK).then
 
 
-def editor_value(mask: np.ndarray, background: np.ndarray | None = None, served: Callable[[np.ndarray], Any] = servable) -> dict[str, Any]:
+def editor_value(
+    mask: np.ndarray, background: np.ndarray | None = None, served: Callable[[np.ndarray], Any] = servable
+) -> dict[str, Any]:
     """The editor's value with ``mask`` uint8 [H, W] of 0 / 255 as the drawn layer.
 
     Args:
@@ -166,8 +190,12 @@ def read_mask(value: Mapping[str, Any] | None) -> np.ndarray:
         EmptyMaskError: nothing is drawn, or nothing of it has arrived.
     """
     layers = [np.asarray(layer) for layer in (value or {}).get("layers") or []]
-    if value and not layers and "composite" in value and value["composite"] is None:  # of an empty canvas there is at least the ground
-        raise EmptyMaskError("The server did not receive your drawing; its disk may be full. The drawing is still on this page: press again.")
+    if (
+        value and not layers and "composite" in value and value["composite"] is None
+    ):  # of an empty canvas there is at least the ground
+        raise EmptyMaskError(
+            "The server did not receive your drawing; its disk may be full. The drawing is still on this page: press again."
+        )
     if not layers:
         raise EmptyMaskError("Draw a lesion first: the canvas is empty.")
     for layer in layers:

@@ -1,4 +1,5 @@
 """The collection tab: the pairs that a visitor kept, on the server until they expire or are deleted."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -37,7 +38,17 @@ class CollectionTab:
     @property
     def parts(self) -> list[Any]:
         """What ``refresh`` updates, in its order."""
-        return [self.summary, self.gallery, self.ids, self.selected, self.download, self.remove, self.delete, self.sure, self.note]
+        return [
+            self.summary,
+            self.gallery,
+            self.ids,
+            self.selected,
+            self.download,
+            self.remove,
+            self.delete,
+            self.sure,
+            self.note,
+        ]
 
 
 def build_collection() -> CollectionTab:
@@ -52,13 +63,31 @@ def build_collection() -> CollectionTab:
         confirm = gr.Button("Yes, delete everything", variant="stop", size="md")
         back = gr.Button("Keep them", size="md")
     note = gr.HTML("", elem_id="collection-note")
-    gallery = gr.Gallery(label="Kept pairs", show_label=False, columns=5, object_fit="contain", format="png", interactive=False, buttons=[],
-                         allow_preview=False, elem_id="collection", visible=False)
-    return CollectionTab(summary, gallery, download, remove, delete, sure, confirm, back, note, gr.State([]), gr.State(None))
+    gallery = gr.Gallery(
+        label="Kept pairs",
+        show_label=False,
+        columns=5,
+        object_fit="contain",
+        format="png",
+        interactive=False,
+        buttons=[],
+        allow_preview=False,
+        elem_id="collection",
+        visible=False,
+    )
+    return CollectionTab(
+        summary, gallery, download, remove, delete, sure, confirm, back, note, gr.State([]), gr.State(None)
+    )
 
 
-def wire_collection(tab: CollectionTab, collections: Collections, keep: gr.Button, shown: gr.State,
-                    keep_note: gr.HTML, entering: gr.Tab) -> None:
+def wire_collection(
+    tab: CollectionTab,
+    collections: Collections,
+    keep: gr.Button,
+    shown: gr.State,
+    keep_note: gr.HTML,
+    entering: gr.Tab,
+) -> None:
     """Connect the tab, and the studio's Keep button."""
 
     def refresh(text: str = "", kind: status.Kind = "idle") -> list[Any]:
@@ -66,8 +95,11 @@ def wire_collection(tab: CollectionTab, collections: Collections, keep: gr.Butto
         try:
             name = keeper()
         except NoCookieError as error:
-            return ["", gr.update(value=[], visible=False), [], None] + [gr.update(interactive=False)] * 3 + [gr.update(visible=False),
-                                                                                                             status.note("error", str(error))]
+            return (
+                ["", gr.update(value=[], visible=False), [], None]
+                + [gr.update(interactive=False)] * 3
+                + [gr.update(visible=False), status.note("error", str(error))]
+            )
         for entry in collections.entries(name):
             try:
                 pair = collections.load(name, entry.id)
@@ -77,11 +109,23 @@ def wire_collection(tab: CollectionTab, collections: Collections, keep: gr.Butto
             images.append((picture(pair, True), image_caption(pair, entry.agreement)))
             ids.append(entry.id)
         if damaged and not text:
-            text, kind = f"{damaged} kept pairs cannot be read: their files are damaged. The others are whole.", "error"
+            text, kind = (
+                f"{damaged} kept pairs cannot be read: their files are damaged. The others are whole.",
+                "error",
+            )
         there = gr.update(interactive=bool(ids))
         # Without a frame: Gradio would keep the index of the one before, around another pair.
-        return [_summary(collections, name, len(ids)), gr.update(value=images, selected_index=NO_FRAME, visible=bool(images)), ids, None,
-                there, gr.update(interactive=False), there, gr.update(visible=False), status.note(kind, text)]
+        return [
+            _summary(collections, name, len(ids)),
+            gr.update(value=images, selected_index=NO_FRAME, visible=bool(images)),
+            ids,
+            None,
+            there,
+            gr.update(interactive=False),
+            there,
+            gr.update(visible=False),
+            status.note(kind, text),
+        ]
 
     def keep_one(images: Shown) -> str:
         if images.pair is None:
@@ -91,7 +135,9 @@ def wire_collection(tab: CollectionTab, collections: Collections, keep: gr.Butto
         except (CollectionError, NoCookieError) as error:
             return status.note("error", str(error))
         count = len(collections.entries(keeper()))
-        return status.note("done", f"Kept. Your collection holds {count} {'pair' if count == 1 else 'pairs'}.")
+        return status.note(
+            "done", f"Kept. Your collection holds {count} {'pair' if count == 1 else 'pairs'}."
+        )
 
     def remove(selected: str | None) -> list[Any]:
         if selected is None:
@@ -115,13 +161,17 @@ def wire_collection(tab: CollectionTab, collections: Collections, keep: gr.Butto
         return path
 
     def pick(ids: list[str], event: gr.SelectData) -> list[Any]:
-        chosen = ids[event.index] if event.index < len(ids) else None  # None of a click on images that are gone
+        chosen = (
+            ids[event.index] if event.index < len(ids) else None
+        )  # None of a click on images that are gone
         frame = NO_FRAME if chosen is None else event.index
         return [gr.update(selected_index=frame), chosen, gr.update(interactive=chosen is not None)]
 
     keep.click(keep_one, shown, keep_note, **QUICK)
     entering.select(refresh, None, tab.parts, **QUICK)
-    entering.select(lambda: "", None, keep_note, **QUICK)  # the number that it states may not be right any more when the visitor comes back
+    entering.select(
+        lambda: "", None, keep_note, **QUICK
+    )  # the number that it states may not be right any more when the visitor comes back
     tab.gallery.select(pick, tab.ids, [tab.gallery, tab.selected, tab.remove], **QUICK)
     tab.remove.click(remove, tab.selected, tab.parts, **QUICK)
     tab.delete.click(lambda: gr.update(visible=True), None, tab.sure, **QUICK)

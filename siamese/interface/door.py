@@ -3,6 +3,7 @@
 The line before the model refuses, too, but only once Gradio has made an event of a request, which holds up the event loop for many
 milliseconds, and with it the raters. Here a flood costs next to nothing.
 """
+
 from __future__ import annotations
 
 from collections import Counter
@@ -54,4 +55,7 @@ class Door:
 
     def _events(self, visitor: str) -> int:
         events = self.page._queue.event_ids_to_events.values()
-        return sum((known := event.request.scope.get(SCOPE_KEY)) is not None and known.id == visitor for event in events)
+        return sum(
+            (known := event.request.scope.get(SCOPE_KEY)) is not None and known.id == visitor
+            for event in events
+        )

@@ -1,4 +1,5 @@
 """Files that are made when they are asked for."""
+
 from __future__ import annotations
 
 import itertools
@@ -22,8 +23,13 @@ log = logging.getLogger(__name__)
 _numbers = itertools.count()
 
 
-def on_demand(happens: Callable[..., Dependency], make: Callable[..., Path], inputs: list[Any], note: gr.HTML,
-              made: Callable[..., object] = lambda path, *values: None) -> None:
+def on_demand(
+    happens: Callable[..., Dependency],
+    make: Callable[..., Path],
+    inputs: list[Any],
+    note: gr.HTML,
+    made: Callable[..., object] = lambda path, *values: None,
+) -> None:
     """Make a file once ``happens`` does (``button.click``), and hand it to the browser.
 
     A download button holds its file before it is pressed; this makes the file first and presses a hidden one.
@@ -45,13 +51,20 @@ def on_demand(happens: Callable[..., Dependency], make: Callable[..., Path], inp
             yield gr.update(value=str(path)), status.note("idle", "")
         except (ValueError, CollectionError, OSError) as error:
             if folder is not None:
-                shutil.rmtree(folder, ignore_errors=True)  # as far as the disk lets it; the hourly clean-up takes the rest
+                shutil.rmtree(
+                    folder, ignore_errors=True
+                )  # as far as the disk lets it; the hourly clean-up takes the rest
             if isinstance(error, OSError):
                 log.exception("a file could not be made")
-            yield gr.update(value=None), status.note("error", sentence_for(error) if isinstance(error, OSError) else str(error))
+            yield (
+                gr.update(value=None),
+                status.note("error", sentence_for(error) if isinstance(error, OSError) else str(error)),
+            )
 
     # The hidden button takes its new file a moment after the event; without one it does nothing.
     press = f"() => setTimeout(() => document.querySelector('#{name}').click(), 200)"
     prepared = happens(prepare, inputs, [link, note], concurrency_limit=4, **HIDDEN)
     prepared.then(None, js=press)
-    prepared.failure(lambda: status.note("error", reason()), None, note, **QUICK)  # what Gradio writes beside it did not fit on the disk
+    prepared.failure(
+        lambda: status.note("error", reason()), None, note, **QUICK
+    )  # what Gradio writes beside it did not fit on the disk

@@ -1,4 +1,5 @@
 """The drawing panel: canvas, files to start from, mask tools."""
+
 from __future__ import annotations
 
 import secrets
@@ -68,8 +69,16 @@ TOOLS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "Smooth": lambda m: editing.smooth(m, max(2, max(m.shape) // 60)),
     "Fill holes": editing.fill_holes,
 }
-NAMES = {"Flip ↔": "Flip left and right", "Flip ↕": "Flip up and down", "Turn ↺": "Turn left", "Turn ↻": "Turn right", "Move ←": "Move left",
-         "Move →": "Move right", "Move ↑": "Move up", "Move ↓": "Move down"}
+NAMES = {
+    "Flip ↔": "Flip left and right",
+    "Flip ↕": "Flip up and down",
+    "Turn ↺": "Turn left",
+    "Turn ↻": "Turn right",
+    "Move ←": "Move left",
+    "Move →": "Move right",
+    "Move ↑": "Move up",
+    "Move ↓": "Move down",
+}
 
 
 @dataclass
@@ -105,18 +114,40 @@ def build_draw(mask: np.ndarray) -> DrawPanel:
         undo = gr.Button("Undo change", size="md", interactive=False)
     with gr.Accordion("Adjust the mask", open=False, elem_id="adjust"), gr.Row(elem_classes="tools"):
         tools = {name: gr.Button(name, size="sm", min_width=64) for name in TOOLS}
-    file = gr.File(label="Drop a photo to trace, a mask, or an image made here", elem_id="file", height=116, file_count="single")
+    file = gr.File(
+        label="Drop a photo to trace, a mask, or an image made here",
+        elem_id="file",
+        height=116,
+        file_count="single",
+    )
     with gr.Column(visible=False, elem_id="photo", variant="panel") as photo_row:
         with gr.Row(elem_classes="buttons"):
             suggest = gr.Button("Suggest mask", size="md")
             export = gr.Button("Export annotation", size="md")
             drop_photo = gr.Button("Remove photo", size="md")
-        gr.HTML('<p class="hint">Your photo stays in this session’s memory and its temporary files, which are deleted an hour after their last use. '
-                "The annotation holds photo, mask and COCO JSON.</p>")
+        gr.HTML(
+            '<p class="hint">Your photo stays in this session’s memory and its temporary files, which are deleted an hour after their last use. '
+            "The annotation holds photo, mask and COCO JSON.</p>"
+        )
     note = gr.HTML("", elem_id="note")
     view = gr.HTML(mask_view(mask, 256), elem_id="view")
-    return DrawPanel(canvas, file, example, clear, undo, tools, photo_row, suggest, export, drop_photo, view, note,
-                     gr.State(None, time_to_live=HOUR), gr.State([]), gr.State(mask_digest(mask)))
+    return DrawPanel(
+        canvas,
+        file,
+        example,
+        clear,
+        undo,
+        tools,
+        photo_row,
+        suggest,
+        export,
+        drop_photo,
+        view,
+        note,
+        gr.State(None, time_to_live=HOUR),
+        gr.State([]),
+        gr.State(mask_digest(mask)),
+    )
 
 
 def _say(text: str, kind: status.Kind = "idle") -> str:
@@ -151,8 +182,14 @@ def _blank(photo: Photo | None) -> np.ndarray:
     return np.zeros((SIDE, SIDE) if background is None else background.shape[:2], np.uint8)
 
 
-def wire_draw(panel: DrawPanel, worker: ModelWorker, model: gr.State, prompt: gr.Radio, restored: Callable[[Recipe], list[Any]],
-              settings: list[Any]) -> tuple[list[Dependency], Dependency]:
+def wire_draw(
+    panel: DrawPanel,
+    worker: ModelWorker,
+    model: gr.State,
+    prompt: gr.Radio,
+    restored: Callable[[Recipe], list[Any]],
+    settings: list[Any],
+) -> tuple[list[Dependency], Dependency]:
     """Connect the panel; returns the events after which the photo may be another one, and the one after each change of the mask.
 
     Args:
@@ -162,20 +199,32 @@ def wire_draw(panel: DrawPanel, worker: ModelWorker, model: gr.State, prompt: gr
     statistics = load_statistics()
     put = [panel.canvas, panel.before, panel.undo, panel.note]
 
-    def replace(value: dict[str, Any] | None, photo: Photo | None, before: list[np.ndarray], mask: np.ndarray, text: str = "") -> list[Any]:
+    def replace(
+        value: dict[str, Any] | None,
+        photo: Photo | None,
+        before: list[np.ndarray],
+        mask: np.ndarray,
+        text: str = "",
+    ) -> list[Any]:
         old = _drawn(value)
         before = (before + [_blank(photo) if old is None else old])[-UNDO_STEPS:]
         return [_value(mask, photo), before, gr.update(interactive=True), _say(text)]
 
-    def apply(name: str, value: dict[str, Any] | None, photo: Photo | None, before: list[np.ndarray]) -> list[Any]:
+    def apply(
+        name: str, value: dict[str, Any] | None, photo: Photo | None, before: list[np.ndarray]
+    ) -> list[Any]:
         try:
             return replace(value, photo, before, TOOLS[name](read_mask(value)))
         except (EmptyMaskError, editing.EditError) as error:
             return [gr.skip(), gr.skip(), gr.skip(), _say(str(error), "error")]
 
-    def random(value: dict[str, Any] | None, photo: Photo | None, before: list[np.ndarray], text: str) -> list[Any]:
+    def random(
+        value: dict[str, Any] | None, photo: Photo | None, before: list[np.ndarray], text: str
+    ) -> list[Any]:
         shape = _blank(photo).shape
-        mask = random_lesion(statistics[text if text in statistics else LESION], secrets.randbelow(2**32), SIDE)
+        mask = random_lesion(
+            statistics[text if text in statistics else LESION], secrets.randbelow(2**32), SIDE
+        )
         return replace(value, photo, before, resize_mask(mask, shape))
 
     def clear(value: dict[str, Any] | None, photo: Photo | None, before: list[np.ndarray]) -> list[Any]:
@@ -188,7 +237,9 @@ def wire_draw(panel: DrawPanel, worker: ModelWorker, model: gr.State, prompt: gr
         mask = before[-1] if before[-1].shape == blank.shape else resize_mask(before[-1], blank.shape)
         return [_value(mask, photo), before[:-1], gr.update(interactive=len(before) > 1), _say("")]
 
-    def opened(path: str | None, value: dict[str, Any] | None, photo: Photo | None, before: list[np.ndarray]) -> list[Any]:
+    def opened(
+        path: str | None, value: dict[str, Any] | None, photo: Photo | None, before: list[np.ndarray]
+    ) -> list[Any]:
         """A file was dropped: photo, mask or one of our images. The file itself is deleted at once, a photo's with the photo."""
         same = [gr.skip()] * len(settings)
         if path is None:
@@ -206,18 +257,37 @@ def wire_draw(panel: DrawPanel, worker: ModelWorker, model: gr.State, prompt: gr
             forget(photo)
         if traced is not None:
             taken = Photo(traced, Path(path).stem, Path(path))
-            put_back = replace(value, taken, before, _blank(taken), "Trace the lesion on the photo, or let the studio suggest a mask.")
+            put_back = replace(
+                value,
+                taken,
+                before,
+                _blank(taken),
+                "Trace the lesion on the photo, or let the studio suggest a mask.",
+            )
             return put_back + [taken, gr.update(visible=True), None] + same
         if upload.kind == "mask":
-            return replace(value, None, before, upload.mask, "Mask opened.") + [None, gr.update(visible=False), None] + same
+            return (
+                replace(value, None, before, upload.mask, "Mask opened.")
+                + [None, gr.update(visible=False), None]
+                + same
+            )
         recipe = upload.pair.recipe
         text = f"Mask and settings of seed {recipe.seed} are restored."
         if recipe.reference_weight is not None:
             text += " Its reference photo is not stored in the file; open it again to use it."
-        return replace(value, None, before, upload.pair.drawn, text) + [None, gr.update(visible=False), None] + restored(recipe)
+        return (
+            replace(value, None, before, upload.pair.drawn, text)
+            + [None, gr.update(visible=False), None]
+            + restored(recipe)
+        )
 
-    def suggest(value: dict[str, Any] | None, photo: Photo | None, before: list[np.ndarray], name: str | None,
-                request: gr.Request) -> Iterator[list[Any]]:
+    def suggest(
+        value: dict[str, Any] | None,
+        photo: Photo | None,
+        before: list[np.ndarray],
+        name: str | None,
+        request: gr.Request,
+    ) -> Iterator[list[Any]]:
         def only(text: str, kind: status.Kind = "error") -> list[Any]:
             return [gr.skip(), gr.skip(), gr.skip(), _say(text, kind)]
 
@@ -233,7 +303,9 @@ def wire_draw(panel: DrawPanel, worker: ModelWorker, model: gr.State, prompt: gr
                 elif not update.any():
                     yield only("No lesion was found in this photo. Draw it by hand.")
                 else:
-                    yield replace(value, photo, before, update, "A suggestion. Correct it with brush and eraser.")
+                    yield replace(
+                        value, photo, before, update, "A suggestion. Correct it with brush and eraser."
+                    )
         except (BusyError, ModelUnavailableError, OutOfMemoryError) as error:
             yield only(str(error))
         except Cancelled:
@@ -251,20 +323,40 @@ def wire_draw(panel: DrawPanel, worker: ModelWorker, model: gr.State, prompt: gr
         return [mask_view(mask, 256), mask_digest(mask)]
 
     (drawn, reading), (seen, watching) = reader(panel.canvas), reader(panel.canvas)
-    beside = {"show_progress_on": panel.note}  # not on the canvas, which would then be read at each step of any event
+    beside = {
+        "show_progress_on": panel.note
+    }  # not on the canvas, which would then be read at each step of any event
     quick = QUICK | beside
     for name, button in panel.tools.items():
-        reading(button.click)(lambda value, photo, before, name=name: apply(name, value, photo, before), [drawn, panel.photo, panel.before], put, **quick)
+        reading(button.click)(
+            lambda value, photo, before, name=name: apply(name, value, photo, before),
+            [drawn, panel.photo, panel.before],
+            put,
+            **quick,
+        )
     reading(panel.example.click)(random, [drawn, panel.photo, panel.before, prompt], put, **quick)
     reading(panel.clear.click)(clear, [drawn, panel.photo, panel.before], put, **quick)
     panel.undo.click(undo, [panel.photo, panel.before], put, **quick)
-    upload = reading(panel.file.upload)(opened, [panel.file, drawn, panel.photo, panel.before],
-                                        put + [panel.photo, panel.photo_row, panel.file] + settings, **quick)
+    upload = reading(panel.file.upload)(
+        opened,
+        [panel.file, drawn, panel.photo, panel.before],
+        put + [panel.photo, panel.photo_row, panel.file] + settings,
+        **quick,
+    )
     reading(panel.suggest.click)(suggest, [drawn, panel.photo, panel.before, model], put, **LINED, **beside)
-    removal = reading(panel.drop_photo.click)(remove, [drawn, panel.photo, panel.before], put + [panel.photo, panel.photo_row], **quick)
-    watched = watching(panel.canvas.change)(watch, seen, [panel.view, panel.digest], trigger_mode="always_last", **QUICK)
-    on_demand(reading(panel.export.click), write_annotation, [drawn, panel.photo, prompt], panel.note,
-              lambda path, value, photo, prompt: photo.note(path))
+    removal = reading(panel.drop_photo.click)(
+        remove, [drawn, panel.photo, panel.before], put + [panel.photo, panel.photo_row], **quick
+    )
+    watched = watching(panel.canvas.change)(
+        watch, seen, [panel.view, panel.digest], trigger_mode="always_last", **QUICK
+    )
+    on_demand(
+        reading(panel.export.click),
+        write_annotation,
+        [drawn, panel.photo, prompt],
+        panel.note,
+        lambda path, value, photo, prompt: photo.note(path),
+    )
     return [upload, removal], watched
 
 
@@ -276,4 +368,6 @@ def write_annotation(value: dict[str, Any] | None, photo: Photo | None, prompt: 
     with DECODING:
         pixels = photo.at_its_own_size()
     category = "lesion" if prompt == LESION else "polyp"
-    return annotation_zip(pixels, resize_mask(drawn, pixels.shape[:2]), folder / "annotation.zip", photo.name, category)
+    return annotation_zip(
+        pixels, resize_mask(drawn, pixels.shape[:2]), folder / "annotation.zip", photo.name, category
+    )

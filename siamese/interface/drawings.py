@@ -3,6 +3,7 @@
 The editor sends one after each stroke, and one that another overtakes is never read. So a visitor's own oldest give way to their newest;
 another visitor's never do. Where all together take too much, the newcomer is refused.
 """
+
 from __future__ import annotations
 
 import threading
@@ -24,7 +25,9 @@ UNREAD_SECONDS = 3600
 MOST_LAYERS = 8
 LONGEST_NAME = 64
 
-FULL = "The server holds as many drawings as it can. Try again in a minute; the drawing is still on this page."
+FULL = (
+    "The server holds as many drawings as it can. Try again in a minute; the drawing is still on this page."
+)
 STRANGE = "This is not what the canvas sends. Reload the page and draw again."
 
 
@@ -49,9 +52,14 @@ class Drawings:
         """
         own = self.of(visitor)
         with self._lock:
-            while (own.bytes + more > BYTES_EACH or len(own) >= UNREAD_EACH) and (oldest := next((n for n in own if n != name), None)) is not None:
+            while (own.bytes + more > BYTES_EACH or len(own) >= UNREAD_EACH) and (
+                oldest := next((n for n in own if n != name), None)
+            ) is not None:
                 own.pop(oldest)
-            if own.bytes + more > BYTES_EACH or sum(store.bytes for store in self._stores.values()) + more > BYTES_ALL:
+            if (
+                own.bytes + more > BYTES_EACH
+                or sum(store.bytes for store in self._stores.values()) + more > BYTES_ALL
+            ):
                 raise RefusedError(503, FULL)
 
     def forget(self, visitor: Visitor) -> None:
@@ -88,17 +96,30 @@ class _Store(dict[str, EditorDataBlobs]):
     @property
     def bytes(self) -> int:
         """Of all pictures."""
-        return sum(len(p) for d in list(self.values()) for p in (d.background, d.composite, *d.layers) if p is not None)
+        return sum(
+            len(p)
+            for d in list(self.values())
+            for p in (d.background, d.composite, *d.layers)
+            if p is not None
+        )
 
 
-def checked(accept: Callable[[Any, AcceptBlobs], None], drawings: Drawings) -> Callable[[Any, AcceptBlobs], None]:
+def checked(
+    accept: Callable[[Any, AcceptBlobs], None], drawings: Drawings
+) -> Callable[[Any, AcceptBlobs], None]:
     """Gradio's function that takes one picture of a drawing, after a look at it: it would make a list as long as the number sent with it."""
+
     def accept_blobs(self: Any, data: AcceptBlobs) -> None:
         fields, files = data.data, data.files
         index, name = str(fields.get("index") or "null"), fields.get("id")
         named = isinstance(name, str) and len(name) <= LONGEST_NAME
         placed = index == "null" or index in map(str, range(MOST_LAYERS))
-        if len(files) != 1 or fields.get("type") not in ("layer", "background", "composite") or not named or not placed:
+        if (
+            len(files) != 1
+            or fields.get("type") not in ("layer", "background", "composite")
+            or not named
+            or not placed
+        ):
             raise RefusedError(400, STRANGE)
         check_picture(files[0][1])
         drawings.make_room(current(), name, len(files[0][1]))

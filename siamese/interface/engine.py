@@ -1,4 +1,5 @@
 """Loading and running models: what the model's process does, one request after the other. Knows nothing of processes."""
+
 from __future__ import annotations
 
 import logging
@@ -66,8 +67,15 @@ class Engine:
         if self._held is None:
             return None
         defaults = self._held.diffusion.checkpoint.defaults
-        return ModelInfo(self._held.entry.name, defaults.steps, defaults.guidance, defaults.scheduler, defaults.image_size,
-                         self._held.diffusion.prompts, self._held.segmenter is not None)
+        return ModelInfo(
+            self._held.entry.name,
+            defaults.steps,
+            defaults.guidance,
+            defaults.scheduler,
+            defaults.image_size,
+            self._held.diffusion.prompts,
+            self._held.segmenter is not None,
+        )
 
     def info(self, tell: Tell, asked_to_stop: Asked, model: str | None) -> ModelInfo | None:
         """Load a model; ModelUnavailableError where that fails."""
@@ -85,19 +93,34 @@ class Engine:
         """
         held = self._load(request.model, tell)
         from siamese.sampling import SamplingCancelled
+
         diffusion = held.diffusion
-        settings = diffusion.checkpoint.defaults.chosen(steps=request.steps, guidance=request.guidance, scheduler=request.scheduler)
+        settings = diffusion.checkpoint.defaults.chosen(
+            steps=request.steps, guidance=request.guidance, scheduler=request.scheduler
+        )
         fitted = [diffusion.fit_mask(m) for m in request.masks]
         tell(Step(0, settings.steps))
         try:
-            images = diffusion.sample(request.masks, request.prompt, request.seeds, steps=settings.steps, guidance=settings.guidance,
-                                      scheduler=settings.scheduler, reference=request.reference, reference_weight=request.reference_weight,
-                                      callback=_Reporter(tell, asked_to_stop, request.previews))
+            images = diffusion.sample(
+                request.masks,
+                request.prompt,
+                request.seeds,
+                steps=settings.steps,
+                guidance=settings.guidance,
+                scheduler=settings.scheduler,
+                reference=request.reference,
+                reference_weight=request.reference_weight,
+                callback=_Reporter(tell, asked_to_stop, request.previews),
+            )
             agreements = self._agreements(held, images, fitted)
         except SamplingCancelled as error:
             raise Cancelled from error
         except (MemoryError, RuntimeError) as error:
-            if isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "can't allocate memory" in str(error).lower():
+            if (
+                isinstance(error, MemoryError)
+                or "out of memory" in str(error).lower()
+                or "can't allocate memory" in str(error).lower()
+            ):
                 raise OutOfMemoryError(TOO_LARGE) from error
             raise
         weight = None if request.reference is None else request.reference_weight
@@ -116,7 +139,9 @@ class Engine:
         """
         held = self._load(model)
         if held.segmenter is None:
-            raise ModelUnavailableError(f"{held.entry.name} comes without a segmentation network, so it cannot suggest a mask. Draw it by hand.")
+            raise ModelUnavailableError(
+                f"{held.entry.name} comes without a segmentation network, so it cannot suggest a mask. Draw it by hand."
+            )
         return held.segmenter.predict(photo[None])[0]
 
     @staticmethod
@@ -124,6 +149,7 @@ class Engine:
         if held.segmenter is None:
             return (None,) * len(images)
         from siamese.segmentation import dice
+
         drawn = np.stack([masks[min(i, len(masks) - 1)] for i in range(len(images))])
         return tuple(float(d) for d in dice(held.segmenter.predict(images), drawn))
 
@@ -139,16 +165,20 @@ class Engine:
         try:
             from siamese.sampling import MaskDiffusion
             from siamese.segmentation import LesionSegmenter
+
             self._held = None  # before the next is read: two may not fit
             diffusion = MaskDiffusion.from_pretrained(entry.source)
             folder = Path(entry.source) / "segmenter"
-            self._held = _Loaded(entry, diffusion, LesionSegmenter.from_pretrained(folder) if folder.is_dir() else None)
+            self._held = _Loaded(
+                entry, diffusion, LesionSegmenter.from_pretrained(folder) if folder.is_dir() else None
+            )
         # Damaged files raise whatever their parser raises (JSON, safetensors, pickle, shapes): all mean the same here.
         except Exception as error:
             log.exception("loading %s failed", entry.source)
             raise ModelUnavailableError(
                 f"The model could not be loaded ({error}) Put a complete model folder there, or start the studio with "
-                "--model FOLDER; then press Generate again.") from error
+                "--model FOLDER; then press Generate again."
+            ) from error
         return self._held
 
 
@@ -164,7 +194,11 @@ class _Reporter:
         now = time.monotonic()
         left = (now - self.began) / progress.step * (progress.steps - progress.step)
         images = None
-        if self.previews and progress.step < progress.steps and now - self.last > max(PREVIEW_PAUSE, PREVIEW_SHARE * self.cost):
+        if (
+            self.previews
+            and progress.step < progress.steps
+            and now - self.last > max(PREVIEW_PAUSE, PREVIEW_SHARE * self.cost)
+        ):
             images = progress.preview()
             self.last = time.monotonic()
             self.cost = self.last - now

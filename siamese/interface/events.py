@@ -1,4 +1,5 @@
 """How the page's events run: options of Gradio's listeners."""
+
 from __future__ import annotations
 
 from typing import Any

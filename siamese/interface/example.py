@@ -1,4 +1,5 @@
 """Smooth blobs that stand for a lesion: the mask that a first visit shows."""
+
 from __future__ import annotations
 
 import numpy as np

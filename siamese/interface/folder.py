@@ -3,6 +3,7 @@
 Its place is ``GRADIO_TEMP_DIR``, else a folder of the user in the system's temporary folder. Only its owner can enter it. It goes when the
 server ends; one that a killed process has left goes with the next start: a process holds a lock on its own as long as it lives.
 """
+
 from __future__ import annotations
 
 import getpass
@@ -50,7 +51,9 @@ class TemporaryFolder:
     def close(self) -> None:
         """Remove it and all that is in it."""
         with self._starting:
-            shutil.rmtree(self.path, ignore_errors=True)  # an event that still runs may write; the next start takes the rest
+            shutil.rmtree(
+                self.path, ignore_errors=True
+            )  # an event that still runs may write; the next start takes the rest
             self._lock.release()
 
     def of(self, visitor: str) -> Path:
@@ -123,7 +126,9 @@ def _place() -> Path:
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     parent = parent.resolve()
     if hasattr(os, "getuid") and (parent.stat().st_uid != os.getuid() or parent.stat().st_mode & 0o022):
-        raise OSError(f"other users can write to {parent}, where visitors' files would be; set GRADIO_TEMP_DIR to a folder of your own.")
+        raise OSError(
+            f"other users can write to {parent}, where visitors' files would be; set GRADIO_TEMP_DIR to a folder of your own."
+        )
     return parent
 
 

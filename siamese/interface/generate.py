@@ -1,4 +1,5 @@
 """One press of Generate, without Gradio: checks what was entered, samples, reports as it goes."""
+
 from __future__ import annotations
 
 import logging
@@ -70,9 +71,22 @@ class Form:
         variants = check_whole(self.variants, "The number of variants", 1, MAX_VARIANTS)
         first = secrets.randbelow(SEEDS - MAX_VARIANTS) if self.seed is None else check_seed(self.seed)
         seeds = tuple((first + i) % SEEDS for i in range(variants))
-        weight = 1.0 if self.reference is None else check_number(self.weight, "The reference's weight", 0, MAX_WEIGHT)
-        return Request((mask,), self.prompt, seeds, check_steps(self.steps), check_guidance(self.guidance), self.scheduler,
-                       self.reference, weight, self.model)
+        weight = (
+            1.0
+            if self.reference is None
+            else check_number(self.weight, "The reference's weight", 0, MAX_WEIGHT)
+        )
+        return Request(
+            (mask,),
+            self.prompt,
+            seeds,
+            check_steps(self.steps),
+            check_guidance(self.guidance),
+            self.scheduler,
+            self.reference,
+            weight,
+            self.model,
+        )
 
 
 @dataclass(frozen=True)
@@ -146,8 +160,9 @@ class Presses:
             self._waiting.discard(name or "")
 
 
-def generate(worker: ModelWorker, form: Form, cancelled: threading.Event | None = None,
-             visitor: str = "") -> Iterator[Started | Update | Finished | Failed]:
+def generate(
+    worker: ModelWorker, form: Form, cancelled: threading.Event | None = None, visitor: str = ""
+) -> Iterator[Started | Update | Finished | Failed]:
     """Sample images of the drawn mask, in ``visitor``'s turn.
 
     Yields:
@@ -169,7 +184,9 @@ def generate(worker: ModelWorker, form: Form, cancelled: threading.Event | None 
         yield Failed(sentence(str(error)))
     except Exception:  # the outermost layer: whatever broke is logged and the visitor can go on
         log.exception("generation failed")
-        yield Failed("Something went wrong while sampling. The details are in the server's log; please try again.")
+        yield Failed(
+            "Something went wrong while sampling. The details are in the server's log; please try again."
+        )
 
 
 def sentence(text: str) -> str:
@@ -203,9 +220,17 @@ def check_seed(seed: float | None) -> int:
 
 def check_steps(steps: float | None) -> int | None:
     """``steps`` as an integer 1..MAX_STEPS, None where empty, or InputError."""
-    return None if steps is None else check_whole(steps, "Steps", 1, MAX_STEPS, " Or tick Use the model's defaults.")
+    return (
+        None
+        if steps is None
+        else check_whole(steps, "Steps", 1, MAX_STEPS, " Or tick Use the model's defaults.")
+    )
 
 
 def check_guidance(guidance: float | None) -> float | None:
     """``guidance`` in 1..MAX_GUIDANCE, None where empty, or InputError."""
-    return None if guidance is None else check_number(guidance, "Guidance", 1, MAX_GUIDANCE, " Or tick Use the model's defaults.")
+    return (
+        None
+        if guidance is None
+        else check_number(guidance, "Guidance", 1, MAX_GUIDANCE, " Or tick Use the model's defaults.")
+    )

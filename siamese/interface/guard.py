@@ -2,6 +2,7 @@
 
 Gradio's page is mounted into the studio's application, which leaves out what its own ``launch`` would set; ``guard_page`` decides each.
 """
+
 from __future__ import annotations
 
 import logging
@@ -40,8 +41,22 @@ EVENTS = (f"{API}queue/join", f"{API}run/", f"{API}cancel", f"{API}reset", f"{AP
 """Routes that take a body."""
 STREAMS = (f"{API}heartbeat/", f"{API}queue/data")
 """Routes of an open page."""
-OTHERS = (f"{API}info", f"{API}app_id", f"{API}upload_progress", f"{API}theme.css", f"{API}startup-events", "/config", "/theme.css", "/static/",
-          "/assets/", "/svelte/", "/favicon.ico", "/robots.txt", "/manifest.json", "/pwa_icon")
+OTHERS = (
+    f"{API}info",
+    f"{API}app_id",
+    f"{API}upload_progress",
+    f"{API}theme.css",
+    f"{API}startup-events",
+    "/config",
+    "/theme.css",
+    "/static/",
+    "/assets/",
+    "/svelte/",
+    "/favicon.ico",
+    "/robots.txt",
+    "/manifest.json",
+    "/pwa_icon",
+)
 """The rest of what the page asks for. A route of Gradio that is not named is not there, among them ``deep_link`` (writes a session's values to a
 file), ``proxy=`` and ``file=`` of a URL (make the server ask other hosts), ``stream``, ``process_recording``, ``call``, ``api``, ``monitoring``,
 ``run-history``, ``vibe-edit``, ``profiling``, ``login``, ``custom_component``, and whatever a later version brings."""
@@ -55,8 +70,22 @@ BROKEN = "Something went wrong in the server. The details are in its log; please
 class PageGuard:
     """The ASGI application before Gradio's; see ``guard_page`` for the arguments."""
 
-    def __init__(self, app: ASGIApp, page: gr.Blocks, folder: TemporaryFolder, cookies: VisitorCookies, sessions: Sessions) -> None:
-        self.app, self.page, self.folder, self.cookies, self.sessions, self.door = app, page, folder, cookies, sessions, Door(page)
+    def __init__(
+        self,
+        app: ASGIApp,
+        page: gr.Blocks,
+        folder: TemporaryFolder,
+        cookies: VisitorCookies,
+        sessions: Sessions,
+    ) -> None:
+        self.app, self.page, self.folder, self.cookies, self.sessions, self.door = (
+            app,
+            page,
+            folder,
+            cookies,
+            sessions,
+            Door(page),
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request, or hand it on."""
@@ -88,8 +117,14 @@ class PageGuard:
         elif kind == "POST" and path == UPLOAD:
             await (await self._upload(Request(scope, receive), visitor))(scope, receive, send)
         elif kind == "POST" and _is_among(path, EVENTS):
-            with self.door.through(visitor.id, path.startswith(EVENTS[0])) if path.startswith(EVENTS[:2]) else nullcontext():
-                body = await read_body(receive, limits.LARGEST_FORM if _is_form(scope) else limits.LARGEST_BODY)
+            with (
+                self.door.through(visitor.id, path.startswith(EVENTS[0]))
+                if path.startswith(EVENTS[:2])
+                else nullcontext()
+            ):
+                body = await read_body(
+                    receive, limits.LARGEST_FORM if _is_form(scope) else limits.LARGEST_BODY
+                )
                 if not (_is_form(scope) and path.startswith(f"{API}component_server")):
                     self._judge(limits.read_json(body), path, visitor)
                 await self.app(scope, replay(body, receive), send)
@@ -116,11 +151,17 @@ class PageGuard:
             if function is None or not isinstance(asked.get("data"), list):
                 raise RefusedError(404, "The page has no such function. Reload it.")
             for component, value in zip(function.inputs, asked["data"], strict=False):
-                if not isinstance(component, File):  # the reader of a file judges it by itself, photos may be larger than the canvas
+                if not isinstance(
+                    component, File
+                ):  # the reader of a file judges it by itself, photos may be larger than the canvas
                     limits.check_pictures(value)
         elif path.startswith(EVENTS[4]):
             number = asked.get("component_id")
-            if not isinstance(number, int) or number not in self.page.blocks or not isinstance(asked.get("fn_name"), str):
+            if (
+                not isinstance(number, int)
+                or number not in self.page.blocks
+                or not isinstance(asked.get("fn_name"), str)
+            ):
                 raise RefusedError(404, "The page has no such part. Reload it.")
             limits.check_pictures(asked)
 
@@ -129,19 +170,27 @@ class PageGuard:
         if not self.folder.owns(visitor.id, path):
             raise RefusedError(403, "This file is not yours, or not there any more.")
         if not Path(path).exists():
-            raise RefusedError(404, "This file is not there any more: files go an hour after their last use. Make it again.")
+            raise RefusedError(
+                404, "This file is not there any more: files go an hour after their last use. Make it again."
+            )
         use(path)
         kind = mimetypes.guess_type(path)[0]
         headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private"}
         if kind in SHOWN:
             return FileResponse(path, media_type=kind, headers=headers)
-        return FileResponse(path, media_type="application/octet-stream", filename=Path(path).name, headers=headers)
+        return FileResponse(
+            path, media_type="application/octet-stream", filename=Path(path).name, headers=headers
+        )
 
     async def _upload(self, request: Request, visitor: Visitor) -> Response:
         """Take files into the visitor's folder; answers with their paths, as Gradio does."""
         limits.check_room(self.folder)
         sent = request.headers.get("content-length", "")
-        if sent.isdecimal() and len(sent) < 20 and self.folder.uploaded(visitor.id) + int(sent) > limits.UPLOADS_EACH + limits.MB:
+        if (
+            sent.isdecimal()
+            and len(sent) < 20
+            and self.folder.uploaded(visitor.id) + int(sent) > limits.UPLOADS_EACH + limits.MB
+        ):
             raise RefusedError(413, limits.TOO_MUCH)
         target, name = self.folder.new_upload(visitor.id), request.query_params.get("upload_id")
         taken = 0
@@ -157,15 +206,22 @@ class PageGuard:
             return message
 
         try:
-            files, _, _ = await upload_fn(Request(request.scope, counted), target, limits.LARGEST_UPLOAD, name,
-                                          upload_progress=file_upload_statuses if name else None)
+            files, _, _ = await upload_fn(
+                Request(request.scope, counted),
+                target,
+                limits.LARGEST_UPLOAD,
+                name,
+                upload_progress=file_upload_statuses if name else None,
+            )
             if self.folder.uploaded(visitor.id) > limits.UPLOADS_EACH:
                 raise RefusedError(413, limits.TOO_MUCH)
         except BaseException as error:
             shutil.rmtree(target, ignore_errors=True)
             if isinstance(error, MultiPartException):
                 large = "maximum allowed size" in error.message
-                raise RefusedError(413, limits.TOO_LARGE) if large else RefusedError(400, limits.DAMAGED) from None
+                raise (
+                    RefusedError(413, limits.TOO_LARGE) if large else RefusedError(400, limits.DAMAGED)
+                ) from None
             if isinstance(error, HTTPException | TypeError | KeyError):
                 raise RefusedError(400, limits.DAMAGED) from None
             if isinstance(error, OSError):
@@ -188,7 +244,9 @@ def guard_page(app: FastAPI, page: gr.Blocks, folder: TemporaryFolder, cookies: 
     mount = app.router.routes[-1]
     gradio_app = mount.app
     # What Gradio's ``launch`` sets, and mounting leaves as it was:
-    page.has_launched = True  # else its check of paths lets every path pass; here it is the second one, after ``check_files``
+    page.has_launched = (
+        True  # else its check of paths lets every path pass; here it is the second one, after ``check_files``
+    )
     page.enable_monitoring = False  # None would count as wished for
     page.run_history = False
     page.share = False
@@ -201,9 +259,15 @@ def guard_page(app: FastAPI, page: gr.Blocks, folder: TemporaryFolder, cookies: 
     gradio_app.state_holder.set_blocks(page)
     process = page.process_api
 
-    async def process_api(block_fn: Any, inputs: list[Any], *rest: Any, request: gr.Request | None = None, **more: Any) -> dict[str, Any]:
+    async def process_api(
+        block_fn: Any, inputs: list[Any], *rest: Any, request: gr.Request | None = None, **more: Any
+    ) -> dict[str, Any]:
         # All events come by here, queued ones in a task of the queue, which knows nothing of the request that asked for them.
-        visitor = request.request.scope.get(SCOPE_KEY) if request is not None and request.request is not None else None
+        visitor = (
+            request.request.scope.get(SCOPE_KEY)
+            if request is not None and request.request is not None
+            else None
+        )
         if visitor is None:
             raise gr.Error(limits.NOT_YOURS, print_exception=False)
         try:
@@ -216,7 +280,9 @@ def guard_page(app: FastAPI, page: gr.Blocks, folder: TemporaryFolder, cookies: 
 
     page.process_api = process_api
     gradio_app.add_exception_handler(RefusedError, lambda request, refused: refused.response())
-    gradio_app.add_exception_handler(RequestValidationError, lambda request, error: RefusedError(422, limits.STRANGE).response())
+    gradio_app.add_exception_handler(
+        RequestValidationError, lambda request, error: RefusedError(422, limits.STRANGE).response()
+    )
     gradio_app.add_exception_handler(Exception, lambda request, error: RefusedError(500, BROKEN).response())
     mount.app = PageGuard(gradio_app, page, folder, cookies, sessions)
     return sessions
@@ -229,17 +295,28 @@ def _path(scope: Mapping[str, Any]) -> str:
 
 def _is_among(path: str, routes: tuple[str, ...]) -> bool:
     """Whether a path is one of the routes, or begins with one that ends in a slash."""
-    return any(path.startswith(r) if r.endswith("/") else path.rstrip("/") == r or (r == "/pwa_icon" and path.startswith(f"{r}/")) for r in routes)
+    return any(
+        path.startswith(r)
+        if r.endswith("/")
+        else path.rstrip("/") == r or (r == "/pwa_icon" and path.startswith(f"{r}/"))
+        for r in routes
+    )
 
 
 def _is_form(scope: Mapping[str, Any]) -> bool:
-    return any(name == b"content-type" and value.strip().lower().startswith(b"multipart/form-data") for name, value in scope["headers"])
+    return any(
+        name == b"content-type" and value.strip().lower().startswith(b"multipart/form-data")
+        for name, value in scope["headers"]
+    )
 
 
 def _with_cookie(send: Send, header: bytes) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message["headers"], (b"set-cookie", header), (b"cache-control", b"no-store")]}
+            message = {
+                **message,
+                "headers": [*message["headers"], (b"set-cookie", header), (b"cache-control", b"no-store")],
+            }
         await send(message)
 
     return sending

@@ -1,4 +1,5 @@
 """What the page asks of the model's thread, and what it hears back."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,4 +1,5 @@
 """What a request may hold, judged before anything in it is opened or decoded."""
+
 from __future__ import annotations
 
 import base64
@@ -28,8 +29,10 @@ MB = 2**20
 
 NOT_YOURS = "This file is not one that you uploaded or were shown here. Upload it again."
 FULL = "The studio's temporary storage is full. Files go an hour after their last use; try again in some minutes."
-TOO_MUCH = (f"You have uploaded {UPLOADS_EACH // MB} MB, which is as much as the studio holds for one visitor. Your uploads go an hour after "
-            "their last use; try again later.")
+TOO_MUCH = (
+    f"You have uploaded {UPLOADS_EACH // MB} MB, which is as much as the studio holds for one visitor. Your uploads go an hour after "
+    "their last use; try again later."
+)
 TOO_LARGE = f"The file is larger than {LARGEST_UPLOAD // MB} MB. Make it smaller and upload it again."
 DAMAGED = "The upload is damaged. Upload the file again."
 STRANGE = "The request is not one that the page sends. Reload the page and try again."
@@ -73,13 +76,17 @@ def check_pictures(value: Any) -> None:
             try:
                 check_picture(base64.b64decode(part.partition(",")[2], validate=False))
             except binascii.Error:
-                raise RefusedError(400, "The picture in the request is damaged. Reload the page and try again.") from None
+                raise RefusedError(
+                    400, "The picture in the request is damaged. Reload the page and try again."
+                ) from None
 
 
 def check_picture(picture: str | bytes) -> None:
     """RefusedError where the file at a path, or of these bytes, says that it is an image larger than the canvas. Decodes no pixels."""
     try:
-        with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture, formats=FORMATS) as image:
+        with Image.open(
+            io.BytesIO(picture) if isinstance(picture, bytes) else picture, formats=FORMATS
+        ) as image:
             width, height = image.size
     except Image.DecompressionBombError:
         width = height = None
@@ -87,7 +94,10 @@ def check_picture(picture: str | bytes) -> None:
         return  # no image: whoever is to read it says so
     if width is None or max(width, height) > CANVAS_SIDE:
         has = "has too many pixels" if width is None else f"is {width} x {height} pixels"
-        raise RefusedError(413, f"The picture {has}; the canvas takes at most {CANVAS_SIDE} on a side. Draw on a smaller canvas.")
+        raise RefusedError(
+            413,
+            f"The picture {has}; the canvas takes at most {CANVAS_SIDE} on a side. Draw on a smaller canvas.",
+        )
 
 
 def _is_address_of(url: Any, path: str) -> bool:

@@ -1,4 +1,5 @@
 """Whose turn the model is: visitors take turns, and each knows at any time how many requests come before theirs."""
+
 from __future__ import annotations
 
 import queue
@@ -13,7 +14,9 @@ from siamese.interface.jobs import BusyError, Cancelled, Update, Waiting
 
 WAITING_EACH, WAITING_ALL = 4, 64
 """Requests that wait for the model: of one visitor, and of all together. The one that runs does not wait."""
-TOO_MANY = "You have {} requests waiting already. Wait until one of them is done, or cancel one; then try again."
+TOO_MANY = (
+    "You have {} requests waiting already. Wait until one of them is done, or cancel one; then try again."
+)
 FULL = "{} requests are waiting for the model, which is as many as this studio takes. Try again in a few minutes."
 
 
@@ -113,7 +116,9 @@ class Line:
     def _check(self, visitor: str) -> None:
         if self._running is None and not self._waiting:
             return  # it runs at once
-        first = next(iter(self._waiting), None) if self._running is None else None  # whose request is about to run
+        first = (
+            next(iter(self._waiting), None) if self._running is None else None
+        )  # whose request is about to run
         own, everybody = len(self._waiting.get(visitor, ())), sum(map(len, self._waiting.values()))
         if own - (first == visitor) >= self._each:
             raise BusyError(TOO_MANY.format(self._each))
@@ -129,8 +134,14 @@ class Line:
     def _order(self) -> list[Job]:
         """Those that wait, in the order in which they would run if nobody came or left."""
         running = self._running.visitor if self._running is not None else None
-        visitors = sorted(self._waiting, key=lambda v: v == running)  # stable: the one who runs goes behind the others
-        rounds = [(turn, place, job) for place, v in enumerate(visitors) for turn, job in enumerate(self._waiting[v])]
+        visitors = sorted(
+            self._waiting, key=lambda v: v == running
+        )  # stable: the one who runs goes behind the others
+        rounds = [
+            (turn, place, job)
+            for place, v in enumerate(visitors)
+            for turn, job in enumerate(self._waiting[v])
+        ]
         return [job for _, _, job in sorted(rounds, key=lambda r: r[:2])]
 
     def _tell(self) -> None:

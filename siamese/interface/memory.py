@@ -1,4 +1,5 @@
 """Memory that goes back to the system once it is not used any more."""
+
 from __future__ import annotations
 
 import ctypes

@@ -7,6 +7,7 @@ So does one that hangs. While it has something to do, a child lives if it says s
 disk or the hub, or one step of a large model, may take minutes without a word, and uses the processor or moves bytes all the while.
 Parents see that from outside, where neither a stopped nor a deadlocked child can pretend; see ``signs``.
 """
+
 from __future__ import annotations
 
 import logging
@@ -64,15 +65,25 @@ class ModelProcess:
         if self._process is not None:
             return
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        self._process = subprocess.Popen([sys.executable, "-m", "siamese.interface.model_process"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                         env=os.environ | {"PYTHONPATH": path})
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "siamese.interface.model_process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": path},
+        )
         self._commands, self._replies = queue.SimpleQueue(), queue.SimpleQueue()
-        threading.Thread(target=_read, args=(self._process.stdout, self._replies.put), name="model replies", daemon=True).start()
+        threading.Thread(
+            target=_read, args=(self._process.stdout, self._replies.put), name="model replies", daemon=True
+        ).start()
         # A thread of its own: a stopped process takes nothing, and who writes to it waits for ever.
-        threading.Thread(target=_write, args=(self._process.stdin, self._commands.get), name="model commands", daemon=True).start()
+        threading.Thread(
+            target=_write, args=(self._process.stdin, self._commands.get), name="model commands", daemon=True
+        ).start()
         self._send(self._models)
 
-    def ask(self, call: str, *args: Any, tell: Callable[[Update], None], asked_to_stop: Callable[[], bool]) -> Any:
+    def ask(
+        self, call: str, *args: Any, tell: Callable[[Update], None], asked_to_stop: Callable[[], bool]
+    ) -> Any:
         """Have the engine's method ``call`` run in the process, and return what it returns or raise what it raises.
 
         Raises:
@@ -135,7 +146,9 @@ class ModelProcess:
         log.error("the model's process ended with code %s", code)
         if code == -getattr(signal, "SIGKILL", 9):
             return OutOfMemoryError(KILLED)
-        return ModelUnavailableError(f"The model's process ended unexpectedly (code {code}); the server's log may say why. Please try again.")
+        return ModelUnavailableError(
+            f"The model's process ended unexpectedly (code {code}); the server's log may say why. Please try again."
+        )
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
@@ -153,7 +166,12 @@ def _read(stream: BinaryIO, put: Callable[[Any], None]) -> None:
         while True:
             try:
                 put(pickle.load(stream))
-            except (EOFError, OSError, ValueError, pickle.UnpicklingError):  # ended, perhaps in the middle of a message
+            except (
+                EOFError,
+                OSError,
+                ValueError,
+                pickle.UnpicklingError,
+            ):  # ended, perhaps in the middle of a message
                 put(None)
                 return
 
@@ -169,7 +187,9 @@ def _write(stream: BinaryIO, get: Callable[[], bytes | None]) -> None:
         pass
 
 
-def serve(commands: BinaryIO, replies: BinaryIO, build: Callable[[Sequence[ModelEntry]], Engine] = Engine) -> None:
+def serve(
+    commands: BinaryIO, replies: BinaryIO, build: Callable[[Sequence[ModelEntry]], Engine] = Engine
+) -> None:
     """The child's end: obey until ``commands`` end."""
     waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
     stop = threading.Event()
@@ -203,7 +223,9 @@ def serve(commands: BinaryIO, replies: BinaryIO, build: Callable[[Sequence[Model
             reply(FAILED, ValueError(str(error)))
         except BrokenPipeError:
             raise
-        except Exception as error:  # the outermost layer: logged here with its traceback, and the process lives on
+        except (
+            Exception
+        ) as error:  # the outermost layer: logged here with its traceback, and the process lives on
             log.exception("%s failed", call)
             reply(FAILED, RuntimeError(f"{type(error).__name__}: {error}"))
 

@@ -1,4 +1,5 @@
 """The models tab: which model samples, with its card, licence and figures."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -28,8 +29,14 @@ def build_models(worker: ModelWorker) -> ModelsTab:
     first = worker.models[worker.default]
     choice = gr.Radio(list(worker.models), value=worker.default, label="Model", elem_id="model-choice")
     with gr.Accordion("Measured figures", open=True):
-        table = gr.Dataframe(_rows(first), headers=["Part", "Figure", "Value"], interactive=False, label="Figures of the chosen model",
-                             show_label=False, elem_id="figures")
+        table = gr.Dataframe(
+            _rows(first),
+            headers=["Part", "Figure", "Value"],
+            interactive=False,
+            label="Figures of the chosen model",
+            show_label=False,
+            elem_id="figures",
+        )
     with gr.Accordion("Model card", open=True):
         card = gr.Markdown(_card(first), elem_id="card")
     with gr.Accordion("Licence", open=False):
@@ -39,13 +46,16 @@ def build_models(worker: ModelWorker) -> ModelsTab:
 
 def wire_models(tab: ModelsTab, worker: ModelWorker, chosen: gr.State, settings: SettingsPanel) -> None:
     """Choosing a model shows its description at once and loads it."""
+
     def describe(name: str | None) -> list[Any]:
         if name not in worker.models:
             raise gr.Error("Choose one of the models.", print_exception=False)
         entry = worker.models[name]
         return [name, _card(entry), _licence(entry), _rows(entry), model_line(None)]
 
-    described = tab.choice.change(describe, tab.choice, [chosen, tab.card, tab.licence, tab.table, settings.model], **QUICK)
+    described = tab.choice.change(
+        describe, tab.choice, [chosen, tab.card, tab.licence, tab.table, settings.model], **QUICK
+    )
     wire_model(settings, worker, described.then, tab.choice)
 
 

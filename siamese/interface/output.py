@@ -1,4 +1,5 @@
 """Images and files on their way to the browser."""
+
 from __future__ import annotations
 
 import base64
@@ -35,8 +36,10 @@ def mask_view(mask: np.ndarray | None, size: int) -> str:
     data = base64.b64encode(mask_png(fitted)).decode("ascii")
     share = 100 * float((fitted > 0).mean())
     words = f"{share:.0f} %" if share >= 1 else "less than 1 %"
-    return (f'<div class="view"><img alt="The mask as the model sees it" src="data:image/png;base64,{data}">'
-            f"<p>The model’s view: {size} × {size}, lesion {words} of it.</p></div>")
+    return (
+        f'<div class="view"><img alt="The mask as the model sees it" src="data:image/png;base64,{data}">'
+        f"<p>The model’s view: {size} × {size}, lesion {words} of it.</p></div>"
+    )
 
 
 GOOD, FAIR = 0.8, 0.6
@@ -45,7 +48,13 @@ GOOD, FAIR = 0.8, 0.6
 
 def agreement_words(agreement: float) -> str:
     """What a Dice coefficient of 0..1 means, in words."""
-    return "follows the mask closely" if agreement >= GOOD else "follows the mask roughly" if agreement >= FAIR else "does not follow the mask"
+    return (
+        "follows the mask closely"
+        if agreement >= GOOD
+        else "follows the mask roughly"
+        if agreement >= FAIR
+        else "does not follow the mask"
+    )
 
 
 def image_caption(pair: SyntheticPair, agreement: float | None) -> str:

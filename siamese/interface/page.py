@@ -1,4 +1,5 @@
 """The page: its tabs, and what they share."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -31,7 +32,14 @@ def build_page(worker: ModelWorker, data: Path) -> gr.Blocks:
                 models = build_models(worker)
         rescue = build_rescue()
         wire_studio(page, studio, worker, rescue)
-        wire_collection(collection, collections, studio.results.keep, studio.results.shown, studio.results.note, collection_tab)
+        wire_collection(
+            collection,
+            collections,
+            studio.results.keep,
+            studio.results.shown,
+            studio.results.note,
+            collection_tab,
+        )
         wire_batch(batch, worker, data / "batches", studio.model, batch_tab, rescue)
         wire_models(models, worker, studio.model, studio.settings)
     return page

@@ -1,4 +1,5 @@
 """A visitor's own photo: in memory, with a list of the files in which the page showed it."""
+
 from __future__ import annotations
 
 import threading
@@ -13,7 +14,9 @@ from siamese.interface.output import servable
 from siamese.uploads import read_photo
 
 
-@dataclass(frozen=True, eq=False)  # one is itself only: Gradio hashes states to see changes, and arrays have no hash
+@dataclass(
+    frozen=True, eq=False
+)  # one is itself only: Gradio hashes states to see changes, and arrays have no hash
 class Photo:
     """A visitor's own photo. A session holds it reduced; as it was uploaded it stays in a file, while it is used.
 

@@ -1,4 +1,5 @@
 """Requests that are refused, with a sentence for the visitor."""
+
 from __future__ import annotations
 
 from starlette.responses import JSONResponse
@@ -13,4 +14,6 @@ class RefusedError(Exception):
 
     def response(self) -> JSONResponse:
         """The answer, which holds the sentence in both fields that Gradio's client shows."""
-        return JSONResponse({"detail": str(self), "error": str(self)}, self.status, {"Cache-Control": "no-store"})
+        return JSONResponse(
+            {"detail": str(self), "error": str(self)}, self.status, {"Cache-Control": "no-store"}
+        )

@@ -3,6 +3,7 @@
 ``Shown`` says which images there are and which of them is selected. Frame, caption, comparison and buttons are always set from it together;
 while previews of other images stand in their place, none is framed and nothing can be done with them.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -52,7 +53,11 @@ class Shown:
 
     def without(self, photo: Photo | None) -> Shown:
         """Without the reference where it is a photo other than ``photo``, the present one: that was removed or replaced."""
-        return self if self.photo is None or self.photo is photo else dataclasses.replace(self, reference=None, photo=None)
+        return (
+            self
+            if self.photo is None or self.photo is photo
+            else dataclasses.replace(self, reference=None, photo=None)
+        )
 
 
 def outdated(shown: Shown, drawn: str | None) -> str:
@@ -91,17 +96,42 @@ class ResultPanel:
     def parts(self) -> list[Any]:
         """What the functions below update. The states are last: Gradio sets one after the other, and where a picture cannot be written
         the visitor goes on seeing the images before, which then are still those of the state."""
-        return [self.gallery, self.slider, self.caption, self.outdated, self.keep, self.use_seed, self.more, self.download, self.compare, self.note,
-                self.previewing, self.shown]
+        return [
+            self.gallery,
+            self.slider,
+            self.caption,
+            self.outdated,
+            self.keep,
+            self.use_seed,
+            self.more,
+            self.download,
+            self.compare,
+            self.note,
+            self.previewing,
+            self.shown,
+        ]
 
 
 def build_results(examples: list[SyntheticPair]) -> ResultPanel:
     """The panel, showing ``examples``."""
     first = Shown(tuple(examples[:1]), (None,) * len(examples[:1]), example=True)
     gr.HTML(status.heading(3, "Synthetic images"))
-    gallery = gr.Gallery(items(first, OUTLINE), label="Synthetic images", show_label=False, elem_id="image", format="png", columns=1,
-                         object_fit="contain", interactive=False, buttons=["fullscreen"], allow_preview=False, selected_index=first.selected if first.pairs else None)
-    caption = gr.HTML(status.caption(first.pair, first.agreement, 0, len(first.pairs), first.example), elem_id="caption")
+    gallery = gr.Gallery(
+        items(first, OUTLINE),
+        label="Synthetic images",
+        show_label=False,
+        elem_id="image",
+        format="png",
+        columns=1,
+        object_fit="contain",
+        interactive=False,
+        buttons=["fullscreen"],
+        allow_preview=False,
+        selected_index=first.selected if first.pairs else None,
+    )
+    caption = gr.HTML(
+        status.caption(first.pair, first.agreement, 0, len(first.pairs), first.example), elem_id="caption"
+    )
     old = gr.HTML("", elem_id="outdated")
     with gr.Row(elem_classes="buttons"):
         keep = gr.Button("Keep", size="md", elem_id="keep", interactive=bool(examples))
@@ -111,13 +141,37 @@ def build_results(examples: list[SyntheticPair]) -> ResultPanel:
     outline = gr.Checkbox(value=OUTLINE, label="Show outline", container=False, elem_id="outline")
     note = gr.HTML("", elem_id="result-note")
     with gr.Accordion("Compare with the reference", open=True, visible=False, elem_id="compare") as compare:
-        slider = gr.ImageSlider(label="Reference and synthetic image", show_label=False, format="png", interactive=False, buttons=[], max_height=420)
-    return ResultPanel(gallery, caption, old, outline, keep, use_seed, more, download, compare, slider, note, gr.State(first), gr.State(False))
+        slider = gr.ImageSlider(
+            label="Reference and synthetic image",
+            show_label=False,
+            format="png",
+            interactive=False,
+            buttons=[],
+            max_height=420,
+        )
+    return ResultPanel(
+        gallery,
+        caption,
+        old,
+        outline,
+        keep,
+        use_seed,
+        more,
+        download,
+        compare,
+        slider,
+        note,
+        gr.State(first),
+        gr.State(False),
+    )
 
 
 def items(shown: Shown, outlined: bool) -> list[tuple[Any, str]]:
     """Gallery entries: image and caption."""
-    return [(picture(pair, outlined), image_caption(pair, agreement)) for pair, agreement in zip(shown.pairs, shown.agreements, strict=True)]
+    return [
+        (picture(pair, outlined), image_caption(pair, agreement))
+        for pair, agreement in zip(shown.pairs, shown.agreements, strict=True)
+    ]
 
 
 def columns(count: int) -> int:
@@ -129,14 +183,26 @@ def preview(panel: ResultPanel, images: np.ndarray) -> dict[Any, Any]:
     """Updates that show images which are still being sampled, uint8 [N, S, S, 3], in the place of the others."""
     off = gr.update(interactive=False)
     pictures = [(servable(image), "Sampling…") for image in images]
-    return {panel.previewing: True, panel.caption: status.sampling(len(images)), panel.outdated: "", panel.note: "",
-            panel.gallery: gr.update(value=pictures, columns=columns(len(images)), selected_index=NO_FRAME),
-            panel.keep: off, panel.use_seed: off, panel.more: off, panel.download: off, panel.compare: gr.update(visible=False), panel.slider: None}
+    return {
+        panel.previewing: True,
+        panel.caption: status.sampling(len(images)),
+        panel.outdated: "",
+        panel.note: "",
+        panel.gallery: gr.update(value=pictures, columns=columns(len(images)), selected_index=NO_FRAME),
+        panel.keep: off,
+        panel.use_seed: off,
+        panel.more: off,
+        panel.download: off,
+        panel.compare: gr.update(visible=False),
+        panel.slider: None,
+    }
 
 
 def show(panel: ResultPanel, shown: Shown, outlined: bool) -> dict[Any, Any]:
     """Updates of everything in the panel."""
-    gallery = gr.update(value=items(shown, outlined), columns=columns(len(shown.pairs)), selected_index=_frame(shown))
+    gallery = gr.update(
+        value=items(shown, outlined), columns=columns(len(shown.pairs)), selected_index=_frame(shown)
+    )
     return {panel.note: "", **select(panel, shown, outlined), panel.gallery: gallery}
 
 
@@ -146,11 +212,22 @@ def select(panel: ResultPanel, shown: Shown, outlined: bool) -> dict[Any, Any]:
     compared = None
     if pair is not None and shown.reference is not None:
         reference = resize_image(shown.reference, pair.image.shape[0])
-        compared = (servable(reference) if shown.photo is None else shown.photo.served(reference), picture(pair, outlined))
-    return {panel.shown: shown, panel.previewing: False, panel.gallery: gr.update(selected_index=_frame(shown)),
-            panel.caption: status.caption(pair, shown.agreement, shown.selected, len(shown.pairs), shown.example),
-            panel.keep: there, panel.use_seed: there, panel.more: there, panel.download: there,
-            panel.compare: gr.update(visible=compared is not None), panel.slider: compared}
+        compared = (
+            servable(reference) if shown.photo is None else shown.photo.served(reference),
+            picture(pair, outlined),
+        )
+    return {
+        panel.shown: shown,
+        panel.previewing: False,
+        panel.gallery: gr.update(selected_index=_frame(shown)),
+        panel.caption: status.caption(pair, shown.agreement, shown.selected, len(shown.pairs), shown.example),
+        panel.keep: there,
+        panel.use_seed: there,
+        panel.more: there,
+        panel.download: there,
+        panel.compare: gr.update(visible=compared is not None),
+        panel.slider: compared,
+    }
 
 
 def belongs(panel: ResultPanel, shown: Shown, drawn: str | None) -> dict[Any, Any]:

@@ -1,4 +1,5 @@
 """Launching: the page, the rating studies, and what is cleaned up beside them."""
+
 from __future__ import annotations
 
 import asyncio
@@ -61,14 +62,19 @@ def data_folder(chosen: Path | None) -> Path:
     """
     folder = (chosen or default_folder()).expanduser().resolve()
     if folder.is_relative_to(Path.cwd().resolve()):
-        raise ValueError(f"{folder} is inside the working directory, which the server can serve; choose a --data folder elsewhere.")
+        raise ValueError(
+            f"{folder} is inside the working directory, which the server can serve; choose a --data folder elsewhere."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def clean(data: Path, once: bool = False) -> None:
     """Delete collections and batches that nobody has used for ``LIFETIME``, now and every hour. An error is logged and ends neither."""
-    parts = (Collections(data / "collections", LIFETIME).purge, lambda: purge_folders(data / "batches", LIFETIME))
+    parts = (
+        Collections(data / "collections", LIFETIME).purge,
+        lambda: purge_folders(data / "batches", LIFETIME),
+    )
     while True:
         for purge in parts:
             try:
@@ -94,10 +100,20 @@ class Studio:
         PlaceError, StorageError: the studies' database cannot be used.
     """
 
-    def __init__(self, worker: ModelWorker, data: Path, host: str, port: int | None = None, access: StudioAccess = StudioAccess()) -> None:
+    def __init__(
+        self,
+        worker: ModelWorker,
+        data: Path,
+        host: str,
+        port: int | None = None,
+        access: StudioAccess = StudioAccess(),
+    ) -> None:
         give_memory_back()
         self.worker = worker
-        proxies, headers = trusted_proxies(access), studio_headers(frame_ancestors(access))  # wrong options are told before the long part
+        proxies, headers = (
+            trusted_proxies(access),
+            studio_headers(frame_ancestors(access)),
+        )  # wrong options are told before the long part
         self._socket = bound(host, range(FIRST_PORT, FIRST_PORT + 100) if port is None else [port])
         self.address = address_of(self._socket)
         self._folder = TemporaryFolder()
@@ -107,21 +123,47 @@ class Studio:
         page.queue(api_open=False)  # a function that waits is not called past its line
         gr.set_static_paths(self._folder.page)  # its example may come back with an event, from anybody
         app = FastAPI(title="Siamese-Diffusion Studio", docs_url=None, redoc_url=None, openapi_url=None)
-        app.add_middleware(Values, page=page)  # first, so that it stands behind what the studies' routes bring
+        app.add_middleware(
+            Values, page=page
+        )  # first, so that it stands behind what the studies' routes bring
         studies = data_directory(data / "studies")
         # Before the page, which takes every other path.
         add_study_routes(app, open_store(studies), studies, functools.partial(worker.turn, ADMINISTRATOR))
-        gr.mount_gradio_app(app, page, "/", footer_links=[], ssr_mode=False, show_error=True, theme=theme(), css=CSS, head=HEAD + RESCUE,
-                            favicon_path=str(FAVICON), max_file_size=LARGEST_FORM)
+        gr.mount_gradio_app(
+            app,
+            page,
+            "/",
+            footer_links=[],
+            ssr_mode=False,
+            show_error=True,
+            theme=theme(),
+            css=CSS,
+            head=HEAD + RESCUE,
+            favicon_path=str(FAVICON),
+            max_file_size=LARGEST_FORM,
+        )
         tell_faults(app.router.routes[-1].app)
         self._sessions = guard_page(app, page, self._folder, VisitorCookies(data))
-        app.add_middleware(CORSMiddleware, allow_origins=[])  # else Gradio lets every origin's pages read with the visitor's cookies
+        app.add_middleware(
+            CORSMiddleware, allow_origins=[]
+        )  # else Gradio lets every origin's pages read with the visitor's cookies
         guard(app, hosts_of(self._socket, host, (*access.allow_host, origin())), proxies, headers)
         # The proxies' headers are read by the guard.
-        self._server = uvicorn.Server(uvicorn.Config(app, log_level="warning", proxy_headers=False, server_header=False,
-                                                     timeout_graceful_shutdown=1))
-        logging.getLogger("uvicorn.error").addFilter(_is_no_farewell)  # the configuration above has set the logger up
-        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, name="server", daemon=True)
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                log_level="warning",
+                proxy_headers=False,
+                server_header=False,
+                timeout_graceful_shutdown=1,
+            )
+        )
+        logging.getLogger("uvicorn.error").addFilter(
+            _is_no_farewell
+        )  # the configuration above has set the logger up
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [self._socket]}, name="server", daemon=True
+        )
         self._thread.start()
         while not self._server.started:
             if not self._thread.is_alive():
@@ -135,7 +177,9 @@ class Studio:
     def wait(self) -> None:
         """Until the server stops."""
         while self._thread.is_alive():
-            time.sleep(0.5)  # not join: an interrupt inside it makes Python 3.11 take the thread for ended, and close() would not wait
+            time.sleep(
+                0.5
+            )  # not join: an interrupt inside it makes Python 3.11 take the thread for ended, and close() would not wait
 
     def close(self) -> None:
         """Stop serving and sampling."""
@@ -162,10 +206,14 @@ def _is_no_farewell(record: logging.LogRecord) -> bool:
     return not cancelled and "timeout graceful shutdown exceeded" not in record.getMessage()
 
 
-def serve(worker: ModelWorker, data: Path | None, host: str, port: int, access: StudioAccess = StudioAccess()) -> None:
+def serve(
+    worker: ModelWorker, data: Path | None, host: str, port: int, access: StudioAccess = StudioAccess()
+) -> None:
     """Serve until interrupted, by Ctrl-C or by the signal to end. See app.py for the arguments."""
     os.umask(0o077)  # what visitors upload and keep is for this user alone
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a host's restart leaves time for what is written at the end
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # a host's restart leaves time for what is written at the end
     studio = Studio(worker, data_folder(data), host, port, access)
     print(f"Siamese-Diffusion Studio is at {studio.address}", flush=True)
     try:

@@ -3,6 +3,7 @@
 Gradio keeps the state of a page under a hash that the page chooses. Here the hash belongs to the visitor who used it first; nobody else
 reaches the page's state or hears its answers, whatever hash they name.
 """
+
 from __future__ import annotations
 
 import threading

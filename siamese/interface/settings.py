@@ -1,4 +1,5 @@
 """The settings panel: kind of image, variants, seed, advanced settings, reference, Generate and Cancel."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -66,7 +67,9 @@ def restore(recipe: Recipe) -> list[Any]:
 def build_settings(seed: int = 0) -> SettingsPanel:
     """The panel, with the seed of the image that is shown."""
     gr.HTML(status.heading(2, "Choose what to sample"))
-    prompt = gr.Radio([(name, text) for text, name in ORGANS.items()], value=POLYP, label="Kind of image", elem_id="organ")
+    prompt = gr.Radio(
+        [(name, text) for text, name in ORGANS.items()], value=POLYP, label="Kind of image", elem_id="organ"
+    )
     variants = gr.Slider(1, MAX_VARIANTS, value=1, step=1, label="Variants", elem_id="variants")
     with gr.Group():
         seed = gr.Number(value=seed, precision=0, label="Seed")
@@ -83,22 +86,51 @@ def build_settings(seed: int = 0) -> SettingsPanel:
         scheduler = gr.Radio(SCHEDULERS, value="dpm++", label="Scheduler")
     with gr.Row(elem_id="actions"):
         button = gr.Button("Generate", variant="primary", size="lg", elem_id="generate", scale=3)
-        cancel = gr.Button("Cancel", variant="secondary", size="lg", elem_id="cancel", interactive=False, scale=1, min_width=88)
+        cancel = gr.Button(
+            "Cancel",
+            variant="secondary",
+            size="lg",
+            elem_id="cancel",
+            interactive=False,
+            scale=1,
+            min_width=88,
+        )
     message = gr.HTML(status.status("idle", READY), elem_id="message")
     model = gr.HTML(status.model_line(None), elem_id="model")
-    return SettingsPanel(prompt, variants, seed, random_seed, use_photo, weight, reference_group, defaults, known_defaults, steps, guidance,
-                         scheduler, button, cancel, message, model)
+    return SettingsPanel(
+        prompt,
+        variants,
+        seed,
+        random_seed,
+        use_photo,
+        weight,
+        reference_group,
+        defaults,
+        known_defaults,
+        steps,
+        guidance,
+        scheduler,
+        button,
+        cancel,
+        message,
+        model,
+    )
 
 
 def wire_settings(panel: SettingsPanel) -> None:
     """An advanced setting that is edited is used; ticking the model's defaults shows those again."""
     for field in panel.advanced:
-        field.input(None, None, panel.defaults, js="() => false", **QUICK)  # in the browser: at once, before Generate can be pressed
+        field.input(
+            None, None, panel.defaults, js="() => false", **QUICK
+        )  # in the browser: at once, before Generate can be pressed
     _show_defaults(panel, panel.defaults.input)
 
 
-def wire_model(panel: SettingsPanel, worker: ModelWorker, happens: Callable[..., Dependency], name: Component) -> None:
+def wire_model(
+    panel: SettingsPanel, worker: ModelWorker, happens: Callable[..., Dependency], name: Component
+) -> None:
     """Once ``happens`` does, wait for the model of that name, say that it is ready and show its defaults."""
+
     def load(name: str, request: gr.Request) -> list[Any]:
         try:
             info = worker.info(name, visitor=visitor_of(request))
@@ -112,4 +144,10 @@ def wire_model(panel: SettingsPanel, worker: ModelWorker, happens: Callable[...,
 
 def _show_defaults(panel: SettingsPanel, happens: Callable[..., Dependency]) -> None:
     """Once ``happens`` does, show the model's defaults if they are known and in use; other settings stay as they were entered."""
-    happens(None, [panel.known_defaults, panel.defaults, *panel.advanced], panel.advanced, js=SHOW_DEFAULTS, **QUICK)
+    happens(
+        None,
+        [panel.known_defaults, panel.defaults, *panel.advanced],
+        panel.advanced,
+        js=SHOW_DEFAULTS,
+        **QUICK,
+    )

@@ -1,4 +1,5 @@
 """Whether another process works, seen from outside: from what the system counts of it, whatever it says or cannot say."""
+
 from __future__ import annotations
 
 import time
@@ -62,7 +63,9 @@ class Watch:
             moved = self._process.io_counters()  # not on a Mac
         except (AttributeError, psutil.Error, OSError):
             return seconds, 0
-        return seconds, moved.read_bytes + moved.write_bytes + getattr(moved, "read_chars", 0) + getattr(moved, "write_chars", 0)
+        return seconds, moved.read_bytes + moved.write_bytes + getattr(moved, "read_chars", 0) + getattr(
+            moved, "write_chars", 0
+        )
 
 
 def _find(pid: int) -> psutil.Process | None:

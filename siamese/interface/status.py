@@ -1,4 +1,5 @@
 """Small pieces of HTML: header, status with progress, caption. All text is escaped."""
+
 from __future__ import annotations
 
 from html import escape
@@ -29,24 +30,36 @@ def status(kind: Kind, text: str, fraction: float | None = None) -> str:
     bar = ""
     if fraction is not None:
         percent = round(100 * fraction)
-        bar = (f'<div class="bar" role="progressbar" aria-label="Sampling" aria-valuemin="0" aria-valuemax="100" '
-               f'aria-valuenow="{percent}"><div style="width:{percent}%"></div></div>')
+        bar = (
+            f'<div class="bar" role="progressbar" aria-label="Sampling" aria-valuemin="0" aria-valuemax="100" '
+            f'aria-valuenow="{percent}"><div style="width:{percent}%"></div></div>'
+        )
     return f'<div class="status {kind}" role="{role}"><p>{escape(text)}</p>{bar}</div>'
 
 
 def note(kind: Kind, text: str) -> str:
     """A line below a group of controls; empty where there is nothing to say."""
-    return f'<p class="note {kind}" role="{"alert" if kind == "error" else "status"}">{escape(text)}</p>' if text else ""
+    return (
+        f'<p class="note {kind}" role="{"alert" if kind == "error" else "status"}">{escape(text)}</p>'
+        if text
+        else ""
+    )
 
 
 def time_left(seconds: float | None) -> str:
     """About how long it will take, in words; empty where that is unknown."""
     if seconds is None:
         return ""
-    return f", about {max(1, round(seconds))} s left" if seconds < 90 else f", about {round(seconds / 60)} min left"
+    return (
+        f", about {max(1, round(seconds))} s left"
+        if seconds < 90
+        else f", about {round(seconds / 60)} min left"
+    )
 
 
-def caption(pair: SyntheticPair | None, agreement: float | None, index: int = 0, count: int = 1, example: bool = False) -> str:
+def caption(
+    pair: SyntheticPair | None, agreement: float | None, index: int = 0, count: int = 1, example: bool = False
+) -> str:
     """What is below the images: the selected one's seed, settings and mask agreement."""
     if pair is None:
         return '<p class="caption">The images will appear above.</p>'
@@ -58,8 +71,10 @@ def caption(pair: SyntheticPair | None, agreement: float | None, index: int = 0,
     if agreement is None:
         return f'<p class="caption">{escape(settings)}</p>'
     level = "good" if agreement >= GOOD else "fair" if agreement >= FAIR else "poor"
-    return (f'<p class="caption">{escape(settings)}<br><span class="agreement {level}">{escape(agreement_words(agreement).capitalize())}</span> '
-            f"(mask agreement, Dice {agreement:.2f})</p>")
+    return (
+        f'<p class="caption">{escape(settings)}<br><span class="agreement {level}">{escape(agreement_words(agreement).capitalize())}</span> '
+        f"(mask agreement, Dice {agreement:.2f})</p>"
+    )
 
 
 def sampling(count: int) -> str:

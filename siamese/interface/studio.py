@@ -1,4 +1,5 @@
 """The studio tab: draw, choose, look; and which control calls what."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -68,14 +69,22 @@ def wire_studio(page: gr.Blocks, studio: Studio, worker: ModelWorker, rescue: gr
 
     def wait() -> list[Any]:
         # Two at once would show their previews in turns, and Cancel would reach one.
-        return [presses.begin(), gr.update(interactive=False), gr.update(interactive=False), gr.update(interactive=True),
-                status.status("busy", "Waiting for its turn…", 0)]
+        return [
+            presses.begin(),
+            gr.update(interactive=False),
+            gr.update(interactive=False),
+            gr.update(interactive=True),
+            status.status("busy", "Waiting for its turn…", 0),
+        ]
 
     def over(name: str | None, shown: Shown, previewing: bool) -> dict[Any, Any]:
         """The press is over, however it ended: the buttons come back."""
         presses.end(name)
-        return {settings.button: gr.update(interactive=True), settings.cancel: gr.update(interactive=False),
-                result.more: gr.update(interactive=bool(shown.pairs) and not previewing)}
+        return {
+            settings.button: gr.update(interactive=True),
+            settings.cancel: gr.update(interactive=False),
+            result.more: gr.update(interactive=bool(shown.pairs) and not previewing),
+        }
 
     def failed(*now: Any) -> dict[Any, Any]:
         return {**over(*now), settings.message: status.status("error", reason())}
@@ -84,24 +93,60 @@ def wire_studio(page: gr.Blocks, studio: Studio, worker: ModelWorker, rescue: gr
         """The press did not come to the model: its inputs could not be read."""
         return failed(name, shown, previewing) if presses.waits(name) else gr.skip()
 
-    def settle(shown: Shown, previewing: bool, outlined: bool, digest: str | None, photo: Photo | None) -> dict[Any, Any]:
+    def settle(
+        shown: Shown, previewing: bool, outlined: bool, digest: str | None, photo: Photo | None
+    ) -> dict[Any, Any]:
         """Previews that nothing came of give way to the images before them; a photo that was removed meanwhile is not compared with."""
         kept = shown.without(photo)
-        again = results.show(result, kept, outlined) if previewing else results.select(result, kept, outlined) if kept is not shown else {}
+        again = (
+            results.show(result, kept, outlined)
+            if previewing
+            else results.select(result, kept, outlined)
+            if kept is not shown
+            else {}
+        )
         return {**again, **results.belongs(result, kept, digest)}
 
     def restore_images(shown: Shown, previewing: bool, *now: Any) -> dict[Any, Any]:
         """After a failure nobody knows what the browser was told last."""
         return settle(shown, True, *now)
 
-    def form(drawn: dict[str, Any] | None, text: str, variants: float, seed: float | None, is_random: bool, by_model: bool, steps: float | None,
-             guidance: float | None, scheduler: str | None, name: str, use_photo: bool, weight: float, photo: Photo | None) -> Form:
+    def form(
+        drawn: dict[str, Any] | None,
+        text: str,
+        variants: float,
+        seed: float | None,
+        is_random: bool,
+        by_model: bool,
+        steps: float | None,
+        guidance: float | None,
+        scheduler: str | None,
+        name: str,
+        use_photo: bool,
+        weight: float,
+        photo: Photo | None,
+    ) -> Form:
         reference = photo.pixels if photo is not None and use_photo else None
         chosen = (None, None, None) if by_model else (steps, guidance, scheduler)
-        return Form(drawn, text, variants, None if is_random else (-1 if seed is None else seed), *chosen, reference, weight, name)
+        return Form(
+            drawn,
+            text,
+            variants,
+            None if is_random else (-1 if seed is None else seed),
+            *chosen,
+            reference,
+            weight,
+            name,
+        )
 
-    def follow(asked: Form, name: str | None, outlined: bool, is_random: bool, visitor: str,
-               photo: Photo | None = None) -> Iterator[dict[Any, Any]]:
+    def follow(
+        asked: Form,
+        name: str | None,
+        outlined: bool,
+        is_random: bool,
+        visitor: str,
+        photo: Photo | None = None,
+    ) -> Iterator[dict[Any, Any]]:
         told = 0.0
         for event in generate(worker, asked, presses.go(name), visitor):
             if isinstance(event, Started):
@@ -120,8 +165,12 @@ def wire_studio(page: gr.Blocks, studio: Studio, worker: ModelWorker, rescue: gr
                     found = found.without(None)
                 # The seed's box shows what was drawn at random only now that there is an image of it; what was entered stays.
                 drawn_seed = {settings.seed: made.pairs[0].recipe.seed} if is_random else {}
-                yield {**results.show(result, found, outlined), **drawn_seed, settings.model: status.model_line(worker.loaded),
-                       settings.message: status.status("done", f"Done in {event.seconds:.1f} s.")}
+                yield {
+                    **results.show(result, found, outlined),
+                    **drawn_seed,
+                    settings.model: status.model_line(worker.loaded),
+                    settings.message: status.status("done", f"Done in {event.seconds:.1f} s."),
+                }
             elif event.previews is not None or time.monotonic() - told >= STEP_PAUSE:
                 told = time.monotonic()
                 text = f"Step {event.step} of {event.steps}{status.time_left(event.seconds_left)}"
@@ -130,36 +179,79 @@ def wire_studio(page: gr.Blocks, studio: Studio, worker: ModelWorker, rescue: gr
                     update |= results.preview(result, event.previews)
                 yield update
 
-    def run(request: gr.Request, name: str | None, outlined: bool, is_random: bool, photo: Photo | None, *entered: Any) -> Iterator[dict[Any, Any]]:
+    def run(
+        request: gr.Request,
+        name: str | None,
+        outlined: bool,
+        is_random: bool,
+        photo: Photo | None,
+        *entered: Any,
+    ) -> Iterator[dict[Any, Any]]:
         asked = form(*entered, photo)
-        yield from follow(asked, name, outlined, is_random, visitor_of(request), None if asked.reference is None else photo)
+        yield from follow(
+            asked, name, outlined, is_random, visitor_of(request), None if asked.reference is None else photo
+        )
 
-    def more(request: gr.Request, name: str | None, outlined: bool, is_random: bool, shown: Shown) -> Iterator[dict[Any, Any]]:
+    def more(
+        request: gr.Request, name: str | None, outlined: bool, is_random: bool, shown: Shown
+    ) -> Iterator[dict[Any, Any]]:
         if shown.pair is None:
             yield {settings.message: status.status("error", "Generate an image first.")}
             return
         recipe = shown.pair.recipe
         canvas = {"layers": [np.repeat(shown.pair.drawn[:, :, None], 4, axis=2)]}
-        asked = Form(canvas, recipe.prompt, MORE_VARIANTS, None, recipe.steps, recipe.guidance, recipe.scheduler, shown.pair.image, MORE_WEIGHT, recipe.model)
+        asked = Form(
+            canvas,
+            recipe.prompt,
+            MORE_VARIANTS,
+            None,
+            recipe.steps,
+            recipe.guidance,
+            recipe.scheduler,
+            shown.pair.image,
+            MORE_WEIGHT,
+            recipe.model,
+        )
         yield from follow(asked, name, outlined, is_random, visitor_of(request))
 
-    def chosen(name: str | None, shown: Shown, previewing: bool, outlined: bool, digest: str | None, event: gr.SelectData) -> dict[Any, Any]:
+    def chosen(
+        name: str | None,
+        shown: Shown,
+        previewing: bool,
+        outlined: bool,
+        digest: str | None,
+        event: gr.SelectData,
+    ) -> dict[Any, Any]:
         if previewing:
-            return {result.gallery: gr.update(selected_index=results.NO_FRAME)} if presses.runs(name) else results.show(result, shown, outlined)
+            return (
+                {result.gallery: gr.update(selected_index=results.NO_FRAME)}
+                if presses.runs(name)
+                else results.show(result, shown, outlined)
+            )
         if event.index < len(shown.pairs):  # else a click on images that are gone
             shown = dataclasses.replace(shown, selected=event.index)
-        return {result.note: "", **results.select(result, shown, outlined), **results.belongs(result, shown, digest)}
+        return {
+            result.note: "",
+            **results.select(result, shown, outlined),
+            **results.belongs(result, shown, digest),
+        }
 
     def outline(name: str | None, shown: Shown, previewing: bool, outlined: bool) -> dict[Any, Any]:
         return gr.skip() if previewing and presses.runs(name) else results.show(result, shown, outlined)
 
-    def photo_changed(photo: Photo | None, shown: Shown, previewing: bool, outlined: bool, digest: str | None) -> dict[Any, Any]:
+    def photo_changed(
+        photo: Photo | None, shown: Shown, previewing: bool, outlined: bool, digest: str | None
+    ) -> dict[Any, Any]:
         """A photo that is gone leaves the comparison as well."""
         update = {settings.reference_group: gr.update(visible=photo is not None), settings.use_photo: False}
         kept = shown.without(photo)
         if previewing:
             return update | {result.shown: kept}
-        return update | ({} if kept is shown else results.select(result, kept, outlined)) | results.belongs(result, kept, digest)
+        return (
+            update
+            | ({} if kept is shown else results.select(result, kept, outlined))
+            | results.belongs(result, kept, digest)
+        )
 
     def mask_changed(shown: Shown, previewing: bool, digest: str | None) -> dict[Any, Any]:
         return gr.skip() if previewing else results.belongs(result, shown, digest)
@@ -168,22 +260,45 @@ def wire_studio(page: gr.Blocks, studio: Studio, worker: ModelWorker, rescue: gr
     wire_model(settings, worker, page.load, studio.model)
     wire_settings(settings)
     now = [result.shown, result.previewing, result.outline]
-    photo_events, mask_event = wire_draw(draw, worker, studio.model, settings.prompt, restore, settings.restored)
+    photo_events, mask_event = wire_draw(
+        draw, worker, studio.model, settings.prompt, restore, settings.restored
+    )
     for event in photo_events:
-        event.then(photo_changed, [draw.photo, *now, draw.digest], [settings.reference_group, settings.use_photo, *result_parts], **QUICK)
+        event.then(
+            photo_changed,
+            [draw.photo, *now, draw.digest],
+            [settings.reference_group, settings.use_photo, *result_parts],
+            **QUICK,
+        )
     warn_of_text(draw.photo, [draw.photo_row, settings.reference_group], photo_events)
     mask_event.then(mask_changed, [result.shown, result.previewing, draw.digest], result.outdated, **QUICK)
 
     drawn, reading = reader(draw.canvas)
-    entered = [drawn, settings.prompt, settings.variants, settings.seed, settings.random_seed, settings.defaults, settings.steps,
-               settings.guidance, settings.scheduler, studio.model, settings.use_photo, settings.weight]
+    entered = [
+        drawn,
+        settings.prompt,
+        settings.variants,
+        settings.seed,
+        settings.random_seed,
+        settings.defaults,
+        settings.steps,
+        settings.guidance,
+        settings.scheduler,
+        studio.model,
+        settings.use_photo,
+        settings.weight,
+    ]
     outputs = [settings.message, settings.seed, settings.model, *result_parts]
     started = [press, settings.button, result.more, settings.cancel, settings.message]
     ended = [settings.button, settings.cancel, result.more, settings.message]
     ending = [press, result.shown, result.previewing]
-    pressed, more_pressed = (button.click(wait, None, started, **QUICK) for button in (settings.button, result.more))
-    for happens, work, inputs in ((reading(pressed.then), run, [press, result.outline, settings.random_seed, draw.photo, *entered]),
-                                  (more_pressed.then, more, [press, result.outline, settings.random_seed, result.shown])):
+    pressed, more_pressed = (
+        button.click(wait, None, started, **QUICK) for button in (settings.button, result.more)
+    )
+    for happens, work, inputs in (
+        (reading(pressed.then), run, [press, result.outline, settings.random_seed, draw.photo, *entered]),
+        (more_pressed.then, more, [press, result.outline, settings.random_seed, result.shown]),
+    ):
         # The buttons come back in a step of its own, however the one before it ended.
         worked = happens(work, inputs, outputs, **LINED)
         after, broken = whatever_happens(worked, over, failed, ending, ended)
@@ -193,6 +308,10 @@ def wire_studio(page: gr.Blocks, studio: Studio, worker: ModelWorker, rescue: gr
     settings.cancel.click(presses.cancel, press, None, **QUICK)
     result.gallery.select(chosen, [press, *now, draw.digest], result_parts, **QUICK)
     result.outline.change(outline, [press, *now], result_parts, **QUICK)
-    result.use_seed.click(lambda shown: [shown.pair.recipe.seed, False] if shown.pair else [gr.skip(), gr.skip()], result.shown,
-                          [settings.seed, settings.random_seed], **QUICK)
+    result.use_seed.click(
+        lambda shown: [shown.pair.recipe.seed, False] if shown.pair else [gr.skip(), gr.skip()],
+        result.shown,
+        [settings.seed, settings.random_seed],
+        **QUICK,
+    )
     on_demand(result.download.click, results.write_png, [result.shown], result.note)

@@ -1,4 +1,5 @@
 """Looks: theme and style sheet. System fonts only: the page loads nothing from elsewhere."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -14,16 +15,26 @@ _MONO = ("ui-monospace", "Menlo", "Consolas", "monospace")
 def theme() -> gr.themes.Base:
     """Slate and teal, light and dark. Text on the primary button: white on teal 700, contrast 5.5."""
     return gr.themes.Base(
-        primary_hue=gr.themes.colors.teal, neutral_hue=gr.themes.colors.slate, radius_size=gr.themes.sizes.radius_md,
-        font=_FONT, font_mono=_MONO,
+        primary_hue=gr.themes.colors.teal,
+        neutral_hue=gr.themes.colors.slate,
+        radius_size=gr.themes.sizes.radius_md,
+        font=_FONT,
+        font_mono=_MONO,
     ).set(
-        body_text_color_subdued="*neutral_600", body_text_color_subdued_dark="*neutral_400",
-        body_background_fill="#f6f8fa", body_background_fill_dark="#0b1220",
-        button_primary_background_fill="#0f766e", button_primary_background_fill_dark="#0f766e",
-        button_primary_background_fill_hover="#115e59", button_primary_background_fill_hover_dark="#115e59",
-        button_primary_text_color="#ffffff", button_primary_text_color_dark="#ffffff",
-        checkbox_background_color_selected="#0f766e", checkbox_background_color_selected_dark="#0f766e",
-        block_shadow="none", block_shadow_dark="none",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_400",
+        body_background_fill="#f6f8fa",
+        body_background_fill_dark="#0b1220",
+        button_primary_background_fill="#0f766e",
+        button_primary_background_fill_dark="#0f766e",
+        button_primary_background_fill_hover="#115e59",
+        button_primary_background_fill_hover_dark="#115e59",
+        button_primary_text_color="#ffffff",
+        button_primary_text_color_dark="#ffffff",
+        checkbox_background_color_selected="#0f766e",
+        checkbox_background_color_selected_dark="#0f766e",
+        block_shadow="none",
+        block_shadow_dark="none",
     )
 
 

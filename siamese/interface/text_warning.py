@@ -1,4 +1,5 @@
 """The warning that text is burned into a visitor's photo: beside its export, and before it becomes a reference that is compared."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -21,7 +22,10 @@ MIDDLE = (1 / 3, 2 / 3)
 def place(box: Box) -> str:
     """Where ``box`` is, in words: "upper left", "middle", "right"."""
     x, y = (box.left + box.right) / 2, (box.top + box.bottom) / 2
-    words = ["upper" if y < MIDDLE[0] else "lower" if y > MIDDLE[1] else "", "left" if x < MIDDLE[0] else "right" if x > MIDDLE[1] else ""]
+    words = [
+        "upper" if y < MIDDLE[0] else "lower" if y > MIDDLE[1] else "",
+        "left" if x < MIDDLE[0] else "right" if x > MIDDLE[1] else "",
+    ]
     return " ".join(filter(None, words)) or "middle"
 
 
@@ -29,9 +33,13 @@ def warning(boxes: Sequence[Box]) -> str:
     """The visitor's sentences about text in ``boxes``; empty where there is none."""
     if not boxes:
         return ""
-    places = ", ".join(dict.fromkeys(place(box) for box in sorted(boxes, key=lambda box: (box.top, box.left))))
-    return (f"This photo seems to have text burned in ({places}). It may name a patient. Crop the photo or cover the text, and open it again. "
-            "If you go on, the exported annotation holds the text, and so does the comparison where the photo is the reference.")
+    places = ", ".join(
+        dict.fromkeys(place(box) for box in sorted(boxes, key=lambda box: (box.top, box.left)))
+    )
+    return (
+        f"This photo seems to have text burned in ({places}). It may name a patient. Crop the photo or cover the text, and open it again. "
+        "If you go on, the exported annotation holds the text, and so does the comparison where the photo is the reference."
+    )
 
 
 def warn_of_text(photo: gr.State, panels: Sequence[BlockContext], events: Sequence[Dependency]) -> None:
@@ -55,4 +63,6 @@ def warn_of_text(photo: gr.State, panels: Sequence[BlockContext], events: Sequen
         return [status.note("busy", LOOKING) if shown else ""] * len(notes)
 
     for event in events:
-        event.then(looking, photo, notes, **QUICK).then(look, photo, notes, concurrency_limit=1, concurrency_id=ELEMENT, **HIDDEN)
+        event.then(looking, photo, notes, **QUICK).then(
+            look, photo, notes, concurrency_limit=1, concurrency_id=ELEMENT, **HIDDEN
+        )

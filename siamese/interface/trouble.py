@@ -3,6 +3,7 @@
 Gradio reads an event's inputs before the event's function runs and writes the pictures that it returns afterwards, so a full disk is met where
 the function cannot catch it.
 """
+
 from __future__ import annotations
 
 import errno
@@ -21,8 +22,10 @@ from siamese.interface.events import HIDDEN, QUICK
 
 log = logging.getLogger(__name__)
 
-FULL = ("The server’s disk is full, so this was not done. Your drawing and settings are still here: try again in a few minutes. "
-        "Whoever runs the server has to free space for temporary files.")
+FULL = (
+    "The server’s disk is full, so this was not done. Your drawing and settings are still here: try again in a few minutes. "
+    "Whoever runs the server has to free space for temporary files."
+)
 BROKEN = "Something went wrong on the server, so this was not done. Please try again; the details are in the server’s log."
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 ROOM = 1_000_000
@@ -80,8 +83,13 @@ def build_rescue() -> gr.Button:
     return rescue
 
 
-def whatever_happens(happened: Dependency, ended: Callable[..., Any], failed: Callable[..., Any], inputs: Any,
-                     outputs: list[Any]) -> tuple[Dependency, Dependency]:
+def whatever_happens(
+    happened: Dependency,
+    ended: Callable[..., Any],
+    failed: Callable[..., Any],
+    inputs: Any,
+    outputs: list[Any],
+) -> tuple[Dependency, Dependency]:
     """Once ``happened`` is over, call ``ended``, or ``failed`` where it raised: Gradio leaves ``then`` out after an error.
 
     Returns:

@@ -2,6 +2,7 @@
 
 Whoever writes requests by hand can send anything for a number. Gradio hands it on, and whatever fails is the server's error.
 """
+
 from __future__ import annotations
 
 import json
@@ -48,19 +49,30 @@ def problem_of(page: gr.Blocks, path: str, asked: Any) -> tuple[int, str] | None
     if not isinstance(asked, dict) or not isinstance(data := asked.get("data"), list):
         return 422, ODD
     number, name = asked.get("fn_index"), path.rstrip("/").rpartition("/")[2]
-    function = next((f for f in page.fns.values() if f.api_name == name), None) if number is None else page.fns.get(number) if type(number) is int else None
+    function = (
+        next((f for f in page.fns.values() if f.api_name == name), None)
+        if number is None
+        else page.fns.get(number)
+        if type(number) is int
+        else None
+    )
     if function is None or function.fn is None:
         return 404, f"The page has no such function. {RELOAD}"
     if not isinstance(asked.get("session_hash"), str | None):
         return 422, f"The request names no session of a page. {RELOAD}"
-    if selects(function.fn) and not (isinstance(event := asked.get("event_data"), dict) and {"index", "value"} <= set(event)):
+    if selects(function.fn) and not (
+        isinstance(event := asked.get("event_data"), dict) and {"index", "value"} <= set(event)
+    ):
         return 422, f"The request does not say what was selected. {RELOAD}"
     inputs = function.inputs
     if len(data) != len(inputs):
         return 422, f"The function takes {len(inputs)} values, not {len(data)}. {RELOAD}"
     for i, (part, value) in enumerate(zip(inputs, data, strict=True)):
         if not fits(part, value):
-            return 422, f"Value {i + 1}{f' ({part.label})' if getattr(part, 'label', None) else ''} is of the wrong kind. {RELOAD}"
+            return (
+                422,
+                f"Value {i + 1}{f' ({part.label})' if getattr(part, 'label', None) else ''} is of the wrong kind. {RELOAD}",
+            )
     return None
 
 
@@ -141,8 +153,11 @@ def tell_faults(app: FastAPI) -> None:
 
     Its functions' errors it answers itself; what reaches the handlers here was raised by its own reading of what was sent.
     """
+
     async def invalid(request: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"error": ODD, "detail": ODD}, 422)  # FastAPI's own reply repeats what was sent, which JSON may not be able to hold
+        return JSONResponse(
+            {"error": ODD, "detail": ODD}, 422
+        )  # FastAPI's own reply repeats what was sent, which JSON may not be able to hold
 
     async def unread(request: Request, error: Exception) -> JSONResponse:
         log.warning("%s %s could not be read", request.method, request.url.path[:200], exc_info=error)

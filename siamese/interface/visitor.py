@@ -3,6 +3,7 @@
 Session hashes count for nothing: the client chooses them. The id of a visitor with a cookie is also the key to what they keep, so it
 has 256 random bits and is never shown; that of one without names an address, which others may share, and is a key to nothing.
 """
+
 from __future__ import annotations
 
 import secrets
@@ -32,8 +33,10 @@ MOST_NEW, NEW_SECONDS = 100, 600
 SCOPE_KEY = "siamese.visitor"
 ADDRESS = "address "
 """How the id of a visitor without a cookie begins."""
-NO_COOKIE = ("Your browser sends no cookie to this page, so the studio cannot tell your work from others'. Allow cookies for this address, or open "
-             "it in a window of its own, then reload the page.")
+NO_COOKIE = (
+    "Your browser sends no cookie to this page, so the studio cannot tell your work from others'. Allow cookies for this address, or open "
+    "it in a window of its own, then reload the page."
+)
 
 _current: ContextVar[Visitor | None] = ContextVar("siamese_visitor", default=None)
 
@@ -116,7 +119,11 @@ class VisitorCookies:
         """A new visitor for the page that ``scope`` asks for; None where its address had too many."""
         now, address = time.monotonic(), (scope.get("client") or ("",))[0]
         with self._lock:
-            self._new = {a: kept for a, times in self._new.items() if (kept := [t for t in times if now - t < NEW_SECONDS])}
+            self._new = {
+                a: kept
+                for a, times in self._new.items()
+                if (kept := [t for t in times if now - t < NEW_SECONDS])
+            }
             times = self._new.setdefault(address, [])
             if len(times) >= MOST_NEW:
                 return None
@@ -127,15 +134,27 @@ class VisitorCookies:
     @staticmethod
     def header(visitor: Visitor, scheme: str) -> bytes:
         """The Set-Cookie header. A Space's page is shown in a frame of another site, so there the cookie is Partitioned."""
-        place = "SameSite=None; Secure; Partitioned" if on_space() else "SameSite=Lax; Secure" if scheme == "https" else "SameSite=Lax"
-        return f"{COOKIE}={visitor.cookie}; Path=/; Max-Age={COOKIE_SECONDS}; HttpOnly; {place}".encode("ascii")
+        place = (
+            "SameSite=None; Secure; Partitioned"
+            if on_space()
+            else "SameSite=Lax; Secure"
+            if scheme == "https"
+            else "SameSite=Lax"
+        )
+        return f"{COOKIE}={visitor.cookie}; Path=/; Max-Age={COOKIE_SECONDS}; HttpOnly; {place}".encode(
+            "ascii"
+        )
 
     def _read(self, cookie: str) -> Visitor | None:
         try:
             name, made = self._sign.loads(cookie, max_age=None, return_timestamp=True)
         except BadSignature:
             return None
-        return Visitor(name, abs(time.time() - made.timestamp()) < FRESH_SECONDS, cookie) if isinstance(name, str) else None
+        return (
+            Visitor(name, abs(time.time() - made.timestamp()) < FRESH_SECONDS, cookie)
+            if isinstance(name, str)
+            else None
+        )
 
 
 def _values(header: str) -> list[str]:

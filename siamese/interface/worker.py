@@ -1,4 +1,5 @@
 """The model's thread: many visitors ask, one process samples, one request after the other, each visitor in turn."""
+
 from __future__ import annotations
 
 import queue
@@ -74,7 +75,9 @@ class ModelWorker:
         """The description of the model in memory, None before the first is loaded. Never waits."""
         return self._process.loaded
 
-    def info(self, model: str | None = None, cancelled: threading.Event | None = None, visitor: str = "") -> ModelInfo:
+    def info(
+        self, model: str | None = None, cancelled: threading.Event | None = None, visitor: str = ""
+    ) -> ModelInfo:
         """Wait for a model. All who wait for the same one are one request in the line.
 
         Raises:
@@ -93,7 +96,9 @@ class ModelWorker:
                     raise Cancelled
             return described.result()
 
-    def sample(self, request: Request, cancelled: threading.Event | None = None, visitor: str = "") -> Iterator[Update | Generated]:
+    def sample(
+        self, request: Request, cancelled: threading.Event | None = None, visitor: str = ""
+    ) -> Iterator[Update | Generated]:
         """Sample; yields what happens meanwhile, then the images. Setting ``cancelled`` or closing the iterator stops it.
 
         Raises:
@@ -115,7 +120,9 @@ class ModelWorker:
         *_, mask = self.suggesting(photo, model, visitor)
         return mask
 
-    def suggesting(self, photo: np.ndarray, model: str | None = None, visitor: str = "") -> Iterator[Update | np.ndarray]:
+    def suggesting(
+        self, photo: np.ndarray, model: str | None = None, visitor: str = ""
+    ) -> Iterator[Update | np.ndarray]:
         """``suggest``, which yields what happens meanwhile, then the mask. Closing the iterator stops it."""
         yield (yield from self._follow(self._job("suggest", photo, model, visitor=visitor)))
 
@@ -156,6 +163,7 @@ class ModelWorker:
         def forget(_: object) -> None:
             with self._lock:
                 del self._infos[name]
+
         job.result.add_done_callback(forget)
         try:
             self._enqueue(job, limited=False)
@@ -168,6 +176,7 @@ class ModelWorker:
             if job.cancelled.is_set():
                 raise Cancelled
             return self._process.ask(call, *args, tell=job.updates.put, asked_to_stop=job.cancelled.is_set)
+
         return Job(work, visitor, cancelled or threading.Event())
 
     def _enqueue(self, job: Job, limited: bool = True) -> None:
@@ -185,7 +194,9 @@ class ModelWorker:
                 yield update
             return job.result.result()
         finally:
-            if not job.result.done():  # a finished request leaves the event alone: a batch's next one has the same
+            if (
+                not job.result.done()
+            ):  # a finished request leaves the event alone: a batch's next one has the same
                 job.cancelled.set()
                 self._line.leave(job)
 

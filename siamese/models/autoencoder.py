@@ -3,6 +3,7 @@
 Ours is diffusers' AutoencoderDC (residual autoencoding, Chen et al. 2024, arXiv:2410.10733) at a small width, with the
 few things that a Stable Diffusion pipeline expects of its autoencoder.
 """
+
 from __future__ import annotations
 
 import math
@@ -48,19 +49,30 @@ class SmallAutoencoder(AutoencoderDC):
             raise ValueError(f"pack is {pack}; it must be a power of two.")
         scales = len(widths)
         super().__init__(
-            latent_channels=latent_channels, encoder_block_types="ResBlock", decoder_block_types="ResBlock",
-            encoder_block_out_channels=tuple(widths), decoder_block_out_channels=tuple(widths),
-            encoder_layers_per_block=tuple(encoder_layers), decoder_layers_per_block=tuple(decoder_layers),
-            encoder_qkv_multiscales=((),) * scales, decoder_qkv_multiscales=((),) * scales,
-            downsample_block_type="Conv", upsample_block_type="interpolate", encoder_out_shortcut=not linear_path,
-            decoder_in_shortcut=not linear_path, scaling_factor=scaling_factor)
+            latent_channels=latent_channels,
+            encoder_block_types="ResBlock",
+            decoder_block_types="ResBlock",
+            encoder_block_out_channels=tuple(widths),
+            decoder_block_out_channels=tuple(widths),
+            encoder_layers_per_block=tuple(encoder_layers),
+            decoder_layers_per_block=tuple(decoder_layers),
+            encoder_qkv_multiscales=((),) * scales,
+            decoder_qkv_multiscales=((),) * scales,
+            downsample_block_type="Conv",
+            upsample_block_type="interpolate",
+            encoder_out_shortcut=not linear_path,
+            decoder_in_shortcut=not linear_path,
+            scaling_factor=scaling_factor,
+        )
         if linear_path:
             side = 2 ** (scales - 1)
             self.linear_in = nn.Conv2d(3, latent_channels, 2 * side, side, padding=side // 2)
             self.linear_out = nn.ConvTranspose2d(latent_channels, 3, 2 * side, side, padding=side // 2)
         # Without what the parent has registered of its own: it follows from ours, and loading would warn of it.
         own = self._get_init_keys(type(self))
-        self._internal_dict = FrozenDict({k: v for k, v in self.config.items() if k in own or k.startswith("_")})
+        self._internal_dict = FrozenDict(
+            {k: v for k, v in self.config.items() if k in own or k.startswith("_")}
+        )
         # Pipelines of diffusers read the downsampling from the number of entries here; packing is one halving more.
         self.register_to_config(block_out_channels=tuple(widths) + (widths[-1],) * int(math.log2(pack)))
 
@@ -72,7 +84,9 @@ class SmallAutoencoder(AutoencoderDC):
         latent = F.pixel_unshuffle(latent, self.config.pack)
         return EncoderOutput(latent=latent) if return_dict else (latent,)
 
-    def decode(self, z: Tensor, return_dict: bool = True, generator: torch.Generator | None = None) -> DecoderOutput | tuple[Tensor]:
+    def decode(
+        self, z: Tensor, return_dict: bool = True, generator: torch.Generator | None = None
+    ) -> DecoderOutput | tuple[Tensor]:
         """Images [B, 3, H, W] near -1..1 (not clipped) of unscaled latents. ``generator`` is what pipelines pass; unused."""
         z = F.pixel_shuffle(z, self.config.pack)
         sample = self._decode(z)
@@ -122,9 +136,13 @@ def grow_latents(vae: SmallAutoencoder, channels: int) -> SmallAutoencoder:
     """
     old, width = vae.config.latent_channels, vae.config.widths[-1]
     if vae.config.linear_path:
-        raise ValueError("an autoencoder with a linear path cannot be given more latent channels; train a new one.")
+        raise ValueError(
+            "an autoencoder with a linear path cannot be given more latent channels; train a new one."
+        )
     if channels <= old or width % channels:
-        raise ValueError(f"{channels} latent channels; it must be more than {old} and divide the last width, {width}.")
+        raise ValueError(
+            f"{channels} latent channels; it must be more than {old} and divide the last width, {width}."
+        )
     config = {k: v for k, v in vae.config.items() if not k.startswith("_") and k != "block_out_channels"}
     grown = SmallAutoencoder(**config | {"latent_channels": channels})
     ends = ("encoder.conv_out.", "decoder.conv_in.")

@@ -1,11 +1,12 @@
 """A model as a folder in diffusers' format: networks, scheduler, prompts' context and sampling defaults.
 
-    model_index.json   loads in diffusers as a StableDiffusionControlNetPipeline
-    vae/ unet/ controlnet/ scheduler/
-    context/           context.safetensors + prompts.json (trained from scratch), or
-    tokenizer/ text_encoder/   (Stable Diffusion)
-    siamese.json       image size, default steps and guidance
+model_index.json   loads in diffusers as a StableDiffusionControlNetPipeline
+vae/ unet/ controlnet/ scheduler/
+context/           context.safetensors + prompts.json (trained from scratch), or
+tokenizer/ text_encoder/   (Stable Diffusion)
+siamese.json       image size, default steps and guidance
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -73,7 +74,9 @@ class Checkpoint:
         if c.get("trained_betas") is not None:
             return alphas_of_betas(c["trained_betas"])
         if c.get("beta_schedule") != "scaled_linear":
-            raise CheckpointError(f"noise schedule {c.get('beta_schedule')!r}: only scaled_linear (Stable Diffusion's) and a table of betas (trained_betas) are supported.")
+            raise CheckpointError(
+                f"noise schedule {c.get('beta_schedule')!r}: only scaled_linear (Stable Diffusion's) and a table of betas (trained_betas) are supported."
+            )
         return scaled_linear_alphas(c["beta_start"], c["beta_end"], c["num_train_timesteps"])
 
     @property
@@ -95,19 +98,28 @@ class Checkpoint:
         """Raise CheckpointError where the parts do not fit each other."""
         channels = latent_channels(self.vae)
         if self.unet.config.in_channels != channels:
-            raise CheckpointError(f"the U-Net takes {self.unet.config.in_channels} latent channels, the autoencoder makes {channels}.")
+            raise CheckpointError(
+                f"the U-Net takes {self.unet.config.in_channels} latent channels, the autoencoder makes {channels}."
+            )
         factor, size = downsampling(self.vae), self.defaults.image_size
         if size % (factor * 2 ** (len(self.unet.config.block_out_channels) - 1)):
-            raise CheckpointError(f"image size {size} is not a multiple of {factor * 2 ** (len(self.unet.config.block_out_channels) - 1)}.")
-        if self.controlnet is not None and 2 ** self.controlnet.config.hint_mergings != factor:
-            raise CheckpointError(f"the hint block halves {self.controlnet.config.hint_mergings} times, the autoencoder makes sides {factor} times smaller.")
+            raise CheckpointError(
+                f"image size {size} is not a multiple of {factor * 2 ** (len(self.unet.config.block_out_channels) - 1)}."
+            )
+        if self.controlnet is not None and 2**self.controlnet.config.hint_mergings != factor:
+            raise CheckpointError(
+                f"the hint block halves {self.controlnet.config.hint_mergings} times, the autoencoder makes sides {factor} times smaller."
+            )
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype | None = None) -> None:
     """Write ``checkpoint`` to ``folder``; ``dtype`` (for example torch.float16) is that of the stored weights."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    index: dict[str, Any] = {"_class_name": "StableDiffusionControlNetPipeline", "_diffusers_version": diffusers.__version__}
+    index: dict[str, Any] = {
+        "_class_name": "StableDiffusionControlNetPipeline",
+        "_diffusers_version": diffusers.__version__,
+    }
     for part in ("vae", "unet", "controlnet"):
         module = getattr(checkpoint, part)
         if module is None:
@@ -122,7 +134,12 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype | N
     text = isinstance(checkpoint.context, TextContext)
     index["tokenizer"] = ["transformers", "CLIPTokenizer"] if text else [None, None]
     index["text_encoder"] = ["transformers", "CLIPTextModel"] if text else [None, None]
-    index |= {"feature_extractor": [None, None], "safety_checker": [None, None], "image_encoder": [None, None], "requires_safety_checker": False}
+    index |= {
+        "feature_extractor": [None, None],
+        "safety_checker": [None, None],
+        "image_encoder": [None, None],
+        "requires_safety_checker": False,
+    }
     (folder / "model_index.json").write_text(json.dumps(index, indent=1) + "\n")
     (folder / "siamese.json").write_text(json.dumps(asdict(checkpoint.defaults), indent=1) + "\n")
 
@@ -145,7 +162,10 @@ def _save_network(module: nn.Module, folder: Path, dtype: torch.dtype | None) ->
 
 def _scheduler_class(name: str) -> type:
     # Only the submodule in use: importing all of diffusers takes seconds on a small machine.
-    modules = {"DDIMScheduler": "scheduling_ddim", "DPMSolverMultistepScheduler": "scheduling_dpmsolver_multistep"}
+    modules = {
+        "DDIMScheduler": "scheduling_ddim",
+        "DPMSolverMultistepScheduler": "scheduling_dpmsolver_multistep",
+    }
     return getattr(importlib.import_module(f"diffusers.schedulers.{modules[name]}"), name)
 
 
@@ -157,24 +177,43 @@ def load_checkpoint(source: str | Path) -> Checkpoint:
     """
     folder = find_folder(source)
     try:
-        index = json.loads((folder / "model_index.json").read_text()) if (folder / "model_index.json").is_file() else {}
+        index = (
+            json.loads((folder / "model_index.json").read_text())
+            if (folder / "model_index.json").is_file()
+            else {}
+        )
         # A base model has no ControlNet; a model whose index lists one was not copied whole without it.
         for part in ("vae", "unet", "scheduler", *(["controlnet"] if "controlnet" in index else [])):
             if not (folder / part).is_dir():
-                raise CheckpointError(f"{folder}: no {part}/ folder; a model needs vae/, unet/, scheduler/ and controlnet/ in diffusers' format.")
+                raise CheckpointError(
+                    f"{folder}: no {part}/ folder; a model needs vae/, unet/, scheduler/ and controlnet/ in diffusers' format."
+                )
         vae = _vae_class(index).from_pretrained(folder / "vae", torch_dtype=torch.float32)
         unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
-        controlnet = SiameseControlNet.from_pretrained(folder / "controlnet", torch_dtype=torch.float32) if (folder / "controlnet").is_dir() else None
+        controlnet = (
+            SiameseControlNet.from_pretrained(folder / "controlnet", torch_dtype=torch.float32)
+            if (folder / "controlnet").is_dir()
+            else None
+        )
         scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
         context = _load_context(folder)
         settings = folder / "siamese.json"
-        defaults = SamplingDefaults(**json.loads(settings.read_text())) if settings.is_file() else SamplingDefaults()
+        defaults = (
+            SamplingDefaults(**json.loads(settings.read_text())) if settings.is_file() else SamplingDefaults()
+        )
     except CheckpointError:
         raise
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{folder} cannot be loaded ({error}). Is the download complete?") from error
-    checkpoint = Checkpoint(vae.eval(), unet.eval(), controlnet.eval() if controlnet is not None else None, context.eval(),
-                            {k: v for k, v in scheduler.items() if not k.startswith("_")}, defaults, folder.name)
+    checkpoint = Checkpoint(
+        vae.eval(),
+        unet.eval(),
+        controlnet.eval() if controlnet is not None else None,
+        context.eval(),
+        {k: v for k, v in scheduler.items() if not k.startswith("_")},
+        defaults,
+        folder.name,
+    )
     checkpoint.check()
     return checkpoint
 
@@ -200,12 +239,17 @@ def weights_hash(folder: Path) -> str:
         raise FileNotFoundError(f"{folder}: no *.safetensors here; give a model folder.")
     digest = hashlib.sha256()
     for file in files:
-        digest.update(file.relative_to(folder).as_posix().encode() + hashlib.sha256(file.read_bytes()).digest())
+        digest.update(
+            file.relative_to(folder).as_posix().encode() + hashlib.sha256(file.read_bytes()).digest()
+        )
     return digest.hexdigest()
 
 
-_PARTS = [f"{part}/*.{kind}" for part in ("vae", "unet", "controlnet", "scheduler", "context", "tokenizer", "text_encoder")
-          for kind in ("json", "txt", "safetensors")]
+_PARTS = [
+    f"{part}/*.{kind}"
+    for part in ("vae", "unet", "controlnet", "scheduler", "context", "tokenizer", "text_encoder")
+    for kind in ("json", "txt", "safetensors")
+]
 
 
 def _download(name: str) -> Path:
@@ -213,10 +257,17 @@ def _download(name: str) -> Path:
         raise CheckpointError(f"{name}: no such folder.")
     try:
         # Stable Diffusion's repositories hold the weights several times over; only the parts' float32 files are read.
-        return Path(snapshot_download(name, allow_patterns=["model_index.json", "siamese.json", "*.md", "LICENSE*", *_PARTS],
-                                      ignore_patterns=["*.fp16.*", "*.non_ema.*"]))
+        return Path(
+            snapshot_download(
+                name,
+                allow_patterns=["model_index.json", "siamese.json", "*.md", "LICENSE*", *_PARTS],
+                ignore_patterns=["*.fp16.*", "*.non_ema.*"],
+            )
+        )
     except Exception as error:  # hub, network and authorisation errors share no base class
-        raise CheckpointError(f"{name}: neither a local folder nor loadable from the Hugging Face Hub ({error}).") from error
+        raise CheckpointError(
+            f"{name}: neither a local folder nor loadable from the Hugging Face Hub ({error})."
+        ) from error
 
 
 def _vae_class(index: dict[str, Any]) -> type:
@@ -225,8 +276,11 @@ def _vae_class(index: dict[str, Any]) -> type:
         return SmallAutoencoder
     if name == "AutoencoderKL" and library == "diffusers":
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
         return AutoencoderKL
-    raise CheckpointError(f"autoencoder class {library}.{name} is not supported; use AutoencoderKL or {SmallAutoencoder.__name__}.")
+    raise CheckpointError(
+        f"autoencoder class {library}.{name} is not supported; use AutoencoderKL or {SmallAutoencoder.__name__}."
+    )
 
 
 def _load_context(folder: Path) -> PromptTable | TextContext:
@@ -238,5 +292,11 @@ def _load_context(folder: Path) -> PromptTable | TextContext:
         if not (folder / "tokenizer").is_dir():
             raise CheckpointError(f"{folder}: no tokenizer/ beside text_encoder/.")
         from transformers import CLIPTextModel, CLIPTokenizer
-        return TextContext(CLIPTokenizer.from_pretrained(folder / "tokenizer"), CLIPTextModel.from_pretrained(folder / "text_encoder"))
-    raise CheckpointError(f"{folder}: neither context/ (a table of prompts) nor text_encoder/ with tokenizer/.")
+
+        return TextContext(
+            CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+            CLIPTextModel.from_pretrained(folder / "text_encoder"),
+        )
+    raise CheckpointError(
+        f"{folder}: neither context/ (a table of prompts) nor text_encoder/ with tokenizer/."
+    )

@@ -1,4 +1,5 @@
 """Prompt embeddings: a learned table for models trained from scratch, a text encoder for Stable Diffusion."""
+
 from __future__ import annotations
 
 import json
@@ -37,7 +38,9 @@ class PromptTable(nn.Module):
             UnknownPromptError: it is not in the table.
         """
         if prompt not in self.prompts:
-            raise UnknownPromptError(f"unknown prompt {prompt!r}; this model knows: {', '.join(map(repr, self.prompts))}.")
+            raise UnknownPromptError(
+                f"unknown prompt {prompt!r}; this model knows: {', '.join(map(repr, self.prompts))}."
+            )
         return self.prompts.index(prompt)
 
     def forward(self, prompts: Sequence[str]) -> Tensor:
@@ -48,7 +51,9 @@ class PromptTable(nn.Module):
         """``context.safetensors`` with the table and ``prompts.json`` with the prompts, in ``folder``."""
         folder.mkdir(parents=True, exist_ok=True)
         save_file({"context": self.table.detach().contiguous()}, folder / "context.safetensors")
-        (folder / "prompts.json").write_text(json.dumps(list(self.prompts), indent=1) + "\n", encoding="utf-8")
+        (folder / "prompts.json").write_text(
+            json.dumps(list(self.prompts), indent=1) + "\n", encoding="utf-8"
+        )
 
     @classmethod
     def load(cls, folder: Path) -> PromptTable:
@@ -74,8 +79,13 @@ class TextContext(nn.Module):
     @torch.no_grad()
     def forward(self, prompts: Sequence[str]) -> Tensor:
         """Context [B, 77, D] of ``prompts``; longer texts are cut at 77 tokens as Stable Diffusion does."""
-        tokens = self.tokenizer(list(prompts), padding="max_length", max_length=self.tokenizer.model_max_length,
-                                truncation=True, return_tensors="pt")
+        tokens = self.tokenizer(
+            list(prompts),
+            padding="max_length",
+            max_length=self.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
         return self.text_encoder(tokens.input_ids.to(self.text_encoder.device))[0]
 
     def save(self, folder: Path) -> None:

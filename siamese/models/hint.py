@@ -1,4 +1,5 @@
 """Dense Hint Input: turns a mask or an image into ControlNet's first feature map (supplement, 7.2)."""
+
 from __future__ import annotations
 
 import torch
@@ -43,10 +44,14 @@ class DenseHintInput(nn.Module):
     convolution is zero at first, so that training starts from the base model. 2,526,272 parameters without it at m = 3.
     """
 
-    def __init__(self, out_channels: int, in_channels: int = 3, widths: tuple[int, ...] = WIDTHS, mergings: int = 3) -> None:
+    def __init__(
+        self, out_channels: int, in_channels: int = 3, widths: tuple[int, ...] = WIDTHS, mergings: int = 3
+    ) -> None:
         super().__init__()
         if not 1 <= mergings < len(widths):
-            raise ValueError(f"mergings is {mergings}; with {len(widths)} stages it must be between 1 and {len(widths) - 1}.")
+            raise ValueError(
+                f"mergings is {mergings}; with {len(widths)} stages it must be between 1 and {len(widths) - 1}."
+            )
         self.convs = nn.ModuleList()
         self.blocks = nn.ModuleList()
         self.merges = nn.ModuleList()

@@ -5,6 +5,7 @@ transformers, which diffusers reads for quantisers and single-file loading; torc
 functions for torch.compile. diffusers has fallbacks for where the latter two are missing. Only modules that are imported
 inside ``lean_imports`` are affected; transformers itself, and all of diffusers' pipelines, work as usual afterwards.
 """
+
 from __future__ import annotations
 
 import importlib.util
@@ -44,6 +45,7 @@ def lean_imports() -> Iterator[None]:
         with _absent("torch._dynamo"):
             # These two look transformers up to list their names, so it is hidden only after them.
             import diffusers.utils.import_utils as flags
+
             available, flags._transformers_available = flags._transformers_available, False
             try:
                 with _absent("transformers"):

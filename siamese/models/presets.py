@@ -1,4 +1,5 @@
 """Named architectures: ``tiny`` (embedded, trained from scratch here) and ``sd15`` (Stable Diffusion 1.5, the paper's)."""
+
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
@@ -35,23 +36,42 @@ class NetworkConfig:
     def build_unet(self) -> UNet2DConditionModel:
         """A U-Net with fresh weights."""
         return UNet2DConditionModel(
-            sample_size=self.latent_size, in_channels=self.latent_channels, out_channels=self.latent_channels,
-            block_out_channels=self.block_out_channels, layers_per_block=self.layers_per_block,
+            sample_size=self.latent_size,
+            in_channels=self.latent_channels,
+            out_channels=self.latent_channels,
+            block_out_channels=self.block_out_channels,
+            layers_per_block=self.layers_per_block,
             down_block_types=tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in self.attention),
-            up_block_types=tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(self.attention)),
-            cross_attention_dim=self.cross_attention_dim, attention_head_dim=self.attention_heads,
+            up_block_types=tuple(
+                "CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(self.attention)
+            ),
+            cross_attention_dim=self.cross_attention_dim,
+            attention_head_dim=self.attention_heads,
             norm_num_groups=self.norm_num_groups,
-            resnet_time_scale_shift="scale_shift" if self.time_scale_shift else "default")
+            resnet_time_scale_shift="scale_shift" if self.time_scale_shift else "default",
+        )
 
     def scheduler_config(self) -> dict[str, object]:
         """The noise schedule as diffusers' schedulers take it (golden DDIM: offset 1, no clipping).
 
         A schedule of ``log_sigma`` has few timesteps at either end, so DPM-Solver++ spaces its steps by Karras' sigmas on it.
         """
-        schedule = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
-                        "prediction_type": self.prediction, "clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1,
-                        "timestep_spacing": "leading"}
-        return schedule if self.log_sigma is None else schedule | {"trained_betas": log_normal_betas(*self.log_sigma), "use_karras_sigmas": True}
+        schedule = {
+            "num_train_timesteps": 1000,
+            "beta_start": 0.00085,
+            "beta_end": 0.012,
+            "beta_schedule": "scaled_linear",
+            "prediction_type": self.prediction,
+            "clip_sample": False,
+            "set_alpha_to_one": False,
+            "steps_offset": 1,
+            "timestep_spacing": "leading",
+        }
+        return (
+            schedule
+            if self.log_sigma is None
+            else schedule | {"trained_betas": log_normal_betas(*self.log_sigma), "use_karras_sigmas": True}
+        )
 
     def to_dict(self) -> dict[str, object]:
         """Plain values, for a run's record."""
@@ -61,8 +81,17 @@ class NetworkConfig:
 SD15 = NetworkConfig()
 
 TINY = NetworkConfig(
-    block_out_channels=(128, 192), attention=(False, True), cross_attention_dim=128, attention_heads=4,
-    time_scale_shift=True, latent_channels=32, latent_size=16, prediction="v_prediction",
-    hint_widths=(8, 16, 32, 64, 128), hint_mergings=4, hint_keeps_variance=True)
+    block_out_channels=(128, 192),
+    attention=(False, True),
+    cross_attention_dim=128,
+    attention_heads=4,
+    time_scale_shift=True,
+    latent_channels=32,
+    latent_size=16,
+    prediction="v_prediction",
+    hint_widths=(8, 16, 32, 64, 128),
+    hint_mergings=4,
+    hint_keeps_variance=True,
+)
 
 PRESETS = {"tiny": TINY, "sd15": SD15}

@@ -3,6 +3,7 @@
 ``encode`` and ``decode`` compute what ``UNet2DConditionModel.forward`` computes, for the configurations that Stable
 Diffusion 1.x and the presets use (no class, additional or image embeddings).
 """
+
 from __future__ import annotations
 
 import copy
@@ -30,7 +31,11 @@ class Encoding:
 
     def twice(self) -> Encoding:
         """The batch two times, one after the other."""
-        return Encoding(torch.cat([self.time] * 2), tuple(torch.cat([s] * 2) for s in self.skips), torch.cat([self.middle] * 2))
+        return Encoding(
+            torch.cat([self.time] * 2),
+            tuple(torch.cat([s] * 2) for s in self.skips),
+            torch.cat([self.middle] * 2),
+        )
 
 
 @dataclass(frozen=True)
@@ -46,12 +51,17 @@ class Control:
 
     def after_nothing(self) -> Control:
         """Twice the batch: no control for the first half, this one for the second."""
-        return Control(tuple(torch.cat([torch.zeros_like(s), s]) for s in self.skips), torch.cat([torch.zeros_like(self.middle), self.middle]))
+        return Control(
+            tuple(torch.cat([torch.zeros_like(s), s]) for s in self.skips),
+            torch.cat([torch.zeros_like(self.middle), self.middle]),
+        )
 
     def mix(self, other: Control, mine: float, others: float) -> Control:
         """mine * self + others * other, map by map."""
-        return Control(tuple(mine * a + others * b for a, b in zip(self.skips, other.skips, strict=True)),
-                       mine * self.middle + others * other.middle)
+        return Control(
+            tuple(mine * a + others * b for a, b in zip(self.skips, other.skips, strict=True)),
+            mine * self.middle + others * other.middle,
+        )
 
 
 def encode(network: nn.Module, z: Tensor, t: Tensor, context: Tensor, hint: Tensor | None = None) -> Encoding:
@@ -101,7 +111,9 @@ class Decoder(nn.Module):
             # Odd sides: upsample to exactly the size of the next skip.
             size = skips[-1].shape[2:] if skips else None
             extra = {"encoder_hidden_states": context} if getattr(block, "has_cross_attention", False) else {}
-            x = block(hidden_states=x, temb=encoding.time, res_hidden_states_tuple=mine, upsample_size=size, **extra)
+            x = block(
+                hidden_states=x, temb=encoding.time, res_hidden_states_tuple=mine, upsample_size=size, **extra
+            )
         return self.conv_out(self.conv_act(self.conv_norm_out(x)))
 
 
@@ -132,6 +144,8 @@ def encoder_is_frozen(unet: UNet2DConditionModel) -> bool:
     return not any(p.requires_grad for module in encoder_modules(unet) for p in module.parameters())
 
 
-def predict(unet: UNet2DConditionModel, z: Tensor, t: Tensor, context: Tensor, control: Control | None = None) -> Tensor:
+def predict(
+    unet: UNet2DConditionModel, z: Tensor, t: Tensor, context: Tensor, control: Control | None = None
+) -> Tensor:
     """The whole U-Net's output [B, C, h, w]."""
     return Decoder(unet)(encode(unet, z, t, context), context, control)

@@ -2,6 +2,7 @@
 
 Free of torch, which only ``create --sample`` and ``demo`` load.
 """
+
 from __future__ import annotations
 
 import logging
@@ -114,41 +115,71 @@ class Create:
         """Make it and say what was made."""
         if not self.images.is_dir():
             raise ConfigError([f"{self.images}: there is no such folder."])
-        folders = {f.name: f for f in sorted(self.images.iterdir()) if f.is_dir() and not f.name.startswith(".")}
+        folders = {
+            f.name: f for f in sorted(self.images.iterdir()) if f.is_dir() and not f.name.startswith(".")
+        }
         sampled = parse_all(self.sample)
         if bool(sampled) != (self.masks is not None):
-            raise ConfigError(["--sample needs the masks: give --masks FOLDER." if sampled else "--masks is for sampled methods: give --sample."])
+            raise ConfigError(
+                [
+                    "--sample needs the masks: give --masks FOLDER."
+                    if sampled
+                    else "--masks is for sampled methods: give --sample."
+                ]
+            )
         if sampled:
             if not self.masks.is_dir():
                 raise ConfigError([f"--masks {self.masks}: there is no such folder."])
             folders = {name: f for name, f in folders.items() if f.resolve() != self.masks.resolve()}
-        missing = [f"--real {name}: {self.images} has no folder of that name; where nothing is real, give --real without names."
-                   for name in self.real if name not in folders]
+        missing = [
+            f"--real {name}: {self.images} has no folder of that name; where nothing is real, give --real without names."
+            for name in self.real
+            if name not in folders
+        ]
         if missing:
             raise ConfigError(missing)
         config = StudyConfig(
-            self.id, self.title, self.protocol, self.organ,
-            tuple(Method(n, REAL if n in self.real else SYNTHETIC) for n in folders) + tuple(Method(s.name, SYNTHETIC) for s in sampled),
-            self.groups or 1, self.training, 0 if self.groups is None else self.repeats, self.share_known, self.comments,
+            self.id,
+            self.title,
+            self.protocol,
+            self.organ,
+            tuple(Method(n, REAL if n in self.real else SYNTHETIC) for n in folders)
+            + tuple(Method(s.name, SYNTHETIC) for s in sampled),
+            self.groups or 1,
+            self.training,
+            0 if self.groups is None else self.repeats,
+            self.share_known,
+            self.comments,
             self.instructions.read_text(encoding="utf-8") if self.instructions else "",
-            self.consent.read_text(encoding="utf-8") if self.consent else DEFAULT_CONSENT, self.display_side, self.seed)
+            self.consent.read_text(encoding="utf-8") if self.consent else DEFAULT_CONSENT,
+            self.display_side,
+            self.seed,
+        )
         folders |= {s.name: self.masks for s in sampled}
         if self.groups is None:
-            values = count_groups(config, folders).to_dict() | {"repeats": self.repeats, "methods": config.methods}
+            values = count_groups(config, folders).to_dict() | {
+                "repeats": self.repeats,
+                "methods": config.methods,
+            }
             config = StudyConfig(**values)
         store = self.place.store()
         if not self.draft:
             store.check_loss(self.accept_loss)  # before minutes of work
         refuse = not (self.draft or self.accept_text)
-        study = (create_sampled_study(store, config, folders, sampled, self.prompt, sampling_report(), refuse) if sampled
-                 else create_study(store, config, folders, refuse_text=refuse))
+        study = (
+            create_sampled_study(store, config, folders, sampled, self.prompt, sampling_report(), refuse)
+            if sampled
+            else create_study(store, config, folders, refuse_text=refuse)
+        )
         if not self.draft:
             store.open(config.id, self.accept_loss, self.accept_text)
         elif names := [one.name for one in store.texts(config.id)]:
             print(f"warning: {text_warning(names, 'the study is a draft.')}", file=sys.stderr)
-        print(f"{config.id}: {config.groups} groups of {len(config.methods)} methods, {config.rated} items a rater"
-              f"{f' after {config.training} for practice' if config.training else ''}. Configuration {study.config_hash[:12]}.\n"
-              f"Next: python -m siamese.study invite {config.id} \"Dr A\" \"Dr B\"")
+        print(
+            f"{config.id}: {config.groups} groups of {len(config.methods)} methods, {config.rated} items a rater"
+            f"{f' after {config.training} for practice' if config.training else ''}. Configuration {study.config_hash[:12]}.\n"
+            f'Next: python -m siamese.study invite {config.id} "Dr A" "Dr B"'
+        )
 
 
 def sampling_report() -> SamplingReport:
@@ -178,11 +209,19 @@ class Invite:
 
     def run(self) -> None:
         """Print a line for each: label, tab, link."""
-        address = (self.address or origin() or noted_address(data_directory(self.place.data)) or f"http://127.0.0.1:{PORT}").rstrip("/")
+        address = (
+            self.address
+            or origin()
+            or noted_address(data_directory(self.place.data))
+            or f"http://127.0.0.1:{PORT}"
+        ).rstrip("/")
         for made in self.place.store().invite(self.study, self.labels):
             print(f"{made.label}\t{address}{made.path}")
         if is_local(address):
-            print(f"These links work in browsers on this machine only ({address}). For others give --address with the one that they use.", file=sys.stderr)
+            print(
+                f"These links work in browsers on this machine only ({address}). For others give --address with the one that they use.",
+                file=sys.stderr,
+            )
 
 
 @dataclass(frozen=True)
@@ -201,17 +240,28 @@ class Serve:
         trusted_proxies(self.access)  # a wrong option is told before the long part
         app = study_app(self.place.data, self.place.database)
         listener = bound(self.host, [self.port], listening=False)
-        serve_on(app, listener, self.place, self.host, self.access, f"Rating studies are at {address_of(listener)}/study/admin")
+        serve_on(
+            app,
+            listener,
+            self.place,
+            self.host,
+            self.access,
+            f"Rating studies are at {address_of(listener)}/study/admin",
+        )
 
 
-def serve_on(app: FastAPI, listener: socket.socket, place: Place, host: str, access: Access, message: str) -> None:
+def serve_on(
+    app: FastAPI, listener: socket.socket, place: Place, host: str, access: Access, message: str
+) -> None:
     """Serve until interrupted; print ``message`` once a browser can connect. ``host`` is as the operator gave it."""
     guard(app, hosts_of(listener, host, (*access.allow_host, origin())), trusted_proxies(access), HEADERS)
     listener.listen(BACKLOG)
     note_address(data_directory(place.data), address_of(listener))
     print(message, flush=True)
     # Requests are not logged: their addresses hold the raters' links. The proxies' headers are read by the guard.
-    uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, proxy_headers=False)).run(sockets=[listener])
+    uvicorn.Server(
+        uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, proxy_headers=False)
+    ).run(sockets=[listener])
 
 
 @dataclass(frozen=True)
@@ -248,12 +298,20 @@ class Demo:
         if warning := store.warning():
             print(warning, flush=True)
         print("Loading the model ...", flush=True)
-        wanted = Demonstration(self.model, self.organ, self.groups, self.real, self.masks, accept_text=self.accept_text)
+        wanted = Demonstration(
+            self.model, self.organ, self.groups, self.real, self.masks, accept_text=self.accept_text
+        )
         study = make_demo(store, wanted, sampling_report()).config
-        made, = store.invite(study.id, ["demonstration"])
+        (made,) = store.invite(study.id, ["demonstration"])
         app, address = study_app(self.place.data, self.place.database), address_of(listener)
-        serve_on(app, listener, self.place, self.host, self.access,
-                 f"{study.id}: {study.rated} items. Rate at\n\n    {address}{made.path}\n\nStudies and results: {address}/study/admin")
+        serve_on(
+            app,
+            listener,
+            self.place,
+            self.host,
+            self.access,
+            f"{study.id}: {study.rated} items. Rate at\n\n    {address}{made.path}\n\nStudies and results: {address}/study/admin",
+        )
 
 
 @dataclass(frozen=True)
@@ -274,7 +332,11 @@ class Export:
             raise PlaceError(f"{self.out}: name a file that ends in .csv or .json.")
         store = self.place.store()
         given = read_answers(store, self.study)
-        text = answers_csv(given, self.pseudonyms) if self.out.suffix == ".csv" else answers_json(store, given, self.pseudonyms)
+        text = (
+            answers_csv(given, self.pseudonyms)
+            if self.out.suffix == ".csv"
+            else answers_json(store, given, self.pseudonyms)
+        )
         self.out.write_text(text, encoding="utf-8-sig" if self.out.suffix == ".csv" else "utf-8", newline="")
         print(f"{self.out}: {len(given.answers)} answers")
 
@@ -295,7 +357,9 @@ class Import:
             raise PlaceError(f"{self.file} cannot be read ({error.strerror}).") from error
         store = self.place.store()
         study = import_study(store, text).config.id
-        print(f"{study}: {len(read_answers(store, study).answers)} answers\nNext: python -m siamese.study report --study {study} --out {study}.html")
+        print(
+            f"{study}: {len(read_answers(store, study).answers)} answers\nNext: python -m siamese.study report --study {study} --out {study}.html"
+        )
 
 
 @dataclass(frozen=True)
@@ -318,7 +382,15 @@ class Report:
             self.out.write_text(html, encoding="utf-8")
         except OSError as error:
             raise PlaceError(f"{self.out} cannot be written ({error.strerror}).") from error
-        print("\n".join([f"{self.out}: {len(html.encode('utf-8')) // 1024} KiB", *results.who, *([results.missing] if results.missing else [])]))
+        print(
+            "\n".join(
+                [
+                    f"{self.out}: {len(html.encode('utf-8')) // 1024} KiB",
+                    *results.who,
+                    *([results.missing] if results.missing else []),
+                ]
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -353,11 +425,17 @@ class Close:
         print(f"{self.study}: closed")
 
 
-Commands = (Annotated[Create, tyro.conf.subcommand("create")] | Annotated[Invite, tyro.conf.subcommand("invite")]
-            | Annotated[Serve, tyro.conf.subcommand("serve")] | Annotated[Demo, tyro.conf.subcommand("demo")]
-            | Annotated[Export, tyro.conf.subcommand("export")]
-            | Annotated[Import, tyro.conf.subcommand("import")] | Annotated[Report, tyro.conf.subcommand("report")]
-            | Annotated[Open, tyro.conf.subcommand("open")] | Annotated[Close, tyro.conf.subcommand("close")])
+Commands = (
+    Annotated[Create, tyro.conf.subcommand("create")]
+    | Annotated[Invite, tyro.conf.subcommand("invite")]
+    | Annotated[Serve, tyro.conf.subcommand("serve")]
+    | Annotated[Demo, tyro.conf.subcommand("demo")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[Import, tyro.conf.subcommand("import")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Open, tyro.conf.subcommand("open")]
+    | Annotated[Close, tyro.conf.subcommand("close")]
+)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -3,6 +3,7 @@
 The paper's two protocols (supplement, section 9.1) and a paired one: ``real_synthetic`` shows one image at a time, judged Real or
 Synthetic with a confidence; ``ranking`` shows a group's images side by side; ``pairwise`` asks which of two is real.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -22,20 +23,28 @@ MOST_RANKED = 9
 """More images than digit keys cannot be ranked by keyboard, nor told apart side by side."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}")
 IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9-]{0,47}")
-LIMITS = {"groups": (1, 5000), "training": (0, 200), "repeats": (0, 1000), "display_side": (128, 2048), "seed": (0, 2**63 - 1)}
+LIMITS = {
+    "groups": (1, 5000),
+    "training": (0, 200),
+    "repeats": (0, 1000),
+    "display_side": (128, 2048),
+    "seed": (0, 2**63 - 1),
+}
 LONGEST_TEXT = 20_000
 
 DEFAULT_INSTRUCTIONS = {
     REAL_SYNTHETIC: "You will see one image at a time. Decide whether it is a real photograph of a patient or was made by a computer "
-                    "(synthetic), then say how sure you are, from 1 (guessing) to 10 (certain). All images were prepared alike; "
-                    "their sharpness and size say nothing.",
+    "(synthetic), then say how sure you are, from 1 (guessing) to 10 (certain). All images were prepared alike; "
+    "their sharpness and size say nothing.",
     RANKING: "You will see several images of the same outline side by side. Rank them by how realistic they are: the highest number is "
-             "the best. No two images share a rank. All images were prepared alike; their sharpness and size say nothing.",
+    "the best. No two images share a rank. All images were prepared alike; their sharpness and size say nothing.",
     PAIRWISE: "You will see two images side by side. One is a real photograph of a patient, the other was made by a computer. Choose the "
-              "real one, then say how sure you are, from 1 (guessing) to 10 (certain).",
+    "real one, then say how sure you are, from 1 (guessing) to 10 (certain).",
 }
-DEFAULT_CONSENT = ("I take part of my own will. My answers, their times, my pseudonym and my role are stored and may be published without my "
-                   "name. I can stop at any time, and have my data deleted with the button Withdraw.")
+DEFAULT_CONSENT = (
+    "I take part of my own will. My answers, their times, my pseudonym and my role are stored and may be published without my "
+    "name. I can stop at any time, and have my data deleted with the button Withdraw."
+)
 
 
 class ConfigError(ValueError):
@@ -138,7 +147,9 @@ class StudyConfig:
 
     def canonical(self) -> str:
         """The one JSON text of this configuration: sorted keys, no spaces, ASCII."""
-        return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+        return json.dumps(
+            self.to_dict(), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+        )
 
     def hash(self) -> str:
         """SHA-256 of the canonical JSON, in hexadecimal."""
@@ -161,11 +172,19 @@ class StudyConfig:
             raise ConfigError(["a JSON object is needed, such as export writes."])
         fields = {f.name: f for f in dataclasses.fields(cls)}
         problems = [f"unknown field {name!r}." for name in values if name not in fields]
-        problems += [f"the field {name!r} is missing." for name, f in fields.items() if f.default is dataclasses.MISSING and name not in values]
+        problems += [
+            f"the field {name!r} is missing."
+            for name, f in fields.items()
+            if f.default is dataclasses.MISSING and name not in values
+        ]
         methods = values.get("methods", [])
         names = {f.name for f in dataclasses.fields(Method)}
-        if not isinstance(methods, list) or not all(isinstance(m, dict) and {"name", "kind"} <= set(m) <= names for m in methods):
-            problems.append('methods must be a list of {"name": ..., "kind": "real" or "synthetic", "source": ...}.')
+        if not isinstance(methods, list) or not all(
+            isinstance(m, dict) and {"name", "kind"} <= set(m) <= names for m in methods
+        ):
+            problems.append(
+                'methods must be a list of {"name": ..., "kind": "real" or "synthetic", "source": ...}.'
+            )
         if problems:
             raise ConfigError(problems)
         return cls(**(values | {"methods": tuple(Method(**m) for m in methods)}))
@@ -174,13 +193,20 @@ class StudyConfig:
 def find_problems(config: StudyConfig) -> list[str]:
     """Everything that is wrong with ``config``, one sentence each; empty where it can be used."""
     problems = []
-    texts = {"title": (1, 200), "organ": (1, 100), "instructions": (0, LONGEST_TEXT), "consent": (1, LONGEST_TEXT)}
+    texts = {
+        "title": (1, 200),
+        "organ": (1, 100),
+        "instructions": (0, LONGEST_TEXT),
+        "consent": (1, LONGEST_TEXT),
+    }
     for name, (least, most) in texts.items():
         value = getattr(config, name)
         if not isinstance(value, str) or not least <= len(value.strip()) <= most:
             problems.append(f"{name} must be text of {least} to {most} characters.")
     if not isinstance(config.id, str) or not IDENTIFIER.fullmatch(config.id):
-        problems.append(f"id {config.id!r}: use 1 to 48 lower-case letters, digits and hyphens, not beginning with a hyphen.")
+        problems.append(
+            f"id {config.id!r}: use 1 to 48 lower-case letters, digits and hyphens, not beginning with a hyphen."
+        )
     for name, (least, most) in LIMITS.items():
         value = getattr(config, name)
         if type(value) is not int or not least <= value <= most:
@@ -192,7 +218,9 @@ def find_problems(config: StudyConfig) -> list[str]:
         problems.append(f"protocol {config.protocol!r}: use one of {', '.join(PROTOCOLS)}.")
     problems += method_problems(config)
     if not problems and config.repeats > config.groups * config.per_group:
-        problems.append(f"repeats ({config.repeats}) cannot be more than the {config.groups * config.per_group} items that are rated.")
+        problems.append(
+            f"repeats ({config.repeats}) cannot be more than the {config.groups * config.per_group} items that are rated."
+        )
     return problems
 
 
@@ -203,16 +231,23 @@ def method_problems(config: StudyConfig) -> list[str]:
     problems = []
     for method in config.methods:
         if not isinstance(method.name, str) or not NAME.fullmatch(method.name):
-            problems.append(f"method {method.name!r}: use 1 to 64 letters, digits, spaces and . _ + -, beginning with a letter or digit.")
+            problems.append(
+                f"method {method.name!r}: use 1 to 64 letters, digits, spaces and . _ + -, beginning with a letter or digit."
+            )
         if method.kind not in KINDS:
             problems.append(f"method {method.name!r} has the kind {method.kind!r}: use real or synthetic.")
         if not isinstance(method.source, str) or len(method.source) > LONGEST_TEXT:
             problems.append(f"method {method.name!r}: source must be text.")
     names = [str(m.name).casefold() for m in config.methods]
-    problems += [f"two methods are named {name!r} (case does not tell them apart)." for name in sorted({n for n in names if names.count(n) > 1})]
+    problems += [
+        f"two methods are named {name!r} (case does not tell them apart)."
+        for name in sorted({n for n in names if names.count(n) > 1})
+    ]
     real, synthetic = (sum(m.kind == kind for m in config.methods) for kind in KINDS)
     if config.protocol in (REAL_SYNTHETIC, PAIRWISE) and not (real == 1 and synthetic):
-        problems.append(f"{config.protocol} needs exactly one real and at least one synthetic method, not {real} and {synthetic}.")
+        problems.append(
+            f"{config.protocol} needs exactly one real and at least one synthetic method, not {real} and {synthetic}."
+        )
     if config.protocol == RANKING and not 2 <= len(config.methods) <= MOST_RANKED:
         problems.append(f"ranking needs 2 to {MOST_RANKED} methods, not {len(config.methods)}.")
     return problems

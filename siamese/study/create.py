@@ -1,4 +1,5 @@
 """Making a study from folders of images, one folder a method, matched by mask id."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -15,7 +16,9 @@ from siamese.study.store import NewItem, Study, StudyError, StudyStore
 MOST_LISTED = 50
 
 
-def choose_groups(found: Mapping[str, Mapping[str, Path]], config: StudyConfig, sampled: Collection[str] = ()) -> tuple[list[str], list[str]]:
+def choose_groups(
+    found: Mapping[str, Mapping[str, Path]], config: StudyConfig, sampled: Collection[str] = ()
+) -> tuple[list[str], list[str]]:
     """Mask ids that are rated and mask ids for training, from those that every method has; ``config.seed`` chooses.
 
     Args:
@@ -28,18 +31,28 @@ def choose_groups(found: Mapping[str, Mapping[str, Path]], config: StudyConfig, 
     wanted = config.groups + config.training_groups
     if len(common) < wanted:
         every = set().union(*found.values())
-        missing = [f"method {name!r} has no {'mask' if name in sampled else 'image of mask'} {mask!r}."
-                   for name, files in found.items() for mask in sorted(every - set(files))]
-        raise ConfigError([f"{len(common)} masks have an image of every method{' that is not sampled' if sampled else ''}; {wanted} are needed "
-                           f"({config.groups} rated, {config.training_groups} for training). "
-                           "Files are matched by name without suffix.", *shortened(missing)])
+        missing = [
+            f"method {name!r} has no {'mask' if name in sampled else 'image of mask'} {mask!r}."
+            for name, files in found.items()
+            for mask in sorted(every - set(files))
+        ]
+        raise ConfigError(
+            [
+                f"{len(common)} masks have an image of every method{' that is not sampled' if sampled else ''}; {wanted} are needed "
+                f"({config.groups} rated, {config.training_groups} for training). "
+                "Files are matched by name without suffix.",
+                *shortened(missing),
+            ]
+        )
     chosen = random.Random(config.seed).sample(common, wanted)
-    return sorted(chosen[:config.groups]), sorted(chosen[config.groups:])
+    return sorted(chosen[: config.groups]), sorted(chosen[config.groups :])
 
 
 def shortened(problems: list[str]) -> list[str]:
     """At most 50 of ``problems``, and how many more there are."""
-    return problems[:MOST_LISTED] + ([f"... and {len(problems) - MOST_LISTED} more."] if len(problems) > MOST_LISTED else [])
+    return problems[:MOST_LISTED] + (
+        [f"... and {len(problems) - MOST_LISTED} more."] if len(problems) > MOST_LISTED else []
+    )
 
 
 @dataclass
@@ -62,7 +75,11 @@ def choose_files(config: StudyConfig, folders: Mapping[str, Path], sampled: Coll
     """
     problems = [f"method {m.name!r} has no folder." for m in config.methods if m.name not in folders]
     names = {m.name for m in config.methods}
-    problems += [f"there is a folder for {name!r}, which is no method of this study." for name in folders if name not in names]
+    problems += [
+        f"there is a folder for {name!r}, which is no method of this study."
+        for name in folders
+        if name not in names
+    ]
     if problems:
         raise ConfigError(problems)
     found = {}
@@ -72,7 +89,11 @@ def choose_files(config: StudyConfig, folders: Mapping[str, Path], sampled: Coll
     if problems:
         raise ConfigError(shortened(problems))
     rated, training = choose_groups(found, config, sampled)
-    return Choice(rated, training, {name: {mask: files[mask] for mask in rated + training} for name, files in found.items()})
+    return Choice(
+        rated,
+        training,
+        {name: {mask: files[mask] for mask in rated + training} for name, files in found.items()},
+    )
 
 
 def look_for_text(config: StudyConfig, choice: Choice, refuse: bool) -> Texts:
@@ -93,7 +114,9 @@ def with_text(made: list[NewItem], found: Texts) -> list[NewItem]:
     return [dataclasses.replace(item, text=found.get((item.method, item.group))) for item in made]
 
 
-def blind_files(config: StudyConfig, choice: Choice, report: Callable[[int, int], None] = lambda done, total: None) -> list[NewItem]:
+def blind_files(
+    config: StudyConfig, choice: Choice, report: Callable[[int, int], None] = lambda done, total: None
+) -> list[NewItem]:
     """The blinded images (see ``siamese.study.images``) of ``choice``.
 
     Args:
@@ -102,8 +125,11 @@ def blind_files(config: StudyConfig, choice: Choice, report: Callable[[int, int]
     Raises:
         ConfigError: every file that cannot be used, by name.
     """
-    files = [(mask, m.name, mask in set(choice.training), choice.files[m.name][mask])
-             for mask in choice.rated + choice.training for m in config.methods]
+    files = [
+        (mask, m.name, mask in set(choice.training), choice.files[m.name][mask])
+        for mask in choice.rated + choice.training
+        for m in config.methods
+    ]
     sizes, problems = [], []
     for _, method, _, file in files:
         try:
@@ -115,7 +141,9 @@ def blind_files(config: StudyConfig, choice: Choice, report: Callable[[int, int]
     common, made = common_size(sizes), []
     for mask, method, is_training, file in files:
         try:
-            made.append(NewItem(mask, method, is_training, blind(read_image(file), common, config.display_side)))
+            made.append(
+                NewItem(mask, method, is_training, blind(read_image(file), common, config.display_side))
+            )
         except UnusableImageError as error:
             problems.append(f"{method}/{file.name}: {error}")
         report(len(made), len(files))
@@ -124,20 +152,31 @@ def blind_files(config: StudyConfig, choice: Choice, report: Callable[[int, int]
     return made
 
 
-def prepare(config: StudyConfig, folders: Mapping[str, Path], report: Callable[[int, int], None] = lambda done, total: None) -> list[NewItem]:
+def prepare(
+    config: StudyConfig,
+    folders: Mapping[str, Path],
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> list[NewItem]:
     """A study's blinded images from a folder by method name; files of one stem belong to one mask. See ``blind_files`` for the rest."""
     return blind_files(config, choose_files(config, folders), report)
 
 
-def create_study(store: StudyStore, config: StudyConfig, folders: Mapping[str, Path],
-                 report: Callable[[int, int], None] = lambda done, total: None, refuse_text: bool = False) -> Study:
+def create_study(
+    store: StudyStore,
+    config: StudyConfig,
+    folders: Mapping[str, Path],
+    report: Callable[[int, int], None] = lambda done, total: None,
+    refuse_text: bool = False,
+) -> Study:
     """Make and store a study as a draft; see ``prepare`` and ``StudyStore.add`` for arguments and errors.
 
     Args:
         refuse_text: raise a StudyError where real images have burned-in text; else ``StudyStore.open`` asks for it to be accepted.
     """
     choice = choose_files(config, folders)
-    made = blind_files(config, choice, report)  # finds what cannot be used in less time than text is looked for
+    made = blind_files(
+        config, choice, report
+    )  # finds what cannot be used in less time than text is looked for
     return store.add(config, with_text(made, look_for_text(config, choice, refuse_text)))
 
 

@@ -3,6 +3,7 @@
 SQLite runs with a write-ahead log and full synchronisation: once a transaction has been committed, neither the death of the process
 nor of the machine takes it back.
 """
+
 from __future__ import annotations
 
 import logging
@@ -35,7 +36,13 @@ __all__ = ["BUSY_SECONDS", "MIGRATIONS", "PRAGMAS", "Database", "StorageError", 
 
 BUSY_SECONDS = 20
 """How long a writer waits for another, and a request for a database server that says nothing, before it gives up."""
-PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1, "busy_timeout": BUSY_SECONDS * 1000}
+PRAGMAS = {
+    "journal_mode": "wal",
+    "synchronous": 2,
+    "foreign_keys": 1,
+    "secure_delete": 1,
+    "busy_timeout": BUSY_SECONDS * 1000,
+}
 """Set on each connection and read back. 2 is FULL; secure_delete overwrites what a rater has withdrawn."""
 MIGRATIONS = Path(__file__).parent / "migrations"
 OPENED = "siamese_logs"
@@ -62,7 +69,9 @@ class Database:
         # More connections than request threads, so that none waits for another's. One of the pool's that went stale is replaced.
         pool: dict[str, Any] = {"pool_size": 8, "max_overflow": 56, "pool_pre_ping": not self.sqlite}
         if not self.sqlite:
-            pool["connect_args"] = {"timeout": BUSY_SECONDS}  # also of each answer: a server that vanished from the network says nothing
+            pool["connect_args"] = {
+                "timeout": BUSY_SECONDS
+            }  # also of each answer: a server that vanished from the network says nothing
         self.engine: Engine = create_engine(url, **pool)
         self.file: DataFile | None = None
         self._lost: LostFileError | None = None
@@ -78,11 +87,15 @@ class Database:
         try:
             with self.write() as connection:
                 if not self.sqlite:
-                    connection.execute(text("SELECT pg_advisory_xact_lock(7305118)"))  # two servers that start at once
+                    connection.execute(
+                        text("SELECT pg_advisory_xact_lock(7305118)")
+                    )  # two servers that start at once
                 migrate(connection)
         except CommandError as error:
             self.close()
-            raise StorageError(f"the database was made by another version of this program ({error}); use that one.") from error
+            raise StorageError(
+                f"the database was made by another version of this program ({error}); use that one."
+            ) from error
         except StorageError as error:
             self.close()
             raise StorageError(self._at_start(error)) from error
@@ -90,24 +103,33 @@ class Database:
     def _at_start(self, error: StorageError) -> str:
         """``error`` for the person who starts the server: with the database's place and its own words."""
         said = server_message(getattr(error.__cause__, "orig", None))
-        advice = "Move the file away to begin with an empty database, or put a sound copy in its place." if self.sqlite else \
-            "Check that the database server runs, and the address, name and password."
+        advice = (
+            "Move the file away to begin with an empty database, or put a sound copy in its place."
+            if self.sqlite
+            else "Check that the database server runs, and the address, name and password."
+        )
         return f"the database {self.file.path if self.file else self.engine.url.render_as_string()} cannot be used: {said or error}. {advice}"
 
-    def _connect(self, dialect: Dialect, entry: ConnectionPoolEntry, arguments: list, options: dict) -> DBAPIConnection:
+    def _connect(
+        self, dialect: Dialect, entry: ConnectionPoolEntry, arguments: list, options: dict
+    ) -> DBAPIConnection:
         """Open the file, and never make one: a new file in place of a lost one would look like a study without answers."""
         self.file.check(may_be_empty=True)
         return dialect.connect(f"file:{quote(str(self.file.path))}?mode=rw", uri=True, **options)
 
     def _configure(self, connection: sqlite3.Connection, entry: ConnectionPoolEntry) -> None:
         """Set the pragmas and read each back: a network drive, for one, refuses the write-ahead log without an error."""
-        connection.isolation_level = None  # transactions begin where ``_begin`` says, not where the driver guesses
+        connection.isolation_level = (
+            None  # transactions begin where ``_begin`` says, not where the driver guesses
+        )
         cursor = connection.cursor()
         for name, value in PRAGMAS.items():
             cursor.execute(f"PRAGMA {name}={value}").fetchall()
             found = cursor.execute(f"PRAGMA {name}").fetchone()[0]
             if found != value:
-                raise StorageError(f"the database file does not take {name}={value} (it says {found}); use a folder on a local disk.")
+                raise StorageError(
+                    f"the database file does not take {name}={value} (it says {found}); use a folder on a local disk."
+                )
         if self.page_limit:
             cursor.execute(f"PRAGMA max_page_count={self.page_limit}").fetchall()
         cursor.execute("SELECT count(*) FROM sqlite_master").fetchall()  # opens the log
@@ -153,12 +175,16 @@ class Database:
                 # What was committed to a log that is deleted since goes to the file, as long as a connection keeps the log open.
                 busy = checkpoint(connection)
             if busy:
-                raise StorageError("the database's log is gone and cannot be saved yet; nothing was stored. Try again.")
+                raise StorageError(
+                    "the database's log is gone and cannot be saved yet; nothing was stored. Try again."
+                )
             self.engine.dispose()
             with self.engine.connect() as connection:
                 found = connection.connection.cursor().execute("PRAGMA quick_check(1)").fetchone()[0]
                 if found != "ok":
-                    raise StorageError("the database file is damaged. Nothing was stored. The administrator has to restore it.")
+                    raise StorageError(
+                        "the database file is damaged. Nothing was stored. The administrator has to restore it."
+                    )
             self._lost = None
             log.warning("The database file is back at %s and was opened again.", self.file.path)
 
@@ -222,7 +248,9 @@ def sqlite_errors() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise StorageError(f"the database file cannot be used ({error}). Nothing was stored. Tell the study's administrator.") from error
+        raise StorageError(
+            f"the database file cannot be used ({error}). Nothing was stored. Tell the study's administrator."
+        ) from error
 
 
 def checkpoint(connection: Connection) -> bool:

@@ -3,6 +3,7 @@
 SQLite goes on writing into a file that somebody has moved away, deleted, replaced or overwritten, since its connections keep the file
 open. What it takes then, a restart would not see. So every transaction looks at the file and its log before and after.
 """
+
 from __future__ import annotations
 
 import logging
@@ -65,7 +66,9 @@ class DataFile:
             self.identity, self._descriptor = _hold(path)
             self._tighten()
         except OSError as error:
-            raise StorageError(f"{path} cannot be opened for writing ({error.strerror}); choose another data folder, or mend its rights.") from error
+            raise StorageError(
+                f"{path} cannot be opened for writing ({error.strerror}); choose another data folder, or mend its rights."
+            ) from error
         self._finalizer = weakref.finalize(self, _release, self.identity)
 
     def _tighten(self) -> None:
@@ -77,7 +80,9 @@ class DataFile:
             except FileNotFoundError:
                 continue
             except PermissionError:
-                log.warning("%s belongs to another user and can be read by others; give it the mode 0600.", file)
+                log.warning(
+                    "%s belongs to another user and can be read by others; give it the mode 0600.", file
+                )
 
     def release(self) -> None:
         """Let go of the file; its connections have to be closed before."""
@@ -110,12 +115,18 @@ class DataFile:
         try:
             found = identity(self.path)
         except OSError as error:
-            raise LostFileError(f"the database file cannot be reached ({error.strerror}). {NOTHING_STORED} Tell the administrator.") from error
+            raise LostFileError(
+                f"the database file cannot be reached ({error.strerror}). {NOTHING_STORED} Tell the administrator."
+            ) from error
         if found is None:
-            raise LostFileError(f"the database file is gone. {NOTHING_STORED} The administrator can move it back; then this goes on.")
+            raise LostFileError(
+                f"the database file is gone. {NOTHING_STORED} The administrator can move it back; then this goes on."
+            )
         if found != self.identity:
-            raise LostFileError(f"another file is where the database was. {NOTHING_STORED} The administrator can move the old one back, or start the "
-                                "server again to use the new one.")
+            raise LostFileError(
+                f"another file is where the database was. {NOTHING_STORED} The administrator can move the old one back, or start the "
+                "server again to use the new one."
+            )
         if not hasattr(os, "pread"):  # Windows, where an open file cannot be replaced
             return None
         size, head = os.fstat(self._descriptor).st_size, os.pread(self._descriptor, 32, 0)
@@ -136,12 +147,17 @@ class DataFile:
         try:
             found = self.logs()
         except OSError as error:
-            raise LostFileError(f"the database's log cannot be reached ({error.strerror}). {NOTHING_STORED} Tell the administrator.") from error
+            raise LostFileError(
+                f"the database's log cannot be reached ({error.strerror}). {NOTHING_STORED} Tell the administrator."
+            ) from error
         if found != opened:
             # Where a file of another's is in the place, closing the old connections would delete that.
             missing = all(now is None or now == before for now, before in zip(found, opened, strict=True))
-            raise LostFileError(f"the database's log is {'gone' if missing else 'another one'}. {NOTHING_STORED} "
-                                f"{'Try again.' if missing else 'The administrator has to start the server again.'}", mendable=missing)
+            raise LostFileError(
+                f"the database's log is {'gone' if missing else 'another one'}. {NOTHING_STORED} "
+                f"{'Try again.' if missing else 'The administrator has to start the server again.'}",
+                mendable=missing,
+            )
 
 
 def _hold(path: Path) -> tuple[Identity, int]:

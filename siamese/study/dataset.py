@@ -3,6 +3,7 @@
 The repository's current files are the database's state: what a rater has withdrawn is not in them after the next push, and the history
 that had it is erased. Answers are acknowledged once the database has them; a push does not keep a rater waiting.
 """
+
 from __future__ import annotations
 
 import json
@@ -38,7 +39,9 @@ class DatasetError(StorageError):
     """The dataset repository cannot be used; the message says what to do."""
 
 
-def start_copy(store: StudyStore, folder: Path, options: DatasetOptions, api: HfApi | None = None) -> DatasetCopy:
+def start_copy(
+    store: StudyStore, folder: Path, options: DatasetOptions, api: HfApi | None = None
+) -> DatasetCopy:
     """Store what the repository has and the database has not, then copy the database there until ``close``.
 
     Args:
@@ -50,22 +53,34 @@ def start_copy(store: StudyStore, folder: Path, options: DatasetOptions, api: Hf
     """
     token = get_token()
     if api is None and not token:
-        raise DatasetError(f"{DATASET_VARIABLE} is set, but no token: set HF_TOKEN to one that may write to {options.repository}.")
+        raise DatasetError(
+            f"{DATASET_VARIABLE} is set, but no token: set HF_TOKEN to one that may write to {options.repository}."
+        )
     api, mirror = api or HfApi(token=token), folder / MIRROR
     try:
         head = private_head(api, options.repository, make=True)
         shutil.rmtree(mirror, ignore_errors=True)  # of an earlier run; what matters is in the repository
         mirror.mkdir(mode=0o700)
-        api.snapshot_download(options.repository, repo_type="dataset", revision=head, local_dir=mirror, allow_patterns=[SERVER, f"{STUDIES}/**"])
+        api.snapshot_download(
+            options.repository,
+            repo_type="dataset",
+            revision=head,
+            local_dir=mirror,
+            allow_patterns=[SERVER, f"{STUDIES}/**"],
+        )
     except HUB_ERRORS as error:
-        raise DatasetError(f"the dataset repository {options.repository} cannot be read ({named(error)}), so that raters could not go on where "
-                           "they were. Start again when the hub answers; check HF_TOKEN and the repository's name.") from error
+        raise DatasetError(
+            f"the dataset repository {options.repository} cannot be read ({named(error)}), so that raters could not go on where "
+            "they were. Start again when the hub answers; check HF_TOKEN and the repository's name."
+        ) from error
     restore_all(store, mirror, options.repository)
     try:
         return DatasetCopy(store, mirror, options, api)
     except HUB_ERRORS as error:
-        raise DatasetError(f"the dataset repository {options.repository} cannot be written ({named(error)}). Check that HF_TOKEN may write "
-                           "to it.") from error
+        raise DatasetError(
+            f"the dataset repository {options.repository} cannot be written ({named(error)}). Check that HF_TOKEN may write "
+            "to it."
+        ) from error
 
 
 def private_head(api: HfApi, repository: str, make: bool = False) -> str:
@@ -82,8 +97,10 @@ def private_head(api: HfApi, repository: str, make: bool = False) -> str:
         api.create_repo(repository, repo_type="dataset", private=True)
         info = api.repo_info(repository, repo_type="dataset")
     if not info.private:
-        raise DatasetError(f"the dataset repository {repository} is public; it would show answers and the studies' key. Make it private, or name "
-                           f"another one in {DATASET_VARIABLE}.")
+        raise DatasetError(
+            f"the dataset repository {repository} is public; it would show answers and the studies' key. Make it private, or name "
+            f"another one in {DATASET_VARIABLE}."
+        )
     return info.sha
 
 
@@ -96,13 +113,17 @@ def restore_all(store: StudyStore, mirror: Path, repository: str) -> None:
     """
     server = read_server(mirror / SERVER)
     if server is not None and server["format"] != FORMAT:
-        raise DatasetError(f"the files in {repository} have format {server['format']}; this version reads {FORMAT}.")
+        raise DatasetError(
+            f"the files in {repository} have format {server['format']}; this version reads {FORMAT}."
+        )
     for folder in sorted((mirror / STUDIES).glob("*/")):
         if restore(store.database, folder):
             log.warning("Restored study %s from %s.", folder.name, repository)
         elif missing := lacking(store.database, read_rows(folder)):
-            raise DatasetError(f"{repository} has {missing} raters or answers of study {folder.name} that the database lacks, and they would be "
-                               f"overwritten. Move the database away to restore the study, or name another repository in {DATASET_VARIABLE}.")
+            raise DatasetError(
+                f"{repository} has {missing} raters or answers of study {folder.name} that the database lacks, and they would be "
+                f"overwritten. Move the database away to restore the study, or name another repository in {DATASET_VARIABLE}."
+            )
 
 
 def read_server(file: Path) -> dict | None:
@@ -119,7 +140,11 @@ def read_server(file: Path) -> dict | None:
 def named(error: Exception) -> str:
     """An error in one line."""
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
-    return f"HTTP {status}" if status else f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else 'no answer'}"
+    return (
+        f"HTTP {status}"
+        if status
+        else f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else 'no answer'}"
+    )
 
 
 class DatasetCopy(CommitScheduler):
@@ -135,9 +160,18 @@ class DatasetCopy(CommitScheduler):
         self._id = random_id()
         self._servers = {base["server"] if base else None, self._id}
         # Another run may have pushed a withdrawal and died before it erased the history.
-        self._erase = any((folder / file_name(withdrawals)).stat().st_size for folder in (mirror / STUDIES).glob("*/"))
+        self._erase = any(
+            (folder / file_name(withdrawals)).stat().st_size for folder in (mirror / STUDIES).glob("*/")
+        )
         # Its thread begins to push now.
-        super().__init__(repo_id=options.repository, repo_type="dataset", folder_path=mirror, every=options.minutes, private=True, hf_api=api)
+        super().__init__(
+            repo_id=options.repository,
+            repo_type="dataset",
+            folder_path=mirror,
+            every=options.minutes,
+            private=True,
+            hf_api=api,
+        )
 
     def push_to_hub(self) -> None:
         """Push what changed. The scheduler calls it, one at a time, and logs what it raises.
@@ -162,16 +196,25 @@ class DatasetCopy(CommitScheduler):
         with tempfile.TemporaryDirectory(dir=self.mirror.parent, prefix="dataset-push-") as space:
             changed = self._changed(Path(space))
             if changed:
-                (Path(space) / SERVER).write_text(json.dumps({"format": FORMAT, "server": self._id}), encoding="utf-8")
+                (Path(space) / SERVER).write_text(
+                    json.dumps({"format": FORMAT, "server": self._id}), encoding="utf-8"
+                )
                 names = [*changed, SERVER]
                 # The hub refuses it where somebody else pushed since ``head``.
-                self.api.create_commit(self.repo_id, [CommitOperationAdd(name, Path(space) / name) for name in names], repo_type="dataset",
-                                       commit_message="Copy of the studies", parent_commit=head)
+                self.api.create_commit(
+                    self.repo_id,
+                    [CommitOperationAdd(name, Path(space) / name) for name in names],
+                    repo_type="dataset",
+                    commit_message="Copy of the studies",
+                    parent_commit=head,
+                )
                 for name in names:
                     (self.mirror / name).parent.mkdir(parents=True, exist_ok=True)
                     (Path(space) / name).replace(self.mirror / name)
         if self._erase:
-            self.api.super_squash_history(self.repo_id, repo_type="dataset", commit_message="Copy of the studies")
+            self.api.super_squash_history(
+                self.repo_id, repo_type="dataset", commit_message="Copy of the studies"
+            )
             self._erase = False
 
     def _changed(self, space: Path) -> list[str]:
@@ -195,14 +238,22 @@ class DatasetCopy(CommitScheduler):
         """Raise a DatasetError where another server pushed: its answers would be overwritten."""
         with tempfile.TemporaryDirectory(prefix="dataset-") as space:
             try:
-                file = Path(self.api.hf_hub_download(self.repo_id, SERVER, repo_type="dataset", revision=head, local_dir=space))
-            except RemoteEntryNotFoundError:  # not its base class: an unreachable hub says nothing about the file
+                file = Path(
+                    self.api.hf_hub_download(
+                        self.repo_id, SERVER, repo_type="dataset", revision=head, local_dir=space
+                    )
+                )
+            except (
+                RemoteEntryNotFoundError
+            ):  # not its base class: an unreachable hub says nothing about the file
                 found = None
             else:
                 found = read_server(file)["server"]
         if found not in self._servers:
-            raise DatasetError(f"another server pushed to {self.repo_id}; nothing of it was overwritten. Export the answers here, and let only one "
-                               "server use the repository.")
+            raise DatasetError(
+                f"another server pushed to {self.repo_id}; nothing of it was overwritten. Export the answers here, and let only one "
+                "server use the repository."
+            )
 
     def close(self) -> None:
         """Push a last time and stop. A push that fails is logged; it takes up to a minute."""

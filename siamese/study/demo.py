@@ -1,4 +1,5 @@
 """A small study to try: a newcomer rates within a minute of one command."""
+
 from __future__ import annotations
 
 import tempfile
@@ -39,7 +40,9 @@ class Demonstration:
         """What is sampled. Without real images a second setting, without guidance: a difference that can be seen."""
         if self.real is not None:
             return (Sampled("synthetic", self.model, STEPS, scheduler=SCHEDULER),)
-        return Sampled("guided", self.model, STEPS, scheduler=SCHEDULER), Sampled("unguided", self.model, STEPS, 1.0, SCHEDULER)
+        return Sampled("guided", self.model, STEPS, scheduler=SCHEDULER), Sampled(
+            "unguided", self.model, STEPS, 1.0, SCHEDULER
+        )
 
 
 def free_id(store: StudyStore) -> str:
@@ -74,7 +77,9 @@ def write_lesions(folder: Path, ids: list[str], prompt: str, seed: int) -> Path:
     return folder
 
 
-def make_demo(store: StudyStore, wanted: Demonstration, report: Report = lambda method, done, total: None) -> Study:
+def make_demo(
+    store: StudyStore, wanted: Demonstration, report: Report = lambda method, done, total: None
+) -> Study:
     """Make a demonstration study and open it to raters.
 
     Raises:
@@ -85,7 +90,15 @@ def make_demo(store: StudyStore, wanted: Demonstration, report: Report = lambda 
         raise ConfigError(["--masks are those of real images: give --real FOLDER."])
     prompt, sampled, real = prompt_of(wanted.organ), wanted.methods(), wanted.real is not None
     methods = ((Method("real", REAL),) if real else ()) + tuple(Method(s.name, SYNTHETIC) for s in sampled)
-    config = StudyConfig(free_id(store), "Demonstration", REAL_SYNTHETIC if real else RANKING, wanted.organ, methods, wanted.groups, seed=wanted.seed)
+    config = StudyConfig(
+        free_id(store),
+        "Demonstration",
+        REAL_SYNTHETIC if real else RANKING,
+        wanted.organ,
+        methods,
+        wanted.groups,
+        seed=wanted.seed,
+    )
     images, masks = find_real(wanted) if real else (None, None)
     with tempfile.TemporaryDirectory(prefix="study-demo-") as space:
         if masks is None:
@@ -95,7 +108,9 @@ def make_demo(store: StudyStore, wanted: Demonstration, report: Report = lambda 
                 ids = Random(wanted.seed).sample(found, min(wanted.groups, len(found)))
             masks = write_lesions(Path(space) / "masks", ids, prompt, wanted.seed)
         folders = ({"real": images} if real else {}) | {s.name: masks for s in sampled}
-        study = create_sampled_study(store, config, folders, sampled, prompt, report, refuse_text=not wanted.accept_text)
+        study = create_sampled_study(
+            store, config, folders, sampled, prompt, report, refuse_text=not wanted.accept_text
+        )
     # Loss is accepted to try the pages: whoever runs it is told what could be lost.
     store.open(study.config.id, accept_loss=True, accept_text=wanted.accept_text)
     return study

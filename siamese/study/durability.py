@@ -1,4 +1,5 @@
 """Whether answers outlive the server, and how many minutes of them could be lost where they may not."""
+
 from __future__ import annotations
 
 import math
@@ -35,17 +36,24 @@ def dataset_options() -> DatasetOptions | None:
     Raises:
         PlaceError: a variable cannot be used.
     """
-    repository, said = os.environ.get(DATASET_VARIABLE, "").strip(), os.environ.get(MINUTES_VARIABLE, "").strip()
+    repository, said = (
+        os.environ.get(DATASET_VARIABLE, "").strip(),
+        os.environ.get(MINUTES_VARIABLE, "").strip(),
+    )
     if not repository:
         return None
     if not REPOSITORY.fullmatch(repository):
-        raise PlaceError(f"{DATASET_VARIABLE} must be owner/name of a dataset repository, not {repository!r}.")
+        raise PlaceError(
+            f"{DATASET_VARIABLE} must be owner/name of a dataset repository, not {repository!r}."
+        )
     try:
         minutes = float(said) if said else DEFAULT_MINUTES
     except ValueError as error:
         raise PlaceError(f"{MINUTES_VARIABLE} must be a number of minutes, not {said!r}.") from error
     if not 0 < minutes <= MOST_MINUTES:
-        raise PlaceError(f"{MINUTES_VARIABLE} must be above 0 and at most {MOST_MINUTES:.0f} minutes, not {said}.")
+        raise PlaceError(
+            f"{MINUTES_VARIABLE} must be above 0 and at most {MOST_MINUTES:.0f} minutes, not {said}."
+        )
     return DatasetOptions(repository, minutes)
 
 
@@ -95,19 +103,27 @@ class Durability:
             return None
         minutes = max(1, math.ceil(self.minutes_at_risk()))
         if self.options is not None:
-            return (f"{self._danger()}. Answers are copied to {self.options.repository} every {counted(self.options.minutes)}: "
-                    f"up to {counted(minutes)} of answers could be lost.")
+            return (
+                f"{self._danger()}. Answers are copied to {self.options.repository} every {counted(self.options.minutes)}: "
+                f"up to {counted(minutes)} of answers could be lost."
+            )
         if self.remote or self.memory:
-            return (f"{self._danger()}: all answers of all studies could be lost. Use a folder on a local disk (--data or {DATA_VARIABLE}), or set "
-                    f"{DATABASE_VARIABLE} or {DATASET_VARIABLE}.")
-        return (f"{self._danger()}: all answers since its last start, now {counted(minutes)} of them, could be lost. "
-                f"Attach a persistent volume at {VOLUME}, or set {DATABASE_VARIABLE} or {DATASET_VARIABLE}.")
+            return (
+                f"{self._danger()}: all answers of all studies could be lost. Use a folder on a local disk (--data or {DATA_VARIABLE}), or set "
+                f"{DATABASE_VARIABLE} or {DATASET_VARIABLE}."
+            )
+        return (
+            f"{self._danger()}: all answers since its last start, now {counted(minutes)} of them, could be lost. "
+            f"Attach a persistent volume at {VOLUME}, or set {DATABASE_VARIABLE} or {DATASET_VARIABLE}."
+        )
 
     def _danger(self) -> str:
         """Why answers could be lost."""
         if self.remote:
-            return (f"The data folder {self.folder} is on a network drive or FUSE ({self.remote}), where SQLite's locks do not always hold and "
-                    "stored data is not always on a disk, so that the database can be damaged")
+            return (
+                f"The data folder {self.folder} is on a network drive or FUSE ({self.remote}), where SQLite's locks do not always hold and "
+                "stored data is not always on a disk, so that the database can be damaged"
+            )
         if self.memory:
             return f"The data folder {self.folder} is in memory ({self.memory}), which is empty after the machine restarts"
         return "This Space keeps no files when it restarts"

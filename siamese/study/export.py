@@ -2,6 +2,7 @@
 
 Raters are numbered in the order of their invitations; links and the administrator's labels are never exported, pseudonyms only on demand.
 """
+
 from __future__ import annotations
 
 import csv
@@ -22,9 +23,11 @@ from siamese.study.store import Study, StudyStore, find_study
 FORMAT = 1
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """A cell that begins with one of these is a formula to some spreadsheet."""
-LEADING = " \"\u00a0\u3000\ufeff\u200b\u200c\u200d\u200e\u200f\0"
+LEADING = ' "\u00a0\u3000\ufeff\u200b\u200c\u200d\u200e\u200f\0'
 """What may be passed over at a cell's start."""
-INNER = re.compile(r"([,;|\t\v\f\r\n\x1c-\x1e\x85\u2028\u2029])([\s\"\x00-\x1f\ufeff\u200b-\u200f]*)(?=[=+\-@＝＋－＠])")
+INNER = re.compile(
+    r"([,;|\t\v\f\r\n\x1c-\x1e\x85\u2028\u2029])([\s\"\x00-\x1f\ufeff\u200b-\u200f]*)(?=[=+\-@＝＋－＠])"
+)
 """Where a cell goes on like that after a separator, which may begin a cell of its own: many locales separate cells by semicolons or tabs,
 quotes then do not hold the cell together, and what a spreadsheet passes over at a cell's start may lie between."""
 
@@ -76,13 +79,36 @@ def read_answers(store: StudyStore, study: str) -> StudyAnswers:
     """
     with store.database.read() as connection:
         found = find_study(connection, study)
-        people = {r.id: (n, r) for n, r in enumerate(connection.execute(
-            select(raters).where(raters.c.study_id == study).order_by(raters.c.created_at, raters.c.id)), 1)}
-        methods = dict(connection.execute(select(items.c.id, items.c.method).where(items.c.study_id == study)).tuples().all())
+        people = {
+            r.id: (n, r)
+            for n, r in enumerate(
+                connection.execute(
+                    select(raters)
+                    .where(raters.c.study_id == study)
+                    .order_by(raters.c.created_at, raters.c.id)
+                ),
+                1,
+            )
+        }
+        methods = dict(
+            connection.execute(select(items.c.id, items.c.method).where(items.c.study_id == study))
+            .tuples()
+            .all()
+        )
         given = connection.execute(
-            select(answers, presentations.c.phase, presentations.c.position, presentations.c.repeat_of, presentations.c.group_name,
-                   presentations.c.item_ids).join(presentations, presentations.c.id == answers.c.presentation_id)
-            .join(raters, raters.c.id == answers.c.rater_id).where(raters.c.study_id == study).order_by(answers.c.id)).all()
+            select(
+                answers,
+                presentations.c.phase,
+                presentations.c.position,
+                presentations.c.repeat_of,
+                presentations.c.group_name,
+                presentations.c.item_ids,
+            )
+            .join(presentations, presentations.c.id == answers.c.presentation_id)
+            .join(raters, raters.c.id == answers.c.rater_id)
+            .where(raters.c.study_id == study)
+            .order_by(answers.c.id)
+        ).all()
     numbers = {r.id: n for n, r in enumerate(given, 1)}
     superseded = {r.supersedes for r in given}
     rows = []
@@ -95,10 +121,28 @@ def read_answers(store: StudyStore, study: str) -> StudyAnswers:
             values = tuple(response["ranks"][i] for i in shown)
         else:
             values = tuple(int(i == response["chosen"]) for i in shown)
-        rows.append(Answered(numbers[row.id], f"rater {number}", person.pseudonym or "", person.role or "", row.phase, row.position,
-                             row.repeat_of, row.group_name, tuple(methods[i] for i in shown), values, row.confidence, row.comment,
-                             row.client_ms, row.server_ms, row.created_at, numbers.get(row.supersedes), row.id not in superseded,
-                             person.excluded_reason or ""))
+        rows.append(
+            Answered(
+                numbers[row.id],
+                f"rater {number}",
+                person.pseudonym or "",
+                person.role or "",
+                row.phase,
+                row.position,
+                row.repeat_of,
+                row.group_name,
+                tuple(methods[i] for i in shown),
+                values,
+                row.confidence,
+                row.comment,
+                row.client_ms,
+                row.server_ms,
+                row.created_at,
+                numbers.get(row.supersedes),
+                row.id not in superseded,
+                person.excluded_reason or "",
+            )
+        )
     return StudyAnswers(found, tuple(rows))
 
 
@@ -116,13 +160,55 @@ def answers_csv(given: StudyAnswers, pseudonyms: bool = False) -> str:
     complete = complete_raters(given.study.config, given.answers)
     buffer = io.StringIO()
     writer = csv.writer(buffer, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
-    writer.writerow(["number", "rater", *(["pseudonym"] if pseudonyms else []), "role", "phase", "position", "repeat_of", "group", "methods",
-                     "response", "confidence", "comment", "client_ms", "server_ms", "answered_at", "supersedes", "current", "excluded",
-                     "rater_complete", "study", "config_sha256"])
+    writer.writerow(
+        [
+            "number",
+            "rater",
+            *(["pseudonym"] if pseudonyms else []),
+            "role",
+            "phase",
+            "position",
+            "repeat_of",
+            "group",
+            "methods",
+            "response",
+            "confidence",
+            "comment",
+            "client_ms",
+            "server_ms",
+            "answered_at",
+            "supersedes",
+            "current",
+            "excluded",
+            "rater_complete",
+            "study",
+            "config_sha256",
+        ]
+    )
     for a in given.answers:
-        cells = [a.number, a.rater, *([a.pseudonym] if pseudonyms else []), a.role, a.phase, a.position, a.repeat_of, a.group, "|".join(a.methods),
-                 "|".join(map(str, a.response)), a.confidence, a.comment, a.client_ms, a.server_ms, iso(a.created_at), a.supersedes,
-                 int(a.current), a.excluded, int(a.rater in complete), given.study.config.id, given.study.config_hash]
+        cells = [
+            a.number,
+            a.rater,
+            *([a.pseudonym] if pseudonyms else []),
+            a.role,
+            a.phase,
+            a.position,
+            a.repeat_of,
+            a.group,
+            "|".join(a.methods),
+            "|".join(map(str, a.response)),
+            a.confidence,
+            a.comment,
+            a.client_ms,
+            a.server_ms,
+            iso(a.created_at),
+            a.supersedes,
+            int(a.current),
+            a.excluded,
+            int(a.rater in complete),
+            given.study.config.id,
+            given.study.config_hash,
+        ]
         writer.writerow(["" if c is None else safe_cell(c) if isinstance(c, str) else c for c in cells])
     return buffer.getvalue()
 
@@ -130,14 +216,34 @@ def answers_csv(given: StudyAnswers, pseudonyms: bool = False) -> str:
 def answers_json(store: StudyStore, given: StudyAnswers, pseudonyms: bool = False) -> str:
     """Configuration, hashes, answers of all raters, which raters are complete, and notes of withdrawals as JSON."""
     hidden = set() if pseudonyms else {"pseudonym"}
-    rows: list[dict[str, Any]] = [{k: v for k, v in vars(a).items() if k not in hidden} | {"answered_at": iso(a.created_at)} for a in given.answers]
+    rows: list[dict[str, Any]] = [
+        {k: v for k, v in vars(a).items() if k not in hidden} | {"answered_at": iso(a.created_at)}
+        for a in given.answers
+    ]
     study = given.study
-    return json.dumps({
-        "format": FORMAT, "config": study.config.to_dict(), "config_sha256": study.config_hash, "content_sha256": study.content_hash,
-        "locked_at": None if study.locked_at is None else iso(study.locked_at), "answers": rows,
-        "complete_raters": sorted(complete_raters(study.config, given.answers), key=lambda rater: int(rater.split()[1])),
-        "withdrawals": [{"at": iso(w.created_at), "answers_deleted": w.answers_deleted, "requested_by": w.requested_by}
-                        for w in store.withdrawals(study.config.id)]}, indent=1, ensure_ascii=False)
+    return json.dumps(
+        {
+            "format": FORMAT,
+            "config": study.config.to_dict(),
+            "config_sha256": study.config_hash,
+            "content_sha256": study.content_hash,
+            "locked_at": None if study.locked_at is None else iso(study.locked_at),
+            "answers": rows,
+            "complete_raters": sorted(
+                complete_raters(study.config, given.answers), key=lambda rater: int(rater.split()[1])
+            ),
+            "withdrawals": [
+                {
+                    "at": iso(w.created_at),
+                    "answers_deleted": w.answers_deleted,
+                    "requested_by": w.requested_by,
+                }
+                for w in store.withdrawals(study.config.id)
+            ],
+        },
+        indent=1,
+        ensure_ascii=False,
+    )
 
 
 def iso(seconds: float) -> str:

@@ -1,4 +1,5 @@
 """What goes wrong with a database, by name: the drivers' errors as errors that say what happened to the request."""
+
 from __future__ import annotations
 
 import errno
@@ -22,8 +23,15 @@ DATABASE_FAULTS = ("42P01", "42501")
 GONE = ("08", "57P")
 """Classes of PostgreSQL's codes after which a connection is of no use: the server shuts down, or is not up yet."""
 DAMAGED = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
-UNREADABLE = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_FSTAT, sqlite3.SQLITE_IOERR_ACCESS,
-              sqlite3.SQLITE_IOERR_DATA, sqlite3.SQLITE_IOERR_CORRUPTFS, sqlite3.SQLITE_IOERR_VNODE)
+UNREADABLE = (
+    sqlite3.SQLITE_IOERR_READ,
+    sqlite3.SQLITE_IOERR_SHORT_READ,
+    sqlite3.SQLITE_IOERR_FSTAT,
+    sqlite3.SQLITE_IOERR_ACCESS,
+    sqlite3.SQLITE_IOERR_DATA,
+    sqlite3.SQLITE_IOERR_CORRUPTFS,
+    sqlite3.SQLITE_IOERR_VNODE,
+)
 """Input/output errors that a full disk does not cause."""
 
 
@@ -45,24 +53,36 @@ def named_errors(committing: bool = False) -> Iterator[None]:
     try:
         yield
     except NoFreeConnectionError as error:
-        raise StorageError("too many requests wait for the database; nothing was stored. Try again.") from error
+        raise StorageError(
+            "too many requests wait for the database; nothing was stored. Try again."
+        ) from error
     except DBAPIError as error:
         if is_full(error):
-            raise StorageFullError("the server's disk is full; nothing was stored. Tell the study's administrator.") from error
+            raise StorageFullError(
+                "the server's disk is full; nothing was stored. Tell the study's administrator."
+            ) from error
         if is_own_fault(error):
             raise
         name = type(error.orig).__name__
         if committing and not isinstance(error.orig, sqlite3.Error):
-            raise StorageError(f"the database went away while it stored this ({name}), so that it may be stored or not. Try again: an answer that is "
-                               "sent again counts once.") from error
+            raise StorageError(
+                f"the database went away while it stored this ({name}), so that it may be stored or not. Try again: an answer that is "
+                "sent again counts once."
+            ) from error
         if is_damaged(error):
-            raise StorageError("the database file is damaged; nothing was stored. Tell the study's administrator.") from error
+            raise StorageError(
+                "the database file is damaged; nothing was stored. Tell the study's administrator."
+            ) from error
         raise StorageError(f"the database did not answer ({name}); nothing was stored. Try again.") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFullError("the server's disk is full; nothing was stored. Tell the study's administrator.") from error
-        raise StorageError(f"the server could not read or write ({error.strerror or type(error).__name__}); nothing was stored. "
-                           "Try again.") from error
+            raise StorageFullError(
+                "the server's disk is full; nothing was stored. Tell the study's administrator."
+            ) from error
+        raise StorageError(
+            f"the server could not read or write ({error.strerror or type(error).__name__}); nothing was stored. "
+            "Try again."
+        ) from error
 
 
 def server_code(error: BaseException | None) -> str:

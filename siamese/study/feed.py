@@ -1,4 +1,5 @@
 """Stored answers as the columns that ``siamese.study.statistics`` analyses."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -32,7 +33,11 @@ def rows_of(config: StudyConfig, answers: Sequence[Answered]) -> list[Rating] | 
     for a in answers:
         if not a.current or a.excluded:
             continue
-        about = {"seconds": None if a.client_ms is None else a.client_ms / 1000, "repeat": int(a.phase == REPEAT), "training": a.phase == TRAINING}
+        about = {
+            "seconds": None if a.client_ms is None else a.client_ms / 1000,
+            "repeat": int(a.phase == REPEAT),
+            "training": a.phase == TRAINING,
+        }
         names = [label(m) for m in a.methods]
         if config.protocol == REAL_SYNTHETIC:
             rows.append(Rating(a.rater, a.group, names[0], a.response[0], a.confidence, **about))

@@ -4,6 +4,7 @@ A file's length would tell how well its pixels compress, which differs between c
 the compressed part's own length in it. So the pixels are stored uncompressed: PNG filter 0 and stored deflate blocks. Length, chunks
 and everything else before the pixels then follow from the image's size, which is one for the whole study.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -47,7 +48,9 @@ def opened(file: Path) -> Image.Image:
     if not SMALLEST_SIDE <= min(image.size) <= max(image.size) <= LARGEST_SIDE:
         width, height = image.size
         image.close()
-        raise UnusableImageError(f"its size is {width} x {height}; sides of {SMALLEST_SIDE} to {LARGEST_SIDE} pixels can be used.")
+        raise UnusableImageError(
+            f"its size is {width} x {height}; sides of {SMALLEST_SIDE} to {LARGEST_SIDE} pixels can be used."
+        )
     if image.mode not in MODES:
         mode = image.mode
         image.close()
@@ -111,7 +114,9 @@ def list_images(folder: Path) -> tuple[dict[str, Path], list[str]]:
         if file.suffix.lower() not in SUFFIXES or file.name.startswith(".") or not file.is_file():
             continue
         if file.stem in found:
-            problems.append(f"{folder.name}: {found[file.stem].name} and {file.name} are of one mask; keep one.")
+            problems.append(
+                f"{folder.name}: {found[file.stem].name} and {file.name} are of one mask; keep one."
+            )
         elif len(file.stem) > 200:
             problems.append(f"{folder.name}: {file.name[:60]}... has a name of more than 200 characters.")
         else:

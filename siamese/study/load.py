@@ -2,6 +2,7 @@
 
 The file is not trusted: every answer has to fit the protocol, the configuration its hash.
 """
+
 from __future__ import annotations
 
 import json
@@ -95,13 +96,17 @@ def import_study(store: StudyStore, text: str | bytes) -> Study:
         given = GivenStudy.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise ImportRefusedError(f"this is no export of a study: {'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}. "
-                                 "Choose a JSON file that Export wrote.") from error
+        raise ImportRefusedError(
+            f"this is no export of a study: {'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}. "
+            "Choose a JSON file that Export wrote."
+        ) from error
     if given.format != FORMAT:
         raise ImportRefusedError(f"the export has format {given.format}; this version reads {FORMAT}.")
     config = StudyConfig.from_json(json.dumps(given.config))
     if config.hash() != given.config_sha256:
-        raise ImportRefusedError("the export's configuration does not have the hash that it names: the file was changed.")
+        raise ImportRefusedError(
+            "the export's configuration does not have the hash that it names: the file was changed."
+        )
     planned = plan(config, given)
     try:
         with store.database.write() as connection:
@@ -111,10 +116,14 @@ def import_study(store: StudyStore, text: str | bytes) -> Study:
             stored: dict[int, int] = {}
             for one, row in zip(given.answers, planned.answers, strict=True):
                 earlier = None if one.supersedes is None else stored[one.supersedes]
-                stored[one.number] = connection.execute(insert(answers).values(row | {"supersedes": earlier})).inserted_primary_key[0]
+                stored[one.number] = connection.execute(
+                    insert(answers).values(row | {"supersedes": earlier})
+                ).inserted_primary_key[0]
             made = find_study(connection, config.id)
     except IntegrityError as error:
-        raise ImportRefusedError(f"there is a study {config.id!r} already; import into another database.") from error
+        raise ImportRefusedError(
+            f"there is a study {config.id!r} already; import into another database."
+        ) from error
     store.changed()
     return made
 
@@ -145,43 +154,118 @@ def plan(config: StudyConfig, given: GivenStudy) -> Plan:
     if given.answers:
         # Those between who gave no answer: without them others would change their numbers.
         for n in range(1, max(int(a.rater.split()[1]) for a in given.answers) + 1):
-            people[f"rater {n}"] = {"id": random_id(), "study_id": config.id, "label": "imported", "token_hash": hash_token(random_id()), "order_seed": 0,
-                                        "created_at": begun + n / 1000, "revoked_at": now, "pseudonym": None, "role": None, "consented_at": None,
-                                        "excluded_at": None, "excluded_reason": None}
+            people[f"rater {n}"] = {
+                "id": random_id(),
+                "study_id": config.id,
+                "label": "imported",
+                "token_hash": hash_token(random_id()),
+                "order_seed": 0,
+                "created_at": begun + n / 1000,
+                "revoked_at": now,
+                "pseudonym": None,
+                "role": None,
+                "consented_at": None,
+                "excluded_at": None,
+                "excluded_reason": None,
+            }
     for a in given.answers:
         problem = problem_of(config, a)
         if problem:
             raise ImportRefusedError(f"answer {a.number}: {problem}")
-        about = {"pseudonym": a.pseudonym, "role": a.role, "excluded_at": now if a.excluded else None, "excluded_reason": a.excluded or None}
+        about = {
+            "pseudonym": a.pseudonym,
+            "role": a.role,
+            "excluded_at": now if a.excluded else None,
+            "excluded_reason": a.excluded or None,
+        }
         person = people[a.rater]
         if person["consented_at"] is None:
             person |= about | {"consented_at": a.created_at}
         elif any(person[k] != v for k, v in about.items()):
-            raise ImportRefusedError(f"answer {a.number}: {a.rater} is not described as in an earlier answer.")
+            raise ImportRefusedError(
+                f"answer {a.number}: {a.rater} is not described as in an earlier answer."
+            )
         if practice.setdefault(a.group, a.phase == TRAINING) != (a.phase == TRAINING):
-            raise ImportRefusedError(f"answer {a.number}: the group {a.group!r} is for practice and is rated.")
+            raise ImportRefusedError(
+                f"answer {a.number}: the group {a.group!r} is for practice and is rated."
+            )
         for method in a.methods:
-            shown.setdefault((a.group, method), {"id": random_id(), "study_id": config.id, "group_name": a.group, "method": method,
-                                                     "training": a.phase == TRAINING})
+            shown.setdefault(
+                (a.group, method),
+                {
+                    "id": random_id(),
+                    "study_id": config.id,
+                    "group_name": a.group,
+                    "method": method,
+                    "training": a.phase == TRAINING,
+                },
+            )
         ids = [shown[a.group, m]["id"] for m in a.methods]
-        screen = {"rater_id": person["id"], "position": a.position, "phase": a.phase, "group_name": a.group, "item_ids": json.dumps(ids),
-                      "repeat_of": a.repeat_of}
+        screen = {
+            "rater_id": person["id"],
+            "position": a.position,
+            "phase": a.phase,
+            "group_name": a.group,
+            "item_ids": json.dumps(ids),
+            "repeat_of": a.repeat_of,
+        }
         known = screens.setdefault((a.rater, a.position), screen | {"id": random_id(), "shown_at": None})
         if any(known[k] != v for k, v in screen.items()):
-            raise ImportRefusedError(f"answer {a.number}: position {a.position} of {a.rater} showed something else in an earlier answer.")
+            raise ImportRefusedError(
+                f"answer {a.number}: position {a.position} of {a.rater} showed something else in an earlier answer."
+            )
         try:
-            response = check(config, ids, Judgement(response_of(config, ids, a.response), a.confidence, a.comment, a.client_ms))
+            response = check(
+                config,
+                ids,
+                Judgement(response_of(config, ids, a.response), a.confidence, a.comment, a.client_ms),
+            )
         except BadAnswerError as error:
             raise ImportRefusedError(f"answer {a.number}: {error}") from error
-        rows.append({"rater_id": person["id"], "presentation_id": known["id"], "idempotency_key": random_id(), "response": canonical(response),
-                         "confidence": a.confidence, "comment": a.comment, "client_ms": a.client_ms, "server_ms": a.server_ms, "created_at": a.created_at})
+        rows.append(
+            {
+                "rater_id": person["id"],
+                "presentation_id": known["id"],
+                "idempotency_key": random_id(),
+                "response": canonical(response),
+                "confidence": a.confidence,
+                "comment": a.comment,
+                "client_ms": a.client_ms,
+                "server_ms": a.server_ms,
+                "created_at": a.created_at,
+            }
+        )
     check_corrections(given.answers)
-    study = {"id": config.id, "config": config.canonical(), "config_hash": config.hash(), "content_hash": given.content_sha256, "created_at": begun,
-                 "opened_at": begun, "closed_at": now, "locked_at": begun}
-    notes = [{"study_id": config.id, "token_hash": hash_token(random_id()), "created_at": now, "answers_deleted": w.answers_deleted,
-                  "requested_by": w.requested_by} for w in given.withdrawals]
-    return Plan({studies: [study], items: list(shown.values()), raters: list(people.values()), presentations: list(screens.values()),
-                 withdrawals: notes}, rows)
+    study = {
+        "id": config.id,
+        "config": config.canonical(),
+        "config_hash": config.hash(),
+        "content_hash": given.content_sha256,
+        "created_at": begun,
+        "opened_at": begun,
+        "closed_at": now,
+        "locked_at": begun,
+    }
+    notes = [
+        {
+            "study_id": config.id,
+            "token_hash": hash_token(random_id()),
+            "created_at": now,
+            "answers_deleted": w.answers_deleted,
+            "requested_by": w.requested_by,
+        }
+        for w in given.withdrawals
+    ]
+    return Plan(
+        {
+            studies: [study],
+            items: list(shown.values()),
+            raters: list(people.values()),
+            presentations: list(screens.values()),
+            withdrawals: notes,
+        },
+        rows,
+    )
 
 
 def problem_of(config: StudyConfig, answer: GivenAnswer) -> str | None:
@@ -191,8 +275,13 @@ def problem_of(config: StudyConfig, answer: GivenAnswer) -> str | None:
         return "a text holds a null character."
     if not set(answer.methods) <= names:
         return "a method is not the configuration's."
-    fits = {REAL_SYNTHETIC: len(answer.methods) == 1, RANKING: sorted(answer.methods) == sorted(names),
-            PAIRWISE: len(answer.methods) == 2 and len(set(answer.methods) & real) == 1 and len(set(answer.methods)) == 2}[config.protocol]
+    fits = {
+        REAL_SYNTHETIC: len(answer.methods) == 1,
+        RANKING: sorted(answer.methods) == sorted(names),
+        PAIRWISE: len(answer.methods) == 2
+        and len(set(answer.methods) & real) == 1
+        and len(set(answer.methods)) == 2,
+    }[config.protocol]
     if not fits or len(answer.response) != len(answer.methods):
         return "it does not have the images and values of the protocol."
     if answer.position >= config.training + config.rated:
@@ -216,7 +305,9 @@ def check_corrections(given: Sequence[GivenAnswer]) -> None:
     newest: dict[tuple[str, int], int] = {}
     for a in given:
         if a.supersedes != newest.get((a.rater, a.position)):
-            raise ImportRefusedError(f"answer {a.number}: it does not correct the answer before it to the same screen.")
+            raise ImportRefusedError(
+                f"answer {a.number}: it does not correct the answer before it to the same screen."
+            )
         newest[a.rater, a.position] = a.number
     wrong = [a.number for a in given if a.current != (newest[a.rater, a.position] == a.number)]
     if wrong:

@@ -1,13 +1,50 @@
 """On which kind of file system a folder lies, by Linux's table of mounts. Elsewhere nothing is known, and nothing said."""
+
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
 MOUNTINFO = Path("/proc/self/mountinfo")
-NETWORK = ("nfs", "nfs3", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "ncp", "ncpfs", "9p", "virtiofs", "ceph", "glusterfs", "lustre", "afs",
-           "kafs", "coda", "davfs", "davfs2", "beegfs", "orangefs", "pvfs2", "gpfs", "panfs", "acfs", "gfs", "gfs2", "ocfs2", "vboxsf", "vmhgfs",
-           "prl_fs", "sshfs", "s3fs", "gcsfuse", "fuse", "fuseblk")
+NETWORK = (
+    "nfs",
+    "nfs3",
+    "nfs4",
+    "cifs",
+    "smb",
+    "smb2",
+    "smb3",
+    "smbfs",
+    "ncp",
+    "ncpfs",
+    "9p",
+    "virtiofs",
+    "ceph",
+    "glusterfs",
+    "lustre",
+    "afs",
+    "kafs",
+    "coda",
+    "davfs",
+    "davfs2",
+    "beegfs",
+    "orangefs",
+    "pvfs2",
+    "gpfs",
+    "panfs",
+    "acfs",
+    "gfs",
+    "gfs2",
+    "ocfs2",
+    "vboxsf",
+    "vmhgfs",
+    "prl_fs",
+    "sshfs",
+    "s3fs",
+    "gcsfuse",
+    "fuse",
+    "fuseblk",
+)
 """File systems whose locks, or whose promise that data is on the disk, depend on another machine or program. ``fuse.NAME`` counts as well.
 A local disk behind FUSE (``fuseblk``) is among them: what it promises is up to the program in between."""
 MEMORY = ("tmpfs", "ramfs", "devtmpfs", "hugetlbfs")
@@ -45,7 +82,9 @@ def type_of(path: Path, table: str) -> str | None:
 
 def unescaped(field: str) -> str:
     """A field with its spaces, tabs, line breaks and backslashes, which the table writes as three octal digits of a byte each."""
-    raw = re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m[1], 8) & 0xFF]), field.encode("utf-8", "surrogateescape"))
+    raw = re.sub(
+        rb"\\([0-7]{3})", lambda m: bytes([int(m[1], 8) & 0xFF]), field.encode("utf-8", "surrogateescape")
+    )
     return raw.decode("utf-8", "surrogateescape")
 
 

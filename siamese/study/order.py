@@ -1,4 +1,5 @@
 """The order in which a rater sees a study: random from a seed, a group's members far apart, training first, repeats last."""
+
 from __future__ import annotations
 
 import random
@@ -58,5 +59,7 @@ def arrange(main: Sequence[Screen], training: Sequence[Screen], repeats: int, se
     rng = random.Random(seed)
     first = [replace(sides(s, rng), phase=TRAINING) for s in spread(training, rng)]
     rated = [replace(sides(s, rng), phase=MAIN) for s in spread(main, rng)]
-    again = [replace(sides(s, rng), phase=REPEAT, repeat_of=len(first) + i) for i, s in enumerate(rated[:repeats])]
+    again = [
+        replace(sides(s, rng), phase=REPEAT, repeat_of=len(first) + i) for i, s in enumerate(rated[:repeats])
+    ]
     return first + rated + again

@@ -3,6 +3,7 @@
 The files of real methods are looked at when a study is made. What is found is kept with the study, which opens to raters only once
 an administrator has accepted it.
 """
+
 from __future__ import annotations
 
 import json
@@ -49,7 +50,11 @@ def find_texts(files: Mapping[str, Mapping[str, Path]]) -> Texts:
     Raises:
         UnusableImageError: a file cannot be read.
     """
-    return {(method, mask): find_text(read_image(file)) for method, masks in files.items() for mask, file in masks.items()}
+    return {
+        (method, mask): find_text(read_image(file))
+        for method, masks in files.items()
+        for mask, file in masks.items()
+    }
 
 
 def names_of(found: Texts) -> list[str]:
@@ -60,10 +65,15 @@ def names_of(found: Texts) -> list[str]:
 def text_warning(names: Sequence[str], outcome: str) -> str:
     """What was found in the images of ``names``, what came of it and what to do."""
     more = [f"... and {len(names) - MOST_NAMED} more."] if len(names) > MOST_NAMED else []
-    return "\n".join([f"{outcome} Text is burned into {len(names)} of the real images. It may name a patient, and it tells raters what is real:",
-                      *(f"- {name}" for name in names[:MOST_NAMED]), *more,
-                      "Crop the images or cover the text and make the study from those; or look at each image and accept its text "
-                      "(on the command line: --accept-text)."])
+    return "\n".join(
+        [
+            f"{outcome} Text is burned into {len(names)} of the real images. It may name a patient, and it tells raters what is real:",
+            *(f"- {name}" for name in names[:MOST_NAMED]),
+            *more,
+            "Crop the images or cover the text and make the study from those; or look at each image and accept its text "
+            "(on the command line: --accept-text).",
+        ]
+    )
 
 
 def to_json(boxes: tuple[Box, ...] | None) -> str | None:
@@ -73,14 +83,22 @@ def to_json(boxes: tuple[Box, ...] | None) -> str | None:
 
 def text_images(connection: Connection, study: str) -> list[TextImage]:
     """The study's images with burned-in text, by method and mask id."""
-    query = (select(items.c.id, items.c.method, items.c.group_name, items.c.text_boxes).order_by(items.c.method, items.c.group_name)
-             .where(items.c.study_id == study, items.c.text_boxes.is_not(None), items.c.text_boxes != "[]"))
-    return [TextImage(r.id, r.method, r.group_name, tuple(Box(*box) for box in json.loads(r.text_boxes))) for r in connection.execute(query)]
+    query = (
+        select(items.c.id, items.c.method, items.c.group_name, items.c.text_boxes)
+        .order_by(items.c.method, items.c.group_name)
+        .where(items.c.study_id == study, items.c.text_boxes.is_not(None), items.c.text_boxes != "[]")
+    )
+    return [
+        TextImage(r.id, r.method, r.group_name, tuple(Box(*box) for box in json.loads(r.text_boxes)))
+        for r in connection.execute(query)
+    ]
 
 
 def unaccepted(connection: Connection, study: str) -> list[str]:
     """Names of the study's images with burned-in text; none once an administrator has accepted them."""
-    accepted = connection.execute(select(studies.c.text_accepted_at).where(studies.c.id == study)).scalar_one()
+    accepted = connection.execute(
+        select(studies.c.text_accepted_at).where(studies.c.id == study)
+    ).scalar_one()
     return [] if accepted else [one.name for one in text_images(connection, study)]
 
 
@@ -95,5 +113,11 @@ def thumbnail(connection: Connection, study: str, item: str) -> bytes | None:
     image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     height, width = image.shape[:2]
     for left, top, right, bottom in found.boxes:
-        cv2.rectangle(image, (int(left * width), int(top * height)), (int(right * width), int(bottom * height)), FRAME, 1)
+        cv2.rectangle(
+            image,
+            (int(left * width), int(top * height)),
+            (int(right * width), int(bottom * height)),
+            FRAME,
+            1,
+        )
     return cv2.imencode(".jpg", image)[1].tobytes()

@@ -1,4 +1,5 @@
 """Where studies are kept: a data directory that no server serves, or a PostgreSQL database."""
+
 from __future__ import annotations
 
 import os
@@ -24,7 +25,11 @@ class PlaceError(RuntimeError):
 def default_folder() -> Path:
     """Where data lives that no folder is named for: the persistent volume on a Space that has one, else the platform's place for data."""
     mounted = volume()
-    return mounted / "siamese-studio" if mounted else platformdirs.user_data_path("siamese-studio", appauthor=False)
+    return (
+        mounted / "siamese-studio"
+        if mounted
+        else platformdirs.user_data_path("siamese-studio", appauthor=False)
+    )
 
 
 def data_directory(given: str | Path | None = None) -> Path:
@@ -40,12 +45,16 @@ def data_directory(given: str | Path | None = None) -> Path:
     folder = Path(chosen).expanduser().resolve()
     for served in (Path.cwd().resolve(), Path(__file__).resolve().parents[2]):
         if folder == served or served in folder.parents:
-            raise PlaceError(f"{folder} lies in {served}, whose files a web page might serve. Name a folder elsewhere with --data or "
-                             f"{DATA_VARIABLE}, or start from another working directory.")
+            raise PlaceError(
+                f"{folder} lies in {served}, whose files a web page might serve. Name a folder elsewhere with --data or "
+                f"{DATA_VARIABLE}, or start from another working directory."
+            )
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise PlaceError(f"{folder} cannot be made ({error}). Name another folder with --data or {DATA_VARIABLE}.") from error
+        raise PlaceError(
+            f"{folder} cannot be made ({error}). Name another folder with --data or {DATA_VARIABLE}."
+        ) from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PlaceError(f"{folder} cannot be written. Name another folder with --data or {DATA_VARIABLE}.")
     return folder
@@ -64,7 +73,9 @@ def database_url(folder: Path, given: str | None = None) -> str:
         return f"sqlite:///{folder / FILE_NAME}"
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in ("postgres", "postgresql", "postgresql+pg8000"):
-        raise PlaceError(f"{DATABASE_VARIABLE} must be a postgresql:// URL, not {scheme!r}; without it SQLite in the data directory is used.")
+        raise PlaceError(
+            f"{DATABASE_VARIABLE} must be a postgresql:// URL, not {scheme!r}; without it SQLite in the data directory is used."
+        )
     return f"postgresql+pg8000://{rest}"
 
 

@@ -3,6 +3,7 @@
 A rater is complete who has answered every item that counts: neither practice nor shown a second time. The answers of others stay in the
 exports, but count in figures only where all raters are asked for.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -54,7 +55,11 @@ def raters_of(config: StudyConfig, answers: Sequence[Answered]) -> Raters:
     count = items_answered([a for a in answers if not a.excluded])
     complete = complete_raters(config, answers)
     names = sorted(count, key=lambda rater: int(rater.split()[1]))
-    return Raters(config.counted, tuple(r for r in names if r in complete), tuple((r, count[r]) for r in names if r not in complete))
+    return Raters(
+        config.counted,
+        tuple(r for r in names if r in complete),
+        tuple((r, count[r]) for r in names if r not in complete),
+    )
 
 
 def who_counts(raters: Raters, choice: str, used: Sequence[str]) -> tuple[str, ...]:
@@ -68,18 +73,26 @@ def who_counts(raters: Raters, choice: str, used: Sequence[str]) -> tuple[str, .
     if not everybody:
         return ("Nobody has answered yet.",)
     if choice == COMPLETE:
-        text = [f"{number} of {everybody} raters with answers count: those who answered all {items} items, practice and repeats apart."]
+        text = [
+            f"{number} of {everybody} raters with answers count: those who answered all {items} items, practice and repeats apart."
+        ]
         if number:
             text.append("Each of them weighs the same in every figure.")
         if raters.partial:
             text.append(f"Left out: {counted(raters.partial, items)}.")
         return tuple(text)
-    text = [f"{len(used)} of {everybody} raters with answers count, whether or not they answered all {items} items, practice and repeats apart: "
-            f"{number} did" + (f", {counted(raters.partial, items)} did not." if raters.partial else ".")]
+    text = [
+        f"{len(used)} of {everybody} raters with answers count, whether or not they answered all {items} items, practice and repeats apart: "
+        f"{number} did" + (f", {counted(raters.partial, items)} did not." if raters.partial else ".")
+    ]
     if used:
         text.append("A rater weighs by the number of answers given.")
-    if used and (without := [r for r in (*raters.complete, *(r for r, _ in raters.partial)) if r not in used]):
-        text.append(f"Left out of every figure, without an answer to an image of each method so far: {', '.join(without)}.")
+    if used and (
+        without := [r for r in (*raters.complete, *(r for r, _ in raters.partial)) if r not in used]
+    ):
+        text.append(
+            f"Left out of every figure, without an answer to an image of each method so far: {', '.join(without)}."
+        )
     return tuple(text)
 
 
@@ -98,5 +111,7 @@ def nobody_complete(raters: Raters) -> str | None:
     most = max((n for _, n in raters.partial), default=0)
     if raters.complete or not most:
         return None
-    return (f"no rater has answered all {raters.items} items that count yet; the furthest has {most}. "
-            "Wait for the first to finish, or take all raters (a link on the results page, --raters all on the command line).")
+    return (
+        f"no rater has answered all {raters.items} items that count yet; the furthest has {most}. "
+        "Wait for the first to finish, or take all raters (a link on the results page, --raters all on the command line)."
+    )

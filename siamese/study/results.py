@@ -3,6 +3,7 @@
 Figures are of complete raters unless all are asked for; see ``siamese.study.raters``. The same answers give the same figures: the
 resampling has a fixed seed. Up to two seconds for the paper's study; kept until an answer, an exclusion or a withdrawal changes them.
 """
+
 from __future__ import annotations
 
 import threading
@@ -37,7 +38,11 @@ from siamese.study.store import Study, StudyStore, Withdrawal
 
 SEED = 0
 """Of the resampling."""
-TABLES = {REAL_SYNTHETIC: (Ratings, summarise_ratings), RANKING: (Rankings, summarise_rankings), PAIRWISE: (Pairs, summarise_pairs)}
+TABLES = {
+    REAL_SYNTHETIC: (Ratings, summarise_ratings),
+    RANKING: (Rankings, summarise_rankings),
+    PAIRWISE: (Pairs, summarise_pairs),
+}
 PAPER = {REAL_SYNTHETIC: (POLYPS,), RANKING: (ISIC2016, ISIC2018), PAIRWISE: ()}
 """Data sets that the paper rates by each protocol."""
 
@@ -109,17 +114,39 @@ def read_results(store: StudyStore, study: str, raters: str = COMPLETE) -> Resul
     taken = StudyAnswers(given.study, tuple(a for a in given.answers if a.rater not in partial))
     missing = nobody_complete(far) if raters == COMPLETE else None
     summary, missing = (None, missing) if missing else summarise(config, taken.answers)
-    progress = tuple(RaterProgress(f"rater {n}", p.answered, p.screens, items.get(f"rater {n}", 0), p.excluded_reason or "")
-                     for n, p in enumerate(store.progress(study), 1))
+    progress = tuple(
+        RaterProgress(
+            f"rater {n}", p.answered, p.screens, items.get(f"rater {n}", 0), p.excluded_reason or ""
+        )
+        for n, p in enumerate(store.progress(study), 1)
+    )
     current = Counter(a.rater for a in given.answers if a.current)
-    left_out = [Exclusion(p.rater, current[p.rater], p.excluded) for p in progress if p.excluded and current[p.rater]]
-    left_out += [Exclusion(rater, current[rater], f"answered {count} of {far.items} items that count") for rater, count in partial.items()]
+    left_out = [
+        Exclusion(p.rater, current[p.rater], p.excluded) for p in progress if p.excluded and current[p.rater]
+    ]
+    left_out += [
+        Exclusion(rater, current[rater], f"answered {count} of {far.items} items that count")
+        for rater, count in partial.items()
+    ]
     # The statistics count a ranking's images.
     each = len(config.methods) if config.protocol == RANKING else 1
-    exclusions = (*left_out, *(Exclusion(e.rater, e.answers // each, e.reason) for e in (summary.exclusions if summary else ())))
-    return Results(given.study, raters, who_counts(far, raters, names_of(summary)), summary, missing, progress, exclusions,
-                   sum(not a.current for a in given.answers), tuple(store.withdrawals(study)), rater_times(taken, names_of(summary)),
-                   tuple(r for r in REPORTED if r.dataset in PAPER[config.protocol]))
+    exclusions = (
+        *left_out,
+        *(Exclusion(e.rater, e.answers // each, e.reason) for e in (summary.exclusions if summary else ())),
+    )
+    return Results(
+        given.study,
+        raters,
+        who_counts(far, raters, names_of(summary)),
+        summary,
+        missing,
+        progress,
+        exclusions,
+        sum(not a.current for a in given.answers),
+        tuple(store.withdrawals(study)),
+        rater_times(taken, names_of(summary)),
+        tuple(r for r in REPORTED if r.dataset in PAPER[config.protocol]),
+    )
 
 
 def names_of(summary: Summary | None) -> tuple[str, ...]:
@@ -152,6 +179,11 @@ def rater_times(given: StudyAnswers, raters: Sequence[str]) -> tuple[RaterTimes,
     raters = sorted({a.rater for a in used}, key=lambda r: int(r.split()[1]))
 
     def times(rows: list[Answered]) -> ResponseTimes:
-        return response_times(np.array([np.nan if a.client_ms is None else a.client_ms / 1000 for a in rows], np.float64))
+        return response_times(
+            np.array([np.nan if a.client_ms is None else a.client_ms / 1000 for a in rows], np.float64)
+        )
 
-    return (RaterTimes(None, times(used)), *(RaterTimes(r, times([a for a in used if a.rater == r])) for r in raters))
+    return (
+        RaterTimes(None, times(used)),
+        *(RaterTimes(r, times([a for a in used if a.rater == r])) for r in raters),
+    )

@@ -2,6 +2,7 @@
 
 Free of torch until a model is loaded, so that the study server starts alone.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -28,9 +29,19 @@ from siamese.uploads import UploadError, read_mask
 if TYPE_CHECKING:
     from siamese.sampling import MaskDiffusion
 
-SETTINGS = {"steps": int, "guidance": float, "scheduler": str, "guide": str, "rescale": float, "guide_above": float, "guide_below": float}
+SETTINGS = {
+    "steps": int,
+    "guidance": float,
+    "scheduler": str,
+    "guide": str,
+    "rescale": float,
+    "guide_above": float,
+    "guide_below": float,
+}
 """What can be set for a method; the checkpoint's default where it is not."""
-SEED_RULE = "first 4 bytes, big-endian, of the SHA-256 of the UTF-8 text: study seed, NUL, method, NUL, mask id"
+SEED_RULE = (
+    "first 4 bytes, big-endian, of the SHA-256 of the UTF-8 text: study seed, NUL, method, NUL, mask id"
+)
 BATCH = 4
 """Images at a time: progress is told often enough on a laptop."""
 
@@ -64,19 +75,29 @@ class Sampled:
         """
         name, separator, rest = (x.strip() for x in text.partition("="))
         before, _, after = rest.rpartition(":")
-        model, settings = (before.strip(), after) if before and "=" in after else (rest, "")  # C:\models has a colon as well
+        model, settings = (
+            (before.strip(), after) if before and "=" in after else (rest, "")
+        )  # C:\models has a colon as well
         if not (name and separator and model):
-            raise ConfigError([f"{text!r}: write NAME=MODEL or NAME=MODEL:steps=50,guidance=2,scheduler=ddim."])
+            raise ConfigError(
+                [f"{text!r}: write NAME=MODEL or NAME=MODEL:steps=50,guidance=2,scheduler=ddim."]
+            )
         values: dict[str, Any] = {}
         for setting in filter(None, settings.split(",")):
             key, _, value = (x.strip() for x in setting.partition("="))
             if key not in SETTINGS or key in values:
-                raise ConfigError([f"{text!r}: the setting {key!r} is {'there twice' if key in values else 'unknown'}; "
-                                   f"use {', '.join(SETTINGS)}, each once."])
+                raise ConfigError(
+                    [
+                        f"{text!r}: the setting {key!r} is {'there twice' if key in values else 'unknown'}; "
+                        f"use {', '.join(SETTINGS)}, each once."
+                    ]
+                )
             try:
                 values[key] = SETTINGS[key](value)
             except ValueError as error:
-                raise ConfigError([f"{text!r}: {key} must be a {'whole ' if key == 'steps' else ''}number, not {value!r}."]) from error
+                raise ConfigError(
+                    [f"{text!r}: {key} must be a {'whole ' if key == 'steps' else ''}number, not {value!r}."]
+                ) from error
         return cls(name, model, **values)
 
 
@@ -102,7 +123,11 @@ def prompt_of(organ: str) -> str:
     try:
         return PROMPT_OF_ORGAN[organ.strip().casefold()]
     except KeyError as error:
-        raise ConfigError([f"the organ {organ!r} tells no prompt to sample with; use {' or '.join(PROMPT_OF_ORGAN)}, or give a prompt."]) from error
+        raise ConfigError(
+            [
+                f"the organ {organ!r} tells no prompt to sample with; use {' or '.join(PROMPT_OF_ORGAN)}, or give a prompt."
+            ]
+        ) from error
 
 
 def seed_of(study_seed: int, method: str, mask: str) -> int:
@@ -153,7 +178,9 @@ def masks_hash(masks: Mapping[str, np.ndarray]) -> str:
     whole = hashlib.sha256()
     for name in sorted(masks):
         height, width = masks[name].shape
-        whole.update(f"{name}\0{height}\0{width}\0{hashlib.sha256(masks[name].tobytes()).hexdigest()}\n".encode())
+        whole.update(
+            f"{name}\0{height}\0{width}\0{hashlib.sha256(masks[name].tobytes()).hexdigest()}\n".encode()
+        )
     return whole.hexdigest()
 
 
@@ -167,9 +194,23 @@ class Sampler:
         ConfigError: the model does not know the prompt or a setting, or a mask is empty at its size.
     """
 
-    def __init__(self, method: Sampled, model: MaskDiffusion, identity: tuple[str, str], prompt: str, masks: Mapping[str, np.ndarray]) -> None:
+    def __init__(
+        self,
+        method: Sampled,
+        model: MaskDiffusion,
+        identity: tuple[str, str],
+        prompt: str,
+        masks: Mapping[str, np.ndarray],
+    ) -> None:
         from siamese.sampling import build_scheduler, check_settings
-        self.method, self.model, self.identity, self.prompt, self.masks = method, model, identity, prompt, masks
+
+        self.method, self.model, self.identity, self.prompt, self.masks = (
+            method,
+            model,
+            identity,
+            prompt,
+            masks,
+        )
         settings = model.checkpoint.defaults.chosen(**{name: getattr(method, name) for name in SETTINGS})
         self.settings = {name: getattr(settings, name) for name in SETTINGS}
         try:
@@ -193,17 +234,27 @@ class Sampler:
     def record(self) -> str:
         """Everything that makes the images again, as JSON of sorted keys; no path of this machine. The study's seed is beside it."""
         name, weights = self.identity
-        made = {"model": name, "weights_sha256": weights, "prompt": self.prompt, **self.settings,
-                "side": self.model.size, "masks_sha256": masks_hash(self.masks), "seeds": SEED_RULE, "version": VERSION}
+        made = {
+            "model": name,
+            "weights_sha256": weights,
+            "prompt": self.prompt,
+            **self.settings,
+            "side": self.model.size,
+            "masks_sha256": masks_hash(self.masks),
+            "seeds": SEED_RULE,
+            "version": VERSION,
+        }
         return json.dumps(made, sort_keys=True)
 
-    def write(self, folder: Path, study_seed: int, report: Report, turn: Turn = nullcontext) -> dict[str, Path]:
+    def write(
+        self, folder: Path, study_seed: int, report: Report, turn: Turn = nullcontext
+    ) -> dict[str, Path]:
         """Sample every mask to a PNG in ``folder``, each few in a turn of their own; the files by mask id."""
         folder.mkdir()
         names, files = list(self.masks), {}
         report(self.method.name, 0, len(names))
         for start in range(0, len(names), BATCH):
-            part = names[start:start + BATCH]
+            part = names[start : start + BATCH]
             seeds = [seed_of(study_seed, self.method.name, name) for name in part]
             with turn():
                 images = self.model.sample([self.masks[n] for n in part], self.prompt, seeds, **self.settings)
@@ -214,7 +265,9 @@ class Sampler:
         return files
 
 
-def load_samplers(sampled: Sequence[Sampled], prompt: str, masks: Mapping[str, Mapping[str, np.ndarray]]) -> list[Sampler]:
+def load_samplers(
+    sampled: Sequence[Sampled], prompt: str, masks: Mapping[str, Mapping[str, np.ndarray]]
+) -> list[Sampler]:
     """A sampler for each method; a model of several methods is loaded once.
 
     Args:
@@ -225,6 +278,7 @@ def load_samplers(sampled: Sequence[Sampled], prompt: str, masks: Mapping[str, M
     """
     from siamese.models.checkpoint import CheckpointError, find_folder, weights_hash
     from siamese.sampling import MaskDiffusion
+
     loaded: dict[str, tuple[MaskDiffusion, tuple[str, str]]] = {}
     made = []
     for method in sampled:
@@ -233,16 +287,27 @@ def load_samplers(sampled: Sequence[Sampled], prompt: str, masks: Mapping[str, M
                 folder = find_folder(method.model)
                 model = MaskDiffusion.from_pretrained(folder)
             except (CheckpointError, ValueError) as error:  # the latter: a base model without ControlNet
-                raise ConfigError([f"method {method.name!r}: {error} Name a model folder that holds model_index.json."]) from error
-            name = folder.resolve().name if Path(method.model).is_dir() else method.model  # the hub's folders are named by revision
+                raise ConfigError(
+                    [f"method {method.name!r}: {error} Name a model folder that holds model_index.json."]
+                ) from error
+            name = (
+                folder.resolve().name if Path(method.model).is_dir() else method.model
+            )  # the hub's folders are named by revision
             loaded[method.model] = model, (name, weights_hash(folder))
         made.append(Sampler(method, *loaded[method.model], prompt, masks[method.name]))
     return made
 
 
-def create_sampled_study(store: StudyStore, config: StudyConfig, folders: Mapping[str, Path], sampled: Sequence[Sampled],
-                         prompt: str | None = None, report: Report = lambda method, done, total: None, refuse_text: bool = False,
-                         turn: Turn = nullcontext) -> Study:
+def create_sampled_study(
+    store: StudyStore,
+    config: StudyConfig,
+    folders: Mapping[str, Path],
+    sampled: Sequence[Sampled],
+    prompt: str | None = None,
+    report: Report = lambda method, done, total: None,
+    refuse_text: bool = False,
+    turn: Turn = nullcontext,
+) -> Study:
     """Make and store a study as a draft, some of whose methods are sampled first: of the chosen masks alone.
 
     How they were sampled becomes the methods' ``source``, and with it part of the configuration's hash.
@@ -265,7 +330,9 @@ def create_sampled_study(store: StudyStore, config: StudyConfig, folders: Mappin
     texts = look_for_text(config, choice, refuse_text)
     samplers = load_samplers(sampled, prompt, {name: read_masks(choice.files[name]) for name in names})
     sources = {s.method.name: s.record() for s in samplers}
-    config = dataclasses.replace(config, methods=tuple(Method(m.name, m.kind, sources.get(m.name, m.source)) for m in config.methods))
+    config = dataclasses.replace(
+        config, methods=tuple(Method(m.name, m.kind, sources.get(m.name, m.source)) for m in config.methods)
+    )
     with tempfile.TemporaryDirectory(prefix="study-") as space:
         for i, sampler in enumerate(samplers):
             choice.files[sampler.method.name] = sampler.write(Path(space) / str(i), config.seed, report, turn)

@@ -3,32 +3,38 @@
 Times are seconds since 1970 in UTC. Only ``items.method`` and a study's configuration tell which image came from where: neither is
 in anything that raters are sent.
 """
+
 from __future__ import annotations
 
 from sqlalchemy import (
-                        BigInteger,
-                        Boolean,
-                        Column,
-                        Double,
-                        ForeignKey,
-                        Index,
-                        Integer,
-                        LargeBinary,
-                        MetaData,
-                        String,
-                        Table,
-                        Text,
-                        UniqueConstraint,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
 )
 
-NAMING = {"ix": "ix_%(table_name)s_%(column_0_N_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-          "fk": "fk_%(table_name)s_%(column_0_name)s", "pk": "pk_%(table_name)s"}
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "pk": "pk_%(table_name)s",
+}
 metadata = MetaData(naming_convention=NAMING)
 ROW = BigInteger().with_variant(Integer, "sqlite")
 """SQLite counts rows up only in a column of its own integer type."""
 
 studies = Table(
-    "studies", metadata,
+    "studies",
+    metadata,
     Column("id", String(48), primary_key=True),
     Column("config", Text, nullable=False),  # canonical JSON
     Column("config_hash", String(64), nullable=False),
@@ -38,25 +44,31 @@ studies = Table(
     Column("closed_at", Double),
     Column("locked_at", Double),  # nothing of the configuration changes from then on
     Column("loss_accepted_at", Double),  # an administrator accepted that storage may not last
-    Column("text_accepted_at", Double))  # an administrator accepted burned-in text
+    Column("text_accepted_at", Double),
+)  # an administrator accepted burned-in text
 
 items = Table(
-    "items", metadata,
+    "items",
+    metadata,
     Column("id", String(32), primary_key=True),  # random: says nothing
     Column("study_id", ForeignKey("studies.id"), nullable=False),
     Column("group_name", String(255), nullable=False),  # mask id
     Column("method", String(64), nullable=False),
     Column("training", Boolean, nullable=False),
     Column("text_boxes", Text),  # JSON list of burned-in text; null where that was not looked for
-    UniqueConstraint("study_id", "group_name", "method"))
+    UniqueConstraint("study_id", "group_name", "method"),
+)
 
 images = Table(  # apart, so that reading items does not read pictures
-    "images", metadata,
+    "images",
+    metadata,
     Column("item_id", ForeignKey("items.id"), primary_key=True),
-    Column("data", LargeBinary, nullable=False))
+    Column("data", LargeBinary, nullable=False),
+)
 
 raters = Table(
-    "raters", metadata,
+    "raters",
+    metadata,
     Column("id", String(32), primary_key=True),
     Column("study_id", ForeignKey("studies.id"), nullable=False, index=True),
     Column("label", String(200), nullable=False),  # the administrator's note of whom the link is for
@@ -68,10 +80,12 @@ raters = Table(
     Column("consented_at", Double),
     Column("revoked_at", Double),
     Column("excluded_at", Double),
-    Column("excluded_reason", Text))
+    Column("excluded_reason", Text),
+)
 
 presentations = Table(  # one row a screen, made at registration
-    "presentations", metadata,
+    "presentations",
+    metadata,
     Column("id", String(32), primary_key=True),
     Column("rater_id", ForeignKey("raters.id"), nullable=False),
     Column("position", Integer, nullable=False),  # from 0
@@ -80,10 +94,12 @@ presentations = Table(  # one row a screen, made at registration
     Column("item_ids", Text, nullable=False),  # JSON list, from left to right
     Column("repeat_of", Integer),  # position
     Column("shown_at", Double),  # last sent to the rater
-    UniqueConstraint("rater_id", "position"))
+    UniqueConstraint("rater_id", "position"),
+)
 
 answers = Table(  # append-only: a trigger refuses changes
-    "answers", metadata,
+    "answers",
+    metadata,
     Column("id", ROW, primary_key=True, autoincrement=True),
     Column("rater_id", ForeignKey("raters.id"), nullable=False),
     Column("presentation_id", ForeignKey("presentations.id"), nullable=False, index=True),
@@ -95,17 +111,27 @@ answers = Table(  # append-only: a trigger refuses changes
     Column("client_ms", Integer),  # from the image on the screen to the answer, as the browser measured it
     Column("server_ms", BigInteger, nullable=False),  # from sending the screen to the answer's arrival
     Column("created_at", Double, nullable=False),
-    UniqueConstraint("rater_id", "idempotency_key"))
+    UniqueConstraint("rater_id", "idempotency_key"),
+)
 
 # A presentation has one answer that corrects none, and each answer is corrected at most once: so one of them is current.
-Index("uq_answers_first", answers.c.presentation_id, unique=True, sqlite_where=answers.c.supersedes.is_(None),
-      postgresql_where=answers.c.supersedes.is_(None))
+Index(
+    "uq_answers_first",
+    answers.c.presentation_id,
+    unique=True,
+    sqlite_where=answers.c.supersedes.is_(None),
+    postgresql_where=answers.c.supersedes.is_(None),
+)
 
 withdrawals = Table(  # that data was deleted, not whose
-    "withdrawals", metadata,
+    "withdrawals",
+    metadata,
     Column("id", ROW, primary_key=True, autoincrement=True),
     Column("study_id", ForeignKey("studies.id"), nullable=False, index=True),
-    Column("token_hash", String(64), nullable=False, unique=True),  # so that the old link can say what happened
+    Column(
+        "token_hash", String(64), nullable=False, unique=True
+    ),  # so that the old link can say what happened
     Column("created_at", Double, nullable=False),
     Column("answers_deleted", Integer, nullable=False),
-    Column("requested_by", String(16), nullable=False))  # rater or administrator
+    Column("requested_by", String(16), nullable=False),
+)  # rater or administrator

@@ -3,6 +3,7 @@
 An answer is acknowledged by returning; by then it is committed. A repeated request with the same idempotency key gets the same
 acknowledgement and changes nothing.
 """
+
 from __future__ import annotations
 
 import json
@@ -145,21 +146,45 @@ class RaterSessions:
         pseudonym, role = pseudonym.strip(), role.strip()
         if not consent:
             raise BadAnswerError("the study needs your consent.")
-        if not (0 < len(pseudonym) <= LONGEST_PSEUDONYM and 0 < len(role) <= LONGEST_PSEUDONYM) or not (pseudonym + role).isprintable():
-            raise BadAnswerError(f"pseudonym and role are needed, each of up to {LONGEST_PSEUDONYM} characters.")
+        if (
+            not (0 < len(pseudonym) <= LONGEST_PSEUDONYM and 0 < len(role) <= LONGEST_PSEUDONYM)
+            or not (pseudonym + role).isprintable()
+        ):
+            raise BadAnswerError(
+                f"pseudonym and role are needed, each of up to {LONGEST_PSEUDONYM} characters."
+            )
         with self.database.write() as connection:
             rater, study = self._rater(connection, token)
             if rater.consented_at is None:
                 now = time.time()
-                rows = [{"id": random_id(), "rater_id": rater.id, "position": position, "phase": s.phase, "group_name": s.group,
-                             "item_ids": json.dumps(s.items), "repeat_of": s.repeat_of}
-                        for position, s in enumerate(self._order(connection, study.config, rater.order_seed))]
+                rows = [
+                    {
+                        "id": random_id(),
+                        "rater_id": rater.id,
+                        "position": position,
+                        "phase": s.phase,
+                        "group_name": s.group,
+                        "item_ids": json.dumps(s.items),
+                        "repeat_of": s.repeat_of,
+                    }
+                    for position, s in enumerate(self._order(connection, study.config, rater.order_seed))
+                ]
                 connection.execute(insert(presentations), rows)
-                connection.execute(update(raters).where(raters.c.id == rater.id).values(pseudonym=pseudonym, role=role, consented_at=now))
-                connection.execute(update(studies).where(studies.c.id == rater.study_id, studies.c.locked_at.is_(None)).values(locked_at=now))
+                connection.execute(
+                    update(raters)
+                    .where(raters.c.id == rater.id)
+                    .values(pseudonym=pseudonym, role=role, consented_at=now)
+                )
+                connection.execute(
+                    update(studies)
+                    .where(studies.c.id == rater.study_id, studies.c.locked_at.is_(None))
+                    .values(locked_at=now)
+                )
             return self._step(connection, rater, study, sent=True)
 
-    def answer(self, token: str, presentation: str, key: str, judgement: Judgement, correction: bool = False) -> Acknowledged:
+    def answer(
+        self, token: str, presentation: str, key: str, judgement: Judgement, correction: bool = False
+    ) -> Acknowledged:
         """Store an answer; it is on the disk when this returns.
 
         Args:
@@ -179,23 +204,46 @@ class RaterSessions:
         now = time.time()
         with self.database.write() as connection:
             rater, study = self._rater(connection, token)
-            screen = connection.execute(select(presentations).where(presentations.c.id == presentation,
-                                                                    presentations.c.rater_id == rater.id)).one_or_none()
+            screen = connection.execute(
+                select(presentations).where(
+                    presentations.c.id == presentation, presentations.c.rater_id == rater.id
+                )
+            ).one_or_none()
             if screen is None:
                 raise NoSuchLinkError("there is no such item in your session.")
             shown = json.loads(screen.item_ids)
             response = canonical(check(study.config, shown, judgement))
-            before = connection.execute(select(answers).where(answers.c.rater_id == rater.id, answers.c.idempotency_key == key)).one_or_none()
+            before = connection.execute(
+                select(answers).where(answers.c.rater_id == rater.id, answers.c.idempotency_key == key)
+            ).one_or_none()
             if before is not None:
-                if (before.presentation_id, before.response, before.confidence) != (presentation, response, judgement.confidence):
+                if (before.presentation_id, before.response, before.confidence) != (
+                    presentation,
+                    response,
+                    judgement.confidence,
+                ):
                     raise ConflictError("this key was used for another answer; load the page again.")
             else:
                 supersedes = self._place(connection, rater, screen, correction)
-                connection.execute(insert(answers).values(
-                    rater_id=rater.id, presentation_id=presentation, supersedes=supersedes, idempotency_key=key, response=response,
-                    confidence=judgement.confidence, comment=judgement.comment.strip(), client_ms=judgement.client_ms,
-                    server_ms=max(0, round(1000 * (now - (screen.shown_at or now)))), created_at=now))
-            feedback = self._feedback(connection, study.config, shown, judgement) if screen.phase == TRAINING else None
+                connection.execute(
+                    insert(answers).values(
+                        rater_id=rater.id,
+                        presentation_id=presentation,
+                        supersedes=supersedes,
+                        idempotency_key=key,
+                        response=response,
+                        confidence=judgement.confidence,
+                        comment=judgement.comment.strip(),
+                        client_ms=judgement.client_ms,
+                        server_ms=max(0, round(1000 * (now - (screen.shown_at or now)))),
+                        created_at=now,
+                    )
+                )
+            feedback = (
+                self._feedback(connection, study.config, shown, judgement)
+                if screen.phase == TRAINING
+                else None
+            )
             return Acknowledged(self._step(connection, rater, study, sent=before is None), feedback)
 
     def previous(self, token: str) -> tuple[Task, Judgement]:
@@ -212,8 +260,12 @@ class RaterSessions:
             if last is None:
                 raise ConflictError("there is no answer that could be corrected.")
             given = current_answer(connection, last.id)
-            connection.execute(update(presentations).where(presentations.c.id == last.id).values(shown_at=time.time()))
-            return to_task(last, study.config), Judgement(json.loads(given.response), given.confidence, given.comment, given.client_ms)
+            connection.execute(
+                update(presentations).where(presentations.c.id == last.id).values(shown_at=time.time())
+            )
+            return to_task(last, study.config), Judgement(
+                json.loads(given.response), given.confidence, given.comment, given.client_ms
+            )
 
     def image(self, token: str, item: str) -> bytes:
         """The PNG file of an image that the rater is being shown, may step back to or is shown next.
@@ -226,7 +278,9 @@ class RaterSessions:
             rater, _ = self._rater(connection, token)
             if not any(item in json.loads(r.item_ids) for r in self._around(connection, rater.id)[1]):
                 raise NoSuchLinkError("there is no such image in your session now.")
-            return bytes(connection.execute(select(images.c.data).where(images.c.item_id == item)).scalar_one())
+            return bytes(
+                connection.execute(select(images.c.data).where(images.c.item_id == item)).scalar_one()
+            )
 
     def withdraw(self, token: str) -> int:
         """Delete everything of this rater, also when the study is closed or the link revoked; the number of answers deleted.
@@ -246,26 +300,36 @@ class RaterSessions:
             query = query.with_for_update()  # SQLite has one writer anyway, and leaves this out
         rater = connection.execute(query).one_or_none()
         if rater is None:
-            if connection.execute(select(withdrawals.c.id).where(withdrawals.c.token_hash == hashed)).one_or_none():
+            if connection.execute(
+                select(withdrawals.c.id).where(withdrawals.c.token_hash == hashed)
+            ).one_or_none():
                 raise WithdrawnError("your data was deleted, and with it this link.")
             raise NoSuchLinkError("this link is not known. Check that it is complete, or ask for a new one.")
         study = find_study(connection, rater.study_id)
         if must_be_open and rater.revoked_at:
             raise LinkClosedError("this link was revoked. Ask the study's administrator.")
         if must_be_open and study.state != "open":
-            raise LinkClosedError("the study is not open yet." if study.state == "draft" else "the study is closed. Thank you.")
+            raise LinkClosedError(
+                "the study is not open yet." if study.state == "draft" else "the study is closed. Thank you."
+            )
         return rater, study
 
     @staticmethod
     def _order(connection: Connection, config: StudyConfig, seed: int) -> list[Screen]:
         """The rater's screens."""
-        rows = connection.execute(select(items).where(items.c.study_id == config.id).order_by(items.c.group_name, items.c.method)).all()
+        rows = connection.execute(
+            select(items).where(items.c.study_id == config.id).order_by(items.c.group_name, items.c.method)
+        ).all()
         main, training = [], []
         for group, members in groupby(rows, key=lambda r: r.group_name):
             members = list(members)
-            (training if members[0].training else main).extend(screens(config, group, {r.method: r.id for r in members}))
+            (training if members[0].training else main).extend(
+                screens(config, group, {r.method: r.id for r in members})
+            )
         # All raters practise on the same screens.
-        return arrange(main, random.Random(config.seed).sample(training, config.training), config.repeats, seed)
+        return arrange(
+            main, random.Random(config.seed).sample(training, config.training), config.repeats, seed
+        )
 
     @staticmethod
     def _position(connection: Connection, rater: str) -> int:
@@ -276,8 +340,14 @@ class RaterSessions:
     def _around(self, connection: Connection, rater: str) -> tuple[int, list[Row]]:
         """The current position, and the last answered screen, the current and the next, as far as there are such."""
         position = self._position(connection, rater)
-        return position, list(connection.execute(select(presentations).where(presentations.c.rater_id == rater,
-                                                                   presentations.c.position.between(position - 1, position + 1))))
+        return position, list(
+            connection.execute(
+                select(presentations).where(
+                    presentations.c.rater_id == rater,
+                    presentations.c.position.between(position - 1, position + 1),
+                )
+            )
+        )
 
     def _step(self, connection: Connection, rater: Row, study: Study, sent: bool) -> Step:
         """Where ``rater`` is; ``sent`` starts the server's clock for the current screen."""
@@ -285,9 +355,14 @@ class RaterSessions:
         rows = {r.position: r for r in found}
         current, upcoming, last = (rows.get(position + i) for i in (0, 1, -1))
         if current is not None and sent:
-            connection.execute(update(presentations).where(presentations.c.id == current.id).values(shown_at=time.time()))
-        return Step(to_task(current, study.config) if current else None, tuple(json.loads(upcoming.item_ids)) if upcoming else (),
-                    last is not None and last.phase != TRAINING)
+            connection.execute(
+                update(presentations).where(presentations.c.id == current.id).values(shown_at=time.time())
+            )
+        return Step(
+            to_task(current, study.config) if current else None,
+            tuple(json.loads(upcoming.item_ids)) if upcoming else (),
+            last is not None and last.phase != TRAINING,
+        )
 
     def _place(self, connection: Connection, rater: Row, screen: Row, correction: bool) -> int | None:
         """The answer that a new one for ``screen`` supersedes, None for a first one; a ConflictError where neither fits."""
@@ -296,10 +371,14 @@ class RaterSessions:
             return None
         if screen.position == position - 1 and correction and screen.phase != TRAINING:
             return current_answer(connection, screen.id).id
-        raise ConflictError("this item is answered already." if screen.position < position else "this item does not come now.")
+        raise ConflictError(
+            "this item is answered already." if screen.position < position else "this item does not come now."
+        )
 
     @staticmethod
-    def _feedback(connection: Connection, config: StudyConfig, shown: list[str], judgement: Judgement) -> dict[str, Any]:
+    def _feedback(
+        connection: Connection, config: StudyConfig, shown: list[str], judgement: Judgement
+    ) -> dict[str, Any]:
         """The truth about a training screen."""
         kinds = {m.name: m.kind for m in config.methods}
         rows = connection.execute(select(items.c.id, items.c.method).where(items.c.id.in_(shown))).all()
@@ -310,7 +389,7 @@ class RaterSessions:
             correct = judgement.response["chosen"] in real
         else:  # real images should be above the others
             ranks = judgement.response["ranks"]
-            correct = sorted(ranks, key=ranks.get)[len(ranks) - len(real):] == sorted(real, key=ranks.get)
+            correct = sorted(ranks, key=ranks.get)[len(ranks) - len(real) :] == sorted(real, key=ranks.get)
         return {"real": real, "correct": correct}
 
 
@@ -326,15 +405,23 @@ def screens(config: StudyConfig, group: str, members: dict[str, str]) -> list[Sc
 def to_task(row: Row, config: StudyConfig) -> Task:
     """A screen as the rater sees it. Repeats are not told from the others."""
     training = row.phase == TRAINING
-    return Task(row.id, row.position + 1 - (0 if training else config.training), config.training if training else config.rated, training,
-                tuple(json.loads(row.item_ids)))
+    return Task(
+        row.id,
+        row.position + 1 - (0 if training else config.training),
+        config.training if training else config.rated,
+        training,
+        tuple(json.loads(row.item_ids)),
+    )
 
 
 def current_answer(connection: Connection, presentation: str) -> Row:
     """The answer to ``presentation`` that no other supersedes; there is exactly one once it was answered."""
     later = answers.alias()
-    return connection.execute(select(answers).outerjoin(later, later.c.supersedes == answers.c.id).where(
-        answers.c.presentation_id == presentation, later.c.id.is_(None))).one()
+    return connection.execute(
+        select(answers)
+        .outerjoin(later, later.c.supersedes == answers.c.id)
+        .where(answers.c.presentation_id == presentation, later.c.id.is_(None))
+    ).one()
 
 
 def canonical(response: dict[str, Any]) -> str:
@@ -357,17 +444,27 @@ def check(config: StudyConfig, shown: list[str], judgement: Judgement) -> dict[s
         message = "choose one of the two images."
     else:
         ranks = response.get("ranks") if set(response) == {"ranks"} else None
-        right = (isinstance(ranks, dict) and set(ranks) == set(shown) and all(type(r) is int for r in ranks.values())
-                 and sorted(ranks.values()) == list(range(1, len(shown) + 1)))
+        right = (
+            isinstance(ranks, dict)
+            and set(ranks) == set(shown)
+            and all(type(r) is int for r in ranks.values())
+            and sorted(ranks.values()) == list(range(1, len(shown) + 1))
+        )
         message = f"give each image a rank of its own, from 1 to {len(shown)}."
     if not right:
         raise BadAnswerError(message)
     if config.protocol == RANKING and confidence is not None:
         raise BadAnswerError("a ranking has no confidence.")
-    if config.protocol != RANKING and not (type(confidence) is int and CONFIDENCE[0] <= confidence <= CONFIDENCE[1]):
+    if config.protocol != RANKING and not (
+        type(confidence) is int and CONFIDENCE[0] <= confidence <= CONFIDENCE[1]
+    ):
         raise BadAnswerError(f"say how sure you are, from {CONFIDENCE[0]} to {CONFIDENCE[1]}.")
     if len(judgement.comment) > LONGEST_COMMENT or (judgement.comment.strip() and not config.comments):
-        raise BadAnswerError(f"a comment has up to {LONGEST_COMMENT} characters." if config.comments else "this study takes no comments.")
+        raise BadAnswerError(
+            f"a comment has up to {LONGEST_COMMENT} characters."
+            if config.comments
+            else "this study takes no comments."
+        )
     if "\0" in judgement.comment:
         raise BadAnswerError("a comment is text.")
     if judgement.client_ms is not None and not 0 <= judgement.client_ms <= LONGEST_TIME:

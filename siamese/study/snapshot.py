@@ -2,6 +2,7 @@
 
 The files hold which image came from where, and hashes of the raters' links: whoever has them has the study's key.
 """
+
 from __future__ import annotations
 
 import json
@@ -46,15 +47,23 @@ def query(table: Table, study: str) -> Select:
 def dump(database: Database, study: str) -> dict[str, bytes]:
     """The study's tables at one moment: a file's bytes by its name."""
     with database.read(one_moment=True) as connection:  # else an answer could be read without its rater
-        return {file_name(table): "".join(json.dumps(dict(row)) + "\n"
-                                          for row in connection.execute(query(table, study)).mappings()).encode("utf-8") for table in TABLES}
+        return {
+            file_name(table): "".join(
+                json.dumps(dict(row)) + "\n" for row in connection.execute(query(table, study)).mappings()
+            ).encode("utf-8")
+            for table in TABLES
+        }
 
 
 def dump_images(database: Database, study: str, file: Path) -> None:
     """Write the study's images; they never change. An imported study has none."""
     with database.read() as connection, zipfile.ZipFile(file, "w") as archive:
-        for row in connection.execute(select(images).join(items, items.c.id == images.c.item_id).where(items.c.study_id == study)
-                                      .order_by(items.c.id)):
+        for row in connection.execute(
+            select(images)
+            .join(items, items.c.id == images.c.item_id)
+            .where(items.c.study_id == study)
+            .order_by(items.c.id)
+        ):
             archive.writestr(zipfile.ZipInfo(f"{row.item_id}.png"), row.data)
 
 
@@ -74,10 +83,14 @@ def read_rows(folder: Path) -> Rows:
             raise SnapshotError(f"{folder.name}/{file.name} cannot be read ({error}).") from error
         for number, row in enumerate(rows, 1):
             if not isinstance(row, dict) or not columns - LATER.get(table, set()) <= set(row) <= columns:
-                raise SnapshotError(f"{folder.name}/{file.name}, line {number}: these are not the columns of this version.")
+                raise SnapshotError(
+                    f"{folder.name}/{file.name}, line {number}: these are not the columns of this version."
+                )
         found[table] = [dict.fromkeys(LATER.get(table, ())) | row for row in rows]
     if [row["id"] for row in found[studies]] != [folder.name]:
-        raise SnapshotError(f"{folder.name}/{file_name(studies)} does not describe the study {folder.name!r}.")
+        raise SnapshotError(
+            f"{folder.name}/{file_name(studies)} does not describe the study {folder.name!r}."
+        )
     return found
 
 
@@ -104,7 +117,9 @@ def restore(database: Database, folder: Path) -> bool:
             find_study(connection, study["id"])  # holds the configuration against its hash
             return True
     except StatementError as error:  # a constraint, or a value of the wrong kind
-        raise SnapshotError(f"the files of study {folder.name} contradict each other or the database ({error.orig or error}).") from error
+        raise SnapshotError(
+            f"the files of study {folder.name} contradict each other or the database ({error.orig or error})."
+        ) from error
 
 
 def without_id(row: dict[str, Any]) -> dict[str, Any]:
@@ -134,9 +149,13 @@ def restore_images(connection: Connection, file: Path, rows: Rows) -> None:
         return  # imported for its results
     if set(found) != {row["id"] for row in rows[items]}:
         raise SnapshotError(f"{study['id']}/{file.name} does not hold the images of the study's items.")
-    contents = [NewItem(row["group_name"], row["method"], row["training"], found[row["id"]]) for row in rows[items]]
+    contents = [
+        NewItem(row["group_name"], row["method"], row["training"], found[row["id"]]) for row in rows[items]
+    ]
     if content_hash(contents) != study["content_hash"]:
-        raise SnapshotError(f"the images of study {study['id']} are not those that it was made of: their hash differs.")
+        raise SnapshotError(
+            f"the images of study {study['id']} are not those that it was made of: their hash differs."
+        )
     for item, data in found.items():
         connection.execute(insert(images).values(item_id=item, data=data))
 
@@ -145,9 +164,15 @@ def lacking(database: Database, rows: Rows) -> int:
     """How many raters and answers of ``rows`` the database does not have, those who withdrew from it left out."""
     study = rows[studies][0]["id"]
     with database.read() as connection:
-        gone = set(connection.execute(select(withdrawals.c.token_hash).where(withdrawals.c.study_id == study)).scalars())
+        gone = set(
+            connection.execute(
+                select(withdrawals.c.token_hash).where(withdrawals.c.study_id == study)
+            ).scalars()
+        )
         people = set(connection.execute(select(raters.c.id).where(raters.c.study_id == study)).scalars())
         given = set(connection.execute(select(answers.c.rater_id, answers.c.idempotency_key)).tuples())
     wanted = {row["id"] for row in rows[raters] if row["token_hash"] not in gone}
-    return len(wanted - people) + sum(row["rater_id"] in wanted and (row["rater_id"], row["idempotency_key"]) not in given
-                                      for row in rows[answers])
+    return len(wanted - people) + sum(
+        row["rater_id"] in wanted and (row["rater_id"], row["idempotency_key"]) not in given
+        for row in rows[answers]
+    )

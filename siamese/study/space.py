@@ -1,4 +1,5 @@
 """What a Hugging Face Space says about itself by environment variables, and its conventions. Elsewhere none of it applies."""
+
 from __future__ import annotations
 
 import os

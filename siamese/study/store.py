@@ -1,4 +1,5 @@
 """Studies, their images and raters in the database: what administrators do. Raters' own steps are in ``session``."""
+
 from __future__ import annotations
 
 import hashlib
@@ -117,7 +118,9 @@ def to_study(row: Row) -> Study:
         StorageError: the configuration was changed behind the application's back.
     """
     config = checked_config(row.id, row.config, row.config_hash)
-    return Study(config, row.config_hash, row.content_hash, row.created_at, row.opened_at, row.closed_at, row.locked_at)
+    return Study(
+        config, row.config_hash, row.content_hash, row.created_at, row.opened_at, row.closed_at, row.locked_at
+    )
 
 
 @lru_cache(maxsize=64)
@@ -128,8 +131,10 @@ def checked_config(study: str, text: str, stored_hash: str) -> StudyConfig:
     except ConfigError as error:
         raise StorageError(f"the stored configuration of study {study} cannot be read: {error}") from error
     if config.hash() != stored_hash:
-        raise StorageError(f"the configuration of study {study} no longer has the hash that it was stored with; "
-                           "somebody changed the database.")
+        raise StorageError(
+            f"the configuration of study {study} no longer has the hash that it was stored with; "
+            "somebody changed the database."
+        )
     return config
 
 
@@ -139,7 +144,11 @@ def find_study(connection: Connection, study: str) -> Study:
     Raises:
         NoSuchStudyError, StorageError: there is none; see ``to_study``.
     """
-    row = None if "\0" in study else connection.execute(select(studies).where(studies.c.id == study)).one_or_none()  # PostgreSQL has no such texts
+    row = (
+        None
+        if "\0" in study
+        else connection.execute(select(studies).where(studies.c.id == study)).one_or_none()
+    )  # PostgreSQL has no such texts
     if row is None:
         raise NoSuchStudyError(f"there is no study {study!r}.")
     return to_study(row)
@@ -179,11 +188,29 @@ class StudyStore:
         secrets.SystemRandom().shuffle(new)  # not even the rows' order tells
         try:
             with self.database.write() as connection:
-                connection.execute(insert(studies).values(id=config.id, config=config.canonical(), config_hash=config.hash(),
-                                                          content_hash=content_hash(contents), created_at=time.time()))
-                connection.execute(insert(items), [{"id": id, "study_id": config.id, "group_name": i.group, "method": i.method, "training": i.training,
-                                                        "text_boxes": to_json(i.text)}
-                                                   for id, i in new])
+                connection.execute(
+                    insert(studies).values(
+                        id=config.id,
+                        config=config.canonical(),
+                        config_hash=config.hash(),
+                        content_hash=content_hash(contents),
+                        created_at=time.time(),
+                    )
+                )
+                connection.execute(
+                    insert(items),
+                    [
+                        {
+                            "id": id,
+                            "study_id": config.id,
+                            "group_name": i.group,
+                            "method": i.method,
+                            "training": i.training,
+                            "text_boxes": to_json(i.text),
+                        }
+                        for id, i in new
+                    ],
+                )
                 for id, item in new:
                     connection.execute(insert(images).values(item_id=id, data=item.png))
                 made = find_study(connection, config.id)
@@ -200,11 +227,15 @@ class StudyStore:
             groups.setdefault((item.training, item.group), []).append(item.method)
         incomplete = [group for (_, group), methods in groups.items() if sorted(methods) != names]
         if incomplete:
-            raise StudyError(f"these groups do not have one image of each method: {', '.join(sorted(incomplete)[:20])}.")
+            raise StudyError(
+                f"these groups do not have one image of each method: {', '.join(sorted(incomplete)[:20])}."
+            )
         for training, wanted in ((False, config.groups), (True, config.training_groups)):
             found = sum(t == training for t, _ in groups)
             if found != wanted:
-                raise StudyError(f"the configuration says {wanted} {'training' if training else 'rated'} groups, {found} are here.")
+                raise StudyError(
+                    f"the configuration says {wanted} {'training' if training else 'rated'} groups, {found} are here."
+                )
         if len({group for _, group in groups}) != len(groups):
             raise StudyError("a training group is rated as well.")
         if len({len(item.png) for item in contents}) != 1:
@@ -213,7 +244,12 @@ class StudyStore:
     def studies(self) -> list[Study]:
         """All studies, the newest first."""
         with self.database.read() as connection:
-            return [to_study(r) for r in connection.execute(select(studies).order_by(studies.c.created_at.desc(), studies.c.id))]
+            return [
+                to_study(r)
+                for r in connection.execute(
+                    select(studies).order_by(studies.c.created_at.desc(), studies.c.id)
+                )
+            ]
 
     def study(self, study: str) -> Study:
         """See ``find_study``."""
@@ -230,12 +266,20 @@ class StudyStore:
         with self.database.write() as connection:
             study = find_study(connection, config.id)
             if study.locked_at:
-                raise StudyError("the study is locked: a rater has begun, and answers belong to what was asked.")
+                raise StudyError(
+                    "the study is locked: a rater has begun, and answers belong to what was asked."
+                )
             old, new = study.config.to_dict(), config.to_dict()
             fixed = [name for name in new if name not in free and old[name] != new[name]]
             if fixed:
-                raise StudyError(f"{', '.join(fixed)} cannot change once the images are made; create another study.")
-            connection.execute(update(studies).where(studies.c.id == config.id).values(config=config.canonical(), config_hash=config.hash()))
+                raise StudyError(
+                    f"{', '.join(fixed)} cannot change once the images are made; create another study."
+                )
+            connection.execute(
+                update(studies)
+                .where(studies.c.id == config.id)
+                .values(config=config.canonical(), config_hash=config.hash())
+            )
             changed = find_study(connection, config.id)
         self.changed()
         return changed
@@ -248,7 +292,9 @@ class StudyStore:
         """Raise a StudyError where answers could be lost and that is not ``accepted``."""
         warning = self.warning()
         if warning and not accepted:
-            raise StudyError(f"the study was not opened. {warning} To open it all the same, accept that (on the command line: --accept-loss).")
+            raise StudyError(
+                f"the study was not opened. {warning} To open it all the same, accept that (on the command line: --accept-loss)."
+            )
 
     def texts(self, study: str) -> list[TextImage]:
         """The study's images with burned-in text; see ``siamese.study.overlays``."""
@@ -285,13 +331,21 @@ class StudyStore:
         self.check_loss(accept_loss)
         with self.database.write() as connection:
             found, now = find_study(connection, study), time.time()
-            pictures = select(func.count()).select_from(items.join(images, images.c.item_id == items.c.id)).where(items.c.study_id == study)
+            pictures = (
+                select(func.count())
+                .select_from(items.join(images, images.c.item_id == items.c.id))
+                .where(items.c.study_id == study)
+            )
             if not connection.execute(pictures).scalar_one():
-                raise StudyError("the study has no images: it was imported for its results. Raters cannot begin.")
+                raise StudyError(
+                    "the study has no images: it was imported for its results. Raters cannot begin."
+                )
             names = unaccepted(connection, study)
             if names and not accept_text:
                 raise StudyError(text_warning(names, "the study was not opened."))
-            values = {"opened_at": found.opened_at or now, "closed_at": None} | ({"loss_accepted_at": now} if accept_loss else {})
+            values = {"opened_at": found.opened_at or now, "closed_at": None} | (
+                {"loss_accepted_at": now} if accept_loss else {}
+            )
             values |= {"text_accepted_at": now} if names else {}
             connection.execute(update(studies).where(studies.c.id == study).values(values))
         self.changed()
@@ -318,21 +372,54 @@ class StudyStore:
         with self.database.write() as connection:
             find_study(connection, study)
             for one in made:
-                connection.execute(insert(raters).values(id=one.rater, study_id=study, label=one.label, token_hash=hash_token(one.token),
-                                                         order_seed=secrets.randbits(63), created_at=time.time()))
+                connection.execute(
+                    insert(raters).values(
+                        id=one.rater,
+                        study_id=study,
+                        label=one.label,
+                        token_hash=hash_token(one.token),
+                        order_seed=secrets.randbits(63),
+                        created_at=time.time(),
+                    )
+                )
         self.changed()
         return made
 
     def progress(self, study: str) -> list[Progress]:
         """The study's raters in the order of their invitations."""
-        given = (select(answers.c.rater_id, func.count(func.distinct(answers.c.presentation_id)).label("answered"),
-                        func.max(answers.c.created_at).label("last")).group_by(answers.c.rater_id).subquery())
-        query = (select(raters, given.c.answered, given.c.last).outerjoin(given, given.c.rater_id == raters.c.id)
-                 .where(raters.c.study_id == study).order_by(raters.c.created_at, raters.c.id))
+        given = (
+            select(
+                answers.c.rater_id,
+                func.count(func.distinct(answers.c.presentation_id)).label("answered"),
+                func.max(answers.c.created_at).label("last"),
+            )
+            .group_by(answers.c.rater_id)
+            .subquery()
+        )
+        query = (
+            select(raters, given.c.answered, given.c.last)
+            .outerjoin(given, given.c.rater_id == raters.c.id)
+            .where(raters.c.study_id == study)
+            .order_by(raters.c.created_at, raters.c.id)
+        )
         with self.database.read() as connection:
             config = find_study(connection, study).config
-            return [Progress(r.id, r.label, r.pseudonym, r.role, r.created_at, r.consented_at, r.revoked_at, r.excluded_reason,
-                             r.answered or 0, config.training + config.rated, r.last) for r in connection.execute(query)]
+            return [
+                Progress(
+                    r.id,
+                    r.label,
+                    r.pseudonym,
+                    r.role,
+                    r.created_at,
+                    r.consented_at,
+                    r.revoked_at,
+                    r.excluded_reason,
+                    r.answered or 0,
+                    config.training + config.rated,
+                    r.last,
+                )
+                for r in connection.execute(query)
+            ]
 
     def revoke(self, rater: str) -> None:
         """Make a link useless; answers given so far are kept."""
@@ -359,14 +446,23 @@ class StudyStore:
             NoSuchStudyError: there is no such rater.
         """
         with self.database.write() as connection:
-            row = connection.execute(select(raters).where(raters.c.id == rater).with_for_update()).one_or_none()
+            row = connection.execute(
+                select(raters).where(raters.c.id == rater).with_for_update()
+            ).one_or_none()
             if row is None:
                 raise NoSuchStudyError("there is no such rater.")
             count = connection.execute(delete(answers).where(answers.c.rater_id == rater)).rowcount
             connection.execute(delete(presentations).where(presentations.c.rater_id == rater))
             connection.execute(delete(raters).where(raters.c.id == rater))
-            connection.execute(insert(withdrawals).values(study_id=row.study_id, token_hash=row.token_hash, created_at=time.time(),
-                                                          answers_deleted=count, requested_by=requested_by))
+            connection.execute(
+                insert(withdrawals).values(
+                    study_id=row.study_id,
+                    token_hash=row.token_hash,
+                    created_at=time.time(),
+                    answers_deleted=count,
+                    requested_by=requested_by,
+                )
+            )
         if self.database.sqlite:
             self.database.forget_log()
         self.changed()
@@ -376,4 +472,6 @@ class StudyStore:
         """Notes of what was deleted from a study, the earliest first."""
         query = select(withdrawals).where(withdrawals.c.study_id == study).order_by(withdrawals.c.id)
         with self.database.read() as connection:
-            return [Withdrawal(r.created_at, r.answers_deleted, r.requested_by) for r in connection.execute(query)]
+            return [
+                Withdrawal(r.created_at, r.answers_deleted, r.requested_by) for r in connection.execute(query)
+            ]

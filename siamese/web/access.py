@@ -1,4 +1,5 @@
 """Who reaches a server, as its operator says it on the command line. Both servers take the same options."""
+
 from __future__ import annotations
 
 import ipaddress
@@ -37,7 +38,9 @@ class Access:
             try:
                 network = ipaddress.ip_network(text)
             except ValueError as error:
-                raise AccessError(f"--trusted-proxies {text}: give an address such as 10.1.2.3 or a network such as 10.0.0.0/8 ({error}).") from error
+                raise AccessError(
+                    f"--trusted-proxies {text}: give an address such as 10.1.2.3 or a network such as 10.0.0.0/8 ({error})."
+                ) from error
             found.append(str(network))
             if network.version == 4:
                 found.append(f"::ffff:{network.network_address}/{96 + network.prefixlen}")
@@ -59,5 +62,7 @@ class StudioAccess(Access):
         """
         wrong = [text for text in self.frame_ancestors if not ORIGIN.fullmatch(text)]
         if wrong:
-            raise AccessError(f"--frame-ancestors {wrong[0]}: give an origin such as https://intranet.example.org.")
+            raise AccessError(
+                f"--frame-ancestors {wrong[0]}: give an origin such as https://intranet.example.org."
+            )
         return self.frame_ancestors

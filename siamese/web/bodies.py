@@ -1,4 +1,5 @@
 """Bodies of requests: read whole within a limit, and given again to whoever reads next."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -22,7 +23,9 @@ async def read_body(receive: Callable, most: int) -> bytes:
         parts.append(message.get("body", b""))
         size += len(parts[-1])
         if size > most:
-            raise HTTPException(413, f"this is too large: up to {most // 2**20} MiB can be sent. Make it smaller.")
+            raise HTTPException(
+                413, f"this is too large: up to {most // 2**20} MiB can be sent. Make it smaller."
+            )
         if not message.get("more_body"):
             return b"".join(parts)
 

@@ -1,4 +1,5 @@
 """The last resort: whatever breaks is logged, and the reply is a sentence."""
+
 from __future__ import annotations
 
 import logging
@@ -46,11 +47,19 @@ class LastResort:
             await self.app(scope, receive, watched)
         except Exception:  # the outermost layer: nobody else could tell it
             # The address of a rater's page is a secret; the log gets the kind of page alone.
-            log.exception("%s %s failed", scope["method"], "/rate/..." if scope["path"].startswith("/rate/") else scope["path"][:200])
+            log.exception(
+                "%s %s failed",
+                scope["method"],
+                "/rate/..." if scope["path"].startswith("/rate/") else scope["path"][:200],
+            )
             if not begun:
                 await broken(scope["path"])(scope, receive, send)
 
 
 def broken(path: str) -> Response:
     """The reply to a request that broke something."""
-    return JSONResponse({"error": BROKEN, "detail": BROKEN}, 500) if path.startswith(SCRIPTED) else PlainTextResponse(BROKEN, 500)
+    return (
+        JSONResponse({"error": BROKEN, "detail": BROKEN}, 500)
+        if path.startswith(SCRIPTED)
+        else PlainTextResponse(BROKEN, 500)
+    )

@@ -1,4 +1,5 @@
 """What stands before every request of a server, from the outermost on: proxies, headers, errors, hosts."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,10 @@ def guard(app: FastAPI, hosts: Hosts, proxies: Sequence[str], headers: Mapping[s
         proxies: whose word counts for whom a request is from.
         headers: what every response has that says nothing else itself.
     """
-    for middleware, options in ((HostCheck, {"hosts": hosts}), (LastResort, {}), (AddedHeaders, {"headers": headers}),
-                                (Forwarded, {"proxies": proxies})):
+    for middleware, options in (
+        (HostCheck, {"hosts": hosts}),
+        (LastResort, {}),
+        (AddedHeaders, {"headers": headers}),
+        (Forwarded, {"proxies": proxies}),
+    ):
         app.add_middleware(middleware, **options)

@@ -1,4 +1,5 @@
 """Headers that every response has."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,12 +15,24 @@ def studio_headers(frame_ancestors: Sequence[str] = ()) -> dict[str, str]:
         frame_ancestors: origins besides the studio's own that may show it in a frame.
     """
     policy = {
-        "default-src": "'self'", "script-src": "'self' 'unsafe-inline' 'unsafe-eval' blob:", "worker-src": "'self' blob:",
-        "style-src": "'self' 'unsafe-inline'", "img-src": "'self' data: blob:", "font-src": "'self' data:", "media-src": "'self' data: blob:",
-        "connect-src": "'self' data: blob:", "object-src": "'none'", "base-uri": "'self'", "form-action": "'self'",
-        "frame-ancestors": " ".join(("'self'", *frame_ancestors))}
-    return {"Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in policy.items()),
-            "Referrer-Policy": "same-origin", "X-Content-Type-Options": "nosniff"}
+        "default-src": "'self'",
+        "script-src": "'self' 'unsafe-inline' 'unsafe-eval' blob:",
+        "worker-src": "'self' blob:",
+        "style-src": "'self' 'unsafe-inline'",
+        "img-src": "'self' data: blob:",
+        "font-src": "'self' data:",
+        "media-src": "'self' data: blob:",
+        "connect-src": "'self' data: blob:",
+        "object-src": "'none'",
+        "base-uri": "'self'",
+        "form-action": "'self'",
+        "frame-ancestors": " ".join(("'self'", *frame_ancestors)),
+    }
+    return {
+        "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in policy.items()),
+        "Referrer-Policy": "same-origin",
+        "X-Content-Type-Options": "nosniff",
+    }
 
 
 class AddedHeaders:
@@ -28,7 +41,9 @@ class AddedHeaders:
     Plain ASGI: Starlette's own base class would copy every image's bytes.
     """
 
-    def __init__(self, app: Callable, headers: Mapping[str, str], applies: Callable[[str], bool] = lambda path: True) -> None:
+    def __init__(
+        self, app: Callable, headers: Mapping[str, str], applies: Callable[[str], bool] = lambda path: True
+    ) -> None:
         self.app, self.applies = app, applies
         self.headers = [(k.lower().encode("ascii"), v.encode("ascii")) for k, v in headers.items()]
 
@@ -41,7 +56,9 @@ class AddedHeaders:
         async def send_with_headers(message: dict) -> None:
             if message["type"] == "http.response.start":
                 names = {name.lower() for name, _ in message["headers"]}
-                message = message | {"headers": [*message["headers"], *((k, v) for k, v in self.headers if k not in names)]}
+                message = message | {
+                    "headers": [*message["headers"], *((k, v) for k, v in self.headers if k not in names)]
+                }
             await send(message)
 
         await self.app(scope, receive, send_with_headers)

@@ -3,6 +3,7 @@
 A foreign page can let its own name point to 127.0.0.1 and then reads this server's answers as its own (DNS rebinding). The name in
 the request gives it away. It can also send requests here without reading the answers; then ``Origin`` gives it away.
 """
+
 from __future__ import annotations
 
 import ipaddress
@@ -44,7 +45,9 @@ def is_address(name: str) -> bool:
 def is_local(address: str) -> bool:
     """Whether only browsers on this machine reach ``address``, a URL."""
     name = urlsplit(address).hostname or ""
-    return name == "localhost" or (is_address(name) and ipaddress.ip_address(name.partition("%")[0]).is_loopback)
+    return name == "localhost" or (
+        is_address(name) and ipaddress.ip_address(name.partition("%")[0]).is_loopback
+    )
 
 
 @dataclass(frozen=True)
@@ -100,15 +103,23 @@ class HostCheck:
         called = headers.getlist("host")
         host = split_host(called[0]) if len(called) == 1 else None
         if host is None:
-            return PlainTextResponse("The request does not say by one name what it wants to reach (Host).", MALFORMED)
+            return PlainTextResponse(
+                "The request does not say by one name what it wants to reach (Host).", MALFORMED
+            )
         if not self.hosts.allow(host[0]):
-            return PlainTextResponse(f"This server is not called {host[0][:100]!r}. If it should be, its operator starts it with "
-                                     f"--allow-host {host[0][:100]}; otherwise use the address that it printed when it started.", NOT_CALLED)
+            return PlainTextResponse(
+                f"This server is not called {host[0][:100]!r}. If it should be, its operator starts it with "
+                f"--allow-host {host[0][:100]}; otherwise use the address that it printed when it started.",
+                NOT_CALLED,
+            )
         origin = headers.get("origin")
         changes = scope["type"] == "websocket" or scope["method"] not in HARMLESS
         if origin is not None and changes and not self._own(origin, host):
-            return PlainTextResponse(f"A page of {origin[:100]!r} asked for this, and was refused: only this server's own pages may. If this is its own "
-                                     "page behind a proxy, its operator names the page's host with --allow-host.", FORBIDDEN)
+            return PlainTextResponse(
+                f"A page of {origin[:100]!r} asked for this, and was refused: only this server's own pages may. If this is its own "
+                "page behind a proxy, its operator names the page's host with --allow-host.",
+                FORBIDDEN,
+            )
         return None
 
     def _own(self, origin: str, host: tuple[str, str]) -> bool:

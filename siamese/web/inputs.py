@@ -1,4 +1,5 @@
 """What no page of ours sends, refused before any route reads it: it would break what reads it, or the answer that repeats it."""
+
 from __future__ import annotations
 
 import json
@@ -111,7 +112,9 @@ class CheckedInput:
             path = scope["path"].encode("utf-8")
             if len(path) > LONGEST_PATH or max(map(len, path.split(b"/"))) > LONGEST_PART:
                 raise UnreadableError("its address is too long")
-            if scope["method"] not in ("GET", "HEAD", "OPTIONS") and not headers.get("content-type", "").lower().startswith(FORMS):
+            if scope["method"] not in ("GET", "HEAD", "OPTIONS") and not headers.get(
+                "content-type", ""
+            ).lower().startswith(FORMS):
                 body = await read_body(receive, LARGEST_JSON)
                 if body:
                     scope[PARSED] = parse_json(body)
@@ -121,6 +124,10 @@ class CheckedInput:
         except HTTPException as error:  # also a body that is too long, of the gate before this
             await self.refuse(Request(scope), error)(scope, receive, send)
             return
-        if not RANGE.fullmatch(headers.get("range", "bytes=0-")):  # HTTP lets a server pass over what it cannot read of it
-            scope = scope | {"headers": [(name, value) for name, value in scope["headers"] if name.lower() != b"range"]}
+        if not RANGE.fullmatch(
+            headers.get("range", "bytes=0-")
+        ):  # HTTP lets a server pass over what it cannot read of it
+            scope = scope | {
+                "headers": [(name, value) for name, value in scope["headers"] if name.lower() != b"range"]
+            }
         await self.app(scope, receive, send)

@@ -1,4 +1,5 @@
 """The socket that a server listens on, and the address that a browser finds it at."""
+
 from __future__ import annotations
 
 import errno
@@ -27,9 +28,14 @@ def bound(host: str, ports: Iterable[int], listening: bool = True) -> socket.soc
     host, ports = host.removeprefix("[").removesuffix("]"), list(ports)
     try:
         # Of a name that has addresses of both kinds the older one, which every browser reaches.
-        places = sorted(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM), key=lambda found: found[0] != socket.AF_INET)
+        places = sorted(
+            socket.getaddrinfo(host, None, type=socket.SOCK_STREAM),
+            key=lambda found: found[0] != socket.AF_INET,
+        )
     except OSError as error:
-        raise ListenError(f"--host {host} cannot be used: there is no such address ({error.strerror}).") from error
+        raise ListenError(
+            f"--host {host} cannot be used: there is no such address ({error.strerror})."
+        ) from error
     family, _, _, _, place = places[0]
     for port in ports:
         # With its protocol named: asyncio would else leave Nagle's algorithm on, and each answer waits 40 ms for an acknowledgement.
@@ -47,7 +53,9 @@ def bound(host: str, ports: Iterable[int], listening: bool = True) -> socket.soc
             made.close()
             if not (isinstance(error, OSError) and error.errno == errno.EADDRINUSE and port != ports[-1]):
                 reason = getattr(error, "strerror", None) or str(error)
-                raise ListenError(f"port {port} on {host} cannot be used ({reason}); choose another with --port.") from error
+                raise ListenError(
+                    f"port {port} on {host} cannot be used ({reason}); choose another with --port."
+                ) from error
     raise ValueError("no port is given.")
 
 

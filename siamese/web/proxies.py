@@ -1,4 +1,5 @@
 """Whom a request is from, where a proxy stands in front of the server."""
+
 from __future__ import annotations
 
 import logging
@@ -31,9 +32,16 @@ class Forwarded:
                 return
             if not self.told and any(name.lower() == b"x-forwarded-for" for name, _ in scope["headers"]):
                 self.told = True  # once: anybody can send it
-                log.warning("A request from %s says by X-Forwarded-For that it is another's, and is not believed. If that is your proxy, start "
-                            "with --trusted-proxies %s; without, all behind it count as one visitor.", *[(scope.get("client") or ("nobody",))[0]] * 2)
-            kept = [(name, value) for name, value in scope["headers"] if not name.lower().startswith((b"x-forwarded-", b"x-gradio-server"))
-                    and name.lower() not in (b"forwarded", b"x-real-ip")]
+                log.warning(
+                    "A request from %s says by X-Forwarded-For that it is another's, and is not believed. If that is your proxy, start "
+                    "with --trusted-proxies %s; without, all behind it count as one visitor.",
+                    *[(scope.get("client") or ("nobody",))[0]] * 2,
+                )
+            kept = [
+                (name, value)
+                for name, value in scope["headers"]
+                if not name.lower().startswith((b"x-forwarded-", b"x-gradio-server"))
+                and name.lower() not in (b"forwarded", b"x-real-ip")
+            ]
             scope = scope | {"headers": kept}
         await self.app(scope, receive, send)

@@ -1,4 +1,5 @@
 """What a visitor does on the page."""
+
 from __future__ import annotations
 
 import itertools
@@ -42,9 +43,14 @@ def generate(page: Page, steps: int | None = None) -> None:
 @contextmanager
 def changing(page: Page) -> Iterator[None]:
     """Wait until the mask that is changed inside has reached the server: the model's view of it is another one then."""
-    before = page.locator("#view .view").inner_html()  # not #view's, in which Gradio also marks that an update is on its way
+    before = page.locator(
+        "#view .view"
+    ).inner_html()  # not #view's, in which Gradio also marks that an update is on its way
     yield
-    page.wait_for_function("before => { const view = document.querySelector('#view .view'); return view && view.innerHTML !== before; }", arg=before)
+    page.wait_for_function(
+        "before => { const view = document.querySelector('#view .view'); return view && view.innerHTML !== before; }",
+        arg=before,
+    )
     page.wait_for_timeout(500)  # the editor may still be sending the end of a stroke
 
 
@@ -54,7 +60,11 @@ def canvas_point(page: Page, x: float, y: float) -> tuple[float, float]:
     return box["x"] + box["width"] * x, box["y"] + box["height"] * y
 
 
-def draw(page: Page, points: list[tuple[float, float]] = [(1 / 3, 0.5), (0.5, 0.5), (2 / 3, 0.5)], tool: str = "Brush") -> None:
+def draw(
+    page: Page,
+    points: list[tuple[float, float]] = [(1 / 3, 0.5), (0.5, 0.5), (2 / 3, 0.5)],
+    tool: str = "Brush",
+) -> None:
     """A stroke through points in shares of the drawing area; the default is horizontal through the middle, a third of it long."""
     page.get_by_role("button", name=tool, exact=True).click()
     with changing(page):
@@ -71,7 +81,10 @@ def touch_draw(page: Page, points: list[tuple[float, float]]) -> None:
     session = page.context.new_cdp_session(page)
 
     def send(kind: str, *at: tuple[float, float]) -> None:
-        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y} for x, y in at]})
+        session.send(
+            "Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y} for x, y in at]}
+        )
+
     places = [canvas_point(page, *p) for p in points]
     with changing(page):
         send("touchStart", places[0])
@@ -94,7 +107,11 @@ def open_file(page: Page, path: Path) -> None:
 
 def tab(page: Page, name: str) -> None:
     """Switch to a tab; the two that ask the server what to show have its answer."""
-    asks = page.expect_response(lambda r: "/gradio_api/run/" in r.url) if name in ("Batch", "Collection") else nullcontext()
+    asks = (
+        page.expect_response(lambda r: "/gradio_api/run/" in r.url)
+        if name in ("Batch", "Collection")
+        else nullcontext()
+    )
     with asks:
         page.get_by_role("tab", name=name).click()
     page.wait_for_timeout(500)  # Gradio puts the tab's parts on the page, and the answer into them

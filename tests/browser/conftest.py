@@ -1,4 +1,5 @@
 """A studio on the real model and visitors in headless Chromium."""
+
 from __future__ import annotations
 
 import os
@@ -17,8 +18,15 @@ from siamese.library import ModelEntry, find_models
 from tests.studio_model import quick_model
 
 # WebGL without a GPU: the editor draws with it.
-ARGUMENTS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
-             "--disable-background-networking", "--disable-quic", "--no-first-run"]
+ARGUMENTS = [
+    "--no-sandbox",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--disable-background-networking",
+    "--disable-quic",
+    "--no-first-run",
+]
 SLOW_FRAMES = """{ const frame = window.requestAnimationFrame.bind(window), pause = 100;
 window.requestAnimationFrame = (draw) => setTimeout(() => frame(draw), pause); }"""
 """The editor draws anew at each frame, all the time; in software that keeps a core busy, so it gets fewer frames."""
@@ -55,7 +63,9 @@ def browser() -> Iterator[Browser]:
         system = shutil.which("chromium")
         if system is None and not Path(playwright.chromium.executable_path).is_file():
             # A laptop may lack it; continuous integration installs it, and there a skip would hide a broken page.
-            (pytest.fail if os.environ.get("CI") else pytest.skip)("no Chromium; run: playwright install chromium")
+            (pytest.fail if os.environ.get("CI") else pytest.skip)(
+                "no Chromium; run: playwright install chromium"
+            )
         browser = playwright.chromium.launch(executable_path=system, args=ARGUMENTS)
         yield browser
         browser.close()
@@ -68,12 +78,15 @@ def serve() -> Callable[..., Iterator[Serving]]:
         studio = Studio(worker, data, "127.0.0.1")
         yield Serving(worker, studio.address, data)
         studio.close()
+
     return start
 
 
 @pytest.fixture(scope="session")
 def studio(tmp_path_factory, browser, serve) -> Iterator[Serving]:
-    yield from serve(find_models(str(quick_model(tmp_path_factory.mktemp("model"))), None), tmp_path_factory.mktemp("data"))
+    yield from serve(
+        find_models(str(quick_model(tmp_path_factory.mktemp("model"))), None), tmp_path_factory.mktemp("data")
+    )
 
 
 @pytest.fixture
@@ -84,14 +97,28 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
     """
     contexts, foreign, errors = [], [], []
 
-    def open_page(address: str, width: int = 800, height: int = 900, ratio: float = 1, touch: bool = False, dark: bool = False) -> Page:
-        context = browser.new_context(viewport={"width": width, "height": height}, device_scale_factor=ratio, has_touch=touch,
-                                      color_scheme="dark" if dark else "light")
+    def open_page(
+        address: str,
+        width: int = 800,
+        height: int = 900,
+        ratio: float = 1,
+        touch: bool = False,
+        dark: bool = False,
+    ) -> Page:
+        context = browser.new_context(
+            viewport={"width": width, "height": height},
+            device_scale_factor=ratio,
+            has_touch=touch,
+            color_scheme="dark" if dark else "light",
+        )
         contexts.append(context)
         context.add_init_script(SLOW_FRAMES)
         page = context.new_page()
         page.set_default_timeout(PATIENCE)
-        page.on("request", lambda r: None if r.url.startswith((address, "data:", "blob:")) else foreign.append(r.url))
+        page.on(
+            "request",
+            lambda r: None if r.url.startswith((address, "data:", "blob:")) else foreign.append(r.url),
+        )
         page.on("pageerror", lambda e: errors.append(str(e)))
         page.on("console", lambda m: errors.append(m.text) if "Content Security Policy" in m.text else None)
         page.goto(address)

@@ -1,4 +1,5 @@
 """Pictures of the page for the README, on the embedded model and synthetic images only: ``python -m tests.browser.pictures``."""
+
 from __future__ import annotations
 
 import random
@@ -71,7 +72,9 @@ def make_study(store: StudyStore, folders: dict[str, Path], protocol: str) -> st
     """An open study of the images. Real / Synthetic needs real images: for a picture of the page the second setting stands in for them."""
     kinds = (SYNTHETIC, SYNTHETIC if protocol == RANKING else REAL)
     methods = tuple(Method(name.replace(",", ""), kind) for name, kind in zip(folders, kinds, strict=True))
-    config = StudyConfig(protocol.replace("_", "-"), "Polyps, a demonstration", protocol, "polyp", methods, GROUPS)
+    config = StudyConfig(
+        protocol.replace("_", "-"), "Polyps, a demonstration", protocol, "polyp", methods, GROUPS
+    )
     create_study(store, config, dict(zip((m.name for m in methods), folders.values(), strict=True)))
     store.open(config.id)
     return config.id
@@ -85,7 +88,12 @@ def rank_at_random(store: StudyStore, name: str) -> None:
         step, count = sessions.register(token, f"simulated {number}", "none", True), 0
         while step.task:
             ranks = dict(zip(step.task.items, chance.sample((1, 2), 2), strict=True))
-            step, count = sessions.answer(token, step.task.id, str(count), Judgement({"ranks": ranks}, None, "", 2000)).step, count + 1
+            step, count = (
+                sessions.answer(
+                    token, step.task.id, str(count), Judgement({"ranks": ranks}, None, "", 2000)
+                ).step,
+                count + 1,
+            )
 
 
 def picture_rating(browser: Browser, address: str, store: StudyStore, name: str, file: str) -> None:
@@ -106,7 +114,10 @@ def main() -> None:
         folder = Path(scratch)
         store = open_store(data_directory(folder / "studies"))
         folders = write_images(folder)
-        real_synthetic, ranking = make_study(store, folders, REAL_SYNTHETIC), make_study(store, folders, RANKING)
+        real_synthetic, ranking = (
+            make_study(store, folders, REAL_SYNTHETIC),
+            make_study(store, folders, RANKING),
+        )
         rank_at_random(store, ranking)
         (folder / "results.html").write_text(report_html(read_results(store, ranking)), encoding="utf-8")
         studio = Studio(ModelWorker(find_models(str(EMBEDDED), None)), folder, "127.0.0.1")

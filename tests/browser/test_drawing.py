@@ -1,4 +1,5 @@
 """The mask at canvas resolution is bit for bit what was drawn, at any pixel ratio and by touch; the mask tools."""
+
 from __future__ import annotations
 
 import io
@@ -33,8 +34,12 @@ def discs(points: np.ndarray, size: int) -> np.ndarray:
     rows, columns = np.mgrid[:SIDE, :SIDE] + 0.5
     nearest = np.full((SIDE, SIDE), np.inf)
     for (x0, y0), (x1, y1) in itertools.pairwise(points):
-        along = np.clip(((columns - x0) * (x1 - x0) + (rows - y0) * (y1 - y0)) / ((x1 - x0) ** 2 + (y1 - y0) ** 2), 0, 1)
-        nearest = np.minimum(nearest, np.hypot(columns - x0 - along * (x1 - x0), rows - y0 - along * (y1 - y0)))
+        along = np.clip(
+            ((columns - x0) * (x1 - x0) + (rows - y0) * (y1 - y0)) / ((x1 - x0) ** 2 + (y1 - y0) ** 2), 0, 1
+        )
+        nearest = np.minimum(
+            nearest, np.hypot(columns - x0 - along * (x1 - x0), rows - y0 - along * (y1 - y0))
+        )
     return nearest < size / 2
 
 
@@ -49,7 +54,11 @@ def served(photo: np.ndarray, since: float) -> list[Path]:
     for path in folder._place().rglob("*.*"):
         if path.suffix == ".zip" and path.stat().st_mtime > since:
             with zipfile.ZipFile(path) as archive:
-                pictures = [io.BytesIO(archive.read(name)) for name in archive.namelist() if name.startswith("images/")]
+                pictures = [
+                    io.BytesIO(archive.read(name))
+                    for name in archive.namelist()
+                    if name.startswith("images/")
+                ]
         else:
             pictures = [path] if path.suffix in (".png", ".jpg") and path.stat().st_mtime > since else []
         for picture in pictures:
@@ -87,7 +96,15 @@ def test_a_stroke_is_where_the_pointer_went(studio, visit, ratio, touch):
     touch_draw(page, points) if touch else draw(page, points)
     zoom = float(page.locator("#canvas .zoom-number").inner_text().strip(" %")) / 100
     box = page.locator("#canvas .pixi-target canvas").bounding_box()
-    expected = discs(np.array([[(x - 0.5) * box["width"] / zoom + SIDE / 2, (y - 0.5) * box["height"] / zoom + SIDE / 2] for x, y in points]), BRUSH)
+    expected = discs(
+        np.array(
+            [
+                [(x - 0.5) * box["width"] / zoom + SIDE / 2, (y - 0.5) * box["height"] / zoom + SIDE / 2]
+                for x, y in points
+            ]
+        ),
+        BRUSH,
+    )
     mask = sampled_mask(studio, page) > 0
     assert mask.shape == (SIDE, SIDE)
     overlap = 2 * (mask & expected).sum() / (mask.sum() + expected.sum())
@@ -122,7 +139,14 @@ def test_the_drawing_is_sent_once_a_press_and_not_while_the_model_samples(studio
     draw(page)
     generate(page)
     sent = []
-    page.on("request", lambda r: sent.append(r.url) if r.method == "POST" and re.search("/upload|/component_server", r.url) else None)
+    page.on(
+        "request",
+        lambda r: (
+            sent.append(r.url)
+            if r.method == "POST" and re.search("/upload|/component_server", r.url)
+            else None
+        ),
+    )
     generate(page, steps=12)
     assert len(sent) == 3, "background, layer and composite"
 
@@ -177,7 +201,9 @@ class TestFiles:
             open_file(page, tmp_path / "photo.png")
         expect(page.locator("#photo")).to_be_visible()
         page.get_by_role("button", name="Suggest mask").click()
-        expect(page.locator("#note")).to_contain_text(re.compile("A suggestion|No lesion was found"), timeout=PATIENCE)
+        expect(page.locator("#note")).to_contain_text(
+            re.compile("A suggestion|No lesion was found"), timeout=PATIENCE
+        )
         draw(page)
         page.get_by_label("Use the photo as reference").check()
         mask = sampled_mask(studio, page)
@@ -198,7 +224,7 @@ class TestFiles:
 
     def test_bad_files_are_a_message_and_the_page_lives_on(self, studio, visit, tmp_path):
         whole = mask_png(np.random.default_rng(0).integers(0, 2, (64, 64), np.uint8) * 255)
-        (tmp_path / "broken.png").write_bytes(whole[:len(whole) // 2])
+        (tmp_path / "broken.png").write_bytes(whole[: len(whole) // 2])
         (tmp_path / "text.txt").write_text("hello")
         page = visit(studio.address)
         for name, words in (("broken.png", "damaged"), ("text.txt", "not an image")):

@@ -1,4 +1,5 @@
 """What pages of others can do with the studio in a visitor's browser: neither show it, nor read it, nor ask it for anything."""
+
 from __future__ import annotations
 
 import threading
@@ -23,12 +24,15 @@ TRY = """async address => {
 @pytest.fixture
 def foreign(studio) -> Iterator[str]:
     """Address of a page of somebody else that shows the studio in a frame."""
+
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.send_header("Content-Type", "text/html")
             self.end_headers()
-            self.wfile.write(f'<h1>Foreign</h1><iframe id="stolen" src="{studio.address}/"></iframe>'.encode())
+            self.wfile.write(
+                f'<h1>Foreign</h1><iframe id="stolen" src="{studio.address}/"></iframe>'.encode()
+            )
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""

@@ -1,4 +1,5 @@
 """A rater in headless Chromium: link, consent, practice, rating, correction, resume, end; on the studio's own server."""
+
 from __future__ import annotations
 
 import re
@@ -20,8 +21,12 @@ from tests.study.phantom_study import make_study
 from tests.study.test_results import rated_study
 
 pytestmark = pytest.mark.browser
-WINDOWS = {"desktop": {"width": 1440, "height": 900}, "dark": {"width": 1440, "height": 900, "dark": True}, "phone": PHONE,
-           "dark phone": PHONE | {"dark": True}}
+WINDOWS = {
+    "desktop": {"width": 1440, "height": 900},
+    "dark": {"width": 1440, "height": 900, "dark": True},
+    "phone": PHONE,
+    "dark phone": PHONE | {"dark": True},
+}
 Open = Callable[..., Page]
 Invite = Callable[..., tuple[StudyStore, str, str]]
 
@@ -34,7 +39,9 @@ def invite(studio: Serving, tmp_path, request) -> Iterator[Invite]:
 
     def make(**changes) -> tuple[StudyStore, str, str]:
         name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:48]
-        store, _study = make_study(tmp_path, f"sqlite:///{folder / 'studies.sqlite3'}", id=name, display_side=256, **changes)
+        store, _study = make_study(
+            tmp_path, f"sqlite:///{folder / 'studies.sqlite3'}", id=name, display_side=256, **changes
+        )
         stores.append(store)
         return store, name, studio.address + store.invite(name, ["Dr A"])[0].path
 
@@ -48,17 +55,39 @@ def rater(browser: Browser) -> Iterator[Open]:
     """Opens a link in a browser of its own; fails the test where the page throws, breaks its own policy or asks another host for anything."""
     contexts, wrong = [], []
 
-    def open_link(address: str, width: int = 1440, height: int = 900, ratio: float = 1, touch: bool = False, dark: bool = False) -> Page:
-        context = browser.new_context(viewport={"width": width, "height": height}, device_scale_factor=ratio, has_touch=touch, is_mobile=touch,
-                                      color_scheme="dark" if dark else "light")
+    def open_link(
+        address: str,
+        width: int = 1440,
+        height: int = 900,
+        ratio: float = 1,
+        touch: bool = False,
+        dark: bool = False,
+    ) -> Page:
+        context = browser.new_context(
+            viewport={"width": width, "height": height},
+            device_scale_factor=ratio,
+            has_touch=touch,
+            is_mobile=touch,
+            color_scheme="dark" if dark else "light",
+        )
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE)
         origin = re.match(r"https?://[^/]+", address)[0]
-        page.on("request", lambda r: None if r.url.startswith((origin, "data:", "blob:", "file:")) else wrong.append(r.url))
+        page.on(
+            "request",
+            lambda r: None if r.url.startswith((origin, "data:", "blob:", "file:")) else wrong.append(r.url),
+        )
         page.on("pageerror", lambda e: wrong.append(str(e)))
         # A refused or interrupted request is a line in the console, too; the tests provoke some.
-        page.on("console", lambda m: wrong.append(m.text) if m.type == "error" and "Failed to load resource" not in m.text else None)
+        page.on(
+            "console",
+            lambda m: (
+                wrong.append(m.text)
+                if m.type == "error" and "Failed to load resource" not in m.text
+                else None
+            ),
+        )
         page.goto(address)
         return page
 
@@ -118,7 +147,9 @@ def test_whole_session_by_keyboard(invite, rater, window):
 
     expect(page.locator("#progress")).to_have_text("Practice 1 of 1")
     press(page, "r", "7", "Enter")
-    expect(page.locator("#feedback")).to_have_text(re.compile(r"^(Right|Not right)\. The image is (real|synthetic)\. The practice is over"))
+    expect(page.locator("#feedback")).to_have_text(
+        re.compile(r"^(Right|Not right)\. The image is (real|synthetic)\. The practice is over")
+    )
     accessible(page)
     press(page, "Enter")
 
@@ -140,7 +171,9 @@ def test_whole_session_by_keyboard(invite, rater, window):
     page.get_by_role("button", name="Correct last answer").click()
     at(page, "2 of 7")
     expect(page.get_by_role("heading", name="Correct your last answer")).to_be_visible()
-    expect(page.get_by_role("button", name="Real", exact=False).first).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_role("button", name="Real", exact=False).first).to_have_attribute(
+        "aria-pressed", "true"
+    )
     expect(page.get_by_label("Confidence 10 of 10")).to_have_attribute("aria-pressed", "true")
     expect(page.get_by_label("Comment")).to_have_value("a comment with r, s and 5\nsecond line")
     page.get_by_role("button", name="Leave it as it was").click()
@@ -150,10 +183,15 @@ def test_whole_session_by_keyboard(invite, rater, window):
     press(page, "s", "2", "Enter")
     at(page, "3 of 7")
 
-    before = page.evaluate("fetch(location.pathname + '/api/state').then(r => r.json()).then(s => s.step.task.id)")
+    before = page.evaluate(
+        "fetch(location.pathname + '/api/state').then(r => r.json()).then(s => s.step.task.id)"
+    )
     page.reload()
     at(page, "3 of 7")
-    assert page.evaluate("fetch(location.pathname + '/api/state').then(r => r.json()).then(s => s.step.task.id)") == before
+    assert (
+        page.evaluate("fetch(location.pathname + '/api/state').then(r => r.json()).then(s => s.step.task.id)")
+        == before
+    )
     for number in range(3, 8):
         at(page, f"{number} of 7")
         press(page, "r", str(number), "Enter")
@@ -167,8 +205,17 @@ def test_whole_session_by_keyboard(invite, rater, window):
     expect(page.get_by_role("heading", name="Thank you")).to_be_visible()
 
     rated = [(a.response[0], a.confidence, a.supersedes) for a in given(store, study)]
-    assert rated == [(1, 7, None), (0, 4, None), (1, 10, None), (0, 2, 3), *((1, n, None) for n in range(3, 8)), (0, 7, 9)]
-    assert {a.comment for a in given(store, study) if a.position == 2} == {"a comment with r, s and 5\nsecond line"}
+    assert rated == [
+        (1, 7, None),
+        (0, 4, None),
+        (1, 10, None),
+        (0, 2, 3),
+        *((1, n, None) for n in range(3, 8)),
+        (0, 7, 9),
+    ]
+    assert {a.comment for a in given(store, study) if a.position == 2} == {
+        "a comment with r, s and 5\nsecond line"
+    }
     assert all(0 < a.client_ms < 60_000 and a.client_ms <= a.server_ms + 1000 for a in given(store, study))
 
 
@@ -191,7 +238,9 @@ def test_taps_on_a_phone_and_second_browser(invite, rater):
     page.get_by_role("button", name="Synthetic").tap()
     page.get_by_label("Confidence 1 of 10").tap()
     page.get_by_role("button", name="Confirm").tap()
-    expect(page.get_by_role("alert")).to_contain_text("answered already")  # in the other browser: that answer stays
+    expect(page.get_by_role("alert")).to_contain_text(
+        "answered already"
+    )  # in the other browser: that answer stays
     at(page, "4 of 6")
     assert [(a.response[0], a.confidence) for a in given(store, study)] == [(0, 9), (0, 9), (1, 5)]
 
@@ -257,7 +306,9 @@ def test_page_waits_while_the_database_is_away(invite, rater, studio: Serving):
             act()
             expect(alert).to_contain_text("the database file is gone")
             expect(alert).to_contain_text("Trying again")
-            expect(page.get_by_role("button", name="Try again")).to_be_hidden()  # nothing is left to the rater
+            expect(
+                page.get_by_role("button", name="Try again")
+            ).to_be_hidden()  # nothing is left to the rater
         finally:
             away.rename(file)
 
@@ -327,7 +378,10 @@ def test_links_that_do_not_work_say_so(invite, rater):
 def administered(tmp_path_factory) -> Iterator[str]:
     """Address of a server of the studies alone, with a rated study each of few and of many answers."""
     folder = tmp_path_factory.mktemp("administered")
-    begun, ranked = {"raters": 1, "most": 1, "id": "begun"}, {"raters": 2, "id": "ranked", "protocol": RANKING}
+    begun, ranked = (
+        {"raters": 1, "most": 1, "id": "begun"},
+        {"raters": 2, "id": "ranked", "protocol": RANKING},
+    )
     for values in ({"raters": 3, "groups": 6, "training": 1, "repeats": 3}, begun, ranked):
         rated_study(folder, **values).database.close()
     with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,5 @@
 """Draw, generate, look: the studio tab in headless Chromium."""
+
 from __future__ import annotations
 
 import errno
@@ -143,10 +144,14 @@ def test_a_failure_around_generate_is_a_message_and_the_button_comes_back(studio
     with monkeypatch.context() as patch:
         if what == "the drawing cannot be sent":
             generate(page)  # what the editor had sent already is read
-            page.route(lambda url: "/gradio_api/upload" in url, lambda route: route.fulfill(status=500, body="full"))
+            page.route(
+                lambda url: "/gradio_api/upload" in url, lambda route: route.fulfill(status=500, body="full")
+            )
         else:
+
             def refuse(*_, **__):
                 raise OSError(errno.ENOSPC, "No space left on device")
+
             patch.setattr(processing_utils, "save_pil_to_cache", refuse)
         generate(page)
         expect(page.locator("#message .error")).to_contain_text("this was not done")
@@ -170,7 +175,9 @@ def test_settings_entered_while_the_model_loads_stay(entered, studio, visit, mon
     if entered == "before":
         set_steps(page, 3)
     held = []
-    page.route(lambda url: "/gradio_api/run/" in url, lambda route: held.append(route))  # a slow network: short questions from now on wait
+    page.route(
+        lambda url: "/gradio_api/run/" in url, lambda route: held.append(route)
+    )  # a slow network: short questions from now on wait
     expect(page.locator("#model .busy")).to_be_visible()
     loaded.set()
     expect(page.locator("#model .ready")).to_be_visible()
@@ -223,8 +230,10 @@ def test_second_visitor_sees_who_is_before_them_and_nothing_else(studio, visit):
 @pytest.mark.parametrize(("width", "height"), [(390, 844), (820, 1180), (1440, 900)])
 def test_fits_the_window_and_does_not_jump(studio, visit, width, height):
     page = visit(studio.address, width, height)
-    places = "['#canvas', '#generate', '#image', '#download'].map(s => { const r = document.querySelector(s).getBoundingClientRect();" \
-             " return [r.left, r.top + scrollY, r.width] })"
+    places = (
+        "['#canvas', '#generate', '#image', '#download'].map(s => { const r = document.querySelector(s).getBoundingClientRect();"
+        " return [r.left, r.top + scrollY, r.width] })"
+    )
     expect(page.locator("#model .ready")).to_be_visible(timeout=PATIENCE)
     set_steps(page, 12)
     before = page.evaluate(places)

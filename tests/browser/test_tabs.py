@@ -1,4 +1,5 @@
 """Collection, batch and models tabs, and accessibility of all of them."""
+
 from __future__ import annotations
 
 import io
@@ -42,7 +43,11 @@ class TestCollection:
         lines = archive.read("manifest.jsonl").decode().splitlines()
         assert len(lines) == 1
         assert json.loads(lines[0])["seed"] == studio.worker.requests[-1].seeds[0]
-        pair = read_png(archive.read(next(n for n in archive.namelist() if n.startswith("images/") and n.endswith(".png"))))
+        pair = read_png(
+            archive.read(
+                next(n for n in archive.namelist() if n.startswith("images/") and n.endswith(".png"))
+            )
+        )
         np.testing.assert_array_equal(pair.drawn, studio.worker.requests[-1].masks[0])
         page.get_by_role("button", name="Delete everything").click()
         page.get_by_role("button", name="Yes, delete everything").click()
@@ -102,21 +107,31 @@ class TestBatch:
         with zipfile.ZipFile(tmp_path / "masks.zip", "w") as archive:
             for i in range(30):
                 mask = np.zeros((64, 64), np.uint8)
-                mask[10:30 + i, 20:50] = 255
+                mask[10 : 30 + i, 20:50] = 255
                 archive.writestr(f"some/mask-{i}.png", mask_png(mask))
         page = visit(studio.address)
         tab(page, "Batch")
         page.get_by_label("Masks in a ZIP").check()
         page.locator("#batch-file input[type=file]").set_input_files(str(tmp_path / "masks.zip"))
-        expect(page.locator("#batch-file")).to_contain_text(re.compile(r"masks\s*\.zip"))  # Gradio may part the name from its ending
+        expect(page.locator("#batch-file")).to_contain_text(
+            re.compile(r"masks\s*\.zip")
+        )  # Gradio may part the name from its ending
         page.locator("#batch-start").click()
-        expect(page.locator("#batch-message")).to_contain_text(re.compile("[48] of 30 pairs"), timeout=PATIENCE)
+        expect(page.locator("#batch-message")).to_contain_text(
+            re.compile("[48] of 30 pairs"), timeout=PATIENCE
+        )
         page.locator("#batch-cancel").click()
-        expect(page.locator("#batch-message")).to_contain_text(re.compile(r"Stopped after (4|8|1\d|2[0-8]) of 30"), timeout=PATIENCE)
+        expect(page.locator("#batch-message")).to_contain_text(
+            re.compile(r"Stopped after (4|8|1\d|2[0-8]) of 30"), timeout=PATIENCE
+        )
         page.locator("#batch-resume").click()
-        expect(page.locator("#batch-message .done")).to_contain_text("All 30 pairs are made", timeout=2 * PATIENCE)
+        expect(page.locator("#batch-message .done")).to_contain_text(
+            "All 30 pairs are made", timeout=2 * PATIENCE
+        )
         archive = download(page, "Download pairs")
-        assert sorted(n for n in archive.namelist() if n.startswith("images/") and n.endswith(".png")) == sorted(f"images/mask-{i}.png" for i in range(30))
+        assert sorted(
+            n for n in archive.namelist() if n.startswith("images/") and n.endswith(".png")
+        ) == sorted(f"images/mask-{i}.png" for i in range(30))
 
     def test_random_lesions_and_bad_numbers(self, studio, visit):
         page = visit(studio.address)
@@ -154,11 +169,17 @@ def test_models_show_card_licence_and_figures(studio, visit):
     expect(page.get_by_label("Licence of the weights")).to_be_visible()
 
 
-@pytest.mark.parametrize("window", [{"width": 1440, "height": 900}, {"width": 1440, "height": 900, "dark": True}, PHONE], ids=["desktop", "dark", "phone"])
+@pytest.mark.parametrize(
+    "window",
+    [{"width": 1440, "height": 900}, {"width": 1440, "height": 900, "dark": True}, PHONE],
+    ids=["desktop", "dark", "phone"],
+)
 def test_accessible_by_wcag_aa(studio, visit, window):
     page = visit(studio.address, **window)
     if window.get("dark"):
-        assert page.evaluate("document.body.classList.contains('dark')"), "the page follows the system's dark mode"
+        assert page.evaluate("document.body.classList.contains('dark')"), (
+            "the page follows the system's dark mode"
+        )
     generate(page)
     page.get_by_role("button", name="Adjust the mask").click()
     found = {}

@@ -1,4 +1,5 @@
 """A photo with burned-in text is said to have it, before it is exported or becomes a reference."""
+
 from __future__ import annotations
 
 import pytest
@@ -23,10 +24,15 @@ def test_warning_stays_with_the_photo(studio, visit, tmp_path):
     Image.fromarray(image).save(tmp_path / "dated.png")
     Image.fromarray(phantom(2001, 64, 64)[0]).save(tmp_path / "clean.png")
     page = visit(studio.address)
-    beside_export, beside_reference = page.locator("#photo [role=alert]"), page.locator("#reference [role=alert]")
+    beside_export, beside_reference = (
+        page.locator("#photo [role=alert]"),
+        page.locator("#reference [role=alert]"),
+    )
     open_file(page, tmp_path / "dated.png")
     for place in (beside_export, beside_reference):
-        expect(place).to_contain_text("text burned in (upper left). It may name a patient.", timeout=2 * PATIENCE)
+        expect(place).to_contain_text(
+            "text burned in (upper left). It may name a patient.", timeout=2 * PATIENCE
+        )
         expect(place).to_contain_text("the exported annotation holds the text")
     expect(page.get_by_role("button", name="Export annotation")).to_be_enabled()  # the visitor can go on
     open_file(page, tmp_path / "clean.png")

@@ -3,6 +3,7 @@
 A parameter is uniform noise seeded by the CRC of its released key: unit gain for weight matrices, near 1 for norm
 scales, near 0 for biases, rounded to float16. Scalar figures of the released code are in ``golden.json`` beside this.
 """
+
 from __future__ import annotations
 
 import json
@@ -59,5 +60,8 @@ def inputs() -> dict[str, Tensor]:
     mask = torch.from_numpy(coarse).repeat_interleave(16, 2).repeat_interleave(16, 3).repeat(1, 3, 1, 1)
     values = {name: _gaussian(name, latent) for name in ("x_start", "noise", "x_T")}
     values |= {name: _gaussian(name, context) for name in ("context", "uncond_context")}
-    return values | {"hint_mask": mask, "hint_image": torch.from_numpy(_noise("in.image", (3, 3, 128, 128)).astype(np.float32)),
-                     "t": torch.tensor([150, 50, 700])}
+    return values | {
+        "hint_mask": mask,
+        "hint_image": torch.from_numpy(_noise("in.image", (3, 3, 128, 128)).astype(np.float32)),
+        "t": torch.tensor([150, 50, 700]),
+    }

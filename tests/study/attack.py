@@ -4,6 +4,7 @@ The view: every address, page, JSON reply, header, length, format and metadata o
 and the times. Each feature alone predicts the method; the feature that predicts best on one half of the masks guesses on the other
 half, and a binomial test says whether it beats chance.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -53,25 +54,37 @@ def png_features(data: bytes) -> dict[str, float]:
     """Structure of a PNG file without its pixels' values: chunks, header, lengths, deflate block types, trailing bytes."""
     at, kinds, idat, lengths = 8, [], b"", []
     while at + 12 <= len(data):
-        length, kind = struct.unpack(">I4s", data[at:at + 8])
+        length, kind = struct.unpack(">I4s", data[at : at + 8])
         kinds.append(kind)
         lengths.append(length)
         if kind == b"IDAT":
-            idat += data[at + 8:at + 8 + length]
+            idat += data[at + 8 : at + 8 + length]
         at += 12 + length
         if kind == b"IEND":
             break
     header = struct.unpack(">IIBBBBB", data[16:29])
-    return {"png bytes": len(data), "png chunks": len(kinds), "png kinds": zlib.crc32(b"".join(kinds)), "png lengths": zlib.crc32(repr(lengths).encode()),
-            "png idat": len(idat), "png trailing": len(data) - at, "png zlib header": struct.unpack(">H", idat[:2])[0], "png first block": idat[2] & 7,
-            **{f"png header {i}": v for i, v in enumerate(header)}}
+    return {
+        "png bytes": len(data),
+        "png chunks": len(kinds),
+        "png kinds": zlib.crc32(b"".join(kinds)),
+        "png lengths": zlib.crc32(repr(lengths).encode()),
+        "png idat": len(idat),
+        "png trailing": len(data) - at,
+        "png zlib header": struct.unpack(">H", idat[:2])[0],
+        "png first block": idat[2] & 7,
+        **{f"png header {i}": v for i, v in enumerate(header)},
+    }
 
 
 def reply_features(name: str, reply) -> dict[str, float]:
     """Everything of a reply but its body's meaning."""
     heads = sorted((k.lower(), v) for k, v in reply.headers.items() if k.lower() != "date")
-    return {f"{name} status": reply.status_code, f"{name} length": len(reply.content), f"{name} headers": zlib.crc32(repr(heads).encode()),
-            f"{name} header count": len(heads)}
+    return {
+        f"{name} status": reply.status_code,
+        f"{name} length": len(reply.content),
+        f"{name} headers": zlib.crc32(repr(heads).encode()),
+        f"{name} header count": len(heads),
+    }
 
 
 def watch(client: TestClient, path: str) -> list[Seen]:
@@ -86,12 +99,22 @@ def watch(client: TestClient, path: str) -> list[Seen]:
         image = client.get(f"{path}/image/{item}")
         took = time.perf_counter() - begun
         guessed = [client.get(f"{path}/image/{item}{end}") for end in (".png", "/method")]
-        answer = client.post(f"{path}/api/answer", json={"task": task["id"], "key": str(number), "response": {"real": True}, "confidence": 5})
+        answer = client.post(
+            f"{path}/api/answer",
+            json={"task": task["id"], "key": str(number), "response": {"real": True}, "confidence": 5},
+        )
         previous = client.get(f"{path}/api/previous")
-        features = {"order": number, "milliseconds": took,
-                    **{f"id nibble {i}": int(c, 16) for i, c in enumerate(item)}, **{f"task nibble {i}": int(c, 16) for i, c in enumerate(task["id"])},
-                    **reply_features("state", state), **reply_features("image", image), **reply_features("answer", answer),
-                    **reply_features("previous", previous), **png_features(image.content)}
+        features = {
+            "order": number,
+            "milliseconds": took,
+            **{f"id nibble {i}": int(c, 16) for i, c in enumerate(item)},
+            **{f"task nibble {i}": int(c, 16) for i, c in enumerate(task["id"])},
+            **reply_features("state", state),
+            **reply_features("image", image),
+            **reply_features("answer", answer),
+            **reply_features("previous", previous),
+            **png_features(image.content),
+        }
         for i, reply in enumerate(guessed):
             features |= reply_features(f"guess {i}", reply)
         seen.append(Seen(item, features))
@@ -126,7 +149,7 @@ def attack(seen: list[Seen], methods: dict[str, str], seed: int = 0) -> Guess:
     features = np.array([[float(s.features[n]) for n in names] for s in seen])
     labels = np.array([methods[s.item] for s in seen])
     order = np.random.default_rng(seed).permutation(len(seen))
-    known, secret = order[:len(seen) // 2], order[len(seen) // 2:]
+    known, secret = order[: len(seen) // 2], order[len(seen) // 2 :]
 
     def hits(column: int, rule: str) -> int:
         values, count = features[:, column], 0
@@ -140,7 +163,14 @@ def attack(seen: list[Seen], methods: dict[str, str], seed: int = 0) -> Guess:
     found = int((predict(values[known], labels[known], values[secret], rule) == labels[secret]).sum())
     # Somebody who always says the commonest method needs no feature.
     chance = max(Counter(labels[secret].tolist()).values()) / len(secret)
-    return Guess(names[best], found, len(secret), chance, float(binomtest(found, len(secret), chance, alternative="greater").pvalue), len(names))
+    return Guess(
+        names[best],
+        found,
+        len(secret),
+        chance,
+        float(binomtest(found, len(secret), chance, alternative="greater").pvalue),
+        len(names),
+    )
 
 
 def run(folder: Path, groups: int, spoil=None, **changes) -> Guess:

@@ -1,4 +1,5 @@
 """The studio with a synthesis always running: ``python -m tests.study.busy_studio --port P --data FOLDER``, for ``tests.study.load``."""
+
 from __future__ import annotations
 
 import itertools

@@ -1,4 +1,5 @@
 """What all tests of the studies share."""
+
 from __future__ import annotations
 
 from pathlib import Path

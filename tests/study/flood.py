@@ -3,6 +3,7 @@
 The studio serves with its embedded model. One visitor joins 60 generations and calls ``suggest`` directly 45 times, then the model's
 process is stopped, while a rater asks for their next image again and again.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -38,7 +39,11 @@ class Visitor:
     def body(self, name: str) -> dict:
         """A request to a function, with nothing entered: what the session has is filled in by the server."""
         function = self.functions[name]
-        return {"data": [None] * len(function["inputs"]), "fn_index": function["id"], "session_hash": self.session}
+        return {
+            "data": [None] * len(function["inputs"]),
+            "fn_index": function["id"],
+            "session_hash": self.session,
+        }
 
     def join(self, name: str) -> httpx.Response:
         """Into Gradio's queue, as a page does."""
@@ -47,14 +52,21 @@ class Visitor:
     def call(self, name: str, route: str = "run") -> httpx.Response | None:
         """Past it; None where no answer comes."""
         try:
-            return self.client.post(f"{self.address}/gradio_api/{route}/predict", json=self.body(name), timeout=30)
+            return self.client.post(
+                f"{self.address}/gradio_api/{route}/predict", json=self.body(name), timeout=30
+            )
         except httpx.TimeoutException:
             return None
 
     def listen(self, heard: list[str], stop: threading.Event) -> None:
         """Collect what the session's page is told, until ``stop``."""
         try:
-            with self.client.stream("GET", f"{self.address}/gradio_api/queue/data", params={"session_hash": self.session}, timeout=30) as stream:
+            with self.client.stream(
+                "GET",
+                f"{self.address}/gradio_api/queue/data",
+                params={"session_hash": self.session},
+                timeout=30,
+            ) as stream:
                 for line in stream.iter_lines():
                     if line.startswith("data:"):
                         heard.append(json.dumps(json.loads(line[5:]), ensure_ascii=False))
@@ -88,7 +100,9 @@ class Waits:
     @classmethod
     def of(cls, took: np.ndarray) -> Waits:
         """Of single requests."""
-        return cls(len(took), *(round(float(v), 1) for v in (np.median(took), np.percentile(took, 95), took.max())))
+        return cls(
+            len(took), *(round(float(v), 1) for v in (np.median(took), np.percentile(took, 95), took.max()))
+        )
 
 
 def measure(folder: Path, seconds: float) -> dict[str, Waits]:
@@ -102,10 +116,11 @@ def measure(folder: Path, seconds: float) -> dict[str, Waits]:
     server.start()
     model = None
     try:
-        model, = psutil.Process(server.process.pid).children()
+        (model,) = psutil.Process(server.process.pid).children()
         time.sleep(20)  # the model is loaded
         found = {"nothing else": Waits.of(rate(server.address, path, seconds))}
         with ThreadPoolExecutor(JOINS + CALLS + 1) as pool:
+
             def flood(session: str) -> None:
                 visitor = Visitor(server.address, session)
                 list(pool.map(lambda _: visitor.join(MORE), range(JOINS)))

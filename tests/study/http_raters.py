@@ -1,4 +1,5 @@
 """A study server as a process of its own, and simulated raters that answer it over HTTP."""
+
 from __future__ import annotations
 
 import os
@@ -42,7 +43,9 @@ class Server:
         """Start, and return when it accepts connections."""
         command = [sys.executable, "-m", *self.module, "--port", str(self.port), "--data", str(self.data)]
         # Without a buffer: lines that came together would wait in it, where select does not see them.
-        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, bufsize=0, env=os.environ | {"PYTHONUNBUFFERED": "1"})
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, bufsize=0, env=os.environ | {"PYTHONUNBUFFERED": "1"}
+        )
         end, said = time.monotonic() + STARTING, ""
         while time.monotonic() < end and self.process.poll() is None:
             if select.select([self.process.stdout], [], [], 0.2)[0]:
@@ -82,7 +85,14 @@ class Rater:
         """Rate until done or ``stop``; a request is repeated with the same key until it is acknowledged."""
         rng = random.Random(self.seed)
         with httpx.Client(timeout=30) as client:
-            self._ask(client, server, stop, "POST", "/api/register", {"pseudonym": f"rater {self.seed}", "role": "simulated", "consent": True})
+            self._ask(
+                client,
+                server,
+                stop,
+                "POST",
+                "/api/register",
+                {"pseudonym": f"rater {self.seed}", "role": "simulated", "consent": True},
+            )
             state = self._ask(client, server, stop, "GET", "/api/state")
             step, correcting = state and state["step"], False
             while step and step["task"] and not stop.is_set():
@@ -104,9 +114,28 @@ class Rater:
                     self.waits.append(time.monotonic() - begun)
             self.done = bool(step) and step["task"] is None
 
-    def _answer(self, client: httpx.Client, server: Server, stop: threading.Event, rng: random.Random, task: dict, correction: bool) -> dict | None:
-        key, real, confidence = uuid.UUID(int=rng.getrandbits(128)).hex, rng.random() < 0.5, rng.randint(1, 10)
-        body = {"task": task["id"], "key": key, "response": {"real": real}, "confidence": confidence, "client_ms": 100, "correction": correction}
+    def _answer(
+        self,
+        client: httpx.Client,
+        server: Server,
+        stop: threading.Event,
+        rng: random.Random,
+        task: dict,
+        correction: bool,
+    ) -> dict | None:
+        key, real, confidence = (
+            uuid.UUID(int=rng.getrandbits(128)).hex,
+            rng.random() < 0.5,
+            rng.randint(1, 10),
+        )
+        body = {
+            "task": task["id"],
+            "key": key,
+            "response": {"real": real},
+            "confidence": confidence,
+            "client_ms": 100,
+            "correction": correction,
+        }
         reply = self._ask(client, server, stop, "POST", "/api/answer", body)
         if reply is not None:
             assert reply["saved"] is True
@@ -118,7 +147,15 @@ class Rater:
                 assert again is None or again["saved"] is True
         return reply
 
-    def _ask(self, client: httpx.Client, server: Server, stop: threading.Event, method: str, path: str, body: dict | None = None) -> dict | None:
+    def _ask(
+        self,
+        client: httpx.Client,
+        server: Server,
+        stop: threading.Event,
+        method: str,
+        path: str,
+        body: dict | None = None,
+    ) -> dict | None:
         while not stop.is_set():
             try:
                 reply = client.request(method, f"{server.address}{self.path}{path}", json=body)

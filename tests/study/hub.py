@@ -1,4 +1,5 @@
 """A stand-in of the Hugging Face Hub on loopback: as much of its HTTP API as copying studies needs, with commits and their history."""
+
 from __future__ import annotations
 
 import base64
@@ -52,7 +53,9 @@ class Hub:
 
     def rows(self, study: str, table: str) -> list[dict]:
         """A table of a study as it is in the repository."""
-        return [json.loads(line) for line in self.files[f"studies/{study}/{table}.jsonl"].decode().splitlines()]
+        return [
+            json.loads(line) for line in self.files[f"studies/{study}/{table}.jsonl"].decode().splitlines()
+        ]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -67,7 +70,11 @@ class Handler(BaseHTTPRequestHandler):
     def reply(self, status: int, body: object = None, headers: dict[str, str] | None = None) -> None:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
-        for name, value in {"Content-Length": str(len(data)), "Content-Type": "application/json", **(headers or {})}.items():
+        for name, value in {
+            "Content-Length": str(len(data)),
+            "Content-Type": "application/json",
+            **(headers or {}),
+        }.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
@@ -103,32 +110,78 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(200, {"url": f"{self.hub.address}/datasets/{REPOSITORY}"})
 
     def at(self, revision: str) -> Commit | None:
-        return self.hub.commits[-1] if revision == "main" else next((c for c in self.hub.commits if c.sha == revision), None)
+        return (
+            self.hub.commits[-1]
+            if revision == "main"
+            else next((c for c in self.hub.commits if c.sha == revision), None)
+        )
 
     def resolve(self, revision: str, name: str) -> None:
         commit = self.at(revision)
         if commit is None or name not in commit.files:
-            self.reply(404, {"error": "no file"}, {"X-Error-Code": "EntryNotFound" if commit else "RevisionNotFound"})
+            self.reply(
+                404, {"error": "no file"}, {"X-Error-Code": "EntryNotFound" if commit else "RevisionNotFound"}
+            )
             return
         data = commit.files[name]
-        self.reply(200, data, {"ETag": f'"{blob(data)}"', "X-Repo-Commit": commit.sha, "Content-Type": "application/octet-stream"})
+        self.reply(
+            200,
+            data,
+            {
+                "ETag": f'"{blob(data)}"',
+                "X-Repo-Commit": commit.sha,
+                "Content-Type": "application/octet-stream",
+            },
+        )
 
     def api(self, parts: list[str], body: bytes) -> None:
         if parts == [""] or parts[0] == "revision":
-            self.reply(200, {"id": REPOSITORY, "sha": self.hub.commits[-1].sha, "private": self.hub.private, "siblings": [], "tags": []})
+            self.reply(
+                200,
+                {
+                    "id": REPOSITORY,
+                    "sha": self.hub.commits[-1].sha,
+                    "private": self.hub.private,
+                    "siblings": [],
+                    "tags": [],
+                },
+            )
         elif parts[0] == "tree":
             commit = self.at(parts[1])
-            self.reply(200, [{"type": "file", "path": n, "size": len(d), "oid": blob(d)} for n, d in commit.files.items()])
+            self.reply(
+                200,
+                [
+                    {"type": "file", "path": n, "size": len(d), "oid": blob(d)}
+                    for n, d in commit.files.items()
+                ],
+            )
         elif parts[0] == "preupload":
-            self.reply(200, {"files": [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in json.loads(body)["files"]]})
+            self.reply(
+                200,
+                {
+                    "files": [
+                        {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False}
+                        for f in json.loads(body)["files"]
+                    ]
+                },
+            )
         elif parts[0] == "commit":
             lines = [json.loads(line) for line in body.splitlines()]
             if lines[0]["value"].get("parentCommit", self.hub.commits[-1].sha) != self.hub.commits[-1].sha:
                 self.reply(412, {"error": "A commit has happened since. Please refresh and try again."})
                 return
             assert all(line["key"] == "file" for line in lines[1:])
-            made = self.hub.commit(self.hub.files | {x["value"]["path"]: base64.b64decode(x["value"]["content"]) for x in lines[1:]})
-            self.reply(200, {"commitUrl": f"{self.hub.address}/datasets/{REPOSITORY}/commit/{made.sha}", "commitOid": made.sha})
+            made = self.hub.commit(
+                self.hub.files
+                | {x["value"]["path"]: base64.b64decode(x["value"]["content"]) for x in lines[1:]}
+            )
+            self.reply(
+                200,
+                {
+                    "commitUrl": f"{self.hub.address}/datasets/{REPOSITORY}/commit/{made.sha}",
+                    "commitOid": made.sha,
+                },
+            )
         elif parts[0] == "super-squash":
             files = self.hub.files
             self.hub.commits.clear()

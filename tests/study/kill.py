@@ -4,6 +4,7 @@ Eight simulated raters answer over HTTP, correct and double-click now and then, 
 started again. Afterwards the database is held against what was acknowledged. With ``--forked`` each life is a fork of a process that
 has imported everything, which saves most of a start's time.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -52,7 +53,9 @@ class ForkedServer(Server):
     def __init__(self, data: Path, *arguments: str) -> None:
         super().__init__(data)
         self.arguments, self.life = arguments, 0
-        self.parent = subprocess.Popen([sys.executable, "-c", PARENT], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        self.parent = subprocess.Popen(
+            [sys.executable, "-c", PARENT], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+        )
 
     def _until(self, pattern: str) -> str:
         """What is found in the first line that has ``pattern``."""
@@ -63,7 +66,12 @@ class ForkedServer(Server):
 
     def start(self) -> None:
         """See ``Server``."""
-        self.parent.stdin.write(json.dumps(["serve", *self.arguments, "--port", str(self.port), "--data", str(self.data)]).encode() + b"\n")
+        self.parent.stdin.write(
+            json.dumps(
+                ["serve", *self.arguments, "--port", str(self.port), "--data", str(self.data)]
+            ).encode()
+            + b"\n"
+        )
         self.life = int(self._until(r"^process (\d+)"))
         self.port = int(self._until(r"http://127\.0\.0\.1:(\d+)"))
 
@@ -101,7 +109,9 @@ def long_study(url: str, groups: int) -> tuple[StudyStore, Study]:
     """An open study of the same picture throughout, long enough that no rater is done before the last kill."""
     store, png = StudyStore(Database(url)), blind(phantom(0)[0], (64, 48), 64)
     wanted = config(groups=groups)
-    study = store.add(wanted, [NewItem(f"mask {g}", m.name, False, png) for g in range(groups) for m in wanted.methods])
+    study = store.add(
+        wanted, [NewItem(f"mask {g}", m.name, False, png) for g in range(groups) for m in wanted.methods]
+    )
     store.open(wanted.id)
     return store, study
 
@@ -114,7 +124,11 @@ def kill_often(folder: Path, kills: int, seed: int, url: str | None = None, fork
     paths = [one.path for one in store.invite(study.config.id, [f"rater {i}" for i in range(RATERS)])]
     store.database.close()
     place_option, stop = ["--database", url] if url else [], threading.Event()
-    server = ForkedServer(folder, *place_option) if forked else Server(folder, "siamese.study", "serve", *place_option)
+    server = (
+        ForkedServer(folder, *place_option)
+        if forked
+        else Server(folder, "siamese.study", "serve", *place_option)
+    )
     server.start()
     raters = [Rater(path, i, pause=0.05) for i, path in enumerate(paths)]
     failed: list[BaseException] = []
@@ -132,7 +146,9 @@ def kill_often(folder: Path, kills: int, seed: int, url: str | None = None, fork
         for _ in range(kills):
             before, end = sum(len(r.acknowledged) for r in raters), time.monotonic() + 60
             # At least one answer in each life, so that every kill can cost something; then any moment.
-            while sum(len(r.acknowledged) for r in raters) == before and time.monotonic() < end and not failed:
+            while (
+                sum(len(r.acknowledged) for r in raters) == before and time.monotonic() < end and not failed
+            ):
                 time.sleep(0.01)
             time.sleep(rng.uniform(0, 0.6))
             server.kill()
@@ -155,16 +171,22 @@ def verify(url: str, raters: list[Rater], kills: int, seconds: float) -> Outcome
     store = StudyStore(Database(url))
     with store.database.read() as connection:
         rows = connection.execute(select(answers)).all()
-        integrity = connection.exec_driver_sql("PRAGMA integrity_check").scalar() if store.database.sqlite else "ok"
+        integrity = (
+            connection.exec_driver_sql("PRAGMA integrity_check").scalar() if store.database.sqlite else "ok"
+        )
     store.database.close()
     stored: dict[str, list] = {}
     for row in rows:
-        stored.setdefault(row.idempotency_key, []).append((row.presentation_id, json.loads(row.response)["real"], row.confidence))
+        stored.setdefault(row.idempotency_key, []).append(
+            (row.presentation_id, json.loads(row.response)["real"], row.confidence)
+        )
     told = {key: value for rater in raters for key, value in rater.acknowledged.items()}
     lost = sum(stored.get(key, [None])[0] != value for key, value in told.items())
     first = [row.presentation_id for row in rows if row.supersedes is None]
     duplicated = sum(len(found) - 1 for found in stored.values()) + len(first) - len(set(first))
-    return Outcome(kills, len(told), len(rows), lost, duplicated, sum(r.retries for r in raters), integrity, seconds)
+    return Outcome(
+        kills, len(told), len(rows), lost, duplicated, sum(r.retries for r in raters), integrity, seconds
+    )
 
 
 def main() -> None:
@@ -175,9 +197,17 @@ def main() -> None:
     parser.add_argument("--postgresql", action="store_true")
     parser.add_argument("--forked", action="store_true")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, postgres_server() if arguments.postgresql else nullcontext() as home:
-        outcome = kill_often(Path(folder), arguments.kills, arguments.seed, new_database(home) if home else None,
-                             arguments.forked)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        postgres_server() if arguments.postgresql else nullcontext() as home,
+    ):
+        outcome = kill_often(
+            Path(folder),
+            arguments.kills,
+            arguments.seed,
+            new_database(home) if home else None,
+            arguments.forked,
+        )
     print(outcome)
     raise SystemExit(bool(outcome.lost or outcome.duplicated or outcome.integrity != "ok"))
 

@@ -4,6 +4,7 @@ Each simulated rater fetches the image, thinks for up to ``--think`` seconds, an
 fetched ahead, as the page would do, so this is the longest that a rater could wait. With ``--synthesis`` the server is the
 studio, which samples images all the while.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -32,7 +33,9 @@ class Load:
     image_bytes: int
 
 
-def measure(folder: Path, count: int, seconds: float, think: float, side: int, synthesis: bool = False) -> Load:
+def measure(
+    folder: Path, count: int, seconds: float, think: float, side: int, synthesis: bool = False
+) -> Load:
     """Let ``count`` raters rate for ``seconds``; the first 3 s do not count."""
     studies = folder / "studies"
     studies.mkdir()
@@ -41,7 +44,10 @@ def measure(folder: Path, count: int, seconds: float, think: float, side: int, s
         size = connection.exec_driver_sql("SELECT length(data) FROM images LIMIT 1").scalar()
     paths = [one.path for one in store.invite(study.config.id, [str(i) for i in range(count)])]
     store.database.close()
-    server, stop = Server(folder, "tests.study.busy_studio") if synthesis else Server(studies), threading.Event()
+    server, stop = (
+        Server(folder, "tests.study.busy_studio") if synthesis else Server(studies),
+        threading.Event(),
+    )
     server.start()
     raters = [Rater(path, i, pause=think) for i, path in enumerate(paths)]
     threads = [threading.Thread(target=r.run, args=(server, stop)) for r in raters]
@@ -59,7 +65,13 @@ def measure(folder: Path, count: int, seconds: float, think: float, side: int, s
         for thread in threads:
             thread.join()
         server.kill()
-    return Load(count, len(waits), round(len(waits) / took, 1), *(round(float(v), 1) for v in (np.median(waits), np.percentile(waits, 95), waits.max())), size)
+    return Load(
+        count,
+        len(waits),
+        round(len(waits) / took, 1),
+        *(round(float(v), 1) for v in (np.median(waits), np.percentile(waits, 95), waits.max())),
+        size,
+    )
 
 
 def main() -> None:
@@ -67,13 +79,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--raters", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=20)
-    parser.add_argument("--think", type=float, default=6, help="longest thinking time in seconds; 6 means 3 on average")
+    parser.add_argument(
+        "--think", type=float, default=6, help="longest thinking time in seconds; 6 means 3 on average"
+    )
     parser.add_argument("--side", type=int, default=512)
-    parser.add_argument("--synthesis", action="store_true", help="the studio serves, and samples all the while")
+    parser.add_argument(
+        "--synthesis", action="store_true", help="the studio serves, and samples all the while"
+    )
     parser.add_argument("--limit", type=float, default=300, help="milliseconds")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        load = measure(Path(folder), arguments.raters, arguments.seconds, arguments.think, arguments.side, arguments.synthesis)
+        load = measure(
+            Path(folder),
+            arguments.raters,
+            arguments.seconds,
+            arguments.think,
+            arguments.side,
+            arguments.synthesis,
+        )
     print(load)
     raise SystemExit(load.p95 >= arguments.limit)
 

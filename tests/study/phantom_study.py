@@ -1,4 +1,5 @@
 """Small studies of phantom images."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -15,19 +16,31 @@ from tests.phantoms import phantom
 METHODS = (Method("real", "real"), Method("ControlNet", "synthetic"), Method("Ours", "synthetic"))
 
 
-def write_folders(folder: Path, masks: int, methods: tuple[Method, ...] = METHODS, height: int = 48, width: int = 64) -> dict[str, Path]:
+def write_folders(
+    folder: Path, masks: int, methods: tuple[Method, ...] = METHODS, height: int = 48, width: int = 64
+) -> dict[str, Path]:
     """A folder of phantom images for each method, all from one distribution."""
     folders = {}
     for i, method in enumerate(methods):
         folders[method.name] = folder / method.name
         folders[method.name].mkdir(parents=True)
         for mask in range(masks):
-            Image.fromarray(phantom(1000 * i + mask, height, width)[0]).save(folders[method.name] / f"mask {mask:03d}.png")
+            Image.fromarray(phantom(1000 * i + mask, height, width)[0]).save(
+                folders[method.name] / f"mask {mask:03d}.png"
+            )
     return folders
 
 
 def config(**changes) -> StudyConfig:
-    values = {"id": "phantoms", "title": "Phantoms", "protocol": REAL_SYNTHETIC, "organ": "polyp", "methods": METHODS, "groups": 4, "display_side": 128}
+    values = {
+        "id": "phantoms",
+        "title": "Phantoms",
+        "protocol": REAL_SYNTHETIC,
+        "organ": "polyp",
+        "methods": METHODS,
+        "groups": 4,
+        "display_side": 128,
+    }
     return StudyConfig(**(values | changes))
 
 
@@ -35,7 +48,11 @@ def make_study(folder: Path, url: str | None = None, **changes) -> tuple[StudySt
     """An open study in a database in ``folder``, or at ``url``."""
     store = StudyStore(Database(url or f"sqlite:///{folder / 'studies.sqlite3'}"))
     wanted = config(**changes)
-    study = create_study(store, wanted, write_folders(folder / wanted.id, wanted.groups + wanted.training_groups, wanted.methods))
+    study = create_study(
+        store,
+        wanted,
+        write_folders(folder / wanted.id, wanted.groups + wanted.training_groups, wanted.methods),
+    )
     store.open(study.config.id)
     return store, study
 

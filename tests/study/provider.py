@@ -1,4 +1,5 @@
 """A stand-in of Hugging Face's log-in on loopback: discovery, authorization, token and user information."""
+
 from __future__ import annotations
 
 import base64
@@ -64,18 +65,30 @@ class Handler(BaseHTTPRequestHandler):
         if self.path in self.provider.broken:
             self.reply(*self.provider.broken[self.path])
         elif self.path == "/.well-known/openid-configuration":
-            self.reply(200, {f"{n}_endpoint": f"{self.provider.address}/oauth/{p}" for n, p in (
-                ("authorization", "authorize"), ("token", "token"), ("userinfo", "userinfo"))})
+            self.reply(
+                200,
+                {
+                    f"{n}_endpoint": f"{self.provider.address}/oauth/{p}"
+                    for n, p in (("authorization", "authorize"), ("token", "token"), ("userinfo", "userinfo"))
+                },
+            )
         elif self.path == "/oauth/token":
             basic = base64.b64encode(f"{CLIENT}:{SECRET}".encode()).decode()
             redirect = self.provider.codes.pop(form.get("code", [""])[0], None)
-            if self.headers["Authorization"] != f"Basic {basic}" or redirect is None or form["redirect_uri"] != [redirect]:
+            if (
+                self.headers["Authorization"] != f"Basic {basic}"
+                or redirect is None
+                or form["redirect_uri"] != [redirect]
+            ):
                 self.reply(400, {"error": "invalid_grant"})
                 return
             token = secrets.token_hex(8)
             self.provider.tokens.add(token)
             self.reply(200, {"access_token": token, "token_type": "bearer"})
-        elif self.path == "/oauth/userinfo" and self.headers["Authorization"].removeprefix("Bearer ") in self.provider.tokens:
+        elif (
+            self.path == "/oauth/userinfo"
+            and self.headers["Authorization"].removeprefix("Bearer ") in self.provider.tokens
+        ):
             self.reply(200, {"sub": "1", "name": "Dr Lee", "preferred_username": self.provider.user})
         else:
             self.reply(401, {"error": "unauthorized"})

@@ -1,4 +1,5 @@
 """Databases for the tests: SQLite always, PostgreSQL where its server's programs are installed."""
+
 from __future__ import annotations
 
 import os
@@ -32,8 +33,13 @@ def as_user() -> dict[str, object]:
 
 def pg_ctl(home: str, *arguments: str) -> None:
     """Run PostgreSQL's own program for its cluster in ``home``: start or stop it."""
-    subprocess.run([programs() / "pg_ctl", "-D", f"{home}/data", "-w", "-l", f"{home}/log", *arguments], check=True, capture_output=True, cwd="/",
-                   **as_user())
+    subprocess.run(
+        [programs() / "pg_ctl", "-D", f"{home}/data", "-w", "-l", f"{home}/log", *arguments],
+        check=True,
+        capture_output=True,
+        cwd="/",
+        **as_user(),
+    )
 
 
 def start_postgres(home: str) -> None:
@@ -51,8 +57,24 @@ def postgres_server() -> Iterator[str]:
     """A server of its own; the folder that holds its socket."""
     with tempfile.TemporaryDirectory(prefix="pg") as home:
         os.chmod(home, 0o777)
-        subprocess.run([programs() / "initdb", "-D", f"{home}/data", "-U", "siamese", "-A", "trust", "-E", "UTF8", "--no-sync"], check=True,
-                       capture_output=True, cwd="/", **as_user())
+        subprocess.run(
+            [
+                programs() / "initdb",
+                "-D",
+                f"{home}/data",
+                "-U",
+                "siamese",
+                "-A",
+                "trust",
+                "-E",
+                "UTF8",
+                "--no-sync",
+            ],
+            check=True,
+            capture_output=True,
+            cwd="/",
+            **as_user(),
+        )
         start_postgres(home)
         try:
             yield home
@@ -64,7 +86,9 @@ def postgres_server() -> Iterator[str]:
 def postgres() -> Iterator[str]:
     """See ``postgres_server``; skips where there is none, fails in continuous integration."""
     if programs() is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("no PostgreSQL server; run: apt-get install postgresql")
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(
+            "no PostgreSQL server; run: apt-get install postgresql"
+        )
     with postgres_server() as home:
         yield home
 

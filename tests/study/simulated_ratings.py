@@ -4,6 +4,7 @@ An answer is "real" where m + a_r + c_rm + b_g + d_gm + noise > 0: m of the meth
 the image, noise standard normal. Truths follow from the normal distribution: for these raters, Phi((m + a + c) / sqrt(1 + var b + var d))
 averaged over them; for all raters, Phi(m / sqrt(1 + all variances)).
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -35,10 +36,14 @@ class Study:
 def draw(model: Model, raters: int, groups: int, generator: np.random.Generator) -> Study:
     """One study."""
     count = len(model.mos)
-    between = model.rater ** 2 + model.rater_method ** 2
-    items = 1 + model.group ** 2 + model.image ** 2
+    between = model.rater**2 + model.rater_method**2
+    items = 1 + model.group**2 + model.image**2
     centre = ndtri(np.array(model.mos)) * np.sqrt(items + between)
-    lean = centre + generator.normal(0, model.rater, (raters, 1)) + generator.normal(0, model.rater_method, (raters, count))
+    lean = (
+        centre
+        + generator.normal(0, model.rater, (raters, 1))
+        + generator.normal(0, model.rater_method, (raters, count))
+    )
     image = generator.normal(0, model.group, (groups, 1)) + generator.normal(0, model.image, (groups, count))
     answers = (lean[:, None] + image + generator.normal(size=(raters, groups, count)) > 0).astype(np.int64)
     return Study(answers, ndtr(lean / np.sqrt(items)).mean(0), np.array(model.mos))

@@ -4,6 +4,7 @@ Real / Synthetic: x = m + a_r + c_rm + b_g + d_gm + noise as in ``simulated_rati
 greater the confidence. Rankings and pairs: worths m + a_rm + b_gm plus Gumbel noise (Plackett-Luce given rater and group). Truths are
 integrals over groups and images, of the study's own raters or of a large number of other raters.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ SCORES = np.array([-9, -5, -2, 2, 5, 9])
 """Signed confidence (Synthetic +, Real -) of x above all cuts, ..., of x below all."""
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(30)
 WEIGHTS = WEIGHTS / WEIGHTS.sum()
-LARGE = 10 ** 7
+LARGE = 10**7
 """Answers that stand for infinitely many where a formula asks for their number."""
 NAMES = np.array(["real", "ours", "poor"])
 MOST_RATERS = 20
@@ -39,38 +40,77 @@ class Drawn:
     truths: Truths
 
 
-def columns(raters: int, groups: int, methods: int, repeats: int, generator: np.random.Generator) -> tuple[np.ndarray, ...]:
+def columns(
+    raters: int, groups: int, methods: int, repeats: int, generator: np.random.Generator
+) -> tuple[np.ndarray, ...]:
     """Rater, group, method and presentation [N] of all answers: every item once, then ``repeats`` items of different groups again."""
     rater, group, method = (i.ravel() for i in np.indices((raters, groups, methods)))
     if not repeats:
         return rater, group, method, np.zeros(len(rater), np.int64)
-    again = [(r, g, m) for r in range(raters) for g, m in zip(generator.permutation(groups)[:repeats], generator.integers(methods, size=repeats), strict=True)]
+    again = [
+        (r, g, m)
+        for r in range(raters)
+        for g, m in zip(
+            generator.permutation(groups)[:repeats], generator.integers(methods, size=repeats), strict=True
+        )
+    ]
     more = np.array(again).T
-    return (*(np.concatenate([a, b]) for a, b in zip((rater, group, method), more, strict=True)),
-            np.concatenate([np.zeros(len(rater), np.int64), np.ones(len(again), np.int64)]))
+    return (
+        *(np.concatenate([a, b]) for a, b in zip((rater, group, method), more, strict=True)),
+        np.concatenate([np.zeros(len(rater), np.int64), np.ones(len(again), np.int64)]),
+    )
 
 
 def shared(rater: np.ndarray, group: np.ndarray, repeat: np.ndarray) -> dict[str, np.ndarray]:
     """Columns that every protocol has, from indices."""
-    return {"rater": np.char.add("r", rater.astype(str)), "group": np.char.add("g", group.astype(str)), "seconds": np.full(len(rater), np.nan),
-                "repeat": repeat, "training": np.zeros(len(rater), bool)}
+    return {
+        "rater": np.char.add("r", rater.astype(str)),
+        "group": np.char.add("g", group.astype(str)),
+        "seconds": np.full(len(rater), np.nan),
+        "repeat": repeat,
+        "training": np.zeros(len(rater), bool),
+    }
 
 
 def leans(model: Model, raters: int, generator: np.random.Generator) -> np.ndarray:
     """How raters lean to "real" [R, M] by method."""
-    centre = ndtri(np.array(model.mos)) * np.sqrt(1 + model.group ** 2 + model.image ** 2 + model.rater ** 2 + model.rater_method ** 2)
-    return centre + generator.normal(0, model.rater, (raters, 1)) + generator.normal(0, model.rater_method, (raters, len(centre)))
+    centre = ndtri(np.array(model.mos)) * np.sqrt(
+        1 + model.group**2 + model.image**2 + model.rater**2 + model.rater_method**2
+    )
+    return (
+        centre
+        + generator.normal(0, model.rater, (raters, 1))
+        + generator.normal(0, model.rater_method, (raters, len(centre)))
+    )
 
 
-def draw_ratings(model: Model, raters: int, groups: int, repeats: int, generator: np.random.Generator, others: Truths | None) -> Drawn:
+def draw_ratings(
+    model: Model,
+    raters: int,
+    groups: int,
+    repeats: int,
+    generator: np.random.Generator,
+    others: Truths | None,
+) -> Drawn:
     """A Real / Synthetic study. ``others``: what is true of all raters, where it differs from what is true of these."""
     lean, methods = leans(model, raters, generator), len(model.mos)
-    image = generator.normal(0, model.group, (groups, 1)) + generator.normal(0, model.image, (groups, methods))
+    image = generator.normal(0, model.group, (groups, 1)) + generator.normal(
+        0, model.image, (groups, methods)
+    )
     rater, group, method, repeat = columns(raters, groups, methods, repeats, generator)
     x = lean[rater, method] + image[group, method] + generator.normal(size=len(rater))
     score = SCORES[::-1][np.searchsorted(CUTS, x)]
-    answers = Ratings(**shared(rater, group, repeat), method=NAMES[method], real=(x > 0).astype(np.int64), confidence=np.abs(score))
-    own = rating_truths(model, lean) | rating_agreement(model, lean) | within_truths(twice(binary_chances(model, lean)))
+    answers = Ratings(
+        **shared(rater, group, repeat),
+        method=NAMES[method],
+        real=(x > 0).astype(np.int64),
+        confidence=np.abs(score),
+    )
+    own = (
+        rating_truths(model, lean)
+        | rating_agreement(model, lean)
+        | within_truths(twice(binary_chances(model, lean)))
+    )
     return Drawn(answers, own | (others or {}))
 
 
@@ -87,8 +127,15 @@ def rating_truths(model: Model, lean: np.ndarray) -> Truths:
     levels = np.einsum("rmql,q->rml", level_chances(model, lean), WEIGHTS)
     real = levels[..., :3].sum(-1)
     confidence = levels @ np.abs(SCORES)
-    truths: Truths = {"mos": real.mean(0), "confidence": confidence.mean(0), "real_minus_method": (real[:, :1] - real).mean(0)}
-    columns_of = {"": levels[:, 1:].mean(1), **{f" {NAMES[m]}": levels[:, m] for m in range(1, levels.shape[1])}}
+    truths: Truths = {
+        "mos": real.mean(0),
+        "confidence": confidence.mean(0),
+        "real_minus_method": (real[:, :1] - real).mean(0),
+    }
+    columns_of = {
+        "": levels[:, 1:].mean(1),
+        **{f" {NAMES[m]}": levels[:, m] for m in range(1, levels.shape[1])},
+    }
     for name, positive in columns_of.items():
         for figure, each in detection(positive, levels[:, 0]).items():
             truths[figure + name] = float(each.mean())
@@ -100,9 +147,17 @@ def rating_truths(model: Model, lean: np.ndarray) -> Truths:
 def detection(positive: np.ndarray, negative: np.ndarray) -> dict[str, np.ndarray]:
     """Figures [R] from chances of each score [R, L] of synthetic and of real images."""
     hits, alarms = positive[:, 3:].sum(-1), negative[:, 3:].sum(-1)
-    d_prime, criterion = sensitivity_and_criterion(hits * LARGE, np.full(len(hits), LARGE), alarms * LARGE, np.full(len(hits), LARGE))
-    return {"balanced_accuracy": (hits + 1 - alarms) / 2, "sensitivity": hits, "specificity": 1 - alarms, "d_prime": d_prime,
-            "criterion": criterion, "auc": area_under_roc(positive, negative)}
+    d_prime, criterion = sensitivity_and_criterion(
+        hits * LARGE, np.full(len(hits), LARGE), alarms * LARGE, np.full(len(hits), LARGE)
+    )
+    return {
+        "balanced_accuracy": (hits + 1 - alarms) / 2,
+        "sensitivity": hits,
+        "specificity": 1 - alarms,
+        "d_prime": d_prime,
+        "criterion": criterion,
+        "auc": area_under_roc(positive, negative),
+    }
 
 
 def rating_agreement(model: Model, lean: np.ndarray) -> Truths:
@@ -132,6 +187,7 @@ def twice(chances: np.ndarray) -> np.ndarray:
 
 def within_truths(tables: np.ndarray) -> Truths:
     """Share of equal answers and Cohen's kappa from chances ``tables`` [R, C, C] of first and second answers."""
+
     def kappa(table: np.ndarray) -> tuple[float, float]:
         same, chance = float(np.trace(table)), float(table.sum(0) @ table.sum(1))
         return same, (same - chance) / (1 - chance)
@@ -159,8 +215,12 @@ def ranking_truths(gains: np.ndarray, image: float, generator: np.random.Generat
     one_hot = np.eye(3)[ranks - 1]
     again = np.einsum("rqo,rqp->rop", chances, chances) / chances.shape[1]
     table = np.einsum("rop,omc,pmk->rck", again, one_hot, one_hot) / 3
-    truths: Truths = {"mean_rank": each.mean(0) @ ranks, "ranked_best": each.mean(0) @ (ranks == 3), "strength": fit(counts, choices.members)[0],
-                      "rater_means by rater": each @ ranks}
+    truths: Truths = {
+        "mean_rank": each.mean(0) @ ranks,
+        "ranked_best": each.mean(0) @ (ranks == 3),
+        "strength": fit(counts, choices.members)[0],
+        "rater_means by rater": each @ ranks,
+    }
     if 1 < len(gains) <= MOST_RATERS:
         joint = np.einsum("rqo,sqp->rsop", chances, chances) / chances.shape[1]
         apart = (joint.sum((0, 1)) - np.einsum("rrop->op", joint)) / (len(gains) * (len(gains) - 1))
@@ -169,15 +229,26 @@ def ranking_truths(gains: np.ndarray, image: float, generator: np.random.Generat
     return truths | within_truths(table)
 
 
-def draw_rankings(gains: np.ndarray, image: float, groups: int, repeats: int, generator: np.random.Generator, others: Truths | None) -> Drawn:
+def draw_rankings(
+    gains: np.ndarray,
+    image: float,
+    groups: int,
+    repeats: int,
+    generator: np.random.Generator,
+    others: Truths | None,
+) -> Drawn:
     """A ranking study of three methods by raters of log worths ``gains`` [R, 3]."""
     raters = len(gains)
     rater, group, _method, repeat = columns(raters, groups, 1, repeats, generator)
-    worth = gains[rater] + generator.normal(0, image, (groups, 3))[group] + generator.gumbel(size=(len(rater), 3))
+    worth = (
+        gains[rater] + generator.normal(0, image, (groups, 3))[group] + generator.gumbel(size=(len(rater), 3))
+    )
     ranks = np.argsort(np.argsort(worth, 1), 1) + 1
     values = shared(np.repeat(rater, 3), np.repeat(group, 3), np.repeat(repeat, 3))
     truths = ranking_truths(gains, image, np.random.default_rng(0))
-    return Drawn(Rankings(**values, method=np.tile(NAMES, len(rater)), rank=ranks.ravel()), truths | (others or {}))
+    return Drawn(
+        Rankings(**values, method=np.tile(NAMES, len(rater)), rank=ranks.ravel()), truths | (others or {})
+    )
 
 
 def pair_truths(gains: np.ndarray, image: float) -> Truths:
@@ -185,8 +256,13 @@ def pair_truths(gains: np.ndarray, image: float) -> Truths:
     chances = 1 / (1 + np.exp(-(gains[..., None] + image * NODES)))
     won = chances @ WEIGHTS
     odds = np.concatenate([[0], np.log(won.mean(0) / (1 - won.mean(0)))])
-    truths: Truths = {"chosen": np.concatenate([[1 - won.mean()], won.mean(0)]), "beats_real": np.concatenate([[0.5], won.mean(0)]),
-                      "strength": odds - odds.mean(), "found_real": 1 - won.mean(), "found_real by rater": 1 - won.mean(1)}
+    truths: Truths = {
+        "chosen": np.concatenate([[1 - won.mean()], won.mean(0)]),
+        "beats_real": np.concatenate([[0.5], won.mean(0)]),
+        "strength": odds - odds.mean(),
+        "found_real": 1 - won.mean(),
+        "found_real by rater": 1 - won.mean(1),
+    }
     both = np.stack([chances, 1 - chances], -1)
     if 1 < len(gains) <= MOST_RATERS:
         pairs = np.einsum("rmqc,smqk,q->rsck", both, both, WEIGHTS)
@@ -195,13 +271,22 @@ def pair_truths(gains: np.ndarray, image: float) -> Truths:
     return truths | within_truths(twice(both))
 
 
-def draw_pairs(gains: np.ndarray, image: float, groups: int, repeats: int, generator: np.random.Generator, others: Truths | None) -> Drawn:
+def draw_pairs(
+    gains: np.ndarray,
+    image: float,
+    groups: int,
+    repeats: int,
+    generator: np.random.Generator,
+    others: Truths | None,
+) -> Drawn:
     """A pairwise study of two methods against real images."""
     rater, group, method, repeat = columns(len(gains), groups, 2, repeats, generator)
     effect = generator.normal(0, image, (groups, 2))
     won = generator.random(len(rater)) < 1 / (1 + np.exp(-(gains[rater, method] + effect[group, method])))
     name = NAMES[1 + method]
-    answers = Pairs(**shared(rater, group, repeat), winner=np.where(won, name, "real"), loser=np.where(won, "real", name))
+    answers = Pairs(
+        **shared(rater, group, repeat), winner=np.where(won, name, "real"), loser=np.where(won, "real", name)
+    )
     return Drawn(answers, pair_truths(gains, image) | (others or {}))
 
 

@@ -1,4 +1,5 @@
 """The administrator's pages: nothing without log-in, nothing by forged forms, hostile text escaped."""
+
 from __future__ import annotations
 
 import io
@@ -63,8 +64,14 @@ def test_nothing_works_without_log_in(served):
         for action in ("revoke", "exclude", "withdraw") if "{action}" in path else ("",):
             for cookie in ({}, {"siamese_study_admin": "forged.cookie.x"}):
                 headers = {"Cookie": "; ".join(f"{k}={v}" for k, v in cookie.items())} if cookie else {}
-                values = {"study": "phantoms", "sure": "yes", "reason": "x", "labels": "B"} if method == "POST" else None
-                reply = client.request(method, address.replace("{action}", action), data=values, headers=headers)
+                values = (
+                    {"study": "phantoms", "sure": "yes", "reason": "x", "labels": "B"}
+                    if method == "POST"
+                    else None
+                )
+                reply = client.request(
+                    method, address.replace("{action}", action), data=values, headers=headers
+                )
                 assert reply.status_code == 401, (method, address)
                 assert "Phantoms" not in reply.text
                 checked += 1
@@ -84,12 +91,19 @@ def test_forged_forms_are_refused(served):
 def test_invite_progress_revoke_exclude_withdraw(served):
     store, _app, client = served
     csrf = log_in(client)
-    page = client.post("/study/admin/studies/phantoms/invite", data={"csrf": csrf, "labels": f"Dr A\n{HOSTILE}\n"}).text
+    page = client.post(
+        "/study/admin/studies/phantoms/invite", data={"csrf": csrf, "labels": f"Dr A\n{HOSTILE}\n"}
+    ).text
     links = re.findall(r"http://testserver(/rate/[\w-]+)", page)
     assert len(links) == 2
     assert HOSTILE not in page
     assert "&lt;script&gt;" in page
-    assert client.post(f"{links[0]}/api/register", json={"pseudonym": HOSTILE, "role": HOSTILE, "consent": True}).status_code == 200
+    assert (
+        client.post(
+            f"{links[0]}/api/register", json={"pseudonym": HOSTILE, "role": HOSTILE, "consent": True}
+        ).status_code
+        == 200
+    )
     page = client.get("/study/admin/studies/phantoms").text
     assert "0 of 12" in page
     assert HOSTILE not in page
@@ -97,7 +111,9 @@ def test_invite_progress_revoke_exclude_withdraw(served):
     first, second = (p.rater for p in store.progress("phantoms"))
 
     def act(rater: str, action: str, **values) -> int:
-        return client.post(f"/study/admin/raters/{rater}/{action}", data={"csrf": csrf, "study": "phantoms"} | values).status_code
+        return client.post(
+            f"/study/admin/raters/{rater}/{action}", data={"csrf": csrf, "study": "phantoms"} | values
+        ).status_code
 
     assert act(second, "revoke") == 303
     assert client.get(f"{links[1]}/api/state").status_code == 403
@@ -147,19 +163,38 @@ def test_create_from_zip_and_folder(served, tmp_path):
     store, _app, client = served
     csrf = log_in(client)
     write_folders(tmp_path / "new", 3)
-    values = {"csrf": csrf, "title": HOSTILE, "protocol": "ranking", "organ": "polyp", "real": "real", "groups": "0"}
-    reply = client.post("/study/admin/create", data=values | {"id": "zipped"}, files={"archive": ("x.zip", zipped(tmp_path / "new", "top/"), "application/zip")})
+    values = {
+        "csrf": csrf,
+        "title": HOSTILE,
+        "protocol": "ranking",
+        "organ": "polyp",
+        "real": "real",
+        "groups": "0",
+    }
+    reply = client.post(
+        "/study/admin/create",
+        data=values | {"id": "zipped"},
+        files={"archive": ("x.zip", zipped(tmp_path / "new", "top/"), "application/zip")},
+    )
     assert reply.status_code == 303
     assert store.study("zipped").config.groups == 3
     assert store.study("zipped").state == "draft"
-    assert client.post("/study/admin/create", data=values | {"id": "folder", "folder": str(tmp_path / "new")}).status_code == 303
+    assert (
+        client.post(
+            "/study/admin/create", data=values | {"id": "folder", "folder": str(tmp_path / "new")}
+        ).status_code
+        == 303
+    )
     assert HOSTILE not in client.get("/study/admin").text
     assert HOSTILE not in client.get("/study/admin/studies/zipped").text
     assert client.post("/study/admin/studies/zipped/open", data={"csrf": csrf}).status_code == 303
     assert store.study("zipped").state == "open"
 
 
-@pytest.mark.parametrize(("content", "message"), [(b"no zip", "cannot be read"), (None, "one folder a method"), ("traversal", "one folder a method")])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"no zip", "cannot be read"), (None, "one folder a method"), ("traversal", "one folder a method")],
+)
 def test_bad_archives_are_refused(served, content, message):
     store, _app, client = served
     csrf, buffer = log_in(client), io.BytesIO(content if isinstance(content, bytes) else b"")
@@ -168,7 +203,9 @@ def test_bad_archives_are_refused(served, content, message):
             archive.writestr("../../../etc/a.png" if content else "a.png", b"x")
         buffer.seek(0)
     values = {"csrf": csrf, "id": "bad", "title": "x", "protocol": "ranking", "organ": "x", "groups": "1"}
-    reply = client.post("/study/admin/create", data=values, files={"archive": ("x.zip", buffer, "application/zip")})
+    reply = client.post(
+        "/study/admin/create", data=values, files={"archive": ("x.zip", buffer, "application/zip")}
+    )
     assert reply.status_code == 422
     assert message in reply.text
     assert len(store.studies()) == 1
@@ -178,7 +215,9 @@ def test_bad_archives_are_refused(served, content, message):
 def test_logging_out_ends_the_session_everywhere(served, tmp_path, again):
     """On this server, on another one on the same folder, and after a restart; no other session ends."""
     store, app, client = served
-    other = TestClient(study_app(tmp_path), follow_redirects=False)  # another process would have its own objects, too
+    other = TestClient(
+        study_app(tmp_path), follow_redirects=False
+    )  # another process would have its own objects, too
     csrf, cookie = log_in(client), {"Cookie": f"siamese_study_admin={client.cookies['siamese_study_admin']}"}
     log_in(other)
     assert other.get("/study/admin", headers=cookie).status_code == 200
@@ -188,7 +227,10 @@ def test_logging_out_ends_the_session_everywhere(served, tmp_path, again):
         reply = each.get("/study/admin", headers=cookie)
         assert reply.status_code == 401
         assert "you have logged out" in reply.text
-        assert each.post("/study/admin/studies/phantoms/close", data={"csrf": csrf}, headers=cookie).status_code == 401
+        assert (
+            each.post("/study/admin/studies/phantoms/close", data={"csrf": csrf}, headers=cookie).status_code
+            == 401
+        )
     assert other.get("/study/admin").status_code == 200
     assert store.study("phantoms").state == "open"
     if again:  # a new log-in is another session
@@ -227,7 +269,9 @@ def test_a_log_out_that_cannot_be_noted_is_told(served, monkeypatch):
 def guessed(tmp_path, monkeypatch):
     """Administrator, a clock that stands still, and a function that guesses wrongly."""
     monkeypatch.setenv("SIAMESE_ADMIN_PASSWORD", PASSWORD)
-    monkeypatch.setattr(auth, "matches", lambda password, stored: password == PASSWORD)  # no hash: its time is not the subject
+    monkeypatch.setattr(
+        auth, "matches", lambda password, stored: password == PASSWORD
+    )  # no hash: its time is not the subject
     clock = [0.0]
     set_clock(monkeypatch, attempts, monotonic=lambda: clock[0])
     administrator = Administrator(tmp_path)
@@ -235,6 +279,7 @@ def guessed(tmp_path, monkeypatch):
     def guess(address: str) -> None:
         with pytest.raises(auth.NotLoggedInError):
             administrator.log_in("wrong", address)
+
     return administrator, clock, guess
 
 

@@ -1,4 +1,5 @@
 """Raters' routes over HTTP: what is served, to whom, with which headers, and what is refused."""
+
 from __future__ import annotations
 
 import pytest
@@ -21,13 +22,24 @@ def served(tmp_path):
     store, _study = make_study(tmp_path)
     path = store.invite("phantoms", ["Dr A"])[0].path
     with TestClient(study_app(tmp_path)) as client:
-        assert client.post(f"{path}/api/register", json={"pseudonym": "owl", "role": "endoscopist", "consent": True}).status_code == 200
+        assert (
+            client.post(
+                f"{path}/api/register", json={"pseudonym": "owl", "role": "endoscopist", "consent": True}
+            ).status_code
+            == 200
+        )
         yield store, client, path
     store.database.close()
 
 
 def body(task: dict, key: str = "k", **changes) -> dict:
-    return {"task": task["id"], "key": key, "response": {"real": True}, "confidence": 5, "client_ms": 1200} | changes
+    return {
+        "task": task["id"],
+        "key": key,
+        "response": {"real": True},
+        "confidence": 5,
+        "client_ms": 1200,
+    } | changes
 
 
 def test_session_over_http(served):
@@ -46,7 +58,12 @@ def test_session_over_http(served):
     assert previous["response"] == {"real": True}
     assert previous["confidence"] == 5
     assert previous["task"]["number"] == 12
-    assert client.post(f"{path}/api/answer", json=body(previous["task"], "c", response={"real": False}, correction=True)).status_code == 200
+    assert (
+        client.post(
+            f"{path}/api/answer", json=body(previous["task"], "c", response={"real": False}, correction=True)
+        ).status_code
+        == 200
+    )
     assert client.post(f"{path}/api/withdraw", json={"confirm": False}).status_code == 404
     assert client.post(f"{path}/api/withdraw", json={"confirm": True}).json() == {"deleted": 13}
     assert client.get(f"{path}/api/state").status_code == 410
@@ -84,11 +101,23 @@ def test_images_have_constant_headers_and_length(served):
 def test_nothing_names_a_method(served):
     store, client, path = served
     step = client.get(f"{path}/api/state").json()["step"]
-    replies = [client.get(path), client.get(f"{path}/api/state"), client.post(f"{path}/api/answer", json=body(step["task"])),
-               client.get(f"{path}/api/previous"), client.get(f"{path}/image/{step['task']['items'][0]}"), client.get(f"{path}/image/none"),
-               client.get("/openapi.json"), client.get("/docs"), client.get("/")]
+    replies = [
+        client.get(path),
+        client.get(f"{path}/api/state"),
+        client.post(f"{path}/api/answer", json=body(step["task"])),
+        client.get(f"{path}/api/previous"),
+        client.get(f"{path}/image/{step['task']['items'][0]}"),
+        client.get(f"{path}/image/none"),
+        client.get("/openapi.json"),
+        client.get("/docs"),
+        client.get("/"),
+    ]
     with store.database.read() as connection:
-        secrets = [m.name for m in METHODS[1:]] + list(connection.execute(select(items.c.group_name)).scalars()) + ["repeat", "phase"]
+        secrets = (
+            [m.name for m in METHODS[1:]]
+            + list(connection.execute(select(items.c.group_name)).scalars())
+            + ["repeat", "phase"]
+        )
     for reply in replies:
         whole = reply.content + str(reply.headers).encode()
         assert not [s for s in secrets if s.encode() in whole]
@@ -109,13 +138,32 @@ def test_images_of_others_are_not_served(served):
     assert {client.get(f"{path}/image/{i}").status_code for i in every} == {403}
 
 
-@pytest.mark.parametrize("change", [
-    {"response": {"real": "yes"}}, {"response": []}, {"confidence": "5"}, {"confidence": 5.0}, {"confidence": 11}, {"client_ms": "1"},
-    {"key": ""}, {"key": "k" * 65}, {"comment": 3}, {"comment": "x" * 2001}, {"extra": 1}, {"correction": 1}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"response": {"real": "yes"}},
+        {"response": []},
+        {"confidence": "5"},
+        {"confidence": 5.0},
+        {"confidence": 11},
+        {"client_ms": "1"},
+        {"key": ""},
+        {"key": "k" * 65},
+        {"comment": 3},
+        {"comment": "x" * 2001},
+        {"extra": 1},
+        {"correction": 1},
+    ],
+)
 def test_malformed_answers_are_refused(served, change):
     store, client, path = served
     task = client.get(f"{path}/api/state").json()["step"]["task"]
-    assert client.post(f"{path}/api/answer", json=body(task, **({} if "key" in change else {"key": "k"})) | change).status_code == 422
+    assert (
+        client.post(
+            f"{path}/api/answer", json=body(task, **({} if "key" in change else {"key": "k"})) | change
+        ).status_code
+        == 422
+    )
     with store.database.read() as connection:
         assert connection.execute(select(answers)).all() == []
 
@@ -155,14 +203,20 @@ def test_really_full_disk_is_507(tmp_path):
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
     store.database.close()
     app = FastAPI()
-    add_study_routes(app, StudyStore(Database(f"sqlite:///{tmp_path / 'studies.sqlite3'}", page_limit=pages + 20)), tmp_path)
+    add_study_routes(
+        app,
+        StudyStore(Database(f"sqlite:///{tmp_path / 'studies.sqlite3'}", page_limit=pages + 20)),
+        tmp_path,
+    )
     client = TestClient(app)
     client.post(f"{path}/api/register", json={"pseudonym": "owl", "role": "x", "consent": True})
     step, status = client.get(f"{path}/api/state").json()["step"], 200
     saved = -1
     while status == 200 and step["task"]:
         saved += 1
-        reply = client.post(f"{path}/api/answer", json=body(step["task"], step["task"]["id"], comment="x" * 2000))
+        reply = client.post(
+            f"{path}/api/answer", json=body(step["task"], step["task"]["id"], comment="x" * 2000)
+        )
         status, step = reply.status_code, reply.json().get("step", step)
     assert status == 507
     with sqlite_rows(tmp_path) as connection:
@@ -183,7 +237,12 @@ def test_hostile_text_stays_text(served):
     assert reply.headers["content-type"] == "application/json"
     assert reply.headers["x-content-type-options"] == "nosniff"
     other = store.invite("phantoms", [HOSTILE])[0].path
-    assert client.post(f"{other}/api/register", json={"pseudonym": HOSTILE, "role": HOSTILE, "consent": True}).status_code == 200
+    assert (
+        client.post(
+            f"{other}/api/register", json={"pseudonym": HOSTILE, "role": HOSTILE, "consent": True}
+        ).status_code
+        == 200
+    )
     script = client.get("/study-static/rate.js").text
     assert "innerHTML" not in script
     assert "insertAdjacentHTML" not in script
@@ -195,7 +254,9 @@ def test_requests_of_one_kind_have_one_length(served):
     _, client, path = served
     step, lengths = client.get(f"{path}/api/state").json()["step"], []
     for i in range(8):
-        reply = client.post(f"{path}/api/answer", json=body(step["task"], str(i), response={"real": i % 2 == 0}))
+        reply = client.post(
+            f"{path}/api/answer", json=body(step["task"], str(i), response={"real": i % 2 == 0})
+        )
         lengths.append(len(reply.content))
         step = reply.json()["step"]
     assert len(set(lengths)) == 1

@@ -1,4 +1,5 @@
 """Blinding holds against a view of everything but the pixels, and the attack does find what leaks."""
+
 from __future__ import annotations
 
 import io
@@ -30,11 +31,17 @@ def test_methods_of_other_sizes_formats_and_smoothness_are_not_told_apart(tmp_pa
             folders[method.name].mkdir(parents=True)
             for mask in range(masks):
                 if i == 0:
-                    Image.fromarray(phantom(mask, 90 + mask, 120 + mask)[0]).save(folders[method.name] / f"{mask}.jpg", quality=60 + mask)
+                    Image.fromarray(phantom(mask, 90 + mask, 120 + mask)[0]).save(
+                        folders[method.name] / f"{mask}.jpg", quality=60 + mask
+                    )
                 elif i == 1:
-                    Image.new("RGB", (64, 48), (150, 80 + mask, 70)).save(folders[method.name] / f"{mask}.png")
+                    Image.new("RGB", (64, 48), (150, 80 + mask, 70)).save(
+                        folders[method.name] / f"{mask}.png"
+                    )
                 else:
-                    Image.fromarray(phantom(5000 + mask, 200, 200)[0]).save(folders[method.name] / f"{mask}.webp", exif=Image.Exif())
+                    Image.fromarray(phantom(5000 + mask, 200, 200)[0]).save(
+                        folders[method.name] / f"{mask}.webp", exif=Image.Exif()
+                    )
         return folders
 
     monkeypatch.setattr(phantom_study, "write_folders", write)
@@ -45,19 +52,27 @@ def test_methods_of_other_sizes_formats_and_smoothness_are_not_told_apart(tmp_pa
 def leaking_length(store) -> None:
     """Compressed files, as a naive server would send them."""
     with store.database.write() as connection:
-        for row in connection.execute(select(images.c.item_id, images.c.data, items.c.method).join(items)).all():
+        for row in connection.execute(
+            select(images.c.item_id, images.c.data, items.c.method).join(items)
+        ).all():
             buffer, picture = io.BytesIO(), Image.open(io.BytesIO(row.data))
             coarse = {"real": picture.size, "ControlNet": (32, 24), "Ours": (1, 1)}[row.method]
             picture.resize(coarse).resize(picture.size).save(buffer, "PNG")
-            connection.execute(update(images).where(images.c.item_id == row.item_id).values(data=buffer.getvalue()))
+            connection.execute(
+                update(images).where(images.c.item_id == row.item_id).values(data=buffer.getvalue())
+            )
 
 
 def leaking_trailer(store) -> None:
     """One length, but padding that gives away where the picture ends."""
     with store.database.write() as connection:
-        for row in connection.execute(select(images.c.item_id, images.c.data, items.c.method).join(items)).all():
+        for row in connection.execute(
+            select(images.c.item_id, images.c.data, items.c.method).join(items)
+        ).all():
             extra = {"real": 1, "ControlNet": 2, "Ours": 3}[row.method]
-            connection.execute(update(images).where(images.c.item_id == row.item_id).values(data=row.data + b"\0" * extra))
+            connection.execute(
+                update(images).where(images.c.item_id == row.item_id).values(data=row.data + b"\0" * extra)
+            )
 
 
 @pytest.mark.parametrize("spoil", [leaking_length, leaking_trailer])

@@ -1,4 +1,5 @@
 """The command line, the stand-alone server and the exports."""
+
 from __future__ import annotations
 
 import csv
@@ -26,7 +27,23 @@ from tests.study.phantom_study import answer_all, judge, make_study, write_folde
 def test_create_invite_answer_export(tmp_path, capsys):
     write_folders(tmp_path / "images", 4)
     place = ["--data", str(tmp_path / "data")]
-    main(["create", str(tmp_path / "images"), "--id", "one", "--title", "One", "--training", "1", "--repeats", "2", "--display-side", "128", *place])
+    main(
+        [
+            "create",
+            str(tmp_path / "images"),
+            "--id",
+            "one",
+            "--title",
+            "One",
+            "--training",
+            "1",
+            "--repeats",
+            "2",
+            "--display-side",
+            "128",
+            *place,
+        ]
+    )
     assert "one: 3 groups of 3 methods, 11 items a rater after 1 for practice" in capsys.readouterr().out
     main(["invite", "one", "Dr A", "Dr B", "--address", "https://studio.example/", *place])
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
@@ -43,10 +60,17 @@ def test_create_invite_answer_export(tmp_path, capsys):
     assert {a["pseudonym"] for a in json.loads((tmp_path / "a.json").read_text())["answers"]} == {"owl"}
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (["create", "nowhere", "--id", "a", "--title", "A"], "no such folder"), (["invite", "none", "A"], "no study 'none'"),
-    (["export", "none", "x.csv"], "no study 'none'"), (["export", "none", "x.txt"], "ends in .csv or .json"), (["serve", "--port", "1", "--host", "240.0.0.1"], "cannot be used"),
-    (["serve", "--trusted-proxies", "all"], "--trusted-proxies all: give an address")])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["create", "nowhere", "--id", "a", "--title", "A"], "no such folder"),
+        (["invite", "none", "A"], "no study 'none'"),
+        (["export", "none", "x.csv"], "no study 'none'"),
+        (["export", "none", "x.txt"], "ends in .csv or .json"),
+        (["serve", "--port", "1", "--host", "240.0.0.1"], "cannot be used"),
+        (["serve", "--trusted-proxies", "all"], "--trusted-proxies all: give an address"),
+    ],
+)
 def test_errors_are_messages(tmp_path, capsys, arguments, message):
     with pytest.raises(SystemExit, match="1"):
         main([*arguments, "--data", str(tmp_path / "data")])
@@ -94,25 +118,77 @@ def test_data_in_the_working_directory_is_refused(tmp_path, capsys, monkeypatch)
 
 
 def test_server_and_command_line_do_not_import_torch(tmp_path):
-    code = ("import sys, siamese.study.__main__, siamese.study.export\n"
-            "from siamese.study.web.app import study_app\n"
-            f"study_app({str(tmp_path)!r})\n"
-            "heavy = {'torch', 'diffusers', 'transformers', 'gradio'} & set(sys.modules)\nassert not heavy, heavy\n")
+    code = (
+        "import sys, siamese.study.__main__, siamese.study.export\n"
+        "from siamese.study.web.app import study_app\n"
+        f"study_app({str(tmp_path)!r})\n"
+        "heavy = {'torch', 'diffusers', 'transformers', 'gradio'} & set(sys.modules)\nassert not heavy, heavy\n"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": os.getcwd()})
 
 
-@pytest.mark.parametrize(("text", "safe"), [("=1+1", "'=1+1"), ("+1", "'+1"), ("-1", "'-1"),
-                                        ("@SUM(A1)", "'@SUM(A1)"), ("\t=1", "'\t'=1"), (" =1", "' =1"),
-                                        ("a=1", "a=1"), ("", ""), ("\r=1", "'\r'=1"), ("ok;=1", "ok;'=1"), ("ok; \"=1", "ok; \"'=1"),
-                                        ("a, b; c - d: 3-4", "a, b; c - d: 3-4"), ("\"=1", "'\"=1")])
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        ("=1+1", "'=1+1"),
+        ("+1", "'+1"),
+        ("-1", "'-1"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1", "'\t'=1"),
+        (" =1", "' =1"),
+        ("a=1", "a=1"),
+        ("", ""),
+        ("\r=1", "'\r'=1"),
+        ("ok;=1", "ok;'=1"),
+        ('ok; "=1', "ok; \"'=1"),
+        ("a, b; c - d: 3-4", "a, b; c - d: 3-4"),
+        ('"=1', "'\"=1"),
+    ],
+)
 def test_spreadsheet_formulas_are_disarmed(text, safe):
     assert safe_cell(text) == safe
 
 
-HOSTILE = ['ok;=HYPERLINK("http://evil";"x");', "a;b;=1;+1;@x", "a\t=1+1", "a\n=1", "a\r\n+1", "a\r@x", "a; \t=1", 'a;"=1"', 'a;""=1', ';"";=1',
-           '"";=1"', "\t=1", "\r=1", "\n;=1", "\"=1", "a|=1", ";\0=1", ";＝1", ";＋1;－1;＠x", ";\u00a0=1", ";\u3000=1", "\ufeff=1", "x\u2028=1",
-           "x\v=1", "x\f=1", "x\x85=1", ",=1", ", =1", '\n"=1', '";=1', '"\n=1', '";"=1', ";'=1", ";-2+3+cmd|' /C calc'!A0", '=1";=2', ";;=1",
-           ";\u200b=1", "; ; =1"]
+HOSTILE = [
+    'ok;=HYPERLINK("http://evil";"x");',
+    "a;b;=1;+1;@x",
+    "a\t=1+1",
+    "a\n=1",
+    "a\r\n+1",
+    "a\r@x",
+    "a; \t=1",
+    'a;"=1"',
+    'a;""=1',
+    ';"";=1',
+    '"";=1"',
+    "\t=1",
+    "\r=1",
+    "\n;=1",
+    '"=1',
+    "a|=1",
+    ";\0=1",
+    ";＝1",
+    ";＋1;－1;＠x",
+    ";\u00a0=1",
+    ";\u3000=1",
+    "\ufeff=1",
+    "x\u2028=1",
+    "x\v=1",
+    "x\f=1",
+    "x\x85=1",
+    ",=1",
+    ", =1",
+    '\n"=1',
+    '";=1',
+    '"\n=1',
+    '";"=1',
+    ";'=1",
+    ";-2+3+cmd|' /C calc'!A0",
+    '=1";=2',
+    ";;=1",
+    ";\u200b=1",
+    "; ; =1",
+]
 
 
 def test_cells_are_harmless_whatever_separates_them(tmp_path):
@@ -122,20 +198,34 @@ def test_cells_are_harmless_whatever_separates_them(tmp_path):
     sessions = RaterSessions(store)
     step = sessions.register(made.token, "owl", "=role", True)
     for i, text in enumerate(t for t in HOSTILE if "\0" not in t):
-        step = sessions.answer(made.token, step.task.id, str(i), judge(study.config, step.task, f"x{text}")).step
+        step = sessions.answer(
+            made.token, step.task.id, str(i), judge(study.config, step.task, f"x{text}")
+        ).step
     given = read_answers(store, "phantoms")
     stored = [a.comment for a in given.answers]
     # As an import may bring them: comments that begin with what is stripped from a rater's.
-    rows = [dataclasses.replace(given.answers[0], comment=text, excluded=text, group=text) for text in HOSTILE]
+    rows = [
+        dataclasses.replace(given.answers[0], comment=text, excluded=text, group=text) for text in HOSTILE
+    ]
     for text in (answers_csv(given), answers_csv(dataclasses.replace(given, answers=tuple(rows)))):
         for separator in ",;\t|":
             by_line = list(io.StringIO(text, newline="")), text.splitlines(True)
             for quoting, lines in itertools.product((csv.QUOTE_MINIMAL, csv.QUOTE_NONE), by_line):
-                cells = [cell for row in csv.reader(lines, delimiter=separator, quoting=quoting) for cell in row]
-                bad = [cell for cell in cells if cell.strip(" \"\t\r\n\v\f\0\x85\u00a0\u3000\ufeff\u2028\u200b").startswith(tuple("=+-@＝＋－＠"))]
+                cells = [
+                    cell for row in csv.reader(lines, delimiter=separator, quoting=quoting) for cell in row
+                ]
+                bad = [
+                    cell
+                    for cell in cells
+                    if cell.strip(' "\t\r\n\v\f\0\x85\u00a0\u3000\ufeff\u2028\u200b').startswith(
+                        tuple("=+-@＝＋－＠")
+                    )
+                ]
                 assert len(cells) >= len(rows) and not bad, (separator, bad[:3])
     back = [row["comment"] for row in csv.DictReader(io.StringIO(answers_csv(given), newline=""))]
-    assert [b.replace("'", "") for b in back] == [c.replace("'", "") for c in stored]  # nothing but apostrophes is added
+    assert [b.replace("'", "") for b in back] == [
+        c.replace("'", "") for c in stored
+    ]  # nothing but apostrophes is added
     assert [a["comment"] for a in json.loads(answers_json(store, given))["answers"]] == stored  # exact
 
 
@@ -148,7 +238,7 @@ def test_exports_hold_hostile_text_and_no_names(tmp_path):
     sessions.answer(made.token, task.id, "k", judge(study.config, task, hostile))
     given = read_answers(store, "phantoms")
     text, whole = answers_csv(given), answers_json(store, given)
-    row, = csv.DictReader(io.StringIO(text, newline=""))
+    (row,) = csv.DictReader(io.StringIO(text, newline=""))
     assert row["comment"] == "'" + hostile
     assert row["role"] == "'@role"
     assert row["current"] == "1"

@@ -1,4 +1,5 @@
 """Durable settings, migrations, and a disk that is full."""
+
 from __future__ import annotations
 
 import sqlite3
@@ -39,7 +40,9 @@ def test_sqlite_is_durable(tmp_path):
 
 
 def test_says_where_the_log_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(database, "PRAGMAS", {"journal_mode": "wal", "page_size": 12345})  # SQLite refuses without an error
+    monkeypatch.setattr(
+        database, "PRAGMAS", {"journal_mode": "wal", "page_size": 12345}
+    )  # SQLite refuses without an error
     with pytest.raises(StorageError, match="page_size=12345"):
         Database(url(tmp_path))
 
@@ -48,9 +51,24 @@ def test_answers_cannot_be_changed(any_database):  # noqa: F811
     base = Database(any_database)
     with base.write() as connection:
         connection.execute(insert(studies).values(**STUDY))
-        connection.execute(insert(raters).values(id="r", study_id="s", label="", token_hash="t", order_seed=2**62, created_at=0.0))
-        connection.execute(insert(presentations).values(id="p", rater_id="r", position=0, phase="main", group_name="g", item_ids="[]"))
-        row = {"rater_id": "r", "presentation_id": "p", "response": "{}", "comment": "", "server_ms": 1, "created_at": 0.0}
+        connection.execute(
+            insert(raters).values(
+                id="r", study_id="s", label="", token_hash="t", order_seed=2**62, created_at=0.0
+            )
+        )
+        connection.execute(
+            insert(presentations).values(
+                id="p", rater_id="r", position=0, phase="main", group_name="g", item_ids="[]"
+            )
+        )
+        row = {
+            "rater_id": "r",
+            "presentation_id": "p",
+            "response": "{}",
+            "comment": "",
+            "server_ms": 1,
+            "created_at": 0.0,
+        }
         connection.execute(insert(answers).values(idempotency_key="k", **row))
     with pytest.raises(DBAPIError, match="append-only"), base.write() as connection:
         connection.execute(update(answers).values(confidence=3))
@@ -63,7 +81,10 @@ def test_answers_cannot_be_changed(any_database):  # noqa: F811
     with pytest.raises(IntegrityError), base.write() as connection:  # the first is superseded already
         connection.execute(insert(answers).values(idempotency_key="m", supersedes=1, **row))
     with base.read() as connection:
-        assert connection.execute(select(answers.c.supersedes).order_by(answers.c.id)).scalars().all() == [None, 1]
+        assert connection.execute(select(answers.c.supersedes).order_by(answers.c.id)).scalars().all() == [
+            None,
+            1,
+        ]
     base.close()
 
 

@@ -1,4 +1,5 @@
 """Studies copied to a stand-in of the hub and restored from it: raters go on where they were, and what was withdrawn is gone."""
+
 from __future__ import annotations
 
 import io
@@ -50,7 +51,9 @@ def copies():
 
 
 def begin(hub: Hub, store: StudyStore, folder, copies: list) -> DatasetCopy:
-    copy = start_copy(store, folder, DatasetOptions(REPOSITORY, NEVER), HfApi(endpoint=hub.address, token=TOKEN))
+    copy = start_copy(
+        store, folder, DatasetOptions(REPOSITORY, NEVER), HfApi(endpoint=hub.address, token=TOKEN)
+    )
     copies.append(copy)
     copy.trigger().result()
     return copy
@@ -72,7 +75,9 @@ def test_raters_go_on_after_all_files_are_lost(tmp_path, hub, copies):
     for n, one in enumerate(made[:2]):
         step = sessions.register(one.token, f"owl {n}", "x", True)
         for i in range(3):
-            step = sessions.answer(one.token, step.task.id, f"k{i}", judge(study.config, step.task, "caf\u00e9 \u2028 \"x\"\n")).step
+            step = sessions.answer(
+                one.token, step.task.id, f"k{i}", judge(study.config, step.task, 'caf\u00e9 \u2028 "x"\n')
+            ).step
     task, _ = sessions.previous(made[0].token)
     sessions.answer(made[0].token, task.id, "corrected", judge(study.config, task), correction=True)
     store.exclude(made[1].rater, "a test")
@@ -84,7 +89,9 @@ def test_raters_go_on_after_all_files_are_lost(tmp_path, hub, copies):
     other = empty(tmp_path / "second")
     begin(hub, other, tmp_path / "second", copies)
     assert state(other) == state(store)
-    assert answers_json(other, read_answers(other, "phantoms"), True) == answers_json(store, read_answers(store, "phantoms"), True)
+    assert answers_json(other, read_answers(other, "phantoms"), True) == answers_json(
+        store, read_answers(store, "phantoms"), True
+    )
     again = RaterSessions(other)
     for one in made[:2]:
         assert again.overview(one.token).step == sessions.overview(one.token).step
@@ -110,7 +117,9 @@ def test_only_what_changed_is_pushed(tmp_path, hub, copies):
     store.invite("phantoms", ["A"])
     sent = len(hub.requests)
     copy.trigger().result()
-    assert [r for r in hub.requests[sent:] if "commit" in r] == [f"POST /api/datasets/{REPOSITORY}/commit/main"]
+    assert [r for r in hub.requests[sent:] if "commit" in r] == [
+        f"POST /api/datasets/{REPOSITORY}/commit/main"
+    ]
     assert len(hub.rows("phantoms", "raters")) == 1
     assert hub.files["studies/phantoms/images.zip"] == images
 
@@ -199,7 +208,9 @@ def test_failed_push_is_told_and_made_up_for(tmp_path, hub, copies):
 def test_start_fails_where_the_hub_does_not_answer(tmp_path, hub):
     store, _ = make_study(tmp_path)
     with pytest.raises(DatasetError, match=r"cannot be read .*ConnectError"):
-        start_copy(store, tmp_path, DatasetOptions(REPOSITORY), HfApi(endpoint="http://127.0.0.1:9", token=TOKEN))
+        start_copy(
+            store, tmp_path, DatasetOptions(REPOSITORY), HfApi(endpoint="http://127.0.0.1:9", token=TOKEN)
+        )
     with pytest.raises(DatasetError, match="HTTP 401"):
         start_copy(store, tmp_path, DatasetOptions(REPOSITORY), HfApi(endpoint=hub.address, token="hf_wrong"))
     assert hub.commits == []
@@ -249,7 +260,9 @@ def test_older_database_does_not_overwrite(tmp_path, hub, copies):
     with store.database.write() as connection:
         last = connection.execute(select(answers.c.id).order_by(answers.c.id.desc())).scalars().first()
         connection.execute(delete(answers).where(answers.c.id == last))
-    with pytest.raises(DatasetError, match="has 1 raters or answers of study phantoms that the database lacks"):
+    with pytest.raises(
+        DatasetError, match="has 1 raters or answers of study phantoms that the database lacks"
+    ):
         begin(hub, store, tmp_path, copies)
     assert len(hub.rows("phantoms", "answers")) == study.config.rated
 
@@ -270,11 +283,17 @@ def test_several_studies_and_an_imported_one(tmp_path, hub, copies):
         assert answers_csv(read_answers(other, name)) == answers_csv(read_answers(second, name))
 
 
-@pytest.mark.parametrize(("file", "old", "new", "message"), [
-    ("studies.jsonl", b'"organ\\":\\"polyp', b'"organ\\":\\"other', "no longer has the hash"),
-    ("items.jsonl", b'"method": "Ours"', b'"method": "Theirs"', "their hash differs"),
-    ("raters.jsonl", b'"label": ', b'"lable": ', "not the columns"), ("answers.jsonl", b"{", b"[", "cannot be read"),
-    ("presentations.jsonl", b'"position": 0', b'"position": 1', "contradict each other"), ("images.zip", b"PK", b"pk", "cannot be read")])
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("studies.jsonl", b'"organ\\":\\"polyp', b'"organ\\":\\"other', "no longer has the hash"),
+        ("items.jsonl", b'"method": "Ours"', b'"method": "Theirs"', "their hash differs"),
+        ("raters.jsonl", b'"label": ', b'"lable": ', "not the columns"),
+        ("answers.jsonl", b"{", b"[", "cannot be read"),
+        ("presentations.jsonl", b'"position": 0', b'"position": 1', "contradict each other"),
+        ("images.zip", b"PK", b"pk", "cannot be read"),
+    ],
+)
 def test_damaged_files_are_refused_whole(tmp_path, file, old, new, message):
     store, study = make_study(tmp_path)
     sessions, one = RaterSessions(store), store.invite("phantoms", ["A"])[0]
@@ -335,8 +354,12 @@ def test_every_table_is_copied():
 
 
 def test_server_restores_pushes_and_pushes_at_its_end(tmp_path, hub, monkeypatch):
-    for name, value in (("SIAMESE_STUDY_DATASET", REPOSITORY), ("SIAMESE_STUDY_PUSH_MINUTES", "0.01"), ("HF_TOKEN", TOKEN),
-                        ("SIAMESE_ADMIN_PASSWORD", "p")):
+    for name, value in (
+        ("SIAMESE_STUDY_DATASET", REPOSITORY),
+        ("SIAMESE_STUDY_PUSH_MINUTES", "0.01"),
+        ("HF_TOKEN", TOKEN),
+        ("SIAMESE_ADMIN_PASSWORD", "p"),
+    ):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("siamese.study.dataset.HfApi", partial(HfApi, endpoint=hub.address))
     (tmp_path / "a").mkdir()
@@ -351,7 +374,11 @@ def test_server_restores_pushes_and_pushes_at_its_end(tmp_path, hub, monkeypatch
     with TestClient(study_app(tmp_path / "a"), follow_redirects=False) as client:
         client.post(f"{path}/api/register", json={"pseudonym": "owl", "role": "x", "consent": True})
         answer(client)
-        wait_for(lambda: "studies/phantoms/answers.jsonl" in hub.files and len(hub.rows("phantoms", "answers")) == 1)
+        wait_for(
+            lambda: (
+                "studies/phantoms/answers.jsonl" in hub.files and len(hub.rows("phantoms", "answers")) == 1
+            )
+        )
         client.post("/study/admin/login", data={"password": "p"})
         assert f"Copied to {REPOSITORY} 0 minutes ago." in client.get("/study/admin").text
     monkeypatch.setenv("SIAMESE_STUDY_PUSH_MINUTES", "1440")
@@ -365,14 +392,22 @@ def test_the_signal_to_end_leaves_nothing_behind(tmp_path, hub):
     (tmp_path / "a").mkdir()
     store, _ = make_study(tmp_path / "a")
     path = store.invite("phantoms", ["A"])[0].path
-    variables = {"SIAMESE_STUDY_DATASET": REPOSITORY, "SIAMESE_STUDY_PUSH_MINUTES": "1440", "HF_TOKEN": TOKEN, "HF_ENDPOINT": hub.address,
-                 "SIAMESE_ADMIN_PASSWORD": "p", "PYTHONPATH": os.getcwd()}
+    variables = {
+        "SIAMESE_STUDY_DATASET": REPOSITORY,
+        "SIAMESE_STUDY_PUSH_MINUTES": "1440",
+        "HF_TOKEN": TOKEN,
+        "HF_ENDPOINT": hub.address,
+        "SIAMESE_ADMIN_PASSWORD": "p",
+        "PYTHONPATH": os.getcwd(),
+    }
     command = [sys.executable, "-m", "siamese.study", "serve", "--port", "0", "--data", str(tmp_path / "a")]
     with subprocess.Popen(command, env=os.environ | variables, stdout=subprocess.PIPE, text=True) as server:
         try:
             address = server.stdout.readline().split()[-1].removesuffix("/study/admin")
             wait_for(lambda: "studies/phantoms/raters.jsonl" in hub.files)
-            reply = httpx2.post(f"{address}{path}/api/register", json={"pseudonym": "owl", "role": "x", "consent": True})
+            reply = httpx2.post(
+                f"{address}{path}/api/register", json={"pseudonym": "owl", "role": "x", "consent": True}
+            )
             assert reply.status_code == 200
             assert hub.rows("phantoms", "raters")[0]["pseudonym"] is None
             server.terminate()
@@ -382,11 +417,16 @@ def test_the_signal_to_end_leaves_nothing_behind(tmp_path, hub):
     assert hub.rows("phantoms", "raters")[0]["pseudonym"] == "owl"
 
 
-@pytest.mark.parametrize(("values", "message"), [
-    ({"SIAMESE_STUDY_DATASET": "no slash"}, "must be owner/name"), ({"SIAMESE_STUDY_DATASET": REPOSITORY}, "no token: set HF_TOKEN"),
-    ({"SIAMESE_STUDY_DATASET": REPOSITORY, "SIAMESE_STUDY_PUSH_MINUTES": "soon"}, "a number of minutes"),
-    ({"SIAMESE_STUDY_DATASET": REPOSITORY, "SIAMESE_STUDY_PUSH_MINUTES": "0"}, "above 0"),
-    ({"SIAMESE_STUDY_DATASET": REPOSITORY, "SIAMESE_STUDY_PUSH_MINUTES": "nan"}, "above 0")])
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"SIAMESE_STUDY_DATASET": "no slash"}, "must be owner/name"),
+        ({"SIAMESE_STUDY_DATASET": REPOSITORY}, "no token: set HF_TOKEN"),
+        ({"SIAMESE_STUDY_DATASET": REPOSITORY, "SIAMESE_STUDY_PUSH_MINUTES": "soon"}, "a number of minutes"),
+        ({"SIAMESE_STUDY_DATASET": REPOSITORY, "SIAMESE_STUDY_PUSH_MINUTES": "0"}, "above 0"),
+        ({"SIAMESE_STUDY_DATASET": REPOSITORY, "SIAMESE_STUDY_PUSH_MINUTES": "nan"}, "above 0"),
+    ],
+)
 def test_unusable_variables_are_messages(tmp_path, monkeypatch, capsys, values, message):
     monkeypatch.setattr("siamese.study.dataset.get_token", lambda: None)
     for name, value in values.items():

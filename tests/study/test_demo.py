@@ -1,4 +1,5 @@
 """The demonstration study: one command to a link."""
+
 from __future__ import annotations
 
 import json
@@ -63,12 +64,23 @@ def test_two_settings_without_real_images_again_and_again(store, tiny):
 def test_real_images_with_their_masks(store, tiny, tmp_path):
     write_folder(tmp_path / "pairs", 3)
     study = make_demo(store, Demonstration(tiny, groups=3, real=tmp_path / "pairs")).config
-    assert (study.protocol, [m.name for m in study.methods], study.rated) == ("real_synthetic", ["real", "synthetic"], 6)
+    assert (study.protocol, [m.name for m in study.methods], study.rated) == (
+        "real_synthetic",
+        ["real", "synthetic"],
+        6,
+    )
     theirs = masks_hash({f"case {i:02d}": phantom(i)[1] for i in range(3)})
     assert json.loads(study.methods[1].source)["masks_sha256"] == theirs
-    flat = make_demo(store, Demonstration(tiny, groups=3, real=tmp_path / "pairs" / "images", masks=tmp_path / "pairs" / "masks")).config
+    flat = make_demo(
+        store,
+        Demonstration(tiny, groups=3, real=tmp_path / "pairs" / "images", masks=tmp_path / "pairs" / "masks"),
+    ).config
     drawn = make_demo(store, Demonstration(tiny, "lesion", 2, tmp_path / "pairs" / "images")).config
-    assert json.loads(flat.methods[1].source)["masks_sha256"] == theirs != json.loads(drawn.methods[1].source)["masks_sha256"]
+    assert (
+        json.loads(flat.methods[1].source)["masks_sha256"]
+        == theirs
+        != json.loads(drawn.methods[1].source)["masks_sha256"]
+    )
     assert "skin lesion" in json.loads(drawn.methods[1].source)["prompt"]
 
 
@@ -77,12 +89,16 @@ def test_bad_input(store, tiny, tmp_path):
     (tmp_path / "pairs" / "masks" / "case 01.png").unlink()
     (tmp_path / "empty").mkdir()
     Image.fromarray(np.zeros((48, 64), np.uint8)).save(tmp_path / "empty" / "case 00.png")
-    for wanted, message in [(Demonstration(tiny, real=tmp_path / "nowhere"), "nowhere: there is no such folder"),
-                            (Demonstration(tiny, groups=3, real=tmp_path / "pairs"), "'synthetic' has no mask 'case 01'"),
-                            (Demonstration(tiny, groups=4, real=tmp_path / "pairs" / "images"), "3 masks .* 4 are needed"),
-                            (Demonstration(tiny, groups=1, real=tmp_path / "pairs", masks=tmp_path / "empty"), "mask is empty"),
-                            (Demonstration(tiny, masks=tmp_path / "pairs"), "give --real"), (Demonstration(tiny, "liver"), "'liver' tells no prompt"),
-                            (Demonstration(tiny, groups=0), "groups must be"), (Demonstration("/no/such/model", groups=1), "no such folder")]:
+    for wanted, message in [
+        (Demonstration(tiny, real=tmp_path / "nowhere"), "nowhere: there is no such folder"),
+        (Demonstration(tiny, groups=3, real=tmp_path / "pairs"), "'synthetic' has no mask 'case 01'"),
+        (Demonstration(tiny, groups=4, real=tmp_path / "pairs" / "images"), "3 masks .* 4 are needed"),
+        (Demonstration(tiny, groups=1, real=tmp_path / "pairs", masks=tmp_path / "empty"), "mask is empty"),
+        (Demonstration(tiny, masks=tmp_path / "pairs"), "give --real"),
+        (Demonstration(tiny, "liver"), "'liver' tells no prompt"),
+        (Demonstration(tiny, groups=0), "groups must be"),
+        (Demonstration("/no/such/model", groups=1), "no such folder"),
+    ]:
         with pytest.raises(ConfigError, match=message):
             make_demo(store, wanted)
     assert store.studies() == []
@@ -96,8 +112,21 @@ def test_a_taken_port_is_told_before_anything_is_made(store, tmp_path, capsys):
 
 
 def test_one_command_prints_a_link_that_works(tiny, tmp_path):
-    command = [sys.executable, "-m", "siamese.study", "demo", "--model", tiny, "--groups", "1", "--data", str(tmp_path / "data")]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}) as process:
+    command = [
+        sys.executable,
+        "-m",
+        "siamese.study",
+        "demo",
+        "--model",
+        tiny,
+        "--groups",
+        "1",
+        "--data",
+        str(tmp_path / "data"),
+    ]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    ) as process:
         try:
             said = ""
             while not (link := re.search(r"^ +(http://\S+/rate/\S+)$", said, re.M)):

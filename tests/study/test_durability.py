@@ -1,4 +1,5 @@
 """Where storage may not last: what could be lost is said in minutes, and no study opens before that is accepted."""
+
 from __future__ import annotations
 
 import os
@@ -68,13 +69,20 @@ def test_a_space_without_a_volume_asks(tmp_path, on_space):
     store = open_store(tmp_path)
     assert store.study("phantoms").state == "closed"
     before = time.time()
-    assert client.post("/study/admin/studies/phantoms/open", data={"csrf": csrf, "accept_loss": "yes"}).status_code == 303
+    assert (
+        client.post(
+            "/study/admin/studies/phantoms/open", data={"csrf": csrf, "accept_loss": "yes"}
+        ).status_code
+        == 303
+    )
     with store.database.read() as connection:
         assert store.study("phantoms").state == "open"
         assert before <= connection.execute(studies.select()).one().loss_accepted_at <= time.time()
     assert "could be lost" in client.get("/study/admin/studies/phantoms").text  # it stays in sight
     client.post("/study/admin/studies/phantoms/close", data={"csrf": csrf})
-    assert client.post("/study/admin/studies/phantoms/open", data={"csrf": csrf}).status_code == 422  # and is asked each time
+    assert (
+        client.post("/study/admin/studies/phantoms/open", data={"csrf": csrf}).status_code == 422
+    )  # and is asked each time
 
 
 def test_a_volume_or_a_database_server_lasts(tmp_path, on_space, monkeypatch):
@@ -112,7 +120,16 @@ def test_minutes_grow_while_copies_fail(tmp_path, on_space, monkeypatch):
 
 def test_command_line_asks_too(tmp_path, on_space, capsys):
     write_folders(tmp_path / "images", 4)
-    make = ["create", str(tmp_path / "images"), "--id", "one", "--title", "One", "--data", str(tmp_path / "data")]
+    make = [
+        "create",
+        str(tmp_path / "images"),
+        "--id",
+        "one",
+        "--title",
+        "One",
+        "--data",
+        str(tmp_path / "data"),
+    ]
     with pytest.raises(SystemExit, match="1"):
         main(make)
     assert "could be lost" in capsys.readouterr().err

@@ -1,4 +1,5 @@
 """What the statistics are fed with."""
+
 from __future__ import annotations
 
 import pytest
@@ -19,8 +20,14 @@ def test_rows_for_the_statistics(tmp_path, protocol):
         sessions.register(token, label, "x", True)
         answer_all(sessions, token, study.config)
     task, _ = sessions.previous(token)
-    last = {"real_synthetic": {"real": False}, "ranking": {"ranks": dict(zip(task.items, (3, 1, 2), strict=True))}, "pairwise": {"chosen": task.items[-1]}}[protocol]
-    sessions.answer(token, task.id, "c", Judgement(last, None if protocol == "ranking" else 1), correction=True)
+    last = {
+        "real_synthetic": {"real": False},
+        "ranking": {"ranks": dict(zip(task.items, (3, 1, 2), strict=True))},
+        "pairwise": {"chosen": task.items[-1]},
+    }[protocol]
+    sessions.answer(
+        token, task.id, "c", Judgement(last, None if protocol == "ranking" else 1), correction=True
+    )
     given = read_answers(store, "phantoms")
     rows = statistics_rows(given)
     each = 3 if protocol == "ranking" else 1

@@ -1,4 +1,5 @@
 """A visitor's flood and a model that hangs: raters are served, direct calls are refused, the page says who is before whom."""
+
 from __future__ import annotations
 
 import json
@@ -55,7 +56,9 @@ def test_raters_are_served_whatever_a_visitor_sends(hanging):
             assert [len(jobs) for jobs in studio.worker._line._waiting.values()] == [WAITING_EACH]
             assert {reply.status_code for reply in joined} <= {200, 429}
             assert {reply.json()["detail"] for reply in joined if reply.status_code == 429} <= {TOO_MANY}
-            replies = {(reply.status_code, reply.json()["detail"]) for reply in (call.result() for call in calls)}
+            replies = {
+                (reply.status_code, reply.json()["detail"]) for reply in (call.result() for call in calls)
+            }
             assert {status for status, _ in replies} <= {404, 429}
             assert all("join the queue" in text or text == TOO_MANY for _, text in replies)
             other = studio.worker.sample(None, visitor="another")

@@ -1,4 +1,5 @@
 """Before a body is read: who may send it, and how long it may be."""
+
 from __future__ import annotations
 
 import asyncio
@@ -15,7 +16,9 @@ from tests.study.phantom_study import make_study
 from tests.study.test_admin import PASSWORD, log_in, served  # noqa: F401 (fixture)
 
 
-def send(app, path: str, headers: dict[str, str], chunks: list[bytes]) -> tuple[int, bytes, dict[str, str], int]:
+def send(
+    app, path: str, headers: dict[str, str], chunks: list[bytes]
+) -> tuple[int, bytes, dict[str, str], int]:
     """One POST by bare ASGI: status, body, headers, and how many of ``chunks`` were read."""
     read, sent = [], []
 
@@ -26,10 +29,23 @@ def send(app, path: str, headers: dict[str, str], chunks: list[bytes]) -> tuple[
     async def reply(message: dict) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http", "path": path,
-             "raw_path": path.encode(), "query_string": b"", "root_path": "", "client": ("1.2.3.4", 5), "server": ("testserver", 80),
-             "headers": [(k.lower().encode(), v.encode()) for k, v in headers.items()]}
-    with ThreadPoolExecutor(1) as thread:  # browser tests before this one leave an event loop running in the main thread
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "client": ("1.2.3.4", 5),
+        "server": ("testserver", 80),
+        "headers": [(k.lower().encode(), v.encode()) for k, v in headers.items()],
+    }
+    with ThreadPoolExecutor(
+        1
+    ) as thread:  # browser tests before this one leave an event loop running in the main thread
         thread.submit(asyncio.run, app(scope, receive, reply)).result()
     given = {k.decode(): v.decode() for k, v in sent[0]["headers"]}
     return sent[0]["status"], b"".join(m.get("body", b"") for m in sent[1:]), given, len(read)
@@ -38,8 +54,16 @@ def send(app, path: str, headers: dict[str, str], chunks: list[bytes]) -> tuple[
 MULTIPART = {"Content-Type": "multipart/form-data; boundary=x"}
 
 
-@pytest.mark.parametrize("path", ["/study/admin/create", "/study/admin/import", "/study/admin/create/", "/study/admin/studies/phantoms/close",
-                                  "/study/admin/none"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/study/admin/create",
+        "/study/admin/import",
+        "/study/admin/create/",
+        "/study/admin/studies/phantoms/close",
+        "/study/admin/none",
+    ],
+)
 @pytest.mark.parametrize("cookie", [{}, {"Cookie": "siamese_study_admin=forged.x.y"}])
 def test_nothing_is_read_without_log_in(served, path, cookie):  # noqa: F811
     app = served[1]
@@ -51,7 +75,9 @@ def test_nothing_is_read_without_log_in(served, path, cookie):  # noqa: F811
 
 def test_log_in_reads_no_long_body(served):  # noqa: F811
     form = {"Content-Type": "application/x-www-form-urlencoded"}
-    status, _, _, read = send(served[1], "/study/admin/login", form | {"Content-Length": str(10**9)}, [b"password=x"])
+    status, _, _, read = send(
+        served[1], "/study/admin/login", form | {"Content-Length": str(10**9)}, [b"password=x"]
+    )
     assert (status, read) == (413, 0)
     status, _, _, read = send(served[1], "/study/admin/login", form, [b"x" * 100_000] * 50)
     assert status == 413
@@ -88,7 +114,9 @@ def test_upload_is_limited_with_a_message(tmp_path, monkeypatch, said):
     assert status == 413
     assert b"up to 1 MiB can be sent" in body
     assert b"folder on the server" in body
-    assert read == (len(chunks) if said else 5)  # discarded to the end, so that a browser shows the message; or stopped
+    assert read == (
+        len(chunks) if said else 5
+    )  # discarded to the end, so that a browser shows the message; or stopped
 
 
 def test_errors_of_administrators_are_pages(served):  # noqa: F811
@@ -109,6 +137,8 @@ def test_one_huge_file_in_a_zip_is_refused(served, monkeypatch):  # noqa: F811
         made.writestr("real/a.png", bytes(10**6))
     buffer.seek(0)
     values = {"csrf": csrf, "id": "bad", "title": "x", "protocol": "ranking", "organ": "x", "groups": "1"}
-    reply = client.post("/study/admin/create", data=values, files={"archive": ("x.zip", buffer, "application/zip")})
+    reply = client.post(
+        "/study/admin/create", data=values, files={"archive": ("x.zip", buffer, "application/zip")}
+    )
     assert reply.status_code == 422
     assert "is larger than" in reply.text

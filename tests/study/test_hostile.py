@@ -1,4 +1,5 @@
 """Requests that no page sends, to the studies on both databases: a sentence and never a status 500."""
+
 from __future__ import annotations
 
 import io
@@ -21,9 +22,16 @@ from tests.study.servers import any_database, postgres  # noqa: F401 (fixtures)
 from tests.study.test_admin import PASSWORD, log_in
 from tests.study.test_admin import served as admin  # noqa: F401 (fixture)
 
-ROUTES = {"register": {"pseudonym": "owl", "role": "x", "consent": True}, "answer": {"task": "t", "key": "k", "response": {"real": True}, "confidence": 5},
-          "withdraw": {"confirm": False}}
-FIELDS = [(route, field) for route, good in ROUTES.items() for field in [*good, *(["comment", "client_ms", "correction"] if route == "answer" else [])]]
+ROUTES = {
+    "register": {"pseudonym": "owl", "role": "x", "consent": True},
+    "answer": {"task": "t", "key": "k", "response": {"real": True}, "confidence": 5},
+    "withdraw": {"confirm": False},
+}
+FIELDS = [
+    (route, field)
+    for route, good in ROUTES.items()
+    for field in [*good, *(["comment", "client_ms", "correction"] if route == "answer" else [])]
+]
 
 
 @pytest.fixture
@@ -41,13 +49,34 @@ def test_raters_requests_with_what_cannot_be_stored_or_written(served):
     _store, client, path = served
     for link in (path, "/rate/unknown", "/rate/%00", f"/rate/{'x' * 300}"):
         for route, field in FIELDS:
-            for text in ("NaN", "Infinity", "-1e999", '"\\ud800"', '"\\u0000"', '{"\\udfff": 1}', "[[[[]]]]", "1" + "0" * 400):
+            for text in (
+                "NaN",
+                "Infinity",
+                "-1e999",
+                '"\\ud800"',
+                '"\\u0000"',
+                '{"\\udfff": 1}',
+                "[[[[]]]]",
+                "1" + "0" * 400,
+            ):
                 good = {k: v for k, v in ROUTES[route].items() if k != field}
                 body = f'{json.dumps(good)[:-1]}{", " if good else ""}"{field}": {text}}}'
-                reply = client.post(f"{link}/api/{route}", content=body, headers={"Content-Type": "application/json"})
-                assert 400 <= reply.status_code < 500 and reply.json()["error"], (link, body, reply.status_code)
+                reply = client.post(
+                    f"{link}/api/{route}", content=body, headers={"Content-Type": "application/json"}
+                )
+                assert 400 <= reply.status_code < 500 and reply.json()["error"], (
+                    link,
+                    body,
+                    reply.status_code,
+                )
         for body in (b"\xff", b"", b"{", b"[" * 9000, b"null"):
-            assert 400 <= client.post(f"{link}/api/answer", content=body, headers={"Content-Type": "application/json"}).status_code < 500
+            assert (
+                400
+                <= client.post(
+                    f"{link}/api/answer", content=body, headers={"Content-Type": "application/json"}
+                ).status_code
+                < 500
+            )
         assert client.get(f"{link}/image/%00").status_code == 400
 
 
@@ -56,10 +85,19 @@ def test_administrators_forms_with_what_cannot_be_stored(served):
     csrf = log_in(client)
     rater = store.progress("phantoms")[0].rater
     for path, values, status in (
-            ("studies/phantoms/invite", {"labels": "a\0b"}, 422), ("studies/%00/invite", {"labels": "a"}, 400), (f"raters/{rater}/exclude", {"study": "phantoms", "reason": "\0"}, 422),
-            (f"raters/{rater}/revoke", {"study": "\0"}, 422), ("raters/%00/revoke", {"study": "phantoms"}, 400), ("studies/phantoms/invite", {"labels": "é" * 201}, 422)):
+        ("studies/phantoms/invite", {"labels": "a\0b"}, 422),
+        ("studies/%00/invite", {"labels": "a"}, 400),
+        (f"raters/{rater}/exclude", {"study": "phantoms", "reason": "\0"}, 422),
+        (f"raters/{rater}/revoke", {"study": "\0"}, 422),
+        ("raters/%00/revoke", {"study": "phantoms"}, 400),
+        ("studies/phantoms/invite", {"labels": "é" * 201}, 422),
+    ):
         reply = client.post(f"/study/admin/{path}", data={"csrf": csrf} | values)
-        assert reply.status_code == status and reply.headers["content-type"].startswith("text/html") and "This was not done" in reply.text, path
+        assert (
+            reply.status_code == status
+            and reply.headers["content-type"].startswith("text/html")
+            and "This was not done" in reply.text
+        ), path
     for path in ("studies/%00", "studies/%00/results", f"studies/{'é' * 100}", "studies/x/answers.csv"):
         assert client.get(f"/study/admin/{path}").status_code in (400, 404)
     assert client.get("/study/admin/studies/phantoms").status_code == 200
@@ -75,13 +113,38 @@ def test_the_store_itself_takes_no_null_characters(served):
         store.exclude(store.progress("phantoms")[0].rater, "\0")
 
 
-@pytest.mark.parametrize(("field", "value"), [("groups", "x"), ("groups", "9" * 5000), ("training", ""), ("seed", "1.5"), ("groups", "-1"), ("seed", str(2**70)), ("title", "\0"),
-                                          ("folder", "x" * 5000), ("folder", "a\0b"), ("protocol", "x"), ("id", "é"), ("real", "\0")])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("groups", "x"),
+        ("groups", "9" * 5000),
+        ("training", ""),
+        ("seed", "1.5"),
+        ("groups", "-1"),
+        ("seed", str(2**70)),
+        ("title", "\0"),
+        ("folder", "x" * 5000),
+        ("folder", "a\0b"),
+        ("protocol", "x"),
+        ("id", "é"),
+        ("real", "\0"),
+    ],
+)
 def test_a_form_with_what_it_cannot_use_gets_a_page(admin, field, value):  # noqa: F811
     client = admin[2]
-    values = {"csrf": log_in(client), "id": "new", "title": "x", "protocol": "ranking", "organ": "x", "groups": "1", "folder": "/nowhere"}
+    values = {
+        "csrf": log_in(client),
+        "id": "new",
+        "title": "x",
+        "protocol": "ranking",
+        "organ": "x",
+        "groups": "1",
+        "folder": "/nowhere",
+    }
     reply = client.post("/study/admin/create", data=values | {field: value})
-    assert reply.status_code == 422 and reply.headers["content-type"].startswith("text/html"), reply.text[:300]
+    assert reply.status_code == 422 and reply.headers["content-type"].startswith("text/html"), reply.text[
+        :300
+    ]
     assert 'role="alert"' in reply.text or "This was not done" in reply.text
 
 
@@ -94,11 +157,13 @@ def zipped(kind: int, folder, damage: int | None = None, name: str | None = None
                 break
     data = bytearray(buffer.getvalue())
     if damage is not None:
-        data[damage:damage + 40] = b"\xff" * 40
+        data[damage : damage + 40] = b"\xff" * 40
     return io.BytesIO(bytes(data))
 
 
-@pytest.mark.parametrize("kind", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize(
+    "kind", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
 @pytest.mark.parametrize("damage", [45, 60, 400])
 def test_damaged_archives_are_told(tmp_path, kind, damage):
     write_folders(tmp_path / "images", 1)
@@ -165,4 +230,8 @@ def test_imports_of_other_types_are_told(tmp_path):
 @pytest.mark.parametrize("protocol", [["x"], {}, None, 5])
 def test_a_protocol_of_another_type_is_told(protocol):
     with pytest.raises(ConfigError, match="use one of real_synthetic"):
-        StudyConfig.from_json(json.dumps({"id": "a", "title": "x", "protocol": protocol, "organ": "x", "methods": [], "groups": 1}))
+        StudyConfig.from_json(
+            json.dumps(
+                {"id": "a", "title": "x", "protocol": protocol, "organ": "x", "methods": [], "groups": 1}
+            )
+        )

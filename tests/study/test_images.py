@@ -1,4 +1,5 @@
 """Blinding of images, and making studies from folders."""
+
 from __future__ import annotations
 
 import io
@@ -32,7 +33,7 @@ def chunks(png: bytes) -> list[tuple[bytes, int]]:
     """Type and length of each of a PNG's chunks."""
     at, found = 8, []
     while at < len(png):
-        length, kind = struct.unpack(">I4s", png[at:at + 8])
+        length, kind = struct.unpack(">I4s", png[at : at + 8])
         found.append((kind, length))
         at += 12 + length
     return found
@@ -45,7 +46,7 @@ def test_files_differ_in_their_pixels_alone():
     assert len({len(f) for f in files}) == 1
     assert len({tuple(chunks(f)) for f in files}) == 1
     assert {kind for kind, _ in chunks(files[0])} == {b"IHDR", b"IDAT", b"IEND"}
-    assert len({f[:chunks(files[0])[0][1] + 20] for f in files}) == 1
+    assert len({f[: chunks(files[0])[0][1] + 20] for f in files}) == 1
     assert Image.open(io.BytesIO(files[0])).size == shown_size((60, 40), 128) == (128, 85)
     assert not Image.open(io.BytesIO(files[1])).info
 
@@ -79,10 +80,14 @@ def test_rotation_transparency_and_palette(tmp_path):
     assert read_image(tmp_path / "palette.png").shape == image.shape
 
 
-@pytest.mark.parametrize(("make", "message"), [
-    (lambda f: f.write_bytes(b"no image"), "no PNG, JPEG"),
-    (lambda f: Image.new("RGB", (8, 200)).save(f), "8 x 200"),
-    (lambda f: Image.new("I;16", (64, 64)).save(f), "eight bits a channel")])
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda f: f.write_bytes(b"no image"), "no PNG, JPEG"),
+        (lambda f: Image.new("RGB", (8, 200)).save(f), "8 x 200"),
+        (lambda f: Image.new("I;16", (64, 64)).save(f), "eight bits a channel"),
+    ],
+)
 def test_names_what_is_wrong_with_a_file(tmp_path, make, message):
     make(tmp_path / "x.png")
     with pytest.raises(UnusableImageError, match=message):
@@ -142,7 +147,9 @@ def test_every_problem_is_named(tmp_path):
 def test_missing_masks_and_folders_are_named(tmp_path):
     folders = write_folders(tmp_path, 4)
     (folders["Ours"] / "mask 003.png").unlink()
-    with pytest.raises(ConfigError, match=r"3 masks have.*4 are needed(.|\n)*'Ours' has no image of mask 'mask 003'"):
+    with pytest.raises(
+        ConfigError, match=r"3 masks have.*4 are needed(.|\n)*'Ours' has no image of mask 'mask 003'"
+    ):
         prepare(config(), folders)
     with pytest.raises(ConfigError, match=r"method 'Ours' has no folder(.|\n)*folder for 'other'"):
         prepare(config(), {"real": folders["real"], "ControlNet": folders["ControlNet"], "other": tmp_path})
@@ -150,7 +157,9 @@ def test_missing_masks_and_folders_are_named(tmp_path):
         prepare(config(), folders | {"Ours": tmp_path / "nowhere"})
     Image.new("RGB", (64, 64)).save(folders["real"] / "mask 000.jpg")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ConfigError, match=r"mask 000.jpg and mask 000.png are of one mask(.|\n)*holds no images"):
+    with pytest.raises(
+        ConfigError, match=r"mask 000.jpg and mask 000.png are of one mask(.|\n)*holds no images"
+    ):
         prepare(config(), folders | {"Ours": tmp_path / "empty"})
     with pytest.raises(ConfigError, match="no mask has"):
         count_groups(config(), {"real": folders["real"], "x": tmp_path / "empty"})
@@ -166,13 +175,18 @@ def test_hidden_and_other_files_are_left_alone(tmp_path):
 def test_store_refuses_incomplete_contents(tmp_path):
     store = StudyStore(Database(f"sqlite:///{tmp_path / 'x.sqlite3'}"))
     whole = [NewItem(f"g{g}", m.name, False, b"png") for g in range(4) for m in METHODS]
-    for contents, message in ((whole[1:], "one image of each method: g0"), (whole[3:], "4 rated groups, 3 are here"),
-                              ([NewItem("g0", "real", False, b"longer"), *whole[1:]], "differ in length"),
-                              (whole + [NewItem("g0", m.name, True, b"png") for m in METHODS], "0 training")):
+    for contents, message in (
+        (whole[1:], "one image of each method: g0"),
+        (whole[3:], "4 rated groups, 3 are here"),
+        ([NewItem("g0", "real", False, b"longer"), *whole[1:]], "differ in length"),
+        (whole + [NewItem("g0", m.name, True, b"png") for m in METHODS], "0 training"),
+    ):
         with pytest.raises(StudyError, match=message):
             store.add(config(), contents)
     assert store.studies() == []
     with pytest.raises(StudyError, match="rated as well"):
         store.add(config(training=1), whole + [NewItem("g0", m.name, True, b"png") for m in METHODS])
-    store.add(config(methods=(Method("real", "real"), Method("x", "synthetic")), groups=1),
-              [NewItem("g", "real", False, b"1"), NewItem("g", "x", False, b"2")])
+    store.add(
+        config(methods=(Method("real", "real"), Method("x", "synthetic")), groups=1),
+        [NewItem("g", "real", False, b"1"), NewItem("g", "x", False, b"2")],
+    )

@@ -1,4 +1,5 @@
 """Acknowledged answers survive kill -9, and a few raters at once are served."""
+
 from __future__ import annotations
 
 import os

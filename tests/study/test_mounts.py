@@ -1,4 +1,5 @@
 """SQLite on a network drive, on FUSE or in memory never counts as lasting: the page says what could be lost, and a study asks before it opens."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -30,18 +31,51 @@ a line that is none of the table's
 """
 
 
-@pytest.mark.parametrize(("path", "kind"), [
-    ("/", "ext4"), ("/var/lib/studies", "ext4"), ("/home/study", "nfs4"), ("/home/study/a/b", "nfs4"), ("/home/study/local/a", "ext4"),
-    ("/home/studyother", "ext4"), ("/mnt/my drive\\x/a", "fuse.rclone"), ("/mnt/my/a", "cifs"), ("/mnt/my drive", "ext4"),
-    ("/data/x", "fuse.hf-mount"), ("/media/stick/s", "fuseblk"), ("/tmp/s", "tmpfs"), ("/srv/bound", "virtiofs"), ("/wärme/x", "9p")])
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/", "ext4"),
+        ("/var/lib/studies", "ext4"),
+        ("/home/study", "nfs4"),
+        ("/home/study/a/b", "nfs4"),
+        ("/home/study/local/a", "ext4"),
+        ("/home/studyother", "ext4"),
+        ("/mnt/my drive\\x/a", "fuse.rclone"),
+        ("/mnt/my/a", "cifs"),
+        ("/mnt/my drive", "ext4"),
+        ("/data/x", "fuse.hf-mount"),
+        ("/media/stick/s", "fuseblk"),
+        ("/tmp/s", "tmpfs"),
+        ("/srv/bound", "virtiofs"),
+        ("/wärme/x", "9p"),
+    ],
+)
 def test_type_of_the_nearest_mount(path, kind):
     assert type_of(Path(path), TABLE) == kind
     assert is_remote(kind) == (kind not in ("ext4", "tmpfs"))
 
 
 def test_kinds():
-    for kind in ("nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse", "fuse.sshfs", "fuse.s3fs", "fuse.glusterfs", "9p", "ceph", "glusterfs", "lustre",
-                 "afs", "davfs", "beegfs", "virtiofs", "vboxsf"):
+    for kind in (
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "smbfs",
+        "fuse",
+        "fuse.sshfs",
+        "fuse.s3fs",
+        "fuse.glusterfs",
+        "9p",
+        "ceph",
+        "glusterfs",
+        "lustre",
+        "afs",
+        "davfs",
+        "beegfs",
+        "virtiofs",
+        "vboxsf",
+    ):
         assert is_remote(kind), kind
     for kind in ("ext4", "xfs", "btrfs", "zfs", "overlay", "f2fs", "apfs", "tmpfs", "fusectl"):
         assert not is_remote(kind), kind
@@ -71,8 +105,14 @@ def test_this_machine(monkeypatch):
     assert file_system(Path("/proc")) == "proc"
 
 
-@pytest.mark.parametrize(("kind", "says"), [("nfs4", "network drive or FUSE (nfs4)"), ("fuse.rclone", "network drive or FUSE (fuse.rclone)"),
-                                        ("tmpfs", "in memory (tmpfs)")])
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("nfs4", "network drive or FUSE (nfs4)"),
+        ("fuse.rclone", "network drive or FUSE (fuse.rclone)"),
+        ("tmpfs", "in memory (tmpfs)"),
+    ],
+)
 def test_the_page_says_so_and_asks(tmp_path, monkeypatch, kind, says):
     monkeypatch.delenv("SPACE_ID", raising=False)
     monkeypatch.setenv("SIAMESE_ADMIN_PASSWORD", PASSWORD)
@@ -87,14 +127,28 @@ def test_the_page_says_so_and_asks(tmp_path, monkeypatch, kind, says):
     refused = client.post("/study/admin/studies/phantoms/open", data={"csrf": csrf})
     assert refused.status_code == 422
     assert "the study was not opened" in refused.text
-    assert client.post("/study/admin/studies/phantoms/open", data={"csrf": csrf, "accept_loss": "yes"}).status_code == 303
+    assert (
+        client.post(
+            "/study/admin/studies/phantoms/open", data={"csrf": csrf, "accept_loss": "yes"}
+        ).status_code
+        == 303
+    )
 
 
 def test_command_line_asks(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("SPACE_ID", raising=False)
     lie(monkeypatch, tmp_path, "cifs", tmp_path / "da ta")
     write_folders(tmp_path / "images", 4)
-    make = ["create", str(tmp_path / "images"), "--id", "one", "--title", "One", "--data", str(tmp_path / "da ta")]
+    make = [
+        "create",
+        str(tmp_path / "images"),
+        "--id",
+        "one",
+        "--title",
+        "One",
+        "--data",
+        str(tmp_path / "da ta"),
+    ]
     with pytest.raises(SystemExit, match="1"):
         main(make)
     assert "cifs" in capsys.readouterr().err
@@ -117,5 +171,7 @@ def test_a_space_whose_volume_is_fuse_does_not_last(tmp_path, on_space, monkeypa
 
 def test_copies_bound_the_loss(tmp_path, monkeypatch):
     lie(monkeypatch, tmp_path, "nfs", tmp_path / "data")
-    assert "to clinic/ratings every 5 minutes: up to 5 minutes of answers could be lost" in Durability(
-        tmp_path / "data", True, DatasetOptions("clinic/ratings", 5)).warning()
+    assert (
+        "to clinic/ratings every 5 minutes: up to 5 minutes of answers could be lost"
+        in Durability(tmp_path / "data", True, DatasetOptions("clinic/ratings", 5)).warning()
+    )

@@ -1,4 +1,5 @@
 """Log-in of named users by a stand-in of Hugging Face: forged answers, strangers, refusals and breakdowns let nobody in."""
+
 from __future__ import annotations
 
 import logging
@@ -18,7 +19,11 @@ from tests.study.provider import CLIENT, SECRET, serve_provider
 from tests.study.test_admin import PASSWORD, admin_routes
 
 HOST = "clinic-studio.example"
-START, CALLBACK, HOME = "/study/admin/login/huggingface", "/study/admin/login/huggingface/callback", "/study/admin"
+START, CALLBACK, HOME = (
+    "/study/admin/login/huggingface",
+    "/study/admin/login/huggingface/callback",
+    "/study/admin",
+)
 SESSION, STATE = "siamese_study_admin", "siamese_study_oauth"
 
 
@@ -26,8 +31,13 @@ SESSION, STATE = "siamese_study_admin", "siamese_study_oauth"
 def provider(monkeypatch):
     monkeypatch.delenv("SIAMESE_ADMIN_PASSWORD", raising=False)
     with serve_provider() as provider:
-        for name, value in (("SIAMESE_ADMIN_USERS", "dr-lee, Dr.Roe"), ("OAUTH_CLIENT_ID", CLIENT), ("OAUTH_CLIENT_SECRET", SECRET),
-                            ("OPENID_PROVIDER_URL", provider.address), ("SPACE_HOST", HOST)):
+        for name, value in (
+            ("SIAMESE_ADMIN_USERS", "dr-lee, Dr.Roe"),
+            ("OAUTH_CLIENT_ID", CLIENT),
+            ("OAUTH_CLIENT_SECRET", SECRET),
+            ("OPENID_PROVIDER_URL", provider.address),
+            ("SPACE_HOST", HOST),
+        ):
             monkeypatch.setenv(name, value)
         yield provider
 
@@ -76,18 +86,29 @@ def test_a_named_user_gets_in(browser, provider, capsys, caplog):
     assert browser.post(f"{HOME}/studies/phantoms/close", data={"csrf": csrf}).status_code == 303
     code = re.search(r"code=(\w+)", back)[1]
     # What goes to the Space's own address is logged by the test's browser.
-    said = "".join([*capsys.readouterr(), *(r.getMessage() for r in caplog.records if HOST not in r.getMessage())])
+    said = "".join(
+        [*capsys.readouterr(), *(r.getMessage() for r in caplog.records if HOST not in r.getMessage())]
+    )
     assert "/oauth/token" in said
     assert not any(secret in said for secret in (SECRET, code, *provider.tokens))
 
 
 def test_the_state_cookie_is_short_and_not_a_session(browser, provider):
     cookie = browser.get(START).headers["set-cookie"].lower()
-    assert all(x in cookie for x in ("httponly", "samesite=lax", "secure", "path=/study/admin/login", "max-age=600"))
-    assert open_browser(browser.app).get(HOME, headers={"Cookie": f"{SESSION}={browser.cookies[STATE]}"}).status_code == 401
+    assert all(
+        x in cookie for x in ("httponly", "samesite=lax", "secure", "path=/study/admin/login", "max-age=600")
+    )
+    assert (
+        open_browser(browser.app)
+        .get(HOME, headers={"Cookie": f"{SESSION}={browser.cookies[STATE]}"})
+        .status_code
+        == 401
+    )
 
 
-@pytest.mark.parametrize("spoil", ["no cookie", "other browser", "other state", "no state", "forged cookie", "late", "twice"])
+@pytest.mark.parametrize(
+    "spoil", ["no cookie", "other browser", "other state", "no state", "forged cookie", "late", "twice"]
+)
 def test_forged_states_are_refused(app, browser, provider, monkeypatch, spoil):
     back, victim = come_back(browser, provider), browser
     if spoil in ("no cookie", "other browser"):  # somebody else's answer, slipped to a victim
@@ -103,7 +124,9 @@ def test_forged_states_are_refused(app, browser, provider, monkeypatch, spoil):
         browser.cookies.set(STATE, "x.y.z", domain=HOST, path="/study/admin/login")
     elif spoil == "late":
         now, victim = time.time, open_browser(app)
-        victim.headers["Cookie"] = f"{STATE}={browser.cookies[STATE]}"  # which the browser itself would have thrown away
+        victim.headers["Cookie"] = (
+            f"{STATE}={browser.cookies[STATE]}"  # which the browser itself would have thrown away
+        )
         set_clock(monkeypatch, itsdangerous.timed, time=lambda: now() + 601)
     else:
         assert victim.get(back).status_code == 200
@@ -144,11 +167,18 @@ def test_a_refusal_is_told(browser, provider):
     assert "script>" not in reply.text
 
 
-@pytest.mark.parametrize(("path", "answer", "message"), [
-    ("/oauth/token", (500, {}), "HTTP 500"), ("/oauth/token", (200, b"<html>"), "JSONDecodeError"), ("/oauth/token", (200, {}), "lacks access_token"),
-    ("/oauth/token", (200, [1]), "not answer as expected"), ("/oauth/userinfo", (403, {}), "HTTP 403"),
-    ("/oauth/userinfo", (200, {"preferred_username": None}), "lacks preferred_username"),
-    ("/oauth/userinfo", (302, {"preferred_username": "dr-lee"}), "HTTP 302")])
+@pytest.mark.parametrize(
+    ("path", "answer", "message"),
+    [
+        ("/oauth/token", (500, {}), "HTTP 500"),
+        ("/oauth/token", (200, b"<html>"), "JSONDecodeError"),
+        ("/oauth/token", (200, {}), "lacks access_token"),
+        ("/oauth/token", (200, [1]), "not answer as expected"),
+        ("/oauth/userinfo", (403, {}), "HTTP 403"),
+        ("/oauth/userinfo", (200, {"preferred_username": None}), "lacks preferred_username"),
+        ("/oauth/userinfo", (302, {"preferred_username": "dr-lee"}), "HTTP 302"),
+    ],
+)
 def test_a_broken_provider_lets_nobody_in(browser, provider, path, answer, message):
     provider.broken[path] = answer
     reply = browser.get(come_back(browser, provider))
@@ -173,7 +203,9 @@ def test_no_open_redirect(browser, provider):
         address = browser.get(START + more, headers={"Host": "evil.example"}).headers["location"]
         assert address.startswith(provider.address)
         assert "evil" not in address
-    reply = browser.get(come_back(browser, provider) + "&next=https://evil.example&redirect_uri=https://evil.example")
+    reply = browser.get(
+        come_back(browser, provider) + "&next=https://evil.example&redirect_uri=https://evil.example"
+    )
     assert reply.status_code == 200
     assert "evil" not in reply.text
 
@@ -227,12 +259,16 @@ def test_another_list_of_users_ends_sessions(tmp_path, provider, monkeypatch):
     browser.get(come_back(browser, provider))
     assert inside(browser)
     session = {"Cookie": f"{SESSION}={browser.cookies[SESSION]}"}
-    assert open_browser(study_app(tmp_path)).get(HOME, headers=session).status_code == 200  # a restart does not
+    assert (
+        open_browser(study_app(tmp_path)).get(HOME, headers=session).status_code == 200
+    )  # a restart does not
     monkeypatch.setenv("SIAMESE_ADMIN_USERS", "Dr.Roe")
     assert open_browser(study_app(tmp_path)).get(HOME, headers=session).status_code == 401
 
 
-@pytest.mark.parametrize("missing", ["OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OPENID_PROVIDER_URL", "SPACE_HOST"])
+@pytest.mark.parametrize(
+    "missing", ["OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OPENID_PROVIDER_URL", "SPACE_HOST"]
+)
 def test_missing_variables_are_named(tmp_path, provider, monkeypatch, missing):
     monkeypatch.delenv(missing)
     with pytest.raises(PlaceError, match=f"not {missing}; .*hf_oauth: true"):

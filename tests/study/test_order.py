@@ -1,4 +1,5 @@
 """The raters' orders: complete, random, repeatable, group members as far apart as can be."""
+
 from __future__ import annotations
 
 import itertools
@@ -10,7 +11,11 @@ from siamese.study.order import MAIN, REPEAT, TRAINING, Screen, arrange, spread
 
 
 def screens(groups: int, members: int, images: int = 1, name: str = "g") -> list[Screen]:
-    return [Screen(f"{name}{g}", tuple(f"{name}{g}.{m}.{i}" for i in range(images))) for g in range(groups) for m in range(members)]
+    return [
+        Screen(f"{name}{g}", tuple(f"{name}{g}.{m}.{i}" for i in range(images)))
+        for g in range(groups)
+        for m in range(members)
+    ]
 
 
 @pytest.mark.parametrize(("groups", "members"), [(50, 4), (7, 3), (1, 4), (5, 1)])

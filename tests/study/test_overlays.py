@@ -1,4 +1,5 @@
 """A study of real images with burned-in text: said when it is made, kept as a draft, opened once that is accepted."""
+
 from __future__ import annotations
 
 import json
@@ -47,7 +48,7 @@ def store(tmp_path):
 
 def test_draft_names_the_image_and_opens_once_it_is_accepted(store, tmp_path):
     create_study(store, config(), write_dated(tmp_path / "images"))
-    found, = store.texts("phantoms")
+    (found,) = store.texts("phantoms")
     assert (found.name, found.method, found.group) == (NAMED, "real", "mask 001")
     assert found.boxes
     assert not store.text_accepted("phantoms")
@@ -79,12 +80,12 @@ def test_images_that_nobody_photographed_are_not_looked_at(store, tmp_path, monk
 
 def test_thumbnail_shows_the_text_framed_and_nothing_else_has_one(store, tmp_path):
     create_study(store, config(display_side=512), write_dated(tmp_path / "images"))
-    found, = store.texts("phantoms")
+    (found,) = store.texts("phantoms")
     image = cv2.imdecode(np.frombuffer(store.thumbnail("phantoms", found.item), np.uint8), cv2.IMREAD_COLOR)
     assert max(image.shape) == overlays.THUMBNAIL
     red = (image[..., 2] > 150) & (image[..., :2].max(-1) < 90)
     box = found.boxes[0]
-    assert red[round(box.top * image.shape[0]) - 1:round(box.bottom * image.shape[0]) + 2].any()
+    assert red[round(box.top * image.shape[0]) - 1 : round(box.bottom * image.shape[0]) + 2].any()
     for item in ("none", "../x"):
         with pytest.raises(NoSuchStudyError, match="no such image"):
             store.thumbnail("phantoms", item)
@@ -122,7 +123,10 @@ def test_sampling_does_not_begin(store, tmp_path, monkeypatch):
 
     with pytest.raises(StudyError, match="nothing was made"):
         make_demo(store, Demonstration(str(tmp_path / "tiny"), groups=4, real=folders["real"], masks=masks))
-    demo = make_demo(store, Demonstration(str(tmp_path / "tiny"), groups=4, real=folders["real"], masks=masks, accept_text=True))
+    demo = make_demo(
+        store,
+        Demonstration(str(tmp_path / "tiny"), groups=4, real=folders["real"], masks=masks, accept_text=True),
+    )
     assert demo.config.id == "demo"
     assert store.study("demo").state == "open"
 
@@ -154,15 +158,27 @@ def test_web_form_keeps_the_upload_and_asks_before_opening(served, tmp_path):  #
     store, _, client = served
     csrf = log_in(client)
     write_dated(tmp_path / "new", 3)
-    values = {"csrf": csrf, "id": "dated", "title": "Dated", "protocol": "ranking", "organ": "polyp", "real": "real", "groups": "0"}
-    reply = client.post("/study/admin/create", data=values, files={"archive": ("x.zip", zipped(tmp_path / "new"), "application/zip")})
+    values = {
+        "csrf": csrf,
+        "id": "dated",
+        "title": "Dated",
+        "protocol": "ranking",
+        "organ": "polyp",
+        "real": "real",
+        "groups": "0",
+    }
+    reply = client.post(
+        "/study/admin/create",
+        data=values,
+        files={"archive": ("x.zip", zipped(tmp_path / "new"), "application/zip")},
+    )
     assert reply.status_code == 303
     assert store.study("dated").state == "draft"
     page = client.get("/study/admin/studies/dated").text
     assert NAMED in page
     assert 'name="accept_text"' in page
     assert "may name a patient" in page
-    picture, = re.findall(r'<img src="([^"]+)"', page)
+    (picture,) = re.findall(r'<img src="([^"]+)"', page)
     reply = client.get(picture)
     assert reply.status_code == 200
     assert reply.headers["content-type"] == "image/jpeg"
@@ -172,7 +188,10 @@ def test_web_form_keeps_the_upload_and_asks_before_opening(served, tmp_path):  #
     assert refused.status_code == 422
     assert NAMED in refused.text
     assert store.study("dated").state == "draft"
-    assert client.post("/study/admin/studies/dated/open", data={"csrf": csrf, "accept_text": "yes"}).status_code == 303
+    assert (
+        client.post("/study/admin/studies/dated/open", data={"csrf": csrf, "accept_text": "yes"}).status_code
+        == 303
+    )
     page = client.get("/study/admin/studies/dated").text
     assert store.study("dated").state == "open"
     assert "This was accepted" in page

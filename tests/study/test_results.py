@@ -1,4 +1,5 @@
 """Results pages and reports: the figures are the statistics', everything missing has its reason, nothing names a rater or is left unescaped."""
+
 from __future__ import annotations
 
 import csv
@@ -33,8 +34,23 @@ HOSTILE = "<script>alert('x')</script>\"&"
 def random_judgement(protocol: str, task: Task, chance: random.Random) -> Judgement:
     """Any answer that fits."""
     if protocol == RANKING:
-        return Judgement({"ranks": dict(zip(task.items, chance.sample(range(1, len(task.items) + 1), len(task.items)), strict=True))}, None, "", 800)
-    response = {"real": chance.random() < 0.5} if protocol == REAL_SYNTHETIC else {"chosen": chance.choice(task.items)}
+        return Judgement(
+            {
+                "ranks": dict(
+                    zip(
+                        task.items, chance.sample(range(1, len(task.items) + 1), len(task.items)), strict=True
+                    )
+                )
+            },
+            None,
+            "",
+            800,
+        )
+    response = (
+        {"real": chance.random() < 0.5}
+        if protocol == REAL_SYNTHETIC
+        else {"chosen": chance.choice(task.items)}
+    )
     return Judgement(response, chance.randint(1, 10), HOSTILE, chance.randint(500, 4000))
 
 
@@ -48,15 +64,30 @@ def rated_study(folder, raters: int = 3, most: int | tuple[int, ...] = 10**9, **
         for count in range(most):
             if not step.task:
                 break
-            step = sessions.answer(token, step.task.id, str(count), random_judgement(study.config.protocol, step.task, chance)).step
+            step = sessions.answer(
+                token, step.task.id, str(count), random_judgement(study.config.protocol, step.task, chance)
+            ).step
     return store
 
 
 def texts(results) -> str:
     """All words of the sections."""
-    return "\n".join([line for s in sections_of(results) for line in
-                      (s.title, *s.text, *(x for p in s.plots for x in (p.title, p.markup)),
-                       *(x for t in s.tables for x in (t.caption, *t.headers, *t.notes, *(c for row in t.rows for c in row))))])
+    return "\n".join(
+        [
+            line
+            for s in sections_of(results)
+            for line in (
+                s.title,
+                *s.text,
+                *(x for p in s.plots for x in (p.title, p.markup)),
+                *(
+                    x
+                    for t in s.tables
+                    for x in (t.caption, *t.headers, *t.notes, *(c for row in t.rows for c in row))
+                ),
+            )
+        ]
+    )
 
 
 def test_figures_are_the_statistics_own(tmp_path):
@@ -83,18 +114,42 @@ def test_ranking_and_pairs_show_their_tests(tmp_path):
     found = read_results(rated_study(tmp_path, protocol=RANKING, groups=6, repeats=2), "phantoms")
     assert {e.answers for e in found.exclusions} == {2}  # rankings, not images
     text = texts(found)
-    for words in ("Friedman", "Holm", "Plackett-Luce", "Kendall's W", "ISIC2016", "as reported by the paper", "Mean rank by rater"):
+    for words in (
+        "Friedman",
+        "Holm",
+        "Plackett-Luce",
+        "Kendall's W",
+        "ISIC2016",
+        "as reported by the paper",
+        "Mean rank by rater",
+    ):
         assert words in text
     text = texts(read_results(rated_study(tmp_path, protocol=PAIRWISE, groups=6, id="pairs"), "pairs"))
     for words in ("Bradley-Terry", "Real image found", "The paper has no study of this protocol"):
         assert words in text
 
 
-@pytest.mark.parametrize(("protocol", "drawn"), [(REAL_SYNTHETIC, ("Siamese-Diffusion, Polyps, MOS 0.587", "Siamese-Diffusion, Polyps, confidence 6.04",
-                                                              "real, Polyps, MOS 0.9", "real, Polyps, confidence 6.17")),
-                                             (RANKING, ("Siamese-Diffusion, ISIC2016, MOS 1.96", "ControlNet, ISIC2018, MOS 1.22"))])
+@pytest.mark.parametrize(
+    ("protocol", "drawn"),
+    [
+        (
+            REAL_SYNTHETIC,
+            (
+                "Siamese-Diffusion, Polyps, MOS 0.587",
+                "Siamese-Diffusion, Polyps, confidence 6.04",
+                "real, Polyps, MOS 0.9",
+                "real, Polyps, confidence 6.17",
+            ),
+        ),
+        (RANKING, ("Siamese-Diffusion, ISIC2016, MOS 1.96", "ControlNet, ISIC2018, MOS 1.22")),
+    ],
+)
 def test_paper_is_drawn_as_reported(tmp_path, protocol, drawn):
-    plots = "".join(p.markup for s in sections_of(read_results(rated_study(tmp_path, protocol=protocol), "phantoms")) for p in s.plots)
+    plots = "".join(
+        p.markup
+        for s in sections_of(read_results(rated_study(tmp_path, protocol=protocol), "phantoms"))
+        for p in s.plots
+    )
     for words in drawn:
         assert f"{words} (as reported by the paper)" in plots
 
@@ -138,7 +193,11 @@ def test_few_answers_give_sentences(tmp_path, monkeypatch, protocol, raters, mos
             for query in ("", "?raters=all", "?raters=complete"):
                 assert client.get(f"/study/admin/studies/phantoms/{name}{query}").status_code == 200
             assert client.get(f"/study/admin/studies/phantoms/{name}?raters=some").status_code == 422
-        assert client.get("/study/admin/studies/none/results").status_code == client.get("/study/admin/studies/none/report.html").status_code == 404
+        assert (
+            client.get("/study/admin/studies/none/results").status_code
+            == client.get("/study/admin/studies/none/report.html").status_code
+            == 404
+        )
 
 
 def test_excluded_and_withdrawn_raters(tmp_path):
@@ -149,13 +208,17 @@ def test_excluded_and_withdrawn_raters(tmp_path):
     after = read_results(store, "phantoms")
     assert after.summary.answers == before.summary.answers - 12
     assert {r.rater for r in after.summary.raters} == {"rater 1", "rater 3"}
-    assert ("rater 2", 12, f"answered blindly {HOSTILE}") in [(e.rater, e.answers, e.reason) for e in after.exclusions]
+    assert ("rater 2", 12, f"answered blindly {HOSTILE}") in [
+        (e.rater, e.answers, e.reason) for e in after.exclusions
+    ]
     assert HOSTILE not in report_html(after)
     assert "answered blindly" in report_html(after)
     store.exclude(second, None)
     assert read_results(store, "phantoms").summary == before.summary
     store.withdraw(first)
-    assert "A rater's data was deleted (12 answers), asked for by the administrator." in texts(read_results(store, "phantoms"))
+    assert "A rater's data was deleted (12 answers), asked for by the administrator." in texts(
+        read_results(store, "phantoms")
+    )
     for p in store.progress("phantoms"):
         store.exclude(p.rater, "no")
     assert read_results(store, "phantoms").summary is None
@@ -165,7 +228,11 @@ def test_summaries_are_kept_until_answers_change(tmp_path, monkeypatch):
     store = rated_study(tmp_path)
     calls = []
     table_kind, summarised = results_module.TABLES[REAL_SYNTHETIC]
-    monkeypatch.setitem(results_module.TABLES, REAL_SYNTHETIC, (table_kind, lambda *a, **k: calls.append(1) or summarised(*a, **k)))
+    monkeypatch.setitem(
+        results_module.TABLES,
+        REAL_SYNTHETIC,
+        (table_kind, lambda *a, **k: calls.append(1) or summarised(*a, **k)),
+    )
     results_module.compute.cache_clear()
     first = read_results(store, "phantoms").summary
     store.close("phantoms")
@@ -190,14 +257,23 @@ def test_report_is_one_file_without_names(tmp_path):
 
 
 def test_plot_is_escaped_and_told():
-    markup = dot_plot(HOSTILE, [Dot(HOSTILE, 0.5, 0.2, 0.8, "0.5"), Dot("lone", 2.0, None, None, "2")], 0, 1, [Line(HOSTILE, 0.25)])
+    markup = dot_plot(
+        HOSTILE,
+        [Dot(HOSTILE, 0.5, 0.2, 0.8, "0.5"), Dot("lone", 2.0, None, None, "2")],
+        0,
+        1,
+        [Line(HOSTILE, 0.25)],
+    )
     tree = ElementTree.fromstring(markup)
     space = "{http://www.w3.org/2000/svg}"
     assert tree.find(f"{space}title").text == HOSTILE
     assert "lone: 2." in tree.find(f"{space}desc").text
     assert "Line a" in tree.find(f"{space}desc").text
     circles = tree.findall(f"{space}circle")
-    assert [float(c.get("cx")) for c in circles] == [240, 466]  # the middle; beyond the scale is drawn at its end
+    assert [float(c.get("cx")) for c in circles] == [
+        240,
+        466,
+    ]  # the middle; beyond the scale is drawn at its end
     interval = [x for x in tree.findall(f"{space}line") if x.get("class") == "plot-dot"]
     assert len(interval) == 1
     assert float(interval[0].get("x1")) == pytest.approx(14 + 0.2 * 452, abs=0.1)
@@ -210,7 +286,15 @@ def test_plot_is_escaped_and_told():
 
 def test_tables_note_reasons_once():
     few = "too few"
-    made = table("T", ("a", "b"), [("x", Figure(None, reason=few)), ("y", Figure(0.5, 0.25, 0.75, "over x")), ("z", Figure(1.0, reason=few))])
+    made = table(
+        "T",
+        ("a", "b"),
+        [
+            ("x", Figure(None, reason=few)),
+            ("y", Figure(0.5, 0.25, 0.75, "over x")),
+            ("z", Figure(1.0, reason=few)),
+        ],
+    )
     assert made.rows == (("x", "– [1]"), ("y", "0.500 (0.250 to 0.750)"), ("z", "1.000 [1]"))
     assert made.notes == ("95 % intervals are over x.", "[1] Too few.")
     two = table("T", ("a",), [(Figure(0.5, 0.25, 0.75, "over x"), Figure(0.5, 0.25, 0.75, "over y"))])
@@ -225,13 +309,20 @@ def test_one_common_ranking_has_figures_and_says_why_no_test(tmp_path):
     assert found.summary.rankings == 1
     assert found.summary.pairs[0].p is None
     assert "The test needs two or more mask groups that every rater has ranked." in texts(found)
-    assert read_results(rated_study(tmp_path, 1, 2, protocol=RANKING, groups=3, id="two"), "two", ALL).summary.rankings == 2
+    assert (
+        read_results(
+            rated_study(tmp_path, 1, 2, protocol=RANKING, groups=3, id="two"), "two", ALL
+        ).summary.rankings
+        == 2
+    )
 
 
 @pytest.fixture(scope="module")
 def half_way(tmp_path_factory) -> StudyStore:
     """Three raters who answered all 18 items and repeats, one with 14 items, one with a single one, one with practice only."""
-    return rated_study(tmp_path_factory.mktemp("half way"), most=(99, 99, 99, 16, 3, 2), groups=6, training=2, repeats=3)
+    return rated_study(
+        tmp_path_factory.mktemp("half way"), most=(99, 99, 99, 16, 3, 2), groups=6, training=2, repeats=3
+    )
 
 
 def test_incomplete_raters_are_left_out_and_a_line_says_so(half_way):
@@ -240,14 +331,22 @@ def test_incomplete_raters_are_left_out_and_a_line_says_so(half_way):
     assert found.summary.answers == 54
     assert [t.rater for t in found.times] == [None, "rater 1", "rater 2", "rater 3"]
     text = texts(found)
-    assert "3 of 6 raters with answers count: those who answered all 18 items, practice and repeats apart." in text
+    assert (
+        "3 of 6 raters with answers count: those who answered all 18 items, practice and repeats apart."
+        in text
+    )
     assert "Left out: 3 raters with 0, 1 and 14 of 18 answers." in text
     assert "leaves out 0 items" in text
-    assert {("rater 4", 16, "answered 14 of 18 items that count"), ("rater 5", 3, "answered 1 of 18 items that count")} <= {
-        (e.rater, e.answers, e.reason) for e in found.exclusions}
+    assert {
+        ("rater 4", 16, "answered 14 of 18 items that count"),
+        ("rater 5", 3, "answered 1 of 18 items that count"),
+    } <= {(e.rater, e.answers, e.reason) for e in found.exclusions}
     assert [p.counted for p in found.progress] == [18, 18, 18, 14, 1, 0]
     assert "14 of 18" in text
-    assert found.summary == read_results(without(half_way, "rater 4", "rater 5", "rater 6"), "phantoms", ALL).summary
+    assert (
+        found.summary
+        == read_results(without(half_way, "rater 4", "rater 5", "rater 6"), "phantoms", ALL).summary
+    )
 
 
 def without(store: StudyStore, *raters: str) -> StudyStore:
@@ -261,10 +360,20 @@ def without(store: StudyStore, *raters: str) -> StudyStore:
 def test_every_figure_of_a_row_is_of_the_same_raters(half_way, choice):
     found = read_results(without(half_way), "phantoms", choice)
     real = found.summary.methods[0]
-    for row in (found.summary.overall, *(m.detection for m in found.summary.methods[1:]), *(r.detection for r in found.summary.raters)):
-        assert row.balanced_accuracy.value == pytest.approx((row.sensitivity.value + row.specificity.value) / 2)
+    for row in (
+        found.summary.overall,
+        *(m.detection for m in found.summary.methods[1:]),
+        *(r.detection for r in found.summary.raters),
+    ):
+        assert row.balanced_accuracy.value == pytest.approx(
+            (row.sensitivity.value + row.specificity.value) / 2
+        )
     for method in found.summary.methods[1:]:
-        assert method.detection.specificity.value == pytest.approx(real.mos.value) == pytest.approx(found.summary.overall.specificity.value)
+        assert (
+            method.detection.specificity.value
+            == pytest.approx(real.mos.value)
+            == pytest.approx(found.summary.overall.specificity.value)
+        )
         assert method.detection.sensitivity.value == pytest.approx(1 - method.mos.value)
         assert method.real_minus_method.value == pytest.approx(real.mos.value - method.mos.value)
 
@@ -279,10 +388,14 @@ def test_all_raters_weigh_by_their_answers(half_way):
     assert "4 of 6 raters with answers count, whether or not they answered all 18 items" in text
     assert "weighs by the number of answers given" in text
     assert "without an answer to an image of each method so far: rater 5, rater 6." in text
-    assert ("rater 5", 1, "rater without an answer to an image of each method") in {(e.rater, e.answers, e.reason) for e in found.exclusions}
+    assert ("rater 5", 1, "rater without an answer to an image of each method") in {
+        (e.rater, e.answers, e.reason) for e in found.exclusions
+    }
 
 
-def test_the_switch_is_on_the_page_in_the_report_and_on_the_command_line(half_way, tmp_path, monkeypatch, capsys):
+def test_the_switch_is_on_the_page_in_the_report_and_on_the_command_line(
+    half_way, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setenv("SIAMESE_ADMIN_PASSWORD", "x")
     folder = Path(without(half_way).database.engine.url.database).parent
     line = {COMPLETE: "3 of 6 raters with answers count", ALL: "4 of 6 raters with answers count"}
@@ -298,7 +411,18 @@ def test_the_switch_is_on_the_page_in_the_report_and_on_the_command_line(half_wa
             assert f'href="{address}/report.html?raters={choice}"' in page
             assert line[choice] in client.get(f"{address}/report.html?raters={choice}").text
     for choice, arguments in ((COMPLETE, []), (ALL, ["--raters", "all"])):
-        main(["report", "--study", "phantoms", "--out", str(tmp_path / "report.html"), "--data", str(folder), *arguments])
+        main(
+            [
+                "report",
+                "--study",
+                "phantoms",
+                "--out",
+                str(tmp_path / "report.html"),
+                "--data",
+                str(folder),
+                *arguments,
+            ]
+        )
         assert line[choice] in capsys.readouterr().out
         assert line[choice] in (tmp_path / "report.html").read_text(encoding="utf-8")
 
@@ -307,7 +431,9 @@ def test_exports_keep_all_raters_and_say_who_is_complete(half_way):
     given = read_answers(without(half_way), "phantoms")
     rows = list(csv.DictReader(io.StringIO(answers_csv(given), newline="")))
     assert len(rows) == 3 * 23 + 16 + 3 + 2
-    assert {(r["rater"], r["rater_complete"]) for r in rows} == {(f"rater {n}", "1" if n < 4 else "0") for n in range(1, 7)}
+    assert {(r["rater"], r["rater_complete"]) for r in rows} == {
+        (f"rater {n}", "1" if n < 4 else "0") for n in range(1, 7)
+    }
     data = json.loads(answers_json(half_way, given))
     assert data["complete_raters"] == ["rater 1", "rater 2", "rater 3"]
     assert len(data["answers"]) == len(rows)
@@ -341,4 +467,6 @@ def test_figures_of_nobody(half_way):
 
 
 def test_friedman_without_enough_methods_says_why(tmp_path):
-    assert "needs three or more methods" in texts(read_results(rated_study(tmp_path, protocol=RANKING, methods=METHODS[:2], groups=3), "phantoms"))
+    assert "needs three or more methods" in texts(
+        read_results(rated_study(tmp_path, protocol=RANKING, methods=METHODS[:2], groups=3), "phantoms")
+    )

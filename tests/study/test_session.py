@@ -1,4 +1,5 @@
 """A rater's session: order, resume, correction, double clicks, withdrawal, blinding of images to others."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -67,7 +68,10 @@ def test_training_gives_feedback_and_rating_does_not(tmp_path):
     for i in range(3):
         task = sessions.overview(token).step.task
         done = sessions.answer(token, task.id, f"t{i}", judge(config, task))
-        assert done.feedback == {"real": [task.items[0]] if truth[task.items[0]] else [], "correct": truth[task.items[0]]}
+        assert done.feedback == {
+            "real": [task.items[0]] if truth[task.items[0]] else [],
+            "correct": truth[task.items[0]],
+        }
         assert not done.step.can_go_back
         with pytest.raises(ConflictError, match="no answer that could be corrected"):
             sessions.previous(token)
@@ -169,7 +173,11 @@ def test_last_answer_can_be_corrected_and_no_earlier(tmp_path):
     assert sessions.answer(token, task.id, "c", Judgement({"real": False}, 2), correction=True).step == step
     assert sessions.previous(token)[1] == Judgement({"real": False}, 2)
     kept = rows(store)
-    assert [(r.supersedes, json.loads(r.response)["real"], r.confidence) for r in kept] == [(None, True, 7), (None, True, 7), (kept[1].id, False, 2)]
+    assert [(r.supersedes, json.loads(r.response)["real"], r.confidence) for r in kept] == [
+        (None, True, 7),
+        (None, True, 7),
+        (kept[1].id, False, 2),
+    ]
     with pytest.raises(ConflictError, match="answered already"):
         sessions.answer(token, tasks[0].id, "d", Judgement({"real": False}, 2), correction=True)
     with pytest.raises(ConflictError, match="does not come now"):
@@ -191,12 +199,27 @@ def test_answers_out_of_turn_are_refused(tmp_path):
     assert rows(store) == []
 
 
-@pytest.mark.parametrize(("protocol", "response", "confidence"), [
-    ("real_synthetic", {}, 5), ("real_synthetic", {"real": 1}, 5), ("real_synthetic", {"real": True, "x": 1}, 5),
-    ("real_synthetic", {"real": True}, None), ("real_synthetic", {"real": True}, 0), ("real_synthetic", {"real": True}, 11),
-    ("real_synthetic", {"real": True}, True), ("pairwise", {"chosen": "0" * 32}, 5), ("pairwise", {"chosen": None}, 5), ("pairwise", {"chosen": []}, 5),
-    ("ranking", {"ranks": {}}, None), ("ranking", {"ranks": [1, 2, 3]}, None), ("ranking", {"ranks": (1, 1, 2)}, None),
-    ("ranking", {"ranks": (0, 1, 2)}, None), ("ranking", {"ranks": (1.0, 2, 3)}, None), ("ranking", {"ranks": (1, 2, 3)}, 5)])
+@pytest.mark.parametrize(
+    ("protocol", "response", "confidence"),
+    [
+        ("real_synthetic", {}, 5),
+        ("real_synthetic", {"real": 1}, 5),
+        ("real_synthetic", {"real": True, "x": 1}, 5),
+        ("real_synthetic", {"real": True}, None),
+        ("real_synthetic", {"real": True}, 0),
+        ("real_synthetic", {"real": True}, 11),
+        ("real_synthetic", {"real": True}, True),
+        ("pairwise", {"chosen": "0" * 32}, 5),
+        ("pairwise", {"chosen": None}, 5),
+        ("pairwise", {"chosen": []}, 5),
+        ("ranking", {"ranks": {}}, None),
+        ("ranking", {"ranks": [1, 2, 3]}, None),
+        ("ranking", {"ranks": (1, 1, 2)}, None),
+        ("ranking", {"ranks": (0, 1, 2)}, None),
+        ("ranking", {"ranks": (1.0, 2, 3)}, None),
+        ("ranking", {"ranks": (1, 2, 3)}, 5),
+    ],
+)
 def test_refuses_answers_that_do_not_fit(tmp_path, protocol, response, confidence):
     store, _config, sessions, token = begin(tmp_path, protocol=protocol)
     task = sessions.overview(token).step.task
@@ -210,8 +233,15 @@ def test_refuses_answers_that_do_not_fit(tmp_path, protocol, response, confidenc
 def test_refuses_comments_keys_and_times_that_do_not_fit(tmp_path):
     store, config, sessions, token = begin(tmp_path, comments=False)
     task = sessions.overview(token).step.task
-    for change, key in (({"comment": "no"}, "k"), ({"comment": "x" * 2001}, "k"), ({"comment": "\0"}, "k"), ({"client_ms": -1}, "k"),
-                        ({"client_ms": 2**40}, "k"), ({}, ""), ({}, "k" * 65)):
+    for change, key in (
+        ({"comment": "no"}, "k"),
+        ({"comment": "x" * 2001}, "k"),
+        ({"comment": "\0"}, "k"),
+        ({"client_ms": -1}, "k"),
+        ({"client_ms": 2**40}, "k"),
+        ({}, ""),
+        ({}, "k" * 65),
+    ):
         with pytest.raises(BadAnswerError):
             sessions.answer(token, task.id, key, dataclasses.replace(judge(config, task), **change))
     assert rows(store) == []
@@ -219,7 +249,9 @@ def test_refuses_comments_keys_and_times_that_do_not_fit(tmp_path):
 
 def test_images_only_of_screens_around_the_current(tmp_path):
     store, config, sessions, token = begin(tmp_path)
-    planned = [json.loads(r.item_ids)[0] for r in sorted(rows(store, presentations), key=lambda r: r.position)]
+    planned = [
+        json.loads(r.item_ids)[0] for r in sorted(rows(store, presentations), key=lambda r: r.position)
+    ]
 
     def served() -> set[int]:
         found = set()
@@ -248,7 +280,13 @@ def test_registration_needs_consent_and_names(tmp_path):
     store, _study = make_study(tmp_path)
     sessions, token = RaterSessions(store), store.invite("phantoms", [""])[0].token
     assert sessions.overview(token).step is None
-    for pseudonym, role, consent in (("owl", "x", False), (" ", "x", True), ("owl", "", True), ("o" * 81, "x", True), ("o\nwl", "x", True)):
+    for pseudonym, role, consent in (
+        ("owl", "x", False),
+        (" ", "x", True),
+        ("owl", "", True),
+        ("o" * 81, "x", True),
+        ("o\nwl", "x", True),
+    ):
         with pytest.raises(BadAnswerError):
             sessions.register(token, pseudonym, role, consent)
     assert store.study("phantoms").locked_at is None
@@ -266,13 +304,17 @@ def test_configuration_is_locked_before_the_first_answer(tmp_path):
     RaterSessions(store).register(token, "owl", "x", True)
     with pytest.raises(StudyError, match="locked"):
         store.change(dataclasses.replace(study.config, title="Other"))
-    assert store.study("phantoms") == dataclasses.replace(changed, locked_at=store.study("phantoms").locked_at)
+    assert store.study("phantoms") == dataclasses.replace(
+        changed, locked_at=store.study("phantoms").locked_at
+    )
 
 
 def test_changed_configuration_is_noticed(tmp_path):
     store, config, sessions, token = begin(tmp_path)
     with store.database.write() as connection:
-        connection.execute(update(studies).values(config=dataclasses.replace(config, title="Other").canonical()))
+        connection.execute(
+            update(studies).values(config=dataclasses.replace(config, title="Other").canonical())
+        )
     with pytest.raises(StorageError, match="no longer has the hash"):
         sessions.overview(token)
 
@@ -286,8 +328,13 @@ def test_links_that_do_not_work(tmp_path):
         sessions.overview(token)
     store.open(config.id)
     store.revoke(store.progress(config.id)[0].rater)
-    for call in (lambda: sessions.overview(token), lambda: sessions.previous(token), lambda: sessions.register(token, "a", "b", True),
-                 lambda: sessions.image(token, "x"), lambda: sessions.answer(token, "x", "k", Judgement({}))):
+    for call in (
+        lambda: sessions.overview(token),
+        lambda: sessions.previous(token),
+        lambda: sessions.register(token, "a", "b", True),
+        lambda: sessions.image(token, "x"),
+        lambda: sessions.answer(token, "x", "k", Judgement({})),
+    ):
         with pytest.raises(LinkClosedError, match="revoked"):
             call()
     assert token not in "".join(str(r) for r in rows(store, raters))
@@ -315,7 +362,7 @@ def test_withdrawal_deletes_and_leaves_a_note(tmp_path, by_rater):
         sessions.overview(token)
     with pytest.raises(WithdrawnError):
         sessions.withdraw(token)
-    note, = store.withdrawals(config.id)
+    (note,) = store.withdrawals(config.id)
     assert note.answers_deleted == 2
     assert note.requested_by == ("rater" if by_rater else "administrator")
     assert [p.pseudonym for p in store.progress(config.id)] == ["fox"]
@@ -346,7 +393,9 @@ def test_full_disk_is_not_acknowledged(tmp_path):
     acknowledged, step = 0, full.overview(token).step
     with pytest.raises(StorageFullError):
         while step.task:
-            step = full.answer(token, step.task.id, f"k{acknowledged}", judge(config, step.task, "x" * 2000)).step
+            step = full.answer(
+                token, step.task.id, f"k{acknowledged}", judge(config, step.task, "x" * 2000)
+            ).step
             acknowledged += 1
     assert 0 < acknowledged < config.rated
     with full.database.read() as connection:

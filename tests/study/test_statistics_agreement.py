@@ -1,4 +1,5 @@
 """Agreement against published examples and statsmodels."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -14,12 +15,54 @@ from siamese.study.statistics.agreement import (
     within,
 )
 
-DIAGNOSES = np.array([[int(c) for c in row] for row in ["00060", "03003", "01401", "00006", "03030", "20400", "00402", "20310", "20040", "00006", "10050", "11040", "03300", "10050", "02031", "00501", "30012", "51000", "02040", "10203", "00006", "01050", "02013", "20040", "10041", "05010", "40002", "02040", "10500", "00006"]])
+DIAGNOSES = np.array(
+    [
+        [int(c) for c in row]
+        for row in [
+            "00060",
+            "03003",
+            "01401",
+            "00006",
+            "03030",
+            "20400",
+            "00402",
+            "20310",
+            "20040",
+            "00006",
+            "10050",
+            "11040",
+            "03300",
+            "10050",
+            "02031",
+            "00501",
+            "30012",
+            "51000",
+            "02040",
+            "10203",
+            "00006",
+            "01050",
+            "02013",
+            "20040",
+            "10041",
+            "05010",
+            "40002",
+            "02040",
+            "10500",
+            "00006",
+        ]
+    ]
+)
 """Fleiss 1971, table 1: 30 patients, 6 psychiatrists, 5 diagnoses."""
 
 NAN = np.nan
-OBSERVERS = np.array([[1, 2, 3, 3, 2, 1, 4, 1, 2, NAN, NAN, NAN], [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, NAN, 3],
-                      [NAN, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, NAN], [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, NAN]])
+OBSERVERS = np.array(
+    [
+        [1, 2, 3, 3, 2, 1, 4, 1, 2, NAN, NAN, NAN],
+        [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, NAN, 3],
+        [NAN, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, NAN],
+        [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, NAN],
+    ]
+)
 """Krippendorff 2011, Computing Krippendorff's alpha-reliability, section C: four observers, twelve units."""
 
 

@@ -1,4 +1,5 @@
 """Signal detection and ROC against published examples and scipy."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -30,7 +31,9 @@ def test_d_prime_with_log_linear_correction():
 
 
 def test_correction_keeps_perfect_raters_finite():
-    d_prime, criterion = sensitivity_and_criterion(np.array([50, 0, 5]), np.array([50, 50, 0]), np.array([0, 50, 5]), np.array([50, 50, 10]))
+    d_prime, criterion = sensitivity_and_criterion(
+        np.array([50, 0, 5]), np.array([50, 50, 0]), np.array([0, 50, 5]), np.array([50, 50, 10])
+    )
     assert d_prime[0] == pytest.approx(2 * stats.norm.ppf(50.5 / 51))
     assert d_prime[1] == -d_prime[0]
     assert np.allclose(criterion[:2], 0)
@@ -55,11 +58,15 @@ def test_figures_agree_with_scipy_and_counts():
     sums = score_counts(real, confidence, synthetic, levels).reshape(1, 10, 20, -1).sum(2)
     found = detect(sums, levels, "", resamples=200)
     signed = np.where(real == 1, -confidence, confidence)
-    u = stats.mannwhitneyu(signed[synthetic], signed[~synthetic]).statistic / (synthetic.sum() * (~synthetic).sum())
+    u = stats.mannwhitneyu(signed[synthetic], signed[~synthetic]).statistic / (
+        synthetic.sum() * (~synthetic).sum()
+    )
     assert found.auc.value == pytest.approx(u)
     assert found.sensitivity.value == pytest.approx(np.mean(real[synthetic] == 0))
     assert found.specificity.value == pytest.approx(np.mean(real[~synthetic]))
-    assert found.balanced_accuracy.value == pytest.approx((found.sensitivity.value + found.specificity.value) / 2)
+    assert found.balanced_accuracy.value == pytest.approx(
+        (found.sensitivity.value + found.specificity.value) / 2
+    )
     assert found.auc.low < found.auc.value < found.auc.high
     assert found.d_prime.low < found.d_prime.value < found.d_prime.high
 
@@ -69,7 +76,7 @@ def test_overall_is_the_mean_of_raters_who_saw_both_kinds():
     sums = np.zeros((3, 6, 4))
     sums[0] = [1, 0, 0, 1]  # says real of all: sensitivity 0, specificity 0
     sums[1] = [0, 1, 1, 0]  # always right
-    sums[2, :, 1] = 1       # saw synthetic images only: counts in no figure of the row
+    sums[2, :, 1] = 1  # saw synthetic images only: counts in no figure of the row
     found = detect(sums, levels, "show both", resamples=200)
     assert found.balanced_accuracy.value == 0.5
     assert found.auc.value == 0.5

@@ -1,4 +1,5 @@
 """Every interval of the three protocols: inside the range of its statistic whatever the answers, and around the truth as often as it says."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -46,12 +47,36 @@ from tests.study.simulated_truths import (
 
 FAST = {"resamples": 200}
 UNIT, SIGNED, ANY = (0, 1), (-1, 1), (-math.inf, math.inf)
-RANGES = {"mos": UNIT, "confidence": (1, 10), "real_minus_method": SIGNED, "balanced_accuracy": UNIT, "sensitivity": UNIT, "specificity": UNIT,
-          "d_prime": ANY, "criterion": ANY, "auc": UNIT, "judged_real": UNIT, "fleiss_kappa": SIGNED, "alpha": SIGNED, "alpha_confidence": SIGNED,
-          "same": UNIT, "kappa": SIGNED, "mean_rank": (1, 3), "rater_means": (1, 3), "ranked_best": UNIT, "strength": ANY, "chosen": UNIT,
-          "beats_real": UNIT, "found_real": UNIT}
+RANGES = {
+    "mos": UNIT,
+    "confidence": (1, 10),
+    "real_minus_method": SIGNED,
+    "balanced_accuracy": UNIT,
+    "sensitivity": UNIT,
+    "specificity": UNIT,
+    "d_prime": ANY,
+    "criterion": ANY,
+    "auc": UNIT,
+    "judged_real": UNIT,
+    "fleiss_kappa": SIGNED,
+    "alpha": SIGNED,
+    "alpha_confidence": SIGNED,
+    "same": UNIT,
+    "kappa": SIGNED,
+    "mean_rank": (1, 3),
+    "rater_means": (1, 3),
+    "ranked_best": UNIT,
+    "strength": ANY,
+    "chosen": UNIT,
+    "beats_real": UNIT,
+    "found_real": UNIT,
+}
 """By the figure's name; a figure that is not here fails the tests."""
-PROTOCOLS = {"ratings": (Ratings, summarise_ratings), "rankings": (Rankings, summarise_rankings), "pairs": (Pairs, summarise_pairs)}
+PROTOCOLS = {
+    "ratings": (Ratings, summarise_ratings),
+    "rankings": (Rankings, summarise_rankings),
+    "pairs": (Pairs, summarise_pairs),
+}
 STUDIES = {"ratings": 30, "rankings": 40, "pairs": 60}
 """Enough that each figure has an interval five times or more."""
 Path = tuple[str | int, ...]
@@ -87,11 +112,26 @@ def small_study(protocol: str, generator: np.random.Generator) -> list[Any]:
                 if generator.random() < missing:
                     continue
                 if protocol == "ratings":
-                    rows += [Rating(method=m, real=int(generator.random() < lean), confidence=int(generator.choice([1, 5, 10])), **who)
-                             for m in NAMES.tolist() if generator.random() >= missing]
+                    rows += [
+                        Rating(
+                            method=m,
+                            real=int(generator.random() < lean),
+                            confidence=int(generator.choice([1, 5, 10])),
+                            **who,
+                        )
+                        for m in NAMES.tolist()
+                        if generator.random() >= missing
+                    ]
                 elif protocol == "rankings":
-                    order = np.random.default_rng(fixed).permutation(3) if generator.random() < lean else generator.permutation(3)
-                    rows += [Ranked(method=m, rank=int(r) + 1, **who) for m, r in zip(NAMES.tolist(), order, strict=True)]
+                    order = (
+                        np.random.default_rng(fixed).permutation(3)
+                        if generator.random() < lean
+                        else generator.permutation(3)
+                    )
+                    rows += [
+                        Ranked(method=m, rank=int(r) + 1, **who)
+                        for m, r in zip(NAMES.tolist(), order, strict=True)
+                    ]
                 else:
                     for method in NAMES[1:].tolist():
                         ends = (method, "real") if generator.random() < lean else ("real", method)
@@ -127,7 +167,11 @@ def test_every_interval_stays_in_its_range(protocol, no_tests):
                 assert figure.reason and figure.high is None, (path, figure)
                 continue
             seen[name] += 1
-            assert low <= figure.low <= figure.value <= figure.high <= high and figure.low < figure.high and figure.basis, (path, figure)
+            assert (
+                low <= figure.low <= figure.value <= figure.high <= high
+                and figure.low < figure.high
+                and figure.basis
+            ), (path, figure)
     names = {name_of(p) for p, _ in figures_of(summary)}
     assert names <= RANGES.keys() and all(seen[n] >= 5 for n in names), seen
 
@@ -142,12 +186,21 @@ BETWEEN, WITHIN = {"alpha", "alpha_confidence", "fleiss_kappa"}, {"same", "kappa
 """Agreement between raters, and of a rater's first and second answers."""
 
 
-def drawn_study(protocol: str, raters: int, groups: int, repeats: int, generator: np.random.Generator, others: Truths | None) -> Drawn:
+def drawn_study(
+    protocol: str,
+    raters: int,
+    groups: int,
+    repeats: int,
+    generator: np.random.Generator,
+    others: Truths | None,
+) -> Drawn:
     """One study of a protocol's model."""
     if protocol == "ratings":
         return draw_ratings(MODEL, raters, groups, repeats, generator, others)
     gains = GAINS[protocol] + generator.normal(0, RATER, (raters, len(GAINS[protocol])))
-    return (draw_rankings if protocol == "rankings" else draw_pairs)(gains, IMAGE, groups, repeats, generator, others)
+    return (draw_rankings if protocol == "rankings" else draw_pairs)(
+        gains, IMAGE, groups, repeats, generator, others
+    )
 
 
 def truths_of_all(protocol: str) -> Truths:
@@ -156,7 +209,9 @@ def truths_of_all(protocol: str) -> Truths:
         return all_raters(MODEL)
     generator = np.random.default_rng(0)
     gains = GAINS[protocol] + generator.normal(0, RATER, (1000, len(GAINS[protocol])))
-    return of_all(ranking_truths(gains, IMAGE, generator) if protocol == "rankings" else pair_truths(gains, IMAGE))
+    return of_all(
+        ranking_truths(gains, IMAGE, generator) if protocol == "rankings" else pair_truths(gains, IMAGE)
+    )
 
 
 def truth_of(path: Path, truths: Truths) -> tuple[str, float]:
@@ -167,13 +222,24 @@ def truth_of(path: Path, truths: Truths) -> tuple[str, float]:
         truth = np.asarray(truths[f"{name} by rater"])[rater]
         return f"{name} by rater", float(truth[path[2]] if path[0] == "rater_means" else truth)
     if path[0] == "methods":
-        return f"{name} by method", truths[f"{name} {NAMES[path[1]]}"] if "detection" in path else truths[name][path[1]]
+        return f"{name} by method", truths[f"{name} {NAMES[path[1]]}"] if "detection" in path else truths[
+            name
+        ][path[1]]
     return name, truths[name]
 
 
-@pytest.mark.parametrize(("protocol", "raters", "groups", "repeats"), [
-    ("ratings", 1, 40, 12), ("ratings", 3, 50, 12), ("ratings", 6, 30, 12), ("rankings", 3, 50, 12), ("rankings", 6, 30, 0), ("pairs", 3, 50, 12),
-    ("pairs", 6, 30, 0)])
+@pytest.mark.parametrize(
+    ("protocol", "raters", "groups", "repeats"),
+    [
+        ("ratings", 1, 40, 12),
+        ("ratings", 3, 50, 12),
+        ("ratings", 6, 30, 12),
+        ("rankings", 3, 50, 12),
+        ("rankings", 6, 30, 0),
+        ("pairs", 3, 50, 12),
+        ("pairs", 6, 30, 0),
+    ],
+)
 def test_every_interval_covers_the_truth(protocol, raters, groups, repeats, no_tests, monkeypatch):
     """The share of 200 studies whose interval holds the truth; ``-s`` prints it.
 
@@ -181,7 +247,9 @@ def test_every_interval_covers_the_truth(protocol, raters, groups, repeats, no_t
     (see ``agreement``), for which the floor is 0.88 and tells less. It may be 1: six raters are few to tell a variance, and a share of 12 items is coarse.
     """
     if raters > 1:
-        monkeypatch.setattr(realism, "rater_ratings", lambda table, *_: str(table.rater[0]))  # a rater's own figures are those of one rater
+        monkeypatch.setattr(
+            realism, "rater_ratings", lambda table, *_: str(table.rater[0])
+        )  # a rater's own figures are those of one rater
     generator = np.random.default_rng([3, raters, groups, len(protocol)])
     others = truths_of_all(protocol) if raters >= 6 else None
     hits: dict[str, list[bool]] = {}
@@ -197,12 +265,16 @@ def test_every_interval_covers_the_truth(protocol, raters, groups, repeats, no_t
     shares = {kind: round(float(np.mean(h)), 3) for kind, h in hits.items()}
     print(f"{protocol}, {raters} raters, {groups} groups:", shares, "no interval:", dict(without))
     names = {name_of(p) for p, _ in figures_of(PROTOCOLS[protocol][1](study.answers, **FAST))}
-    assert {kind.partition(" by ")[0] for kind in shares} == names - (BETWEEN if raters == 1 else set()) - (set() if repeats else WITHIN)
+    assert {kind.partition(" by ")[0] for kind in shares} == names - (BETWEEN if raters == 1 else set()) - (
+        set() if repeats else WITHIN
+    )
     assert min(map(len, hits.values())) >= 150, Counter({k: len(h) for k, h in hits.items()})
     assert all(share >= (0.88 if kind in BETWEEN else 0.91) for kind, share in shares.items()), shares
 
 
-@pytest.mark.parametrize(("raters", "items", "lean"), [(1, 12, 0.8), (1, 24, 1.3), (3, 12, 1.0), (3, 20, 1.0), (8, 12, 0.0)])
+@pytest.mark.parametrize(
+    ("raters", "items", "lean"), [(1, 12, 0.8), (1, 24, 1.3), (3, 12, 1.0), (3, 20, 1.0), (8, 12, 0.0)]
+)
 def test_agreement_of_few_items_and_a_rare_answer_is_covered(raters, items, lean):
     """Cohen's kappa of one rater, Fleiss' of several, of 12 to 24 items with 14 to 50 % of one answer: by resampling alone, 73 to 85 %."""
     generator, model = np.random.default_rng([raters, items]), Model((0.5,), group=0, image=0.64)
@@ -213,11 +285,18 @@ def test_agreement_of_few_items_and_a_rare_answer_is_covered(raters, items, lean
     truth = within_truths(twice(chances) if raters == 1 else between)["kappa"]
     hits, group = [], np.arange(items)
     for _ in range(300):
-        x = leans[:, None] + model.image * generator.normal(size=items) + generator.normal(size=(max(2, raters), items))
+        x = (
+            leans[:, None]
+            + model.image * generator.normal(size=items)
+            + generator.normal(size=(max(2, raters), items))
+        )
         answers = (x > 0).astype(np.int64)
         names = np.char.add("g", group.astype(str))
-        figure = (within(np.full(items, "r"), names, answers[0], answers[1], (), **FAST)[0].kappa if raters == 1
-                  else fleiss_figure(answers.astype(np.float64), group, **FAST)[0])
+        figure = (
+            within(np.full(items, "r"), names, answers[0], answers[1], (), **FAST)[0].kappa
+            if raters == 1
+            else fleiss_figure(answers.astype(np.float64), group, **FAST)[0]
+        )
         if figure.low is not None:
             hits.append(figure.low <= truth <= figure.high)
     print(f"{raters} raters, {items} items, lean {lean}: {np.mean(hits):.3f} of {len(hits)}")

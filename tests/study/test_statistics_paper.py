@@ -1,4 +1,5 @@
 """The paper's figures, against its text where it is at hand."""
+
 from __future__ import annotations
 
 import re
@@ -28,7 +29,11 @@ def test_figures_are_the_papers():
     for dataset, table in ((ISIC2016, 7), (ISIC2018, 8)):
         rows = text.split(f"Table {table}.")[1].split("Methods")[1].splitlines()[1:4]
         columns = {r.split("\t")[0].split(" [")[0]: r.split("\t")[-1] for r in rows}
-        assert columns == {"T2I-Adapter": "-", "ControlNet": str(reported(dataset)["ControlNet"]), "Ours": str(reported(dataset)[OURS])}
+        assert columns == {
+            "T2I-Adapter": "-",
+            "ControlNet": str(reported(dataset)["ControlNet"]),
+            "Ours": str(reported(dataset)[OURS]),
+        }
         paragraph = re.search(rf"{dataset} Dataset:.*?(?=\n\n\w+ (?:&|Dataset))", text, re.S).group()
         assert f"MOS score of {reported(dataset)['real']}." in paragraph
     assert "MOS score of 0.587 with a confidence level of 6.04" in text

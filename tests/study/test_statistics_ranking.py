@@ -1,4 +1,5 @@
 """Friedman, Wilcoxon, Holm, Bradley-Terry and Plackett-Luce against published examples, scipy, statsmodels and choix."""
+
 from __future__ import annotations
 
 import choix
@@ -19,14 +20,89 @@ from siamese.study.statistics.luce import (
 )
 from siamese.study.statistics.ranking import friedman, holm, pair_tests
 
-FIRST_BASE = np.array([
-    5.40, 5.50, 5.55, 5.85, 5.70, 5.75, 5.20, 5.60, 5.50, 5.55, 5.50, 5.40, 5.90, 5.85, 5.70, 5.45, 5.55, 5.60, 5.40, 5.40, 5.35, 5.45, 5.50, 5.35,
-    5.25, 5.15, 5.00, 5.85, 5.80, 5.70, 5.25, 5.20, 5.10, 5.65, 5.55, 5.45, 5.60, 5.35, 5.45, 5.05, 5.00, 4.95, 5.50, 5.50, 5.40, 5.45, 5.55, 5.50,
-    5.55, 5.55, 5.35, 5.45, 5.50, 5.55, 5.50, 5.45, 5.25, 5.65, 5.60, 5.40, 5.70, 5.65, 5.55, 6.30, 6.30, 6.25]).reshape(22, 3)
+FIRST_BASE = np.array(
+    [
+        5.40,
+        5.50,
+        5.55,
+        5.85,
+        5.70,
+        5.75,
+        5.20,
+        5.60,
+        5.50,
+        5.55,
+        5.50,
+        5.40,
+        5.90,
+        5.85,
+        5.70,
+        5.45,
+        5.55,
+        5.60,
+        5.40,
+        5.40,
+        5.35,
+        5.45,
+        5.50,
+        5.35,
+        5.25,
+        5.15,
+        5.00,
+        5.85,
+        5.80,
+        5.70,
+        5.25,
+        5.20,
+        5.10,
+        5.65,
+        5.55,
+        5.45,
+        5.60,
+        5.35,
+        5.45,
+        5.05,
+        5.00,
+        4.95,
+        5.50,
+        5.50,
+        5.40,
+        5.45,
+        5.55,
+        5.50,
+        5.55,
+        5.55,
+        5.35,
+        5.45,
+        5.50,
+        5.55,
+        5.50,
+        5.45,
+        5.25,
+        5.65,
+        5.60,
+        5.40,
+        5.70,
+        5.65,
+        5.55,
+        6.30,
+        6.30,
+        6.25,
+    ]
+).reshape(22, 3)
 """Hollander & Wolfe 1973, Nonparametric statistical methods, p. 140: seconds to round first base, 22 players, three ways."""
 
-LEAGUE = np.array([[0, 7, 9, 7, 7, 9, 11], [6, 0, 7, 5, 11, 9, 9], [4, 6, 0, 7, 7, 8, 12], [6, 8, 6, 0, 6, 7, 10], [6, 2, 6, 7, 0, 7, 12],
-                   [4, 4, 5, 6, 6, 0, 6], [2, 4, 1, 3, 1, 7, 0]])
+LEAGUE = np.array(
+    [
+        [0, 7, 9, 7, 7, 9, 11],
+        [6, 0, 7, 5, 11, 9, 9],
+        [4, 6, 0, 7, 7, 8, 12],
+        [6, 8, 6, 0, 6, 7, 10],
+        [6, 2, 6, 7, 0, 7, 12],
+        [4, 4, 5, 6, 6, 0, 6],
+        [2, 4, 1, 3, 1, 7, 0],
+    ]
+)
 """Agresti 2002, Categorical data analysis, 2nd ed., table 10.10: American League 1987, wins of row against column. Milwaukee, Detroit, Toronto,
 New York, Boston, Cleveland, Baltimore."""
 
@@ -48,8 +124,14 @@ def test_friedman_agrees_with_scipy():
     assert friedman(blocks).p == pytest.approx(found.pvalue)
 
 
-@pytest.mark.parametrize(("blocks", "reason"), [(np.ones((9, 2)), "three or more methods"), (np.ones((1, 3)), "two or more mask groups"),
-                                                (np.full((9, 3), 2.0), "all methods tie")])
+@pytest.mark.parametrize(
+    ("blocks", "reason"),
+    [
+        (np.ones((9, 2)), "three or more methods"),
+        (np.ones((1, 3)), "two or more mask groups"),
+        (np.full((9, 3), 2.0), "all methods tie"),
+    ],
+)
 def test_friedman_needs_blocks_methods_and_differences(blocks, reason):
     result = friedman(blocks)
     assert result.p is None
@@ -60,7 +142,7 @@ def test_wilcoxon_of_hollander_and_wolfe():
     """Hollander & Wolfe 1973, p. 29: Hamilton depression factor IV of nine patients; V = 40, one-sided exact p 0.01953, two-sided twice that."""
     before = [1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30]
     after = [0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29]
-    test, = pair_tests(np.column_stack([before, after]), ("before", "after"))
+    (test,) = pair_tests(np.column_stack([before, after]), ("before", "after"))
     assert test.p == pytest.approx(0.03906, abs=5e-6)
     assert test.p_holm == test.p
 
@@ -113,7 +195,9 @@ def test_plackett_luce_agrees_with_choix():
 def test_many_tables_at_once_give_what_each_gives_alone():
     generator = np.random.default_rng(7)
     choices = choices_from_orders(np.argsort(generator.random((60, 3)), 1), 3)
-    counts = np.stack([(choices.events * generator.integers(0, 3, (60, 1))).sum(0).reshape(choices.shape) for _ in range(5)])
+    counts = np.stack(
+        [(choices.events * generator.integers(0, 3, (60, 1))).sum(0).reshape(choices.shape) for _ in range(5)]
+    )
     together = fit(counts, choices.members)
     for one, scores in zip(counts, together, strict=True):
         assert scores == pytest.approx(log_strengths(one, choices.members, tuple("abc")), abs=1e-6)
@@ -141,4 +225,6 @@ def test_too_few_steps_are_said():
     won, lost = np.array(pairs_of(LEAGUE)).T
     choices = choices_from_pairs(won, lost, 7)
     with pytest.raises(ConvergenceError, match="2 steps"):
-        log_strengths(choices.events.sum(0).reshape(choices.shape), choices.members, tuple("MDTNBCO"), most_steps=2)
+        log_strengths(
+            choices.events.sum(0).reshape(choices.shape), choices.members, tuple("MDTNBCO"), most_steps=2
+        )

@@ -1,4 +1,5 @@
 """Sample sizes: the intervals that simulated studies of the planned size get are as wide as planned."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -26,18 +27,28 @@ def share(totals, weights):
 
 def answers_of(components, mos, raters, groups, generator):
     """Answers [R, G] of 0 and 1 with exactly these variances: the chance of 1 is mos, moved up or down by rater and by group."""
-    up = np.sqrt(components.raters) * generator.choice([-1, 1], (raters, 1)) + np.sqrt(components.groups) * generator.choice([-1, 1], groups)
+    up = np.sqrt(components.raters) * generator.choice([-1, 1], (raters, 1)) + np.sqrt(
+        components.groups
+    ) * generator.choice([-1, 1], groups)
     return (generator.random((raters, groups)) < mos + up).astype(np.float64)
 
 
 @pytest.mark.parametrize(("raters", "wanted"), [(3, 0.08), (12, 0.11)])
 def test_planned_width_is_reached(raters, wanted):
-    components, generator = mos_components(0.6, rater_share=0.08, group_share=0.1), np.random.default_rng(raters)
+    components, generator = (
+        mos_components(0.6, rater_share=0.08, group_share=0.1),
+        np.random.default_rng(raters),
+    )
     plan = groups_needed(components, wanted, raters)
     widths = []
     for _ in range(120):
         answers = answers_of(components, 0.6, raters, plan.groups, generator)
-        figure, = bootstrap(np.stack([answers, np.ones_like(answers)], -1), share, [Quantity("MOS", "", 0, 1, average=True)], resamples=300)
+        (figure,) = bootstrap(
+            np.stack([answers, np.ones_like(answers)], -1),
+            share,
+            [Quantity("MOS", "", 0, 1, average=True)],
+            resamples=300,
+        )
         widths.append((figure.high - figure.low) / 2)
     assert plan.conditional == (raters < 6)
     assert plan.half_width <= wanted
@@ -48,7 +59,9 @@ def test_planned_width_is_reached(raters, wanted):
 def test_formula_by_hand():
     """One rater: t(0.975, 49) = 2.00958 times sqrt(0.25 / 50), in Wilson's interval of a share of 0.5."""
     reach = 2.00958 * np.sqrt(0.25 / 50)
-    assert half_width(mos_components(0.5, 0, 0), 50, 1) == pytest.approx(reach / np.sqrt(1 + 4 * reach ** 2), abs=1e-5)
+    assert half_width(mos_components(0.5, 0, 0), 50, 1) == pytest.approx(
+        reach / np.sqrt(1 + 4 * reach**2), abs=1e-5
+    )
     assert half_width(Components(0, 0, 0.25), 50, 1) == pytest.approx(reach, abs=1e-5)
     low, high = interval(0.5, 0.25 / 50, 49, 0.95, Quantity("MOS", "", 0, 1))
     assert half_width(mos_components(0.5, 0, 0), 50, 1) == pytest.approx((high - low) / 2)
@@ -87,12 +100,19 @@ def test_no_width_is_beyond_the_range():
 def test_pilot_gives_the_variances_back():
     components, generator = Components(0.02, 0.02, 0.2), np.random.default_rng(0)
     answers = {m: answers_of(components, 0.6, 60, 60, generator) for m in ("real", "ours")}
-    rows = [Rating(f"r{r}", f"g{g}", m, int(a[r, g]), 5) for m, a in answers.items() for r in range(60) for g in range(60)]
+    rows = [
+        Rating(f"r{r}", f"g{g}", m, int(a[r, g]), 5)
+        for m, a in answers.items()
+        for r in range(60)
+        for g in range(60)
+    ]
     table = Ratings.from_rows(rows)
     found = pilot_components(table, "ours")
     assert (found.raters, found.groups, found.rest) == pytest.approx((0.02, 0.02, 0.2), abs=0.005)
     difference = pilot_components(table, "real", "ours")
-    assert (difference.raters, difference.groups, difference.rest) == pytest.approx((0.04, 0.04, 0.4), abs=0.02)
+    assert (difference.raters, difference.groups, difference.rest) == pytest.approx(
+        (0.04, 0.04, 0.4), abs=0.02
+    )
     with pytest.raises(StatisticsError, match="two or more raters"):
         pilot_components(table, "other")
     with pytest.raises(StatisticsError, match="all alike"):
@@ -101,10 +121,16 @@ def test_pilot_gives_the_variances_back():
 
 def test_values_out_of_range_are_refused():
     components = mos_components(0.5)
-    for call, message in [(lambda: mos_components(0), "between 0 and 1"), (lambda: mos_components(0.5, 0.8, 0.4), "together at most 1"),
-                          (lambda: difference_components(1, 0.5), "between 0 and 1"), (lambda: Components(0, 0, 0), "not all 0"),
-                          (lambda: Components(0, -1, 1), "0 or more"), (lambda: half_width(components, 1, 3), "two or more groups"),
-                          (lambda: half_width(components, 9, 1, conditional=False), "other raters"),
-                          (lambda: groups_needed(components, 0, 3), "above 0"), (lambda: least_raters(components, -1, 3), "above 0")]:
+    for call, message in [
+        (lambda: mos_components(0), "between 0 and 1"),
+        (lambda: mos_components(0.5, 0.8, 0.4), "together at most 1"),
+        (lambda: difference_components(1, 0.5), "between 0 and 1"),
+        (lambda: Components(0, 0, 0), "not all 0"),
+        (lambda: Components(0, -1, 1), "0 or more"),
+        (lambda: half_width(components, 1, 3), "two or more groups"),
+        (lambda: half_width(components, 9, 1, conditional=False), "other raters"),
+        (lambda: groups_needed(components, 0, 3), "above 0"),
+        (lambda: least_raters(components, -1, 3), "above 0"),
+    ]:
         with pytest.raises(StatisticsError, match=message):
             call()

@@ -1,4 +1,5 @@
 """Whole studies of the three protocols: from rows to figures, by hand-made data with known results."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -31,8 +32,12 @@ FAST = {"resamples": 200}
 def rating_rows(raters=3, groups=12, seed=0):
     """Answers with a confidence that depends on the rater, 2 seconds for real and 4 for others, and the first groups repeated."""
     answers = draw(Model((0.85, 0.6, 0.2)), raters, groups, np.random.default_rng(seed)).answers
-    rows = [Rating(f"r{r}", f"g{g:02}", m, int(answers[r, g, n]), r + 3, 2.0 if n == 0 else 4.0)
-            for r in range(raters) for g in range(groups) for n, m in enumerate(METHODS)]
+    rows = [
+        Rating(f"r{r}", f"g{g:02}", m, int(answers[r, g, n]), r + 3, 2.0 if n == 0 else 4.0)
+        for r in range(raters)
+        for g in range(groups)
+        for n, m in enumerate(METHODS)
+    ]
     return rows, answers
 
 
@@ -43,7 +48,9 @@ def plain(value):
 
 def test_ratings():
     rows, answers = rating_rows()
-    extra = [dataclasses.replace(r, repeat=1) for r in rows[:6]] + [dataclasses.replace(rows[0], group="t", training=True)]
+    extra = [dataclasses.replace(r, repeat=1) for r in rows[:6]] + [
+        dataclasses.replace(rows[0], group="t", training=True)
+    ]
     table = Ratings.from_rows(rows + extra)
     found = summarise_ratings(table, **FAST)
     assert found.answers == 108
@@ -68,7 +75,10 @@ def test_ratings():
     assert found.overall.sensitivity.value == pytest.approx(1 - answers[..., 1:].mean())
     assert [w.pairs for w in found.within_rater] == [6, 6, 0, 0]
     assert found.within_rater[0].same.value == 1
-    assert {(e.answers, e.reason) for e in found.exclusions} == {(6, "repeated item: the first answer counts"), (1, "training item")}
+    assert {(e.answers, e.reason) for e in found.exclusions} == {
+        (6, "repeated item: the first answer counts"),
+        (1, "training item"),
+    }
     assert found.agreement.left_out == 0
     assert -1 < found.agreement.alpha.value < 1
     assert found.agreement.alpha_confidence.value is not None
@@ -85,7 +95,9 @@ def test_six_raters_speak_for_others():
 def test_order_of_rows_does_not_matter():
     rows, _ = rating_rows()
     mixed = [rows[i] for i in np.random.default_rng(1).permutation(len(rows))]
-    assert plain(summarise_ratings(Ratings.from_rows(mixed), **FAST)) == plain(summarise_ratings(Ratings.from_rows(rows), **FAST))
+    assert plain(summarise_ratings(Ratings.from_rows(mixed), **FAST)) == plain(
+        summarise_ratings(Ratings.from_rows(rows), **FAST)
+    )
 
 
 def test_ratings_without_real_images():
@@ -133,7 +145,12 @@ def test_all_answers_alike():
 def ranking_rows(raters=2, groups=20, seed=0, gain=(0.8, 0.3, -0.8)):
     generator = np.random.default_rng(seed)
     ranks = np.argsort(np.argsort(np.array(gain) + generator.gumbel(size=(raters, groups, 3)), -1), -1) + 1
-    rows = [Ranked(f"r{r}", f"g{g:02}", m, int(ranks[r, g, n])) for r in range(raters) for g in range(groups) for n, m in enumerate(METHODS)]
+    rows = [
+        Ranked(f"r{r}", f"g{g:02}", m, int(ranks[r, g, n]))
+        for r in range(raters)
+        for g in range(groups)
+        for n, m in enumerate(METHODS)
+    ]
     return rows, ranks
 
 
@@ -162,7 +179,11 @@ def test_rankings():
 
 
 def test_ranking_with_one_rater_and_a_method_that_never_wins():
-    rows = [Ranked("r", f"g{g}", m, 3 - n if g % 2 or n == 2 else 2 + n) for g in range(8) for n, m in enumerate(METHODS)]
+    rows = [
+        Ranked("r", f"g{g}", m, 3 - n if g % 2 or n == 2 else 2 + n)
+        for g in range(8)
+        for n, m in enumerate(METHODS)
+    ]
     found = summarise_rankings(Rankings.from_rows(rows), **FAST)
     assert found.methods[2].mean_rank.value == 1
     assert found.methods[0].strength.value is None
@@ -173,7 +194,9 @@ def test_ranking_with_one_rater_and_a_method_that_never_wins():
 
 def test_friedman_takes_groups_that_every_rater_ranked():
     rows, _ = ranking_rows()
-    found = summarise_rankings(Rankings.from_rows([r for r in rows if (r.rater, r.group) != ("r1", "g03")]), **FAST)
+    found = summarise_rankings(
+        Rankings.from_rows([r for r in rows if (r.rater, r.group) != ("r1", "g03")]), **FAST
+    )
     assert found.rankings == 39
     assert found.friedman.blocks == 19
 
@@ -181,7 +204,12 @@ def test_friedman_takes_groups_that_every_rater_ranked():
 def test_ranking_needs_two_methods_and_a_whole_group():
     with pytest.raises(StatisticsError, match="two or more methods"):
         summarise_rankings(Rankings.from_rows([Ranked("r", "g", "ours", 1)]))
-    parts = [Ranked("r", "g1", "real", 2), Ranked("r", "g1", "ours", 1), Ranked("r", "g2", "ours", 1), Ranked("r", "g2", "poor", 2)]
+    parts = [
+        Ranked("r", "g1", "real", 2),
+        Ranked("r", "g1", "ours", 1),
+        Ranked("r", "g2", "ours", 1),
+        Ranked("r", "g2", "poor", 2),
+    ]
     with pytest.raises(StatisticsError, match="no complete ranking yet"):
         summarise_rankings(Rankings.from_rows(parts))
 
@@ -193,7 +221,14 @@ def test_pairs():
         for g in range(15):
             for method, chance in (("ours", 0.4), ("poor", 0.1)):
                 fooled.append((method, generator.random() < chance))
-                rows.append(Pair(f"r{r}", f"g{g:02}", *((method, "real") if fooled[-1][1] else ("real", method)), seconds=3.0))
+                rows.append(
+                    Pair(
+                        f"r{r}",
+                        f"g{g:02}",
+                        *((method, "real") if fooled[-1][1] else ("real", method)),
+                        seconds=3.0,
+                    )
+                )
     found = summarise_pairs(Pairs.from_rows([*rows, dataclasses.replace(rows[0], repeat=1)]), **FAST)
     share = {m: np.mean([f for n, f in fooled if n == m]) for m in ("ours", "poor")}
     assert found.pairs == 180

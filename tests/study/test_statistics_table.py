@@ -1,4 +1,5 @@
 """Tables of answers: what counts, what is left out and why, and what is refused."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -27,16 +28,26 @@ def change(**values):
 
 
 def test_first_answers_count_and_the_rest_is_recorded():
-    table = Ratings.from_rows([ROW, change(repeat=1, real=0), change(group="g2", training=True), change(rater="bob", group="g3", repeat=1),
-                               change(rater="bob", method="ours", seconds=None)])
+    table = Ratings.from_rows(
+        [
+            ROW,
+            change(repeat=1, real=0),
+            change(group="g2", training=True),
+            change(rater="bob", group="g3", repeat=1),
+            change(rater="bob", method="ours", seconds=None),
+        ]
+    )
     counted = table.counted()
     assert counted.item() == [("ann", "g1", "real"), ("bob", "g1", "ours")]
     assert counted.real.tolist() == [1, 1]
     assert np.isnan(counted.seconds[1])
     assert table.methods == ("real", "ours")
     assert table.groups == ("g1", "g2", "g3")
-    assert counted.exclusions == (Exclusion("ann", 1, "training item"), Exclusion("bob", 1, "repeated item whose first answer is missing"),
-                                  Exclusion("ann", 1, "repeated item: the first answer counts"))
+    assert counted.exclusions == (
+        Exclusion("ann", 1, "training item"),
+        Exclusion("bob", 1, "repeated item whose first answer is missing"),
+        Exclusion("ann", 1, "repeated item: the first answer counts"),
+    )
     assert [r.tolist() for r in table.repeated()] == [[0], [1]]
 
 
@@ -51,10 +62,21 @@ def test_a_rater_is_left_out_with_a_reason():
         table.without_rater("bob", " ")
 
 
-@pytest.mark.parametrize(("values", "message"), [
-    ({"real": 2}, "1 .real. or 0"), ({"confidence": 0}, "from 1 to 10"), ({"confidence": 11}, "from 1 to 10"), ({"confidence": 5.5}, "whole number"),
-    ({"seconds": -1.0}, "0 or more"), ({"seconds": float("inf")}, "0 or more"), ({"seconds": "2"}, "numbers of seconds"), ({"repeat": -1}, "0, 1, 2"),
-    ({"rater": ""}, "no rater"), ({"group": 3}, "must be text")])
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"real": 2}, "1 .real. or 0"),
+        ({"confidence": 0}, "from 1 to 10"),
+        ({"confidence": 11}, "from 1 to 10"),
+        ({"confidence": 5.5}, "whole number"),
+        ({"seconds": -1.0}, "0 or more"),
+        ({"seconds": float("inf")}, "0 or more"),
+        ({"seconds": "2"}, "numbers of seconds"),
+        ({"repeat": -1}, "0, 1, 2"),
+        ({"rater": ""}, "no rater"),
+        ({"group": 3}, "must be text"),
+    ],
+)
 def test_refuses_values_out_of_range(values, message):
     with pytest.raises(StatisticsError, match=message):
         Ratings.from_rows([change(**values)])
@@ -85,7 +107,9 @@ def test_rankings_have_no_ties_and_are_complete():
 
     table = Rankings.from_rows([*rows("g1", (3, 2, 1)), *rows("g2", (2, 1))])
     assert table.complete().groups == ("g1",)
-    assert table.complete().exclusions == (Exclusion("ann", 2, "ranking of fewer than the study's 3 methods"),)
+    assert table.complete().exclusions == (
+        Exclusion("ann", 2, "ranking of fewer than the study's 3 methods"),
+    )
     with pytest.raises(StatisticsError, match="uses 1 to 3 once each, 3 for the best"):
         Rankings.from_rows(rows("g1", (3, 3, 1)))
 

@@ -1,4 +1,5 @@
 """The database goes away or is damaged while raters rate: they are told to wait, and nothing is acknowledged that a restart does not see."""
+
 from __future__ import annotations
 
 import errno
@@ -34,13 +35,24 @@ class Rated:
 
     def __init__(self, data: Path, path: str, url: str | None = None) -> None:
         self.data, self.path, self.url = data, path, url or f"sqlite:///{data / FILE}"
-        self.client = TestClient(study_app(data, url), base_url="https://testserver", raise_server_exceptions=False, follow_redirects=False)
+        self.client = TestClient(
+            study_app(data, url),
+            base_url="https://testserver",
+            raise_server_exceptions=False,
+            follow_redirects=False,
+        )
         log_in(self.client)
         self.task, self.acknowledged = self.client.get(f"{self.path}/api/state").json()["step"]["task"], []
 
     def answer(self):
         """Answer the current item; the reply."""
-        body = {"task": self.task["id"], "key": self.task["id"], "response": {"real": True}, "confidence": 5, "client_ms": 100}
+        body = {
+            "task": self.task["id"],
+            "key": self.task["id"],
+            "response": {"real": True},
+            "confidence": 5,
+            "client_ms": 100,
+        }
         reply = self.client.post(f"{self.path}/api/answer", json=body)
         if reply.status_code == 200:
             self.acknowledged.append(self.task["id"])
@@ -49,17 +61,26 @@ class Rated:
 
     def refused(self, says: str) -> None:
         """Every kind of request is refused with a sentence, and told to come again."""
-        got = [self.answer(), self.client.get(f"{self.path}/api/state"), self.client.get(f"{self.path}/image/{self.task['items'][0]}"),
-               self.client.get(HOME), self.client.get(f"{HOME}/studies/phantoms/answers.csv")]
+        got = [
+            self.answer(),
+            self.client.get(f"{self.path}/api/state"),
+            self.client.get(f"{self.path}/image/{self.task['items'][0]}"),
+            self.client.get(HOME),
+            self.client.get(f"{HOME}/studies/phantoms/answers.csv"),
+        ]
         assert [r.status_code for r in got] == [503] * 5, [r.text[:200] for r in got]
-        assert all(says in r.text and "Traceback" not in r.text and r.headers["retry-after"] for r in got), [r.text[:2000] for r in got]
+        assert all(says in r.text and "Traceback" not in r.text and r.headers["retry-after"] for r in got), [
+            r.text[:2000] for r in got
+        ]
         assert "saved" not in got[0].json()
 
     def stored(self) -> list[str]:
         """What a new start sees."""
         store = StudyStore(Database(self.url))
         with store.database.read() as connection:
-            return list(connection.execute(select(answers.c.presentation_id).order_by(answers.c.id)).scalars())
+            return list(
+                connection.execute(select(answers.c.presentation_id).order_by(answers.c.id)).scalars()
+            )
 
 
 def begun(images: Path, url: str) -> str:
@@ -135,7 +156,10 @@ def test_postgresql_that_says_nothing(postgres, monkeypatch):  # noqa: F811
     monkeypatch.setattr(database, "BUSY_SECONDS", 0.5)
     base = Database(new_database(postgres))
     for _ in range(2):
-        with pytest.raises(StorageError, match="the database did not answer") as caught, base.write() as connection:
+        with (
+            pytest.raises(StorageError, match="the database did not answer") as caught,
+            base.write() as connection,
+        ):
             connection.exec_driver_sql("SELECT pg_sleep(60)")
         assert not isinstance(caught.value, StorageFullError)
         with base.read() as connection:
@@ -143,7 +167,13 @@ def test_postgresql_that_says_nothing(postgres, monkeypatch):  # noqa: F811
     base.close()
 
 
-@pytest.mark.parametrize(("error", "kind"), [(OSError(errno.ENOSPC, "No space left on device"), StorageFullError), (TimeoutError("timed out"), StorageError)])
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), StorageFullError),
+        (TimeoutError("timed out"), StorageError),
+    ],
+)
 def test_errors_of_the_system_have_their_names(error, kind):
     with pytest.raises(StorageError) as caught, named_errors():
         raise error
@@ -202,7 +232,9 @@ def test_replaced_by_another_file(rated, other, tmp_path):
 def test_overwritten_and_restored(rated, how):
     file = rated.data / FILE
     before = file.read_bytes()
-    file.write_bytes({"noise": os.urandom(len(before)), "shorter": before[:len(before) // 2], "empty": b""}[how])
+    file.write_bytes(
+        {"noise": os.urandom(len(before)), "shorter": before[: len(before) // 2], "empty": b""}[how]
+    )
     rated.refused("overwritten or cut off")
     file.write_bytes(before)
     assert rated.answer().status_code == 200
@@ -217,7 +249,9 @@ def test_damaged_inside(rated):
     before = file.read_bytes()
     file.write_bytes(before[:100] + os.urandom(len(before) - 100))
     got = [rated.answer(), rated.client.get(f"{rated.path}/api/state"), rated.client.get(HOME)]
-    assert {r.status_code for r in got} <= {200, 503} and got[0].status_code == 503, [r.text[:300] for r in got]
+    assert {r.status_code for r in got} <= {200, 503} and got[0].status_code == 503, [
+        r.text[:300] for r in got
+    ]
 
 
 @pytest.mark.parametrize("suffixes", [["-wal"], ["-shm"], ["-wal", "-shm"]])
@@ -242,7 +276,11 @@ def test_another_log_in_the_place(rated):
 
 def test_lost_between_commit_and_acknowledgement(tmp_path):
     base = Database(f"sqlite:///{tmp_path / FILE}")
-    event.listen(base.engine, "commit", lambda connection: (tmp_path / FILE).exists() and (tmp_path / FILE).rename(tmp_path / "away"))
+    event.listen(
+        base.engine,
+        "commit",
+        lambda connection: (tmp_path / FILE).exists() and (tmp_path / FILE).rename(tmp_path / "away"),
+    )
     with pytest.raises(StorageError, match="is gone"), base.write() as connection:
         connection.exec_driver_sql("CREATE TABLE t (n INTEGER)")
     base.close()
@@ -250,8 +288,13 @@ def test_lost_between_commit_and_acknowledgement(tmp_path):
 
 def test_no_database_at_the_start_is_a_sentence(tmp_path):
     (tmp_path / FILE).write_bytes(b"these are no tables " * 500)
-    done = subprocess.run([sys.executable, "-m", "siamese.study", "serve", "--port", "0", "--data", str(tmp_path)], cwd=ROOT, capture_output=True,
-                          text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-m", "siamese.study", "serve", "--port", "0", "--data", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert FILE in done.stderr

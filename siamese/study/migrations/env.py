@@ -1,4 +1,5 @@
 """Alembic's entry point. ``siamese.study.database`` hands the connection over; there is no alembic.ini."""
+
 from __future__ import annotations
 
 from alembic import context

@@ -3,6 +3,7 @@
 ``summarise_ratings``, ``summarise_rankings`` and ``summarise_pairs`` take a protocol's whole table and return typed, plain values;
 ``dataclasses.asdict`` of these is ready for JSON. The same seed gives the same figures.
 """
+
 from __future__ import annotations
 
 from siamese.study.statistics.figures import CONDITIONAL, OVER_RATERS, Figure
@@ -12,5 +13,23 @@ from siamese.study.statistics.ranking import RankingSummary, summarise_rankings
 from siamese.study.statistics.realism import RatingSummary, summarise_ratings
 from siamese.study.statistics.table import REAL, Exclusion, Pair, Ranked, Rating, StatisticsError
 
-__all__ = ["CONDITIONAL", "OVER_RATERS", "REAL", "Exclusion", "Figure", "Pair", "PairSummary", "Pairs", "Ranked", "RankingSummary", "Rankings",
-           "Rating", "RatingSummary", "Ratings", "StatisticsError", "summarise_pairs", "summarise_rankings", "summarise_ratings"]
+__all__ = [
+    "CONDITIONAL",
+    "OVER_RATERS",
+    "REAL",
+    "Exclusion",
+    "Figure",
+    "Pair",
+    "PairSummary",
+    "Pairs",
+    "Ranked",
+    "RankingSummary",
+    "Rankings",
+    "Rating",
+    "RatingSummary",
+    "Ratings",
+    "StatisticsError",
+    "summarise_pairs",
+    "summarise_rankings",
+    "summarise_ratings",
+]

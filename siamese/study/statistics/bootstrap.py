@@ -19,6 +19,7 @@ with 1, 3, 8 and 12 raters, up to 97 % with six. By the equivalent analysis of v
 who do not differ at all, and 91 to 94 % for a MOS of 0.9 where raters differ very much (standard deviation 0.8 on the probit scale), since
 so few raters do not show how skewed their population is.
 """
+
 from __future__ import annotations
 
 import math
@@ -60,19 +61,25 @@ def draws(count: int, resamples: int, seed: int, stream: int) -> np.ndarray:
     """How often each of ``count`` units is drawn: float64 [resamples, count], read-only, rows summing to ``count``."""
     chosen = np.random.default_rng([seed, stream, count]).integers(count, size=(resamples, count))
     chosen += np.arange(resamples)[:, None] * count
-    weights = np.bincount(chosen.ravel(), minlength=resamples * count).reshape(resamples, count).astype(np.float64)
+    weights = (
+        np.bincount(chosen.ravel(), minlength=resamples * count).reshape(resamples, count).astype(np.float64)
+    )
     weights.flags.writeable = False
     return weights
 
 
-def cell_sums(rater: np.ndarray, group: np.ndarray, values: np.ndarray, raters: int, groups: int) -> np.ndarray:
+def cell_sums(
+    rater: np.ndarray, group: np.ndarray, values: np.ndarray, raters: int, groups: int
+) -> np.ndarray:
     """Sums [R, G, K] of ``values`` [N, K] by rater and group (indices [N])."""
     sums = np.zeros((raters, groups, values.shape[1]))
     np.add.at(sums, (rater, group), values)
     return sums
 
 
-def replicates(sums: np.ndarray, statistic: Statistic, resamples: int, seed: int, over_raters: bool) -> Iterator[tuple[np.ndarray, ...]]:
+def replicates(
+    sums: np.ndarray, statistic: Statistic, resamples: int, seed: int, over_raters: bool
+) -> Iterator[tuple[np.ndarray, ...]]:
     """Chunks of figures [b, F] resampled over groups, and with ``over_raters`` over raters and over both."""
     raters, groups, features = sums.shape
     by_group = np.moveaxis(sums, 1, 0).reshape(groups, raters * features)
@@ -90,8 +97,16 @@ def replicates(sums: np.ndarray, statistic: Statistic, resamples: int, seed: int
             yield over_groups, statistic(whole, rater_draws[part]), statistic(totals, rater_draws[part])
 
 
-def bootstrap(sums: np.ndarray, statistic: Statistic, quantities: Sequence[Quantity], *, seed: int = 0, resamples: int = RESAMPLES,
-              level: float = LEVEL, conditional: bool | None = None) -> tuple[Figure, ...]:
+def bootstrap(
+    sums: np.ndarray,
+    statistic: Statistic,
+    quantities: Sequence[Quantity],
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+    conditional: bool | None = None,
+) -> tuple[Figure, ...]:
     """Figures with intervals.
 
     Args:
@@ -107,7 +122,9 @@ def bootstrap(sums: np.ndarray, statistic: Statistic, quantities: Sequence[Quant
         StatisticsError: a setting is out of its range.
     """
     if resamples < 200 or not 0 < level < 1:
-        raise StatisticsError("an interval needs 200 or more resamples and a level between 0 and 1, such as 0.95.")
+        raise StatisticsError(
+            "an interval needs 200 or more resamples and a level between 0 and 1, such as 0.95."
+        )
     raters, groups, _ = sums.shape
     if conditional is None:
         conditional = raters < FEWEST_RATERS
@@ -116,8 +133,14 @@ def bootstrap(sums: np.ndarray, statistic: Statistic, quantities: Sequence[Quant
     estimate = statistic(sums.sum(1), np.ones(raters))
     if groups < FEWEST_GROUPS:
         reason = f"an interval needs {FEWEST_GROUPS} or more mask groups; there are {groups}."
-        return tuple(missing(q.missing) if np.isnan(e) else Figure(float(e), reason=reason) for e, q in zip(estimate, quantities, strict=True))
-    parts = [np.concatenate(p) for p in zip(*replicates(sums, statistic, resamples, seed, not conditional), strict=True)]
+        return tuple(
+            missing(q.missing) if np.isnan(e) else Figure(float(e), reason=reason)
+            for e, q in zip(estimate, quantities, strict=True)
+        )
+    parts = [
+        np.concatenate(p)
+        for p in zip(*replicates(sums, statistic, resamples, seed, not conditional), strict=True)
+    ]
     basis = CONDITIONAL if conditional else OVER_RATERS
     units = groups if conditional else min(raters, groups)
     figures = []
@@ -127,11 +150,26 @@ def bootstrap(sums: np.ndarray, statistic: Statistic, quantities: Sequence[Quant
         if np.isnan(estimate[n]):
             figures.append(missing(quantity.missing))
         elif kept.mean() < 1 - MOST_LOST:
-            figures.append(Figure(float(estimate[n]), reason=f"no interval: {1 - kept.mean():.0%} of the resamples do not give the figure; "
-                                                             "it hangs on too few answers."))
+            figures.append(
+                Figure(
+                    float(estimate[n]),
+                    reason=f"no interval: {1 - kept.mean():.0%} of the resamples do not give the figure; "
+                    "it hangs on too few answers.",
+                )
+            )
         else:
             variance, freedom = variance_of([c[kept] for c in columns], raters, groups)
-            figures.append(finish(float(estimate[n]), max(variance, quantity.least_variance), freedom, units, level, quantity, basis))
+            figures.append(
+                finish(
+                    float(estimate[n]),
+                    max(variance, quantity.least_variance),
+                    freedom,
+                    units,
+                    level,
+                    quantity,
+                    basis,
+                )
+            )
     return tuple(figures)
 
 
@@ -145,17 +183,30 @@ def variance_of(columns: Sequence[np.ndarray], raters: int, groups: int) -> tupl
     remainder = float(np.var(columns[2] - columns[1] - columns[0])) * few_groups * few_raters
     # each of the first two estimates a part of the sum: a smaller sum is chance
     variance = max(from_groups + from_raters - remainder, from_groups, from_raters)
-    spread = (from_raters ** 2 / (raters - 1) + from_groups ** 2 / (groups - 1) + remainder ** 2 / ((raters - 1) * (groups - 1)))
-    return variance, variance ** 2 / spread if spread > 0 else math.inf
+    spread = (
+        from_raters**2 / (raters - 1)
+        + from_groups**2 / (groups - 1)
+        + remainder**2 / ((raters - 1) * (groups - 1))
+    )
+    return variance, variance**2 / spread if spread > 0 else math.inf
 
 
-def finish(value: float, variance: float, freedom: float, units: int, level: float, quantity: Quantity, basis: str) -> Figure:
+def finish(
+    value: float, variance: float, freedom: float, units: int, level: float, quantity: Quantity, basis: str
+) -> Figure:
     """The figure with the interval that its variance gives, or the reason why there is none."""
-    if any(math.isclose(value, end, abs_tol=TINY) for end in (quantity.low, quantity.high) if math.isfinite(end)):
+    if any(
+        math.isclose(value, end, abs_tol=TINY) for end in (quantity.low, quantity.high) if math.isfinite(end)
+    ):
         end = quantity.low if math.isclose(value, quantity.low, abs_tol=TINY) else quantity.high
         if quantity.average:
             return Figure(end, *limit_interval(end, units, level, quantity), basis)
-        return Figure(end, reason="no interval: the figure is at its limit, and resampling shows no variation.")
+        return Figure(
+            end, reason="no interval: the figure is at its limit, and resampling shows no variation."
+        )
     if variance <= TINY:
-        return Figure(value, reason="no interval: the answers do not vary between mask groups, so that resampling shows no variation.")
+        return Figure(
+            value,
+            reason="no interval: the answers do not vary between mask groups, so that resampling shows no variation.",
+        )
     return Figure(value, *interval(value, variance, freedom, level, quantity), basis)

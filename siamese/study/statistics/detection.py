@@ -2,6 +2,7 @@
 
 All functions work on arrays with any leading dimensions, so that resamples are computed at once.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -45,11 +46,17 @@ class Detection:
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """Quotient, NaN where the denominator is 0."""
-    return np.divide(numerator, denominator, out=np.full(np.broadcast(numerator, denominator).shape, np.nan), where=np.asarray(denominator) > 0)
+    return np.divide(
+        numerator,
+        denominator,
+        out=np.full(np.broadcast(numerator, denominator).shape, np.nan),
+        where=np.asarray(denominator) > 0,
+    )
 
 
-def sensitivity_and_criterion(hits: np.ndarray, signals: np.ndarray, false_alarms: np.ndarray, noises: np.ndarray,
-                              correct: bool = True) -> tuple[np.ndarray, np.ndarray]:
+def sensitivity_and_criterion(
+    hits: np.ndarray, signals: np.ndarray, false_alarms: np.ndarray, noises: np.ndarray, correct: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
     """d' = z(H) - z(F) and c = -(z(H) + z(F)) / 2 (Macmillan & Creelman 2005, Detection theory, 2nd ed., equations 1.5 and 2.1).
 
     Args:
@@ -66,7 +73,9 @@ def sensitivity_and_criterion(hits: np.ndarray, signals: np.ndarray, false_alarm
     half, one = (0.5, 1.0) if correct else (0.0, 0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
         h = ndtri(np.where(np.asarray(signals) > 0, ratio(np.add(hits, half), np.add(signals, one)), np.nan))
-        f = ndtri(np.where(np.asarray(noises) > 0, ratio(np.add(false_alarms, half), np.add(noises, one)), np.nan))
+        f = ndtri(
+            np.where(np.asarray(noises) > 0, ratio(np.add(false_alarms, half), np.add(noises, one)), np.nan)
+        )
         return h - f, -(h + f) / 2
 
 
@@ -76,8 +85,8 @@ def rate_variance(hits: np.ndarray, trials: np.ndarray) -> np.ndarray:
     d' has the sum of this of hits and of false alarms, and c a quarter of it. Resampling shows no variation of a rate of 0 or 1.
     """
     rate = ratio(np.add(hits, 0.5), np.add(trials, 1.0))
-    density = np.exp(-ndtri(rate) ** 2 / 2) / math.sqrt(2 * math.pi)
-    return ratio(rate * (1 - rate), trials * density ** 2)
+    density = np.exp(-(ndtri(rate) ** 2) / 2) / math.sqrt(2 * math.pi)
+    return ratio(rate * (1 - rate), trials * density**2)
 
 
 def area_under_roc(positives: np.ndarray, negatives: np.ndarray) -> np.ndarray:
@@ -94,7 +103,9 @@ def area_under_roc(positives: np.ndarray, negatives: np.ndarray) -> np.ndarray:
     return ratio((positives * below).sum(-1), positives.sum(-1) * negatives.sum(-1))
 
 
-def score_counts(real: np.ndarray, confidence: np.ndarray, is_synthetic: np.ndarray, levels: np.ndarray) -> np.ndarray:
+def score_counts(
+    real: np.ndarray, confidence: np.ndarray, is_synthetic: np.ndarray, levels: np.ndarray
+) -> np.ndarray:
     """[N, 2 L] one-hot of signed confidence (Synthetic +c, Real -c) among ``levels``; the first L for synthetic images, then real ones."""
     place = np.searchsorted(levels, np.where(real == 1, -confidence, confidence))
     features = np.zeros((len(real), 2 * len(levels)))
@@ -133,7 +144,14 @@ def detection_statistic(levels: np.ndarray, both: bool):
         hits, alarms = positives[..., says_synthetic].sum(-1), negatives[..., says_synthetic].sum(-1)
         sensitivity, specificity = ratio(hits, signals), ratio(noises - alarms, noises)
         d_prime, criterion = sensitivity_and_criterion(hits, signals, alarms, noises)
-        each = ((sensitivity + specificity) / 2, sensitivity, specificity, d_prime, criterion, area_under_roc(positives, negatives))
+        each = (
+            (sensitivity + specificity) / 2,
+            sensitivity,
+            specificity,
+            d_prime,
+            criterion,
+            area_under_roc(positives, negatives),
+        )
         figures = np.stack(each, -2)
         if both:
             figures = np.where(((signals > 0) & (noises > 0))[..., None, :], figures, np.nan)
@@ -146,12 +164,15 @@ def d_prime_variance(totals: np.ndarray, levels: np.ndarray) -> np.ndarray:
     """Variance of the raters' mean d' from independent trials; ``totals`` [R, 2 L + 1] as in ``detection_statistic``."""
     split, says_synthetic = len(levels), levels > 0
     positives, negatives, answers = totals[:, :split], totals[:, split:-1], totals[:, -1]
-    variance = (rate_variance(positives[:, says_synthetic].sum(-1), positives.sum(-1))
-                + rate_variance(negatives[:, says_synthetic].sum(-1), negatives.sum(-1)))
+    variance = rate_variance(positives[:, says_synthetic].sum(-1), positives.sum(-1)) + rate_variance(
+        negatives[:, says_synthetic].sum(-1), negatives.sum(-1)
+    )
     return (variance * (answers / answers.sum()) ** 2).sum()
 
 
-def detect(sums: np.ndarray, levels: np.ndarray, advice: str, answers: np.ndarray | None = None, **settings) -> Detection:
+def detect(
+    sums: np.ndarray, levels: np.ndarray, advice: str, answers: np.ndarray | None = None, **settings
+) -> Detection:
     """Detection figures from cell sums [R, G, 2 L] of ``score_counts``; the raters' mean where R > 1.
 
     Raters who have judged one kind of image only count in none of the figures, unless nobody has judged the other.
@@ -171,5 +192,8 @@ def detect(sums: np.ndarray, levels: np.ndarray, advice: str, answers: np.ndarra
             return Detection(*(missing(q.missing) for q in quantities))
         sums = sums[signals & noises]
         d_prime = float(d_prime_variance(sums.sum(1), levels))
-        quantities[3], quantities[4] = (dataclasses.replace(q, least_variance=v) for q, v in zip(quantities[3:5], (d_prime, d_prime / 4), strict=True))
+        quantities[3], quantities[4] = (
+            dataclasses.replace(q, least_variance=v)
+            for q, v in zip(quantities[3:5], (d_prime, d_prime / 4), strict=True)
+        )
     return Detection(*bootstrap(sums, detection_statistic(levels, both), quantities, **settings))

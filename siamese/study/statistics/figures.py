@@ -1,4 +1,5 @@
 """A figure with its interval, or the reason why it has none."""
+
 from __future__ import annotations
 
 import math
@@ -45,7 +46,9 @@ class Quantity:
 
     def __post_init__(self) -> None:
         if math.isfinite(self.low) != math.isfinite(self.high):
-            raise ValueError(f"{self.name} needs both limits or none: an interval that knows one limit only leaves the range at the other end.")
+            raise ValueError(
+                f"{self.name} needs both limits or none: an interval that knows one limit only leaves the range at the other end."
+            )
 
 
 def missing(reason: str) -> Figure:
@@ -53,7 +56,9 @@ def missing(reason: str) -> Figure:
     return Figure(None, reason=reason)
 
 
-def interval(value: float, variance: float, freedom: float, level: float, quantity: Quantity) -> tuple[float, float]:
+def interval(
+    value: float, variance: float, freedom: float, level: float, quantity: Quantity
+) -> tuple[float, float]:
     """Two-sided interval from an estimate's variance by Student's t, inside the quantity's limits.
 
     A figure with two limits gets Wilson's score interval (1927, Journal of the American Statistical Association 22) of its place between the
@@ -79,12 +84,15 @@ def interval(value: float, variance: float, freedom: float, level: float, quanti
     if math.isfinite(quantity.low):
         width = quantity.high - quantity.low
         share = (value - quantity.low) / width
-        reach = quantile * math.sqrt(max(variance, width ** 2 * share * (1 - share) / quantity.comparisons))
+        reach = quantile * math.sqrt(max(variance, width**2 * share * (1 - share) / quantity.comparisons))
         pull = (reach / width) ** 2 / (share * (1 - share))
         centre = (share + pull / 2) / (1 + pull)
-        half = math.sqrt((reach / width) ** 2 + pull ** 2 / 4) / (1 + pull)
+        half = math.sqrt((reach / width) ** 2 + pull**2 / 4) / (1 + pull)
         # the ends lie in the range whatever the variance; max and min take off what rounding adds
-        low, high = max(quantity.low, quantity.low + width * (centre - half)), min(quantity.high, quantity.low + width * (centre + half))
+        low, high = (
+            max(quantity.low, quantity.low + width * (centre - half)),
+            min(quantity.high, quantity.low + width * (centre + half)),
+        )
     else:
         reach = quantile * math.sqrt(variance)
         low, high = value - reach, value + reach

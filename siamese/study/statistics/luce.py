@@ -3,6 +3,7 @@
 Both models are Luce's choice axiom: out of a set A, i is chosen with probability g_i / sum of g_j over A. A pair is one choice out of two
 images; a ranking is a choice of the best, then of the best of the rest, and so on. One algorithm therefore serves both.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -48,11 +49,11 @@ def choices_from_orders(orders: np.ndarray, methods: int) -> Choices:
     count, places = orders.shape
     bits = 1 << orders.astype(np.int64)
     # the set faced at each stage: all that are not yet placed; the last image is no choice
-    faced = np.cumsum(bits[:, ::-1], 1)[:, ::-1][:, :places - 1]
+    faced = np.cumsum(bits[:, ::-1], 1)[:, ::-1][:, : places - 1]
     sets, index = np.unique(faced, return_inverse=True)
     index = index.reshape(faced.shape)
     events = np.zeros((count, len(sets) * methods))
-    np.add.at(events, (np.arange(count)[:, None], index * methods + orders[:, :places - 1]), 1)
+    np.add.at(events, (np.arange(count)[:, None], index * methods + orders[:, : places - 1]), 1)
     return Choices((sets[:, None] >> np.arange(methods) & 1).astype(bool), events)
 
 
@@ -74,7 +75,9 @@ def connected(counts: np.ndarray, members: np.ndarray) -> np.ndarray:
     return reach.all((-1, -2))
 
 
-def fit(counts: np.ndarray, members: np.ndarray, tolerance: float = TOLERANCE, most_steps: int = MOST_STEPS) -> np.ndarray:
+def fit(
+    counts: np.ndarray, members: np.ndarray, tolerance: float = TOLERANCE, most_steps: int = MOST_STEPS
+) -> np.ndarray:
     """Maximum likelihood strengths by MM (Hunter 2004, Annals of Statistics 32, equations 3 and 30), many tables at once.
 
     Args:
@@ -98,13 +101,17 @@ def fit(counts: np.ndarray, members: np.ndarray, tolerance: float = TOLERANCE, m
         done = np.abs(wins - strength * denominator).max(1) <= tolerance * wins.sum(1)
         if done.any():
             result[rows[done]] = np.log(strength[done])
-            rows, wins, faced, strength, denominator = (x[~done] for x in (rows, wins, faced, strength, denominator))
+            rows, wins, faced, strength, denominator = (
+                x[~done] for x in (rows, wins, faced, strength, denominator)
+            )
         strength = wins / denominator
         strength /= np.exp(np.log(strength).mean(1, keepdims=True))
     return result - result.mean(1, keepdims=True)
 
 
-def log_strengths(counts: np.ndarray, members: np.ndarray, names: tuple[str, ...], most_steps: int = MOST_STEPS) -> np.ndarray:
+def log_strengths(
+    counts: np.ndarray, members: np.ndarray, names: tuple[str, ...], most_steps: int = MOST_STEPS
+) -> np.ndarray:
     """Log strengths [M] with mean 0 from counts [S, M].
 
     Raises:
@@ -118,11 +125,15 @@ def log_strengths(counts: np.ndarray, members: np.ndarray, names: tuple[str, ...
         least = int(reach.sum(1).argmin())
         below = [n for n, r in zip(names, reach[least], strict=True) if r]
         above = [n for n, r in zip(names, reach[least], strict=True) if not r]
-        raise DisconnectedError(f"strengths have no finite estimate: {', '.join(below)} never won against {', '.join(above)}. "
-                                "Collect more answers, or leave these methods out.")
+        raise DisconnectedError(
+            f"strengths have no finite estimate: {', '.join(below)} never won against {', '.join(above)}. "
+            "Collect more answers, or leave these methods out."
+        )
     value = fit(counts[None], members, most_steps=most_steps)[0]
     if np.isnan(value).any():
-        raise ConvergenceError(f"the strengths did not converge in {most_steps} steps: collect more answers, or allow more steps.")
+        raise ConvergenceError(
+            f"the strengths did not converge in {most_steps} steps: collect more answers, or allow more steps."
+        )
     return value
 
 

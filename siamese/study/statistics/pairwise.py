@@ -1,4 +1,5 @@
 """Results of the pairwise protocol: how often each method passes for the real image, Bradley-Terry strengths and agreement."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -91,29 +92,55 @@ def summarise_pairs(pairs: Pairs, **settings: Any) -> PairSummary:
     denominators = np.column_stack([won | lost, (won | lost) & with_real, with_real])
     features = np.concatenate([numerators, denominators], 1).astype(np.float64)
     no_real = "no pair with a real image: add real images to the study."
-    quantities = [*(Quantity(f"chosen {m}", "no pairs with this method.", 0, 1, average=True) for m in methods),
-                  *(Quantity(f"beats real {m}", no_real, 0, 1, average=True) for m in methods),
-                  Quantity("found real", no_real, 0, 1, average=True)]
+    quantities = [
+        *(Quantity(f"chosen {m}", "no pairs with this method.", 0, 1, average=True) for m in methods),
+        *(Quantity(f"beats real {m}", no_real, 0, 1, average=True) for m in methods),
+        Quantity("found real", no_real, 0, 1, average=True),
+    ]
     sums = cell_sums(rater, group, features, *shape)
     statistic = share_statistic(2 * size + 1)
     figures = bootstrap(sums, statistic, quantities, **settings)
     choices = choices_from_pairs(codes(table.winner, methods), codes(table.loser, methods), size)
     strength = strengths(choices.events, choices.members, rater, group, shape, methods, settings)
-    by_method = tuple(MethodPairs(m, int((won | lost)[:, n].sum()), figures[n], None if m == REAL else figures[size + n], strength[n])
-                      for n, m in enumerate(methods))
+    by_method = tuple(
+        MethodPairs(
+            m,
+            int((won | lost)[:, n].sum()),
+            figures[n],
+            None if m == REAL else figures[size + n],
+            strength[n],
+        )
+        for n, m in enumerate(methods)
+    )
     by_rater = []
     for n, name in enumerate(raters):
-        own = sums[n:n + 1, sums[n].any(-1)]
+        own = sums[n : n + 1, sums[n].any(-1)]
         found = bootstrap(own, statistic, quantities, **settings | {"conditional": True})[-1]
-        by_rater.append(RaterPairs(name, int((rater == n).sum()), found, response_times(table.seconds[rater == n])))
+        by_rater.append(
+            RaterPairs(name, int((rater == n).sum()), found, response_times(table.seconds[rater == n]))
+        )
     conditional = settings.get("conditional")
     if conditional is None:
         conditional = len(raters) < FEWEST_RATERS
     first, second = pairs.repeated()
     return PairSummary(
-        len(table), tuple(by_rater), by_method, figures[-1], pair_alpha(table, settings),
-        within(pairs.rater[first], pairs.group[first], side(pairs)[first], side(pairs)[second], raters, **settings | {"conditional": None}),
-        len(groups), CONDITIONAL if conditional else OVER_RATERS, table.exclusions)
+        len(table),
+        tuple(by_rater),
+        by_method,
+        figures[-1],
+        pair_alpha(table, settings),
+        within(
+            pairs.rater[first],
+            pairs.group[first],
+            side(pairs)[first],
+            side(pairs)[second],
+            raters,
+            **settings | {"conditional": None},
+        ),
+        len(groups),
+        CONDITIONAL if conditional else OVER_RATERS,
+        table.exclusions,
+    )
 
 
 def side(table: Pairs) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 Source: Siamese-Diffusion, supplement, section 9.1 and tables 7 and 8. The paper gives neither intervals nor raw answers.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass

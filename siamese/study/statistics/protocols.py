@@ -1,4 +1,5 @@
 """The tables of the three protocols: real or synthetic, ranking, pairs."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -66,13 +67,21 @@ class Rankings(Answers):
     def check(self) -> None:
         self.once()
         ranks: dict[tuple[Any, ...], list[int]] = {}
-        for rater, group, repeat, training, rank in zip(self.rater.tolist(), self.group.tolist(), self.repeat.tolist(),
-                                                        self.training.tolist(), self.rank.tolist(), strict=True):
+        for rater, group, repeat, training, rank in zip(
+            self.rater.tolist(),
+            self.group.tolist(),
+            self.repeat.tolist(),
+            self.training.tolist(),
+            self.rank.tolist(),
+            strict=True,
+        ):
             ranks.setdefault((rater, group, repeat, training), []).append(rank)
         for (rater, group, *_), given in ranks.items():
             if sorted(given) != list(range(1, len(given) + 1)):
-                raise StatisticsError(f"rater {rater} gave group {group} the ranks {sorted(given)}: a ranking of {len(given)} images "
-                                      f"uses 1 to {len(given)} once each, {len(given)} for the best.")
+                raise StatisticsError(
+                    f"rater {rater} gave group {group} the ranks {sorted(given)}: a ranking of {len(given)} images "
+                    f"uses 1 to {len(given)} once each, {len(given)} for the best."
+                )
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -92,7 +101,10 @@ class Rankings(Answers):
         keys = list(zip(self.rater.tolist(), self.group.tolist(), self.repeat.tolist(), strict=True))
         for key in keys:
             sizes[key] = sizes.get(key, 0) + 1
-        return self.drop(np.array([sizes[k] < expected for k in keys], bool), f"ranking of fewer than the study's {expected} methods")
+        return self.drop(
+            np.array([sizes[k] < expected for k in keys], bool),
+            f"ranking of fewer than the study's {expected} methods",
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,4 +137,6 @@ class Pairs(Answers):
 
     def item(self) -> list[tuple[Any, ...]]:
         ends = zip(self.winner.tolist(), self.loser.tolist(), strict=True)
-        return [(r, g, *sorted(e)) for r, g, e in zip(self.rater.tolist(), self.group.tolist(), ends, strict=True)]
+        return [
+            (r, g, *sorted(e)) for r, g, e in zip(self.rater.tolist(), self.group.tolist(), ends, strict=True)
+        ]

@@ -1,4 +1,5 @@
 """Results of the ranking protocol: mean ranks, Friedman's test with pairs, Plackett-Luce strengths and agreement."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -100,11 +101,32 @@ def friedman(blocks: np.ndarray) -> Friedman:
     """
     count, methods = blocks.shape
     if methods < 3:
-        return Friedman(None, None, None, None, count, "Friedman's test needs three or more methods; with two, see the pair.")
+        return Friedman(
+            None,
+            None,
+            None,
+            None,
+            count,
+            "Friedman's test needs three or more methods; with two, see the pair.",
+        )
     if count < 2:
-        return Friedman(None, None, None, None, count, "Friedman's test needs two or more mask groups that every rater has ranked.")
+        return Friedman(
+            None,
+            None,
+            None,
+            None,
+            count,
+            "Friedman's test needs two or more mask groups that every rater has ranked.",
+        )
     if np.ptp(blocks, axis=1).max() < 1e-12:
-        return Friedman(None, None, None, None, count, "all methods tie in every mask group: the ranks hold no preference.")
+        return Friedman(
+            None,
+            None,
+            None,
+            None,
+            count,
+            "all methods tie in every mask group: the ranks hold no preference.",
+        )
     from scipy import stats  # half a second to import, which a server that starts would spend for nothing
 
     # averages of whole ranks: rounding keeps equal averages equal
@@ -125,18 +147,34 @@ def pair_tests(blocks: np.ndarray, methods: tuple[str, ...]) -> tuple[PairTest, 
     for i, j in combinations(range(len(methods)), 2):
         difference = np.round(blocks[:, i] - blocks[:, j], 9)
         if len(difference) < 2 or not difference.any():
-            reason = ("no mask group was ranked by every rater." if not len(difference) else
-                      "the two methods tie in every mask group." if not difference.any() else
-                      "the test needs two or more mask groups that every rater has ranked.")
-            tests.append(PairTest(methods[i], methods[j], float(difference.mean()) if len(difference) else None, None, None, reason))
+            reason = (
+                "no mask group was ranked by every rater."
+                if not len(difference)
+                else "the two methods tie in every mask group."
+                if not difference.any()
+                else "the test needs two or more mask groups that every rater has ranked."
+            )
+            tests.append(
+                PairTest(
+                    methods[i],
+                    methods[j],
+                    float(difference.mean()) if len(difference) else None,
+                    None,
+                    None,
+                    reason,
+                )
+            )
             continue
         # with 2^13 sign patterns or fewer, all of them are gone through
-        method: Any = stats.PermutationMethod(n_resamples=2 ** 14) if len(difference) <= 13 else "asymptotic"
+        method: Any = stats.PermutationMethod(n_resamples=2**14) if len(difference) <= 13 else "asymptotic"
         p = float(stats.wilcoxon(difference, zero_method="pratt", method=method).pvalue)
         tests.append(PairTest(methods[i], methods[j], float(difference.mean()), p, None))
     tested = [t for t in tests if t.p is not None]
     corrected = iter(holm(np.array([t.p for t in tested])).tolist())
-    return tuple(t if t.p is None else PairTest(t.first, t.second, t.mean_difference, t.p, next(corrected)) for t in tests)
+    return tuple(
+        t if t.p is None else PairTest(t.first, t.second, t.mean_difference, t.p, next(corrected))
+        for t in tests
+    )
 
 
 def averaged_blocks(table: Rankings) -> np.ndarray:
@@ -152,7 +190,11 @@ def orders_of(table: Rankings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rater, group = codes(table.rater, table.raters), codes(table.group, table.groups)
     order = np.lexsort((-table.rank, group, rater))
     size = len(table.methods)
-    return rater[order][::size], group[order][::size], codes(table.method, table.methods)[order].reshape(-1, size)
+    return (
+        rater[order][::size],
+        group[order][::size],
+        codes(table.method, table.methods)[order].reshape(-1, size),
+    )
 
 
 def rank_statistic(methods: int):
@@ -165,8 +207,15 @@ def rank_statistic(methods: int):
     return statistic
 
 
-def strengths(events: np.ndarray, members: np.ndarray, rater: np.ndarray, group: np.ndarray, shape: tuple[int, int], names: tuple[str, ...],
-              settings: dict[str, Any]) -> tuple[Figure, ...]:
+def strengths(
+    events: np.ndarray,
+    members: np.ndarray,
+    rater: np.ndarray,
+    group: np.ndarray,
+    shape: tuple[int, int],
+    names: tuple[str, ...],
+    settings: dict[str, Any],
+) -> tuple[Figure, ...]:
     """Log strength of each of ``names`` with interval, or the reason why there is none."""
     try:
         log_strengths(events.sum(0).reshape(members.shape), members, names)
@@ -198,11 +247,20 @@ def summarise_rankings(rankings: Rankings, **settings: Any) -> RankingSummary:
     ranks = size - np.argsort(orders, 1).astype(np.float64)
     features = np.column_stack([np.ones(len(ranks)), ranks, ranks == size])
     sums = cell_sums(rater, group, features, *shape)
-    quantities = [*(Quantity(f"mean rank {m}", "no rankings.", 1, size, average=True) for m in methods),
-                  *(Quantity(f"ranked best {m}", "no rankings.", 0, 1, average=True) for m in methods)]
+    quantities = [
+        *(Quantity(f"mean rank {m}", "no rankings.", 1, size, average=True) for m in methods),
+        *(Quantity(f"ranked best {m}", "no rankings.", 0, 1, average=True) for m in methods),
+    ]
     figures = bootstrap(sums, rank_statistic(size), quantities, **settings)
-    means = tuple(bootstrap(sums[n:n + 1, sums[n].any(-1)], rank_statistic(size), quantities, **settings | {"conditional": True})[:size]
-                  for n in range(len(raters)))
+    means = tuple(
+        bootstrap(
+            sums[n : n + 1, sums[n].any(-1)],
+            rank_statistic(size),
+            quantities,
+            **settings | {"conditional": True},
+        )[:size]
+        for n in range(len(raters))
+    )
     choices = choices_from_orders(orders, size)
     strength = strengths(choices.events, choices.members, rater, group, shape, methods, settings)
     blocks = averaged_blocks(table)
@@ -213,7 +271,22 @@ def summarise_rankings(rankings: Rankings, **settings: Any) -> RankingSummary:
     data = matrix_of(np.repeat(rater, size), unit.ravel(), ranks.ravel())
     first, second = rankings.repeated()
     return RankingSummary(
-        len(ranks), raters, means, tuple(MethodRanks(m, figures[n], figures[size + n], strength[n]) for n, m in enumerate(methods)),
-        friedman(blocks), pair_tests(blocks, methods), alpha_figure(data, np.repeat(np.arange(len(groups)), size), ORDINAL, **settings),
-        within(rankings.rater[first], rankings.group[first], rankings.rank[first], rankings.rank[second], raters, **settings | {"conditional": None}),
-        len(groups), CONDITIONAL if conditional else OVER_RATERS, table.exclusions)
+        len(ranks),
+        raters,
+        means,
+        tuple(MethodRanks(m, figures[n], figures[size + n], strength[n]) for n, m in enumerate(methods)),
+        friedman(blocks),
+        pair_tests(blocks, methods),
+        alpha_figure(data, np.repeat(np.arange(len(groups)), size), ORDINAL, **settings),
+        within(
+            rankings.rater[first],
+            rankings.group[first],
+            rankings.rank[first],
+            rankings.rank[second],
+            raters,
+            **settings | {"conditional": None},
+        ),
+        len(groups),
+        CONDITIONAL if conditional else OVER_RATERS,
+        table.exclusions,
+    )

@@ -1,4 +1,5 @@
 """Results of the Real / Synthetic protocol: MOS, confidence, detection and agreement, by method, by rater and overall."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -125,8 +126,8 @@ def method_statistic(methods: int, has_real: bool):
     def statistic(totals: np.ndarray, weights: np.ndarray) -> np.ndarray:
         count = totals[..., :methods]
         count = np.where((count > 0).all(-1, keepdims=True), count, 0)
-        mos = ratio(totals[..., methods:2 * methods], count)
-        confidence = ratio(totals[..., 2 * methods:], count)
+        mos = ratio(totals[..., methods : 2 * methods], count)
+        confidence = ratio(totals[..., 2 * methods :], count)
         difference = mos[..., :1] - mos[..., 1:] if has_real else mos[..., :0]
         each = np.concatenate([mos, confidence, difference], -1)
         return rater_mean(np.moveaxis(each, -1, -2), (weights * count.sum(-1))[..., None, :])
@@ -144,9 +145,11 @@ def method_quantities(methods: tuple[str, ...]) -> list[Quantity]:
     """What is known of the figures of ``method_statistic``."""
     none = "no answers to this method's images yet."
     others = methods[1:] if methods[0] == REAL else ()
-    return [*(Quantity(f"MOS {m}", none, 0, 1, average=True) for m in methods),
-            *(Quantity(f"confidence {m}", none, *CONFIDENCES, average=True) for m in methods),
-            *(Quantity(f"real minus {m}", none, -1, 1, average=True) for m in others)]
+    return [
+        *(Quantity(f"MOS {m}", none, 0, 1, average=True) for m in methods),
+        *(Quantity(f"confidence {m}", none, *CONFIDENCES, average=True) for m in methods),
+        *(Quantity(f"real minus {m}", none, -1, 1, average=True) for m in others),
+    ]
 
 
 def summarise_ratings(ratings: Ratings, **settings: Any) -> RatingSummary:
@@ -168,10 +171,15 @@ def summarise_ratings(ratings: Ratings, **settings: Any) -> RatingSummary:
     advice = NO_REAL if synthetic.all() else NO_SYNTHETIC if not synthetic.any() else WAIT
     levels = signed_levels(table.real, table.confidence)
     scores = score_counts(table.real, table.confidence, synthetic, levels)
-    cells, answers = cell_sums(rater, group, scores, *shape), cell_sums(rater, group, np.ones((len(table), 1)), *shape)[..., 0]
+    cells, answers = (
+        cell_sums(rater, group, scores, *shape),
+        cell_sums(rater, group, np.ones((len(table), 1)), *shape)[..., 0],
+    )
 
     sums = cell_sums(rater, group, method_features(table, methods), *shape)
-    figures = bootstrap(sums, method_statistic(len(methods), methods[0] == REAL), method_quantities(methods), **settings)
+    figures = bootstrap(
+        sums, method_statistic(len(methods), methods[0] == REAL), method_quantities(methods), **settings
+    )
     by_method = []
     for n, name in enumerate(methods):
         rows = table.method == name
@@ -179,33 +187,81 @@ def summarise_ratings(ratings: Ratings, **settings: Any) -> RatingSummary:
             difference, detection = None, None
         else:
             against = rows | ~synthetic
-            difference = figures[2 * len(methods) + n - 1] if methods[0] == REAL else missing(f"needs answers on real images: {NO_REAL}.")
-            detection = detect(cell_sums(rater[against], group[against], scores[against], *shape), levels, advice, answers, **settings)
-        by_method.append(MethodRatings(name, int(rows.sum()), figures[n], figures[len(methods) + n], difference, detection,
-                                       response_times(table.seconds[rows])))
+            difference = (
+                figures[2 * len(methods) + n - 1]
+                if methods[0] == REAL
+                else missing(f"needs answers on real images: {NO_REAL}.")
+            )
+            detection = detect(
+                cell_sums(rater[against], group[against], scores[against], *shape),
+                levels,
+                advice,
+                answers,
+                **settings,
+            )
+        by_method.append(
+            MethodRatings(
+                name,
+                int(rows.sum()),
+                figures[n],
+                figures[len(methods) + n],
+                difference,
+                detection,
+                response_times(table.seconds[rows]),
+            )
+        )
 
-    per_rater = tuple(rater_ratings(table.take(rater == n), cells[n:n + 1], levels, advice, settings) for n in range(len(raters)))
+    per_rater = tuple(
+        rater_ratings(table.take(rater == n), cells[n : n + 1], levels, advice, settings)
+        for n in range(len(raters))
+    )
     conditional = settings.get("conditional")
     if conditional is None:
         conditional = len(raters) < FEWEST_RATERS
     first, second = ratings.repeated()
     return RatingSummary(
-        len(table), per_rater, tuple(by_method), detect(cells, levels, advice, answers, **settings), rating_agreement(table, settings),
-        within(ratings.rater[first], ratings.group[first], ratings.real[first], ratings.real[second], raters, **settings | {"conditional": None}),
-        response_times(table.seconds), len(groups), CONDITIONAL if conditional else OVER_RATERS, table.exclusions)
+        len(table),
+        per_rater,
+        tuple(by_method),
+        detect(cells, levels, advice, answers, **settings),
+        rating_agreement(table, settings),
+        within(
+            ratings.rater[first],
+            ratings.group[first],
+            ratings.real[first],
+            ratings.real[second],
+            raters,
+            **settings | {"conditional": None},
+        ),
+        response_times(table.seconds),
+        len(groups),
+        CONDITIONAL if conditional else OVER_RATERS,
+        table.exclusions,
+    )
 
 
-def rater_ratings(table: Ratings, cells: np.ndarray, levels: np.ndarray, advice: str, settings: dict[str, Any]) -> RaterRatings:
+def rater_ratings(
+    table: Ratings, cells: np.ndarray, levels: np.ndarray, advice: str, settings: dict[str, Any]
+) -> RaterRatings:
     """One rater's figures from that rater's answers and cell sums [1, G, 2 L] of scores."""
     settings = settings | {"conditional": True}
     answered = cells[:, cells[0].any(-1)]
     groups = table.groups
     features = np.column_stack([np.ones(len(table)), table.real, table.confidence]).astype(np.float64)
     sums = cell_sums(np.zeros(len(table), np.intp), codes(table.group, groups), features, 1, len(groups))
-    quantities = [Quantity("judged real", "no answers.", 0, 1, average=True), Quantity("confidence", "no answers.", *CONFIDENCES, average=True)]
+    quantities = [
+        Quantity("judged real", "no answers.", 0, 1, average=True),
+        Quantity("confidence", "no answers.", *CONFIDENCES, average=True),
+    ]
     share, confidence = bootstrap(sums, method_statistic(1, False), quantities, **settings)
-    return RaterRatings(str(table.rater[0]), len(table), share, confidence, detect(answered, levels, advice, **settings),
-                        response_times(table.seconds))
+    return RaterRatings(
+        str(table.rater[0]),
+        len(table),
+        share,
+        confidence,
+        detect(answered, levels, advice, **settings),
+        response_times(table.seconds),
+    )
 
 
 def rating_agreement(table: Ratings, settings: dict[str, Any]) -> RatingAgreement:
@@ -218,4 +274,9 @@ def rating_agreement(table: Ratings, settings: dict[str, Any]) -> RatingAgreemen
     answers = matrix_of(rater, unit, table.real)
     signed = matrix_of(rater, unit, np.where(table.real == 1, -table.confidence, table.confidence))
     kappa, left_out = fleiss_figure(answers, group, **settings)
-    return RatingAgreement(kappa, left_out, alpha_figure(answers, group, NOMINAL, **settings), alpha_figure(signed, group, ORDINAL, **settings))
+    return RatingAgreement(
+        kappa,
+        left_out,
+        alpha_figure(answers, group, NOMINAL, **settings),
+        alpha_figure(signed, group, ORDINAL, **settings),
+    )

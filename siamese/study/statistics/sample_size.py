@@ -11,6 +11,7 @@ with f = G - 1. For a difference of two methods, y is the difference of the two 
 
 The half width is the expected one: about half of all studies come out narrower.
 """
+
 from __future__ import annotations
 
 import math
@@ -77,7 +78,9 @@ def mos_components(mos: float, rater_share: float = 0.1, group_share: float = 0.
     return split(mos * (1 - mos), rater_share, group_share, 0.5)
 
 
-def difference_components(real: float, method: float, rater_share: float = 0.1, group_share: float = 0.05) -> Components:
+def difference_components(
+    real: float, method: float, rater_share: float = 0.1, group_share: float = 0.05
+) -> Components:
     """Components of real minus method from the two expected MOS, answers within a group being otherwise independent.
 
     Raises:
@@ -97,7 +100,9 @@ def check_shares(rater_share: float, group_share: float) -> None:
 
 def split(variance: float, rater_share: float, group_share: float, half_range: float) -> Components:
     """A variance in its parts."""
-    return Components(variance * rater_share, variance * group_share, variance * (1 - rater_share - group_share), half_range)
+    return Components(
+        variance * rater_share, variance * group_share, variance * (1 - rater_share - group_share), half_range
+    )
 
 
 def pilot_components(ratings: Ratings, method: str, minus: str | None = None) -> Components:
@@ -117,18 +122,29 @@ def pilot_components(ratings: Ratings, method: str, minus: str | None = None) ->
     answers = values[0] if minus is None else values[0] - values[1]
     answers = answers[:, ~np.isnan(answers).any(0)]
     if answers.shape[0] < 2 or answers.shape[1] < 2:
-        raise StatisticsError("a pilot needs two or more raters and two or more mask groups that all of them have answered for "
-                              + (method if minus is None else f"{method} and {minus}") + ".")
+        raise StatisticsError(
+            "a pilot needs two or more raters and two or more mask groups that all of them have answered for "
+            + (method if minus is None else f"{method} and {minus}")
+            + "."
+        )
     count_r, count_g = answers.shape
     by_rater, by_group, mean = answers.mean(1), answers.mean(0), answers.mean()
-    rest = float(((answers - by_rater[:, None] - by_group + mean) ** 2).sum() / ((count_r - 1) * (count_g - 1)))
+    rest = float(
+        ((answers - by_rater[:, None] - by_group + mean) ** 2).sum() / ((count_r - 1) * (count_g - 1))
+    )
     if rest == 0 and np.ptp(answers) == 0:
         raise StatisticsError("the pilot's answers are all alike: give expected values instead.")
-    return Components(max(0.0, float(by_rater.var(ddof=1)) - rest / count_g), max(0.0, float(by_group.var(ddof=1)) - rest / count_r), rest,
-                      0.5 if minus is None else 1.0)
+    return Components(
+        max(0.0, float(by_rater.var(ddof=1)) - rest / count_g),
+        max(0.0, float(by_group.var(ddof=1)) - rest / count_r),
+        rest,
+        0.5 if minus is None else 1.0,
+    )
 
 
-def half_width(components: Components, groups: int, raters: int, level: float = LEVEL, conditional: bool | None = None) -> float:
+def half_width(
+    components: Components, groups: int, raters: int, level: float = LEVEL, conditional: bool | None = None
+) -> float:
     """Expected half width of the interval.
 
     Args:
@@ -142,14 +158,20 @@ def half_width(components: Components, groups: int, raters: int, level: float = 
     if conditional is None:
         conditional = raters < FEWEST_RATERS
     if groups < 2 or raters < (1 if conditional else 2) or not 0 < level < 1:
-        raise StatisticsError("a width needs two or more groups, one or more raters (two or more for other raters) and a level between 0 and 1.")
+        raise StatisticsError(
+            "a width needs two or more groups, one or more raters (two or more for other raters) and a level between 0 and 1."
+        )
     rest = components.rest / (raters * groups)
     from_groups = components.groups / groups + rest
     if conditional:
         return in_range(float(stdtrit(groups - 1, (1 + level) / 2)) * math.sqrt(from_groups), components)
     from_raters = components.raters / raters + rest
     variance = from_raters + from_groups - rest
-    freedom = variance ** 2 / (from_raters ** 2 / (raters - 1) + from_groups ** 2 / (groups - 1) + rest ** 2 / ((raters - 1) * (groups - 1)))
+    freedom = variance**2 / (
+        from_raters**2 / (raters - 1)
+        + from_groups**2 / (groups - 1)
+        + rest**2 / ((raters - 1) * (groups - 1))
+    )
     return in_range(float(stdtrit(freedom, (1 + level) / 2)) * math.sqrt(variance), components)
 
 
@@ -158,7 +180,9 @@ def in_range(reach: float, components: Components) -> float:
     return reach / math.sqrt(1 + (reach / components.half_range) ** 2)
 
 
-def groups_needed(components: Components, wanted: float, raters: int, level: float = LEVEL, conditional: bool | None = None) -> Plan:
+def groups_needed(
+    components: Components, wanted: float, raters: int, level: float = LEVEL, conditional: bool | None = None
+) -> Plan:
     """Least number of mask groups with which ``raters`` raters reach an expected half width of ``wanted``.
 
     Raises:
@@ -174,7 +198,13 @@ def groups_needed(components: Components, wanted: float, raters: int, level: flo
 
     if not reached(MOST_GROUPS):
         reason = f"{raters} raters do not reach a half width of {wanted:g} with any number of mask groups: "
-        return Plan(raters, None, None, conditional, reason + ("the images differ too much." if conditional else "invite more raters."))
+        return Plan(
+            raters,
+            None,
+            None,
+            conditional,
+            reason + ("the images differ too much." if conditional else "invite more raters."),
+        )
     low, high = FEWEST_GROUPS - 1, MOST_GROUPS  # reached at high; below FEWEST_GROUPS there is no interval
     while high - low > 1:
         middle = (low + high) // 2
@@ -182,8 +212,12 @@ def groups_needed(components: Components, wanted: float, raters: int, level: flo
     return Plan(raters, high, half_width(components, high, raters, level, conditional), conditional)
 
 
-def plans(components: Components, wanted: float, raters: Sequence[int] = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 30),
-          level: float = LEVEL) -> tuple[Plan, ...]:
+def plans(
+    components: Components,
+    wanted: float,
+    raters: Sequence[int] = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 30),
+    level: float = LEVEL,
+) -> tuple[Plan, ...]:
     """The mask groups that each number of ``raters`` needs, for a study leader to choose from."""
     return tuple(groups_needed(components, wanted, r, level) for r in raters)
 
@@ -199,4 +233,6 @@ def least_raters(components: Components, wanted: float, groups: int, level: floa
     for raters in range(FEWEST_RATERS, MOST_RATERS + 1):
         if half_width(components, groups, raters, level, conditional=False) <= wanted:
             return raters
-    raise StatisticsError(f"{groups} mask groups do not reach a half width of {wanted:g} with up to {MOST_RATERS} raters: show more groups.")
+    raise StatisticsError(
+        f"{groups} mask groups do not reach a half width of {wanted:g} with up to {MOST_RATERS} raters: show more groups."
+    )

@@ -3,6 +3,7 @@
 One row per answer. The first answer to an item counts; later presentations serve within-rater agreement only; training items
 never count. The method of the real images is called ``real`` here, whatever the study calls it.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -115,10 +116,14 @@ class Answers(ABC):
             raise StatisticsError("the columns of a table of answers must be equally long.")
         for name in self.names:
             if np.any(getattr(self, name) == ""):
-                raise StatisticsError(f"an answer has no {name}: give each answer the {name} that it belongs to.")
+                raise StatisticsError(
+                    f"an answer has no {name}: give each answer the {name} that it belongs to."
+                )
         seconds = self.seconds[~np.isnan(self.seconds)]
         if np.any(~np.isfinite(seconds)) or np.any(seconds < 0):
-            raise StatisticsError("response times are seconds of 0 or more; leave one that was not recorded empty (None).")
+            raise StatisticsError(
+                "response times are seconds of 0 or more; leave one that was not recorded empty (None)."
+            )
         if np.any(self.repeat < 0):
             raise StatisticsError("repeat counts earlier presentations: 0, 1, 2, ...")
         self.check()
@@ -175,12 +180,18 @@ class Answers(ABC):
 
     def take(self, rows: np.ndarray, exclusions: Sequence[Exclusion] = ()) -> Self:
         """The ``rows`` (indices or bool [N]) with ``exclusions`` added to the record."""
-        return dataclasses.replace(self, **{c: getattr(self, c)[rows] for c in self.columns()}, exclusions=self.exclusions + tuple(exclusions))
+        return dataclasses.replace(
+            self,
+            **{c: getattr(self, c)[rows] for c in self.columns()},
+            exclusions=self.exclusions + tuple(exclusions),
+        )
 
     def drop(self, rows: np.ndarray, reason: str) -> Self:
         """Without ``rows`` (bool [N]); the record says so, rater by rater."""
         raters, counts = np.unique(self.rater[rows], return_counts=True)
-        return self.take(~rows, [Exclusion(str(r), int(n), reason) for r, n in zip(raters, counts, strict=True)])
+        return self.take(
+            ~rows, [Exclusion(str(r), int(n), reason) for r, n in zip(raters, counts, strict=True)]
+        )
 
     def without_rater(self, rater: str, reason: str) -> Self:
         """Without all answers of ``rater``.
@@ -206,7 +217,11 @@ class Answers(ABC):
         """
         columns = self.shown()
         methods = len(np.unique(np.concatenate(columns)))
-        short = [r for r in self.raters if len(np.unique(np.concatenate([c[self.rater == r] for c in columns]))) < methods]
+        short = [
+            r
+            for r in self.raters
+            if len(np.unique(np.concatenate([c[self.rater == r] for c in columns]))) < methods
+        ]
         if len(short) == len(self.raters):
             raise StatisticsError("no rater has answered an image of every method yet: wait until one has.")
         return self.drop(np.isin(self.rater, short), ONE_SIDED_REASON) if short else self
@@ -224,17 +239,23 @@ class Answers(ABC):
         table = self.drop(self.training, TRAINING_REASON)
         items = table.item()
         first = {i for i, r in zip(items, table.repeat.tolist(), strict=True) if r == 0}
-        orphan = np.array([r > 0 and i not in first for i, r in zip(items, table.repeat.tolist(), strict=True)], bool)
+        orphan = np.array(
+            [r > 0 and i not in first for i, r in zip(items, table.repeat.tolist(), strict=True)], bool
+        )
         table = table.drop(orphan, ORPHAN_REASON)
         table = table.drop(table.repeat > 0, REPEAT_REASON)
         if not len(table):
-            raise StatisticsError("no answers to analyse yet: wait for the first answer to an item that is not for training.")
+            raise StatisticsError(
+                "no answers to analyse yet: wait for the first answer to an item that is not for training."
+            )
         return table
 
     def repeated(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows of first answers and of the same raters' second answers to the same items: two int [P]. Third ones are not used."""
         rows: dict[tuple[Any, ...], dict[int, int]] = {}
-        for n, (item, repeat, training) in enumerate(zip(self.item(), self.repeat.tolist(), self.training.tolist(), strict=True)):
+        for n, (item, repeat, training) in enumerate(
+            zip(self.item(), self.repeat.tolist(), self.training.tolist(), strict=True)
+        ):
             if not training:
                 rows.setdefault(item, {})[repeat] = n
         pairs = [(r[0], r[1]) for r in rows.values() if 0 in r and 1 in r]
@@ -244,10 +265,14 @@ class Answers(ABC):
     def once(self) -> None:
         """Refuse two answers to one presentation."""
         seen: set[tuple[Any, ...]] = set()
-        for item, repeat, training in zip(self.item(), self.repeat.tolist(), self.training.tolist(), strict=True):
+        for item, repeat, training in zip(
+            self.item(), self.repeat.tolist(), self.training.tolist(), strict=True
+        ):
             if (key := (*item, repeat, training)) in seen:
-                raise StatisticsError(f"two answers to one presentation ({', '.join(map(str, item))}): pass only the latest correction, "
-                                      "and number repeated presentations with repeat = 1, 2, ...")
+                raise StatisticsError(
+                    f"two answers to one presentation ({', '.join(map(str, item))}): pass only the latest correction, "
+                    "and number repeated presentations with repeat = 1, 2, ..."
+                )
             seen.add(key)
 
 

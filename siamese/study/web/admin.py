@@ -1,4 +1,5 @@
 """The administrator's pages. Every route but the log-in asks for the session first; every change for the form's token as well."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -46,7 +47,13 @@ from siamese.web.inputs import CheckedInput
 Choice = Literal["complete", "all"]
 """Raters whose answers count, as ``siamese.study.raters`` names them."""
 Text = Annotated[str, Form(max_length=20_000), AfterValidator(storable)]
-REFUSED = {NotLoggedInError: 401, ForgedRequestError: 403, NotAnAdministratorError: 403, TooManyAttemptsError: 429, ProviderError: 502}
+REFUSED = {
+    NotLoggedInError: 401,
+    ForgedRequestError: 403,
+    NotAnAdministratorError: 403,
+    TooManyAttemptsError: 429,
+    ProviderError: 502,
+}
 """HTTP status of what is answered with the page to log in."""
 
 
@@ -60,11 +67,27 @@ def install_admin(app: FastAPI, store: StudyStore, folder: Path, turn: Turn = nu
     administrator = Administrator(folder, users=settings.users if settings else ())
     by_hub = HuggingFaceLogin(settings, administrator.key) if settings else None
 
-    def page(name: str, title: str, status: int = 200, csrf: str | None = None, message: str | None = None, **values: Any) -> HTMLResponse:
-        return HTMLResponse(pages.get_template(name).render(title=title, csrf=csrf, message=message, **values), status)
+    def page(
+        name: str,
+        title: str,
+        status: int = 200,
+        csrf: str | None = None,
+        message: str | None = None,
+        **values: Any,
+    ) -> HTMLResponse:
+        return HTMLResponse(
+            pages.get_template(name).render(title=title, csrf=csrf, message=message, **values), status
+        )
 
     def login_form(status: int = 200, message: str | None = None) -> HTMLResponse:
-        return page("login.html", "Log in", status, message=message, password=administrator.has_password, huggingface=by_hub is not None)
+        return page(
+            "login.html",
+            "Log in",
+            status,
+            message=message,
+            password=administrator.has_password,
+            huggingface=by_hub is not None,
+        )
 
     async def login_again(request: Request, error: Exception) -> Response:
         response = login_form(REFUSED[type(error)], str(error))
@@ -73,10 +96,16 @@ def install_admin(app: FastAPI, store: StudyStore, folder: Path, turn: Turn = nu
         return response
 
     def told(request: Request, error: Exception, status: int) -> Response:
-        return page("message.html", "This was not done", status, message=getattr(error, "detail", None) or str(error))
+        return page(
+            "message.html", "This was not done", status, message=getattr(error, "detail", None) or str(error)
+        )
 
     def at_the_gate(request: Request, error: Exception) -> Response:
-        return login_form(401, str(error)) if isinstance(error, NotLoggedInError) else refusal(request, error, told)
+        return (
+            login_form(401, str(error))
+            if isinstance(error, NotLoggedInError)
+            else refusal(request, error, told)
+        )
 
     for kind in REFUSED:
         app.add_exception_handler(kind, login_again)
@@ -91,7 +120,11 @@ def install_admin(app: FastAPI, store: StudyStore, folder: Path, turn: Turn = nu
         logged_in(request)
         administrator.check_csrf(request.state.session, csrf)
 
-    options: dict[str, Any] = {"prefix": HOME, "include_in_schema": False, "route_class": ADMINISTRATORS.route}
+    options: dict[str, Any] = {
+        "prefix": HOME,
+        "include_in_schema": False,
+        "route_class": ADMINISTRATORS.route,
+    }
     public = APIRouter(**options)
     read = APIRouter(**options, dependencies=[Depends(ADMINISTRATORS.beside(logged_in))])
     change = APIRouter(**options, dependencies=[Depends(ADMINISTRATORS.beside(allowed))])
@@ -100,7 +133,15 @@ def install_admin(app: FastAPI, store: StudyStore, folder: Path, turn: Turn = nu
         return request.url.scheme == "https" or origin() is not None
 
     def let_in(request: Request, response: Response, cookie: str) -> Response:
-        response.set_cookie(COOKIE, cookie, max_age=SESSION_SECONDS, httponly=True, samesite="strict", path="/study", secure=encrypted(request))
+        response.set_cookie(
+            COOKIE,
+            cookie,
+            max_age=SESSION_SECONDS,
+            httponly=True,
+            samesite="strict",
+            path="/study",
+            secure=encrypted(request),
+        )
         return response
 
     def address_of(request: Request) -> str:
@@ -112,7 +153,9 @@ def install_admin(app: FastAPI, store: StudyStore, folder: Path, turn: Turn = nu
 
     @public.post("/login")
     def login(request: Request, password: Annotated[str, Form(max_length=2000)]) -> Response:
-        return let_in(request, RedirectResponse(HOME, 303), administrator.log_in(password, address_of(request)))
+        return let_in(
+            request, RedirectResponse(HOME, 303), administrator.log_in(password, address_of(request))
+        )
 
     def hub_login() -> HuggingFaceLogin:
         if by_hub is None:
@@ -124,7 +167,15 @@ def install_admin(app: FastAPI, store: StudyStore, folder: Path, turn: Turn = nu
         address, cookie = hub_login().begin()
         response = RedirectResponse(address, 303)
         # Not strict: the browser comes back from another site.
-        response.set_cookie(STATE_COOKIE, cookie, max_age=STATE_SECONDS, httponly=True, samesite="lax", path=LOGIN, secure=encrypted(request))
+        response.set_cookie(
+            STATE_COOKIE,
+            cookie,
+            max_age=STATE_SECONDS,
+            httponly=True,
+            samesite="lax",
+            path=LOGIN,
+            secure=encrypted(request),
+        )
         return response
 
     @public.get("/login/huggingface/callback")
@@ -146,14 +197,34 @@ def install_admin(app: FastAPI, store: StudyStore, folder: Path, turn: Turn = nu
         return administrator.csrf(request.state.session)
 
     def list_page(request: Request, message: str | None = None, status: int = 200) -> Response:
-        return page("studies.html", "Studies", status, csrf_of(request), message, studies=store.studies(), consent=DEFAULT_CONSENT,
-                    most=LARGEST_UPLOAD // 2**20, copy=store.durability.report() if store.durability else None)
+        return page(
+            "studies.html",
+            "Studies",
+            status,
+            csrf_of(request),
+            message,
+            studies=store.studies(),
+            consent=DEFAULT_CONSENT,
+            most=LARGEST_UPLOAD // 2**20,
+            copy=store.durability.report() if store.durability else None,
+        )
 
     def study_page(request: Request, study: str, links: list = ()) -> Response:
         found = store.study(study)
-        return page("study.html", found.config.title, 200, csrf_of(request), study=found, raters=store.progress(study), links=links,
-                    texts=store.texts(study), text_accepted=store.text_accepted(study),
-                    withdrawals=store.withdrawals(study), warning=store.warning(), origin=origin() or f"{request.url.scheme}://{request.url.netloc}")
+        return page(
+            "study.html",
+            found.config.title,
+            200,
+            csrf_of(request),
+            study=found,
+            raters=store.progress(study),
+            links=links,
+            texts=store.texts(study),
+            text_accepted=store.text_accepted(study),
+            withdrawals=store.withdrawals(study),
+            warning=store.warning(),
+            origin=origin() or f"{request.url.scheme}://{request.url.netloc}",
+        )
 
     @read.get("")
     def studies(request: Request) -> Response:
@@ -170,34 +241,83 @@ def install_admin(app: FastAPI, store: StudyStore, folder: Path, turn: Turn = nu
     @read.get("/studies/{study}/results")
     def results(request: Request, study: str, raters: Choice = COMPLETE) -> Response:
         found = read_results(store, study, raters)
-        return page("results.html", f"Results: {found.study.config.title}", 200, csrf_of(request), **results_values(found))
+        return page(
+            "results.html",
+            f"Results: {found.study.config.title}",
+            200,
+            csrf_of(request),
+            **results_values(found),
+        )
 
     @read.get("/studies/{study}/report.html")
     def report(study: str, raters: Choice = COMPLETE) -> Response:
-        return download(report_html(read_results(store, study, raters)).encode("utf-8"), "text/html; charset=utf-8", f"{study}.html")
+        return download(
+            report_html(read_results(store, study, raters)).encode("utf-8"),
+            "text/html; charset=utf-8",
+            f"{study}.html",
+        )
 
     @read.get("/studies/{study}/answers.csv")
     def as_csv(study: str) -> Response:
-        return download(answers_csv(read_answers(store, study)).encode("utf-8-sig"), "text/csv; charset=utf-8", f"{study}.csv")
+        return download(
+            answers_csv(read_answers(store, study)).encode("utf-8-sig"),
+            "text/csv; charset=utf-8",
+            f"{study}.csv",
+        )
 
     @read.get("/studies/{study}/answers.json")
     def as_json(study: str) -> Response:
-        return download(answers_json(store, read_answers(store, study)).encode("utf-8"), "application/json", f"{study}.json")
+        return download(
+            answers_json(store, read_answers(store, study)).encode("utf-8"),
+            "application/json",
+            f"{study}.json",
+        )
 
     @change.post("/create")
-    def create(request: Request, id: Text, title: Text, protocol: Text, organ: Text, groups: Annotated[int, Form()],
-               real: Text = "", training: Annotated[int, Form()] = 0, repeats: Annotated[int, Form()] = 0, seed: Annotated[int, Form()] = 0,
-               share_known: Text = "", comments: Text = "", instructions: Text = "", consent: Text = DEFAULT_CONSENT, folder: Text = "",
-               masks: Text = "", sample: Text = "", archive: Annotated[UploadFile | None, File()] = None) -> Response:
+    def create(
+        request: Request,
+        id: Text,
+        title: Text,
+        protocol: Text,
+        organ: Text,
+        groups: Annotated[int, Form()],
+        real: Text = "",
+        training: Annotated[int, Form()] = 0,
+        repeats: Annotated[int, Form()] = 0,
+        seed: Annotated[int, Form()] = 0,
+        share_known: Text = "",
+        comments: Text = "",
+        instructions: Text = "",
+        consent: Text = DEFAULT_CONSENT,
+        folder: Text = "",
+        masks: Text = "",
+        sample: Text = "",
+        archive: Annotated[UploadFile | None, File()] = None,
+    ) -> Response:
         try:
             with tempfile.TemporaryDirectory(prefix="study-") as space:
                 sampled = parse_all([line for line in sample.splitlines() if line.strip()])
                 folders = source(archive, folder, Path(space))
                 drawn = take_masks(folders, masks.strip(), bool(sampled))
                 reals = {name.strip() for name in real.split(",") if name.strip()}
-                methods = [Method(n, REAL if n in reals else SYNTHETIC) for n in folders] + [Method(s.name, SYNTHETIC) for s in sampled]
-                config = StudyConfig(id, title, protocol, organ, tuple(methods), groups or 1, training,
-                                     repeats if groups else 0, bool(share_known), bool(comments), instructions, consent, seed=seed)
+                methods = [Method(n, REAL if n in reals else SYNTHETIC) for n in folders] + [
+                    Method(s.name, SYNTHETIC) for s in sampled
+                ]
+                config = StudyConfig(
+                    id,
+                    title,
+                    protocol,
+                    organ,
+                    tuple(methods),
+                    groups or 1,
+                    training,
+                    repeats if groups else 0,
+                    bool(share_known),
+                    bool(comments),
+                    instructions,
+                    consent,
+                    seed=seed,
+                )
                 folders |= {s.name: drawn for s in sampled}
                 if not groups:
                     config = dataclasses.replace(count_groups(config, folders), repeats=repeats)
@@ -229,14 +349,20 @@ def install_admin(app: FastAPI, store: StudyStore, folder: Path, turn: Turn = nu
 
     @change.post("/studies/{study}/invite")
     def invite(request: Request, study: str, labels: Text) -> Response:
-        return study_page(request, study, store.invite(study, [x.strip() for x in labels.splitlines() if x.strip()]))
+        return study_page(
+            request, study, store.invite(study, [x.strip() for x in labels.splitlines() if x.strip()])
+        )
 
     @change.post("/raters/{rater}/{action}")
     def rater(rater: str, action: str, study: Text, reason: Text = "", sure: Text = "") -> Response:
         if action == "withdraw" and not sure:
             raise StudyError("nothing was deleted: it was not confirmed.")
-        actions = {"revoke": lambda: store.revoke(rater), "exclude": lambda: store.exclude(rater, reason),
-                   "include": lambda: store.exclude(rater, None), "withdraw": lambda: store.withdraw(rater)}
+        actions = {
+            "revoke": lambda: store.revoke(rater),
+            "exclude": lambda: store.exclude(rater, reason),
+            "include": lambda: store.exclude(rater, None),
+            "withdraw": lambda: store.withdraw(rater),
+        }
         if action not in actions:
             raise StudyError(f"there is no action {action!r}.")
         actions[action]()
@@ -252,7 +378,11 @@ def source(archive: UploadFile | None, folder: str, space: Path) -> dict[str, Pa
         return unpack(archive.file, space)
     try:
         if folder.strip() and Path(folder.strip()).is_dir():
-            return {f.name: f for f in sorted(Path(folder.strip()).iterdir()) if f.is_dir() and not f.name.startswith(".")}
+            return {
+                f.name: f
+                for f in sorted(Path(folder.strip()).iterdir())
+                if f.is_dir() and not f.name.startswith(".")
+            }
     except OSError as error:  # a name that is too long, a folder that may not be read
         raise ConfigError([f"the folder on the server cannot be read ({error.strerror})."]) from error
     raise ConfigError(["choose a ZIP file, or name a folder on the server that exists."])
@@ -265,8 +395,13 @@ def take_masks(folders: dict[str, Path], name: str, needed: bool) -> Path | None
         ConfigError: it is needed and not there, or named without need.
     """
     if needed and name not in folders:
-        raise ConfigError([f"sampling needs masks: there is no folder {name!r} beside the methods' folders." if name else
-                           "sampling needs masks: name their folder beside the methods' folders."])
+        raise ConfigError(
+            [
+                f"sampling needs masks: there is no folder {name!r} beside the methods' folders."
+                if name
+                else "sampling needs masks: name their folder beside the methods' folders."
+            ]
+        )
     if name and not needed:
         raise ConfigError(["a folder of masks is named, but no method to sample."])
     return folders.pop(name) if needed else None

@@ -2,6 +2,7 @@
 
 Nothing here says where an image comes from: ids are random, all images have the same headers and length.
 """
+
 from __future__ import annotations
 
 from importlib import resources
@@ -17,7 +18,12 @@ from siamese.study.web.threads import RATERS
 
 Token = Annotated[str, Path(max_length=100)]
 ItemId = Annotated[str, Path(max_length=64)]
-STATIC = {"rate.js": "text/javascript", "rate.css": "text/css", "admin.css": "text/css", "icon.svg": "image/svg+xml"}
+STATIC = {
+    "rate.js": "text/javascript",
+    "rate.css": "text/css",
+    "admin.css": "text/css",
+    "icon.svg": "image/svg+xml",
+}
 
 
 class Registration(BaseModel):
@@ -72,11 +78,25 @@ def rater_router(sessions: RaterSessions) -> APIRouter:
         config = found.config
         kinds = [m.kind for m in config.methods]
         return {
-            "title": config.title, "protocol": config.protocol, "instructions": config.instructions, "consent": config.consent,
-            "comments": config.comments, "confidence": list(CONFIDENCE), "training": config.training, "total": config.rated,
-            "images": 2 if config.protocol == "pairwise" else len(kinds) if config.protocol == "ranking" else 1,
-            "share": round(100 * kinds.count("real") / len(kinds)) if config.share_known and config.protocol == "real_synthetic" else None,
-            "registered": found.registered, "pseudonym": found.pseudonym, "step": step_json(found.step),
+            "title": config.title,
+            "protocol": config.protocol,
+            "instructions": config.instructions,
+            "consent": config.consent,
+            "comments": config.comments,
+            "confidence": list(CONFIDENCE),
+            "training": config.training,
+            "total": config.rated,
+            "images": 2
+            if config.protocol == "pairwise"
+            else len(kinds)
+            if config.protocol == "ranking"
+            else 1,
+            "share": round(100 * kinds.count("real") / len(kinds))
+            if config.share_known and config.protocol == "real_synthetic"
+            else None,
+            "registered": found.registered,
+            "pseudonym": found.pseudonym,
+            "step": step_json(found.step),
         }
 
     @router.post("/rate/{token}/api/register")
@@ -92,7 +112,12 @@ def rater_router(sessions: RaterSessions) -> APIRouter:
     @router.get("/rate/{token}/api/previous")
     def previous(token: Token) -> dict[str, Any]:
         task, given = sessions.previous(token)
-        return {"task": task_json(task), "response": given.response, "confidence": given.confidence, "comment": given.comment}
+        return {
+            "task": task_json(task),
+            "response": given.response,
+            "confidence": given.confidence,
+            "comment": given.comment,
+        }
 
     @router.get("/rate/{token}/image/{item}")
     def image(token: Token, item: ItemId) -> Response:
@@ -109,11 +134,21 @@ def rater_router(sessions: RaterSessions) -> APIRouter:
 
 def task_json(task: Task) -> dict[str, Any]:
     """A screen for the page."""
-    return {"id": task.id, "number": task.number, "total": task.total, "training": task.training, "items": list(task.items)}
+    return {
+        "id": task.id,
+        "number": task.number,
+        "total": task.total,
+        "training": task.training,
+        "items": list(task.items),
+    }
 
 
 def step_json(step: Step | None) -> dict[str, Any] | None:
     """Where the rater is, for the page."""
     if step is None:
         return None
-    return {"task": task_json(step.task) if step.task else None, "upcoming": list(step.upcoming), "can_go_back": step.can_go_back}
+    return {
+        "task": task_json(step.task) if step.task else None,
+        "upcoming": list(step.upcoming),
+        "can_go_back": step.can_go_back,
+    }

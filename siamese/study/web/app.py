@@ -1,4 +1,5 @@
 """The study's routes on a FastAPI application: alone, or beside the Gradio page."""
+
 from __future__ import annotations
 
 import asyncio
@@ -44,7 +45,9 @@ def add_study_routes(app: FastAPI, store: StudyStore, folder: Path, turn: Turn =
         app.include_router(copying(store, folder))
     app.include_router(rater_router(RaterSessions(store)))
     install_admin(app, store, folder, turn)
-    app.add_middleware(AddedHeaders, headers=HEADERS, applies=is_study)  # last, so that it stands before the gate: refusals have the headers too
+    app.add_middleware(
+        AddedHeaders, headers=HEADERS, applies=is_study
+    )  # last, so that it stands before the gate: refusals have the headers too
 
 
 def copying(store: StudyStore, folder: Path) -> APIRouter:

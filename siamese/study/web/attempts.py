@@ -1,4 +1,5 @@
 """Guessing is slow: failed log-ins delay the next from their own address, and few passwords are hashed at once."""
+
 from __future__ import annotations
 
 import ipaddress
@@ -39,7 +40,11 @@ class Failures:
 
     def wait(self, now: float) -> float:
         """Seconds until the next attempt is looked at; none where not positive."""
-        return self.last + min(2.0 ** min(self.count - FREE, 40), LONGEST_SECONDS) - now if self.count >= FREE else 0.0
+        return (
+            self.last + min(2.0 ** min(self.count - FREE, 40), LONGEST_SECONDS) - now
+            if self.count >= FREE
+            else 0.0
+        )
 
 
 class Attempts:
@@ -66,7 +71,9 @@ class Attempts:
                 found = Failures()
             wait = math.ceil(found.wait(now))
             if wait > 0:
-                raise TooManyAttemptsError(f"too many {self._what} from your address; wait {in_words(wait)}.", wait)
+                raise TooManyAttemptsError(
+                    f"too many {self._what} from your address; wait {in_words(wait)}.", wait
+                )
             self._failed[key] = Failures(found.count + 1, now)
             self._failed.move_to_end(key)
             while len(self._failed) > MOST_ADDRESSES:

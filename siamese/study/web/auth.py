@@ -1,4 +1,5 @@
 """The administrator's password, session cookie and protection against forged requests and guessing."""
+
 from __future__ import annotations
 
 import base64
@@ -32,13 +33,18 @@ class ForgedRequestError(RuntimeError):
 def hash_password(password: str) -> str:
     """``salt$hash`` by scrypt, in base64."""
     salt = secrets.token_bytes(16)
-    return "$".join(base64.b64encode(x).decode("ascii") for x in (salt, hashlib.scrypt(password.encode("utf-8", "replace"), salt=salt, **SCRYPT)))
+    return "$".join(
+        base64.b64encode(x).decode("ascii")
+        for x in (salt, hashlib.scrypt(password.encode("utf-8", "replace"), salt=salt, **SCRYPT))
+    )
 
 
 def matches(password: str, stored: str) -> bool:
     """Whether ``password`` is the one that was hashed; takes the same time either way."""
     salt, wanted = (base64.b64decode(x) for x in stored.split("$"))
-    return hmac.compare_digest(hashlib.scrypt(password.encode("utf-8", "replace"), salt=salt, **SCRYPT), wanted)
+    return hmac.compare_digest(
+        hashlib.scrypt(password.encode("utf-8", "replace"), salt=salt, **SCRYPT), wanted
+    )
 
 
 def private_file(file: Path, make: Callable[[], str]) -> tuple[str, bool]:
@@ -63,7 +69,9 @@ class Administrator:
         users: who logs in elsewhere (see ``oauth``). With them there is a password only where the variable gives one.
     """
 
-    def __init__(self, folder: Path, announce: Callable[[str], None] = print, users: Sequence[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, announce: Callable[[str], None] = print, users: Sequence[str] = ()
+    ) -> None:
         given = os.environ.get(PASSWORD_VARIABLE)
         self._hash: str | None = None
         if given:
@@ -72,7 +80,9 @@ class Administrator:
             made = secrets.token_urlsafe(15)
             self._hash, new = private_file(folder / "admin-password", lambda: hash_password(made))
             if new:
-                announce(f"Password of the rating studies' administrator: {made}\n(shown once; delete {folder / 'admin-password'} for a new one)")
+                announce(
+                    f"Password of the rating studies' administrator: {made}\n(shown once; delete {folder / 'admin-password'} for a new one)"
+                )
         key, _ = private_file(folder / "cookie-key", lambda: secrets.token_hex(32))
         # Password and users are part of the key: other ones end all sessions.
         self.key = hashlib.sha256(" ".join((key, given or self._hash or "", *users)).encode("utf-8")).digest()

@@ -2,6 +2,7 @@
 
 A file each, in the data directory beside the key of the signature: so they hold after a restart, and for all server processes on it.
 """
+
 from __future__ import annotations
 
 import time
@@ -36,8 +37,10 @@ class EndedSessions:
             self._folder.mkdir(mode=0o700, exist_ok=True)
             (self._folder / session).touch(mode=0o600)
         except OSError as error:
-            raise StorageFullError(f"the server could not write ({error.strerror}), so you are still logged in. Close the browser, and tell "
-                                   "whoever runs the server.") from error
+            raise StorageFullError(
+                f"the server could not write ({error.strerror}), so you are still logged in. Close the browser, and tell "
+                "whoever runs the server."
+            ) from error
         self._purge()
 
     def _purge(self) -> None:

@@ -3,6 +3,7 @@
 FastAPI reads a form before it asks a route's dependencies. Here nothing is read from somebody who has not logged in, and nothing is
 kept of a body that is too long.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -30,7 +31,9 @@ class TooLargeError(HTTPException):
 
     def __init__(self, limit: int) -> None:
         size = f"{limit // 2**20} MiB" if limit >= 2**20 else f"{limit // 2**10} KiB"
-        super().__init__(413, f"this is too large: up to {size} can be sent. For more images, name a folder on the server.")
+        super().__init__(
+            413, f"this is too large: up to {size} can be sent. For more images, name a folder on the server."
+        )
 
 
 def limit_of(path: str) -> int:
@@ -45,7 +48,9 @@ class Gate:
         refuse: the page for an error, (request, error) to response.
     """
 
-    def __init__(self, app: Callable, administrator: Administrator, refuse: Callable[[Request, Exception], Response]) -> None:
+    def __init__(
+        self, app: Callable, administrator: Administrator, refuse: Callable[[Request, Exception], Response]
+    ) -> None:
         self.app, self.administrator, self.refuse = app, administrator, refuse
 
     async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:

@@ -2,6 +2,7 @@
 
 Only the user's name is asked for; the provider's token is used once, for that, and not kept.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -24,7 +25,12 @@ from siamese.study.web.auth import ForgedRequestError, NotLoggedInError
 
 USERS_VARIABLE = "SIAMESE_ADMIN_USERS"
 """Environment variable with the administrators' Hugging Face user names, separated by commas."""
-ID_VARIABLE, SECRET_VARIABLE, PROVIDER_VARIABLE, SCOPES_VARIABLE = "OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OPENID_PROVIDER_URL", "OAUTH_SCOPES"
+ID_VARIABLE, SECRET_VARIABLE, PROVIDER_VARIABLE, SCOPES_VARIABLE = (
+    "OAUTH_CLIENT_ID",
+    "OAUTH_CLIENT_SECRET",
+    "OPENID_PROVIDER_URL",
+    "OAUTH_SCOPES",
+)
 STATE_COOKIE = "siamese_study_oauth"
 STATE_SECONDS = 600
 """How long a log-in may take."""
@@ -68,13 +74,27 @@ def oauth_settings(callback: str) -> OAuthSettings | None:
         return None
     users = tuple(name.strip() for name in said.split(",") if name.strip())
     if not users:
-        raise PlaceError(f"{USERS_VARIABLE} is set, but names nobody; give Hugging Face user names, separated by commas, or do not set it.")
-    missing = [name for name in (ID_VARIABLE, SECRET_VARIABLE, PROVIDER_VARIABLE, HOST_VARIABLE) if not os.environ.get(name)]
+        raise PlaceError(
+            f"{USERS_VARIABLE} is set, but names nobody; give Hugging Face user names, separated by commas, or do not set it."
+        )
+    missing = [
+        name
+        for name in (ID_VARIABLE, SECRET_VARIABLE, PROVIDER_VARIABLE, HOST_VARIABLE)
+        if not os.environ.get(name)
+    ]
     if missing:
-        raise PlaceError(f"{USERS_VARIABLE} is set, but not {', '.join(missing)}; a Space has them with 'hf_oauth: true' in its README.md. "
-                         f"Elsewhere leave {USERS_VARIABLE} out: the administrator has a password.")
-    return OAuthSettings(users, os.environ[ID_VARIABLE], os.environ[SECRET_VARIABLE], os.environ[PROVIDER_VARIABLE].rstrip("/"),
-                         f"{origin()}{callback}", os.environ.get(SCOPES_VARIABLE) or "openid profile")
+        raise PlaceError(
+            f"{USERS_VARIABLE} is set, but not {', '.join(missing)}; a Space has them with 'hf_oauth: true' in its README.md. "
+            f"Elsewhere leave {USERS_VARIABLE} out: the administrator has a password."
+        )
+    return OAuthSettings(
+        users,
+        os.environ[ID_VARIABLE],
+        os.environ[SECRET_VARIABLE],
+        os.environ[PROVIDER_VARIABLE].rstrip("/"),
+        f"{origin()}{callback}",
+        os.environ.get(SCOPES_VARIABLE) or "openid profile",
+    )
 
 
 class HuggingFaceLogin:
@@ -98,8 +118,13 @@ class HuggingFaceLogin:
             ProviderError: it cannot be reached.
         """
         state = secrets.token_urlsafe(24)
-        asked = {"client_id": self.settings.client, "redirect_uri": self.settings.callback, "response_type": "code",
-                 "scope": self.settings.scopes, "state": state}
+        asked = {
+            "client_id": self.settings.client,
+            "redirect_uri": self.settings.callback,
+            "response_type": "code",
+            "scope": self.settings.scopes,
+            "state": state,
+        }
         return f"{self._place('authorization_endpoint')}?{urlencode(asked)}", self._sign.dumps(digest(state))
 
     def finish(self, answer: Mapping[str, str], cookie: str | None, address: str) -> str:
@@ -115,33 +140,54 @@ class HuggingFaceLogin:
         try:
             wanted = self._sign.loads(cookie or "", max_age=STATE_SECONDS)
         except BadSignature as error:
-            raise ForgedRequestError("this log-in was not begun in this browser, or too long ago; log in again.") from error
+            raise ForgedRequestError(
+                "this log-in was not begun in this browser, or too long ago; log in again."
+            ) from error
         if not hmac.compare_digest(digest(answer.get("state", "")), wanted):
             raise ForgedRequestError("this log-in was not begun in this browser; log in again.")
         self._attempts.begin(address)
         if "error" in answer or not answer.get("code"):
             reason = answer.get("error", "")
-            raise NotLoggedInError(f"Hugging Face did not log you in ({reason if PROVIDERS_ERROR.fullmatch(reason) else 'no reason given'}).")
+            raise NotLoggedInError(
+                f"Hugging Face did not log you in ({reason if PROVIDERS_ERROR.fullmatch(reason) else 'no reason given'})."
+            )
         user = self._user(self._token(answer["code"]))
         if user not in self.settings.users:
-            raise NotAnAdministratorError(f"the Hugging Face user {user!r} is no administrator here. Whoever runs this Space can add the name to "
-                                          f"{USERS_VARIABLE}.")
+            raise NotAnAdministratorError(
+                f"the Hugging Face user {user!r} is no administrator here. Whoever runs this Space can add the name to "
+                f"{USERS_VARIABLE}."
+            )
         self._attempts.forgive(address)
         return user
 
     def _token(self, code: str) -> str:
-        given = self._ask("POST", self._place("token_endpoint"), auth=(self.settings.client, self.settings.secret), data={
-            "grant_type": "authorization_code", "code": code, "redirect_uri": self.settings.callback, "client_id": self.settings.client})
+        given = self._ask(
+            "POST",
+            self._place("token_endpoint"),
+            auth=(self.settings.client, self.settings.secret),
+            data={
+                "grant_type": "authorization_code",
+                "code": code,
+                "redirect_uri": self.settings.callback,
+                "client_id": self.settings.client,
+            },
+        )
         return text_of(given, "access_token")
 
     def _user(self, token: str) -> str:
-        return text_of(self._ask("GET", self._place("userinfo_endpoint"), headers={"Authorization": f"Bearer {token}"}), "preferred_username")
+        return text_of(
+            self._ask("GET", self._place("userinfo_endpoint"), headers={"Authorization": f"Bearer {token}"}),
+            "preferred_username",
+        )
 
     def _place(self, name: str) -> str:
         """An address from the provider's description of itself, which is read once."""
         if self._places is None:
             said = self._ask("GET", f"{self.settings.provider}/.well-known/openid-configuration")
-            self._places = {key: text_of(said, key) for key in ("authorization_endpoint", "token_endpoint", "userinfo_endpoint")}
+            self._places = {
+                key: text_of(said, key)
+                for key in ("authorization_endpoint", "token_endpoint", "userinfo_endpoint")
+            }
         return self._places[name]
 
     def _ask(self, method: str, address: str, **options: Any) -> dict[str, Any]:
@@ -152,7 +198,9 @@ class HuggingFaceLogin:
                 raise ProviderError(f"Hugging Face refused the log-in (HTTP {reply.status_code}); try again.")
             found = reply.json()
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
-            raise ProviderError(f"Hugging Face did not answer as expected ({type(error).__name__}); try again.") from error
+            raise ProviderError(
+                f"Hugging Face did not answer as expected ({type(error).__name__}); try again."
+            ) from error
         if not isinstance(found, dict):
             raise ProviderError("Hugging Face did not answer as expected; try again.")
         return found

@@ -1,4 +1,5 @@
 """Templates, and the report: a study's results in one HTML file that needs nothing else."""
+
 from __future__ import annotations
 
 import time
@@ -16,16 +17,28 @@ from siamese.study.sections import sections_of
 def templates() -> jinja2.Environment:
     """Templates that escape whatever they are given."""
     folder = str(resources.files("siamese.study.web") / "templates")
-    return jinja2.Environment(loader=jinja2.FileSystemLoader(folder), autoescape=True, undefined=jinja2.StrictUndefined)
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder), autoescape=True, undefined=jinja2.StrictUndefined
+    )
 
 
 def results_values(results: Results) -> dict[str, object]:
     """What the results' templates show."""
     now = iso(time.time())[:19].replace("T", " ")
-    return {"study": results.study, "raters": results.raters, "sections": sections_of(results), "now": now, "seed": SEED}
+    return {
+        "study": results.study,
+        "raters": results.raters,
+        "sections": sections_of(results),
+        "now": now,
+        "seed": SEED,
+    }
 
 
 def report_html(results: Results) -> str:
     """The report as a file: style within, no script, no name of a rater."""
     style = (resources.files("siamese.study.web") / "static" / "admin.css").read_text(encoding="utf-8")
-    return templates().get_template("report.html").render(title=results.study.config.title, style=style, **results_values(results))
+    return (
+        templates()
+        .get_template("report.html")
+        .render(title=results.study.config.title, style=style, **results_values(results))
+    )

@@ -1,4 +1,5 @@
 """Headers that every study response has, and what its errors say."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -18,7 +19,7 @@ HEADERS = {
     "Cache-Control": "no-store",
     # The page is its own files and pictures that its script fetched. A Space shows it in a frame of huggingface.co.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
-                               "form-action 'self'; base-uri 'none'; frame-ancestors 'self' https://huggingface.co",
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'self' https://huggingface.co",
     "Referrer-Policy": "same-origin",  # the link is a secret: other sites do not get it
     "X-Content-Type-Options": "nosniff",
     "X-Robots-Tag": "noindex, nofollow",
@@ -36,7 +37,10 @@ class InvalidRequestError(HTTPException):
     def __init__(self, error: RequestValidationError) -> None:
         # Not what was sent: it may be what cannot be written.
         found = [(".".join(str(part) for part in one["loc"][1:]), one["msg"]) for one in error.errors()[:5]]
-        super().__init__(422, "; ".join(f"{name or 'the request'}: {said[:1].lower()}{said[1:]}" for name, said in found) + ".")
+        super().__init__(
+            422,
+            "; ".join(f"{name or 'the request'}: {said[:1].lower()}{said[1:]}" for name, said in found) + ".",
+        )
 
 
 def storable(text: str) -> str:
@@ -54,7 +58,13 @@ def status_of(error: Exception) -> int:
         return AWAY
     if isinstance(error, NoSuchStudyError):
         return 404
-    return error.status if isinstance(error, SessionError) else error.status_code if isinstance(error, HTTPException) else 422
+    return (
+        error.status
+        if isinstance(error, SessionError)
+        else error.status_code
+        if isinstance(error, HTTPException)
+        else 422
+    )
 
 
 def install_errors(app: FastAPI, page: Callable[[Request, Exception, int], Response]) -> None:
@@ -71,14 +81,18 @@ def install_errors(app: FastAPI, page: Callable[[Request, Exception, int], Respo
     app.add_exception_handler(RequestValidationError, handle_invalid)
 
 
-def refusal(request: Request, error: Exception, page: Callable[[Request, Exception, int], Response]) -> Response:
+def refusal(
+    request: Request, error: Exception, page: Callable[[Request, Exception, int], Response]
+) -> Response:
     """What a request gets instead of what it asked for."""
     status = status_of(error)
     if request.url.path.startswith(HOME):
         response = page(request, error, status)
     else:
         text = str(error.detail if isinstance(error, HTTPException) else error)
-        response = JSONResponse({"error": text} if is_study(request.url.path) else {"error": text, "detail": text}, status)  # Gradio shows the latter
+        response = JSONResponse(
+            {"error": text} if is_study(request.url.path) else {"error": text, "detail": text}, status
+        )  # Gradio shows the latter
     if status == AWAY:
         response.headers["Retry-After"] = str(RETRY_SECONDS)
     return response

@@ -3,6 +3,7 @@
 FastAPI runs all functions that are not ``async`` in the same 40 threads, and so would the page beside the studies: 40 visitors who
 wait for the model would stop every rater.
 """
+
 from __future__ import annotations
 
 import functools
@@ -28,14 +29,18 @@ class Threads:
 
     def __init__(self, name: str, count: int) -> None:
         self._count = count
-        self._limiter: RunVar[CapacityLimiter] = RunVar(f"siamese {name}")  # one an event loop: each test client has its own
+        self._limiter: RunVar[CapacityLimiter] = RunVar(
+            f"siamese {name}"
+        )  # one an event loop: each test client has its own
 
     def beside(self, function: Callable[P, R]) -> Callable[P, Awaitable[R]]:
         """``function``, awaitable and with the same signature, for a route or a dependency."""
 
         @functools.wraps(function)
         async def run(*args: P.args, **kwargs: P.kwargs) -> R:
-            return await to_thread.run_sync(functools.partial(function, *args, **kwargs), limiter=self.limiter)
+            return await to_thread.run_sync(
+                functools.partial(function, *args, **kwargs), limiter=self.limiter
+            )
 
         return run
 
@@ -58,7 +63,11 @@ class Threads:
 
             def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
                 # A router that is put on an application makes its routes again, of functions that are awaitable by then.
-                super().__init__(path, endpoint if inspect.iscoroutinefunction(endpoint) else threads.beside(endpoint), **options)
+                super().__init__(
+                    path,
+                    endpoint if inspect.iscoroutinefunction(endpoint) else threads.beside(endpoint),
+                    **options,
+                )
 
         return Route
 

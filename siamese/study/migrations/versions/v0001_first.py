@@ -1,4 +1,5 @@
 """First version: studies, items, raters, presentations, answers, withdrawals."""
+
 from __future__ import annotations
 
 import sqlalchemy as sa
@@ -22,7 +23,8 @@ def upgrade() -> None:
         sa.Column("closed_at", sa.Double),
         sa.Column("locked_at", sa.Double),
         sa.Column("loss_accepted_at", sa.Double),
-        sa.PrimaryKeyConstraint("id", name="pk_studies"))
+        sa.PrimaryKeyConstraint("id", name="pk_studies"),
+    )
     op.create_table(
         "items",
         sa.Column("id", sa.String(32), nullable=False),
@@ -32,13 +34,15 @@ def upgrade() -> None:
         sa.Column("training", sa.Boolean, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_items"),
         sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_items_study_id"),
-        sa.UniqueConstraint("study_id", "group_name", "method", name="uq_items_study_id_group_name_method"))
+        sa.UniqueConstraint("study_id", "group_name", "method", name="uq_items_study_id_group_name_method"),
+    )
     op.create_table(
         "images",
         sa.Column("item_id", sa.String(32), nullable=False),
         sa.Column("data", sa.LargeBinary, nullable=False),
         sa.PrimaryKeyConstraint("item_id", name="pk_images"),
-        sa.ForeignKeyConstraint(["item_id"], ["items.id"], name="fk_images_item_id"))
+        sa.ForeignKeyConstraint(["item_id"], ["items.id"], name="fk_images_item_id"),
+    )
     op.create_table(
         "raters",
         sa.Column("id", sa.String(32), nullable=False),
@@ -55,7 +59,8 @@ def upgrade() -> None:
         sa.Column("excluded_reason", sa.Text),
         sa.PrimaryKeyConstraint("id", name="pk_raters"),
         sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_raters_study_id"),
-        sa.UniqueConstraint("token_hash", name="uq_raters_token_hash"))
+        sa.UniqueConstraint("token_hash", name="uq_raters_token_hash"),
+    )
     op.create_index("ix_raters_study_id", "raters", ["study_id"])
     op.create_table(
         "presentations",
@@ -69,7 +74,8 @@ def upgrade() -> None:
         sa.Column("shown_at", sa.Double),
         sa.PrimaryKeyConstraint("id", name="pk_presentations"),
         sa.ForeignKeyConstraint(["rater_id"], ["raters.id"], name="fk_presentations_rater_id"),
-        sa.UniqueConstraint("rater_id", "position", name="uq_presentations_rater_id_position"))
+        sa.UniqueConstraint("rater_id", "position", name="uq_presentations_rater_id_position"),
+    )
     op.create_table(
         "answers",
         sa.Column("id", ROW, autoincrement=True, nullable=False),
@@ -88,10 +94,17 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["presentation_id"], ["presentations.id"], name="fk_answers_presentation_id"),
         sa.ForeignKeyConstraint(["supersedes"], ["answers.id"], name="fk_answers_supersedes"),
         sa.UniqueConstraint("supersedes", name="uq_answers_supersedes"),
-        sa.UniqueConstraint("rater_id", "idempotency_key", name="uq_answers_rater_id_idempotency_key"))
+        sa.UniqueConstraint("rater_id", "idempotency_key", name="uq_answers_rater_id_idempotency_key"),
+    )
     op.create_index("ix_answers_presentation_id", "answers", ["presentation_id"])
-    op.create_index("uq_answers_first", "answers", ["presentation_id"], unique=True, sqlite_where=sa.text("supersedes IS NULL"),
-                    postgresql_where=sa.text("supersedes IS NULL"))
+    op.create_index(
+        "uq_answers_first",
+        "answers",
+        ["presentation_id"],
+        unique=True,
+        sqlite_where=sa.text("supersedes IS NULL"),
+        postgresql_where=sa.text("supersedes IS NULL"),
+    )
     op.create_table(
         "withdrawals",
         sa.Column("id", ROW, autoincrement=True, nullable=False),
@@ -102,12 +115,19 @@ def upgrade() -> None:
         sa.Column("requested_by", sa.String(16), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_withdrawals"),
         sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_withdrawals_study_id"),
-        sa.UniqueConstraint("token_hash", name="uq_withdrawals_token_hash"))
+        sa.UniqueConstraint("token_hash", name="uq_withdrawals_token_hash"),
+    )
     op.create_index("ix_withdrawals_study_id", "withdrawals", ["study_id"])
     if op.get_bind().dialect.name == "sqlite":
-        op.execute("CREATE TRIGGER answers_append_only BEFORE UPDATE ON answers "
-                   "BEGIN SELECT RAISE(ABORT, 'answers are append-only'); END")
+        op.execute(
+            "CREATE TRIGGER answers_append_only BEFORE UPDATE ON answers "
+            "BEGIN SELECT RAISE(ABORT, 'answers are append-only'); END"
+        )
     else:
-        op.execute("CREATE FUNCTION answers_append_only() RETURNS trigger LANGUAGE plpgsql AS "
-                   "$$ BEGIN RAISE EXCEPTION 'answers are append-only'; END $$")
-        op.execute("CREATE TRIGGER answers_append_only BEFORE UPDATE ON answers FOR EACH ROW EXECUTE FUNCTION answers_append_only()")
+        op.execute(
+            "CREATE FUNCTION answers_append_only() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION 'answers are append-only'; END $$"
+        )
+        op.execute(
+            "CREATE TRIGGER answers_append_only BEFORE UPDATE ON answers FOR EACH ROW EXECUTE FUNCTION answers_append_only()"
+        )

@@ -1,4 +1,5 @@
 """Burned-in text that was found in real images, and when an administrator accepted it."""
+
 from __future__ import annotations
 
 import sqlalchemy as sa
