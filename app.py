@@ -14,8 +14,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import tyro
 
-from siamese.interface.worker import ModelWorker
-from siamese.library import find_models
+from siamese.records.catalogue import find_models
+from siamese.studio.backend.queue import ModelWorker
 from siamese.web.access import StudioAccess
 
 EMBEDDED_MODEL = Path(__file__).resolve().parent / "assets" / "siamese-tiny"
@@ -48,9 +48,9 @@ def main() -> None:
         raise SystemExit(f"The studio cannot start: {error}") from error
     worker.start()
     # Only now: what the page needs takes seconds to import, in which the model's process loads on another core.
-    from siamese.interface.server import serve
-    from siamese.study.database import StorageError
-    from siamese.study.places import PlaceError
+    from siamese.studio.server import serve
+    from siamese.study.storage.database import StorageError
+    from siamese.study.storage.location import PlaceError
 
     try:
         serve(worker, options.data, options.host, options.port, options.access)

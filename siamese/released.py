@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from siamese.diffusion import scaled_linear_alphas
 from siamese.models.controlnet import SiameseControlNet
-from siamese.models.hint import WIDTHS
+from siamese.models.dense_hint import WIDTHS
 from siamese.models.unet import freeze_encoder
 from siamese.objective import SiameseConfig, SiameseObjective
 

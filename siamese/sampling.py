@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from siamese.diffusion import one_step_z0, to_noise
-from siamese.hints import image_hint, mask_hint
-from siamese.masks import binarise, resize_image, resize_mask
+from siamese.masks.core import binarise, resize_image, resize_mask
 from siamese.models.autoencoder import decode_latents, downsampling
 from siamese.models.checkpoint import Checkpoint, SamplingDefaults, load_checkpoint
+from siamese.models.hints import image_hint, mask_hint
 from siamese.models.unet import Control, Decoder, encode
 
 SchedulerName = Literal["dpm++", "ddim"]

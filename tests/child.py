@@ -14,8 +14,8 @@ from typing import IO, Any
 
 import torch
 
-from tests.stages import real_stage
-from train import loop
+from tests.train.stages import real_stage
+from train.engine import loop
 
 WHOLE_SAVES = 1
 

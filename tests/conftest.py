@@ -16,7 +16,7 @@ from tests.phantoms import phantom, write_folder
 LONG = [
     "test_processes",
     "test_bench",
-    "test_model_process",
+    "test_process",
     "test_resume",
     "test_kill",
     "test_phantom_training",
@@ -24,7 +24,7 @@ LONG = [
     "test_sampling",
     "test_app",
     "test_lean",
-    "test_all",
+    "test_run",
     "test_fuzz",
 ]
 """Files of half a minute and more."""

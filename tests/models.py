@@ -8,10 +8,10 @@ from torch import nn
 
 from siamese.models.autoencoder import SmallAutoencoder
 from siamese.models.checkpoint import Checkpoint, SamplingDefaults
-from siamese.models.context import PromptTable
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.presets import NetworkConfig
-from siamese.prompts import LESION, POLYP
+from siamese.models.prompt_embeddings import PromptTable
+from siamese.models.prompts import LESION, POLYP
 
 PROMPTS = (POLYP, LESION, "")
 # 16 times smaller, 16 channels: 64 pixels are 4 x 4.

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from siamese.interface.jobs import Cancelled, ModelInfo, Update
+from siamese.studio.backend.messages import Cancelled, ModelInfo, Update
 
 
 class HeldProcess:

@@ -11,11 +11,11 @@ from safetensors.torch import save_file
 
 from siamese.models.autoencoder import SmallAutoencoder
 from siamese.models.checkpoint import Checkpoint, SamplingDefaults, save_checkpoint
-from siamese.models.context import PromptTable
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.presets import NetworkConfig
-from siamese.prompts import EMBEDDED_PROMPTS
-from train.perceptual import _LAYOUT
+from siamese.models.prompt_embeddings import PromptTable
+from siamese.models.prompts import EMBEDDED_PROMPTS
+from train.networks.lpips import _LAYOUT
 
 
 def phantom(seed: int, size: int = 48) -> tuple[np.ndarray, np.ndarray]:

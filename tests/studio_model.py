@@ -9,10 +9,10 @@ import torch
 
 from siamese.models.autoencoder import SmallAutoencoder
 from siamese.models.checkpoint import Checkpoint, SamplingDefaults, save_checkpoint
-from siamese.models.context import PromptTable
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.presets import TINY
-from siamese.prompts import EMBEDDED_PROMPTS
+from siamese.models.prompt_embeddings import PromptTable
+from siamese.models.prompts import EMBEDDED_PROMPTS
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "assets" / "siamese-tiny"
 

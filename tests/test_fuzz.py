@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from siamese.interface import server
-from siamese.interface.server import Studio
-from siamese.interface.worker import ModelWorker
-from siamese.library import find_models
-from siamese.study.export import answers_json, read_answers
-from siamese.study.session import RaterSessions
+from siamese.records.catalogue import find_models
+from siamese.studio import server
+from siamese.studio.backend.queue import ModelWorker
+from siamese.studio.server import Studio
+from siamese.study.answers.export import answers_json, read_answers
+from siamese.study.rating.session import RaterSessions
 from siamese.study.web import attempts, auth
 from tests.fuzz import Sent, Target, requests
 from tests.study.phantom_study import answer_all, make_study, write_folders

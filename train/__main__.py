@@ -7,24 +7,61 @@ import sys
 
 import tyro
 
-# Stage: (configuration, what it does). Imported when named, so that --help is quick.
+# Stage: (module, configuration, what it does). Imported when named, so that --help is quick.
 STAGES = {
-    "all": ("AllConfig", "every stage of the recipe in order, to a folder that the app opens: begin here"),
-    "vae": ("VaeConfig", "autoencoder of the images"),
-    "base": ("BaseConfig", "latent diffusion model of images and prompts, without masks"),
-    "transplant": ("TransplantConfig", "move a model to another autoencoder, to train it further"),
+    "all": (
+        "train.recipe.run",
+        "AllConfig",
+        "every stage of the recipe in order, to a folder that the app opens: begin here",
+    ),
+    "vae": ("train.stages.autoencoder", "VaeConfig", "autoencoder of the images"),
+    "base": (
+        "train.stages.base",
+        "BaseConfig",
+        "latent diffusion model of images and prompts, without masks",
+    ),
+    "transplant": (
+        "train.tools.swap_autoencoder",
+        "TransplantConfig",
+        "move a model to another autoencoder, to train it further",
+    ),
     "siamese": (
+        "train.stages.siamese",
         "SiameseTrainConfig",
         "Mask-Diffusion by the Siamese algorithm; also fine-tunes on your own pairs",
     ),
-    "decoder": ("DecoderConfig", "the autoencoder's decoder, on what the denoiser leaves of latents"),
-    "segment": ("SegmentConfig", "segmentation network"),
-    "shapes": ("ShapesConfig", "statistics of lesion shapes, for random lesions"),
-    "sample": ("SampleConfig", "synthesise a data set of image-mask pairs"),
-    "evaluate": ("EvaluateConfig", "figures of a model: distances, diversity, mask agreement"),
-    "memorisation": ("MemorisationConfig", "nearest training images of samples"),
-    "publish": ("PublishConfig", "model folder for distribution: half precision, licence, sampling defaults"),
-    "bench": ("BenchConfig", "cost of a step beside the released algorithm's, and of sampling"),
+    "decoder": (
+        "train.stages.decoder",
+        "DecoderConfig",
+        "the autoencoder's decoder, on what the denoiser leaves of latents",
+    ),
+    "segment": ("train.stages.segmenter", "SegmentConfig", "segmentation network"),
+    "shapes": (
+        "train.stages.lesion_shapes",
+        "ShapesConfig",
+        "statistics of lesion shapes, for random lesions",
+    ),
+    "sample": ("train.tools.synthesise", "SampleConfig", "synthesise a data set of image-mask pairs"),
+    "evaluate": (
+        "train.evaluation.evaluate",
+        "EvaluateConfig",
+        "figures of a model: distances, diversity, mask agreement",
+    ),
+    "memorisation": (
+        "train.evaluation.memorisation",
+        "MemorisationConfig",
+        "nearest training images of samples",
+    ),
+    "publish": (
+        "train.tools.publish",
+        "PublishConfig",
+        "model folder for distribution: half precision, licence, sampling defaults",
+    ),
+    "bench": (
+        "train.tools.bench",
+        "BenchConfig",
+        "cost of a step beside the released algorithm's, and of sampling",
+    ),
 }
 
 
@@ -32,21 +69,22 @@ def run(arguments: list[str]) -> None:
     """Parse ``STAGE [options]`` and run it; errors of the user's end with their message and status 1, Ctrl-C with 130."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: python -m train STAGE [options]    (python -m train STAGE --help lists them)\n")
-        print("\n".join(f"  {name:14}{what}" for name, (_, what) in STAGES.items()))
+        print("\n".join(f"  {name:14}{what}" for name, (_, _, what) in STAGES.items()))
         return
     name = arguments[0]
     if name not in STAGES:
         sys.exit(f"unknown stage {name!r}; choose from {', '.join(STAGES)}.")
     # Only now: these import torch.
     from siamese.models.checkpoint import CheckpointError
-    from siamese.segmentation import SegmenterError
-    from train.checkpoints import ResumeError, SaveError
-    from train.disk import DiskFull, is_full
-    from train.loop import interrupted
-    from train.told import STOPPED
+    from siamese.models.segmenter import SegmenterError
+    from train.engine.checkpoints import ResumeError, SaveError
+    from train.engine.disk import DiskFull, is_full
+    from train.engine.loop import interrupted
+    from train.engine.messages import STOPPED
 
-    module = importlib.import_module(f"train.{name}")
-    config = tyro.cli(getattr(module, STAGES[name][0]), args=arguments[1:], prog=f"python -m train {name}")
+    where, configuration, _ = STAGES[name]
+    module = importlib.import_module(where)
+    config = tyro.cli(getattr(module, configuration), args=arguments[1:], prog=f"python -m train {name}")
     try:
         module.main(config)
     except (

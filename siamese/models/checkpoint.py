@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 from siamese.diffusion import alphas_of_betas, scaled_linear_alphas
 from siamese.models.autoencoder import SmallAutoencoder, downsampling, latent_channels
-from siamese.models.context import PromptTable, TextContext
 from siamese.models.controlnet import SiameseControlNet
+from siamese.models.prompt_embeddings import PromptTable, TextContext
 
 
 class CheckpointError(RuntimeError):

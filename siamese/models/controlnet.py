@@ -7,7 +7,7 @@ from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
-from siamese.models.hint import WIDTHS, DenseHintInput
+from siamese.models.dense_hint import WIDTHS, DenseHintInput
 from siamese.models.unet import Control, encode
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 from siamese.diffusion import Prediction, log_normal_betas
-from siamese.models.hint import WIDTHS
+from siamese.models.dense_hint import WIDTHS
 
 
 @dataclass(frozen=True)

@@ -17,19 +17,18 @@ import tyro
 import uvicorn
 from fastapi import FastAPI
 
+from siamese.study.answers.export import answers_csv, answers_json, read_answers
+from siamese.study.answers.import_answers import import_study
 from siamese.study.config import DEFAULT_CONSENT, REAL, SYNTHETIC, ConfigError, Method, StudyConfig
-from siamese.study.create import count_groups, create_study
-from siamese.study.database import StorageError
-from siamese.study.demo import Demonstration, make_demo
-from siamese.study.export import answers_csv, answers_json, read_answers
-from siamese.study.load import import_study
-from siamese.study.overlays import text_warning
-from siamese.study.places import PlaceError, data_directory, note_address, noted_address
-from siamese.study.results import read_results
-from siamese.study.sampled import Report as SamplingReport
-from siamese.study.sampled import create_sampled_study, parse_all
-from siamese.study.space import origin, trusted_proxies
-from siamese.study.store import StudyError, StudyStore
+from siamese.study.creation.demo import Demonstration, make_demo
+from siamese.study.creation.generated import Report as SamplingReport
+from siamese.study.creation.generated import create_sampled_study, parse_all
+from siamese.study.creation.service import count_groups, create_study
+from siamese.study.report.results import read_results
+from siamese.study.storage.database import StorageError
+from siamese.study.storage.location import PlaceError, data_directory, note_address, noted_address
+from siamese.study.storage.store import StudyError, StudyStore
+from siamese.study.storage.text_findings import text_warning
 from siamese.study.web.app import open_store, study_app
 from siamese.study.web.pages import report_html
 from siamese.study.web.security import HEADERS
@@ -37,6 +36,7 @@ from siamese.web.access import Access, AccessError
 from siamese.web.guard import guard
 from siamese.web.hosts import hosts_of, is_local
 from siamese.web.listen import BACKLOG, ListenError, address_of, bound
+from siamese.web.space import origin, trusted_proxies
 
 PORT = 8600
 """Where ``serve`` serves."""

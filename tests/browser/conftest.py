@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from siamese.interface.jobs import Generated, Request, Update
-from siamese.interface.server import Studio
-from siamese.interface.worker import ModelWorker
-from siamese.library import ModelEntry, find_models
+from siamese.records.catalogue import ModelEntry, find_models
+from siamese.studio.backend.messages import Generated, Request, Update
+from siamese.studio.backend.queue import ModelWorker
+from siamese.studio.server import Studio
 from tests.studio_model import quick_model
 
 # WebGL without a GPU: the editor draws with it.

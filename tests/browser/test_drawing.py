@@ -14,13 +14,13 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from siamese.editing import flip
-from siamese.interface import folder
-from siamese.interface.canvas import BRUSH_SIZE, SIDE
-from siamese.provenance import mask_png, pair_png
+from siamese.masks.editing import flip
+from siamese.records.provenance import mask_png, pair_png
+from siamese.studio.components.canvas import BRUSH_SIZE, SIDE
+from siamese.studio.visitors import upload_folder as folder
 from tests.browser.actions import changing, clear, draw, generate, open_file, touch_draw
 from tests.browser.conftest import PATIENCE, PHONE
-from tests.test_provenance import make_pair
+from tests.records.test_provenance import make_pair
 
 pytestmark = pytest.mark.browser
 SHARP = {"width": 320, "height": 700}

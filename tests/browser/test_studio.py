@@ -12,14 +12,14 @@ from gradio import processing_utils
 from PIL import Image
 from playwright.sync_api import expect
 
-from siamese.interface.canvas import SIDE
-from siamese.interface.jobs import Request
-from siamese.library import describe
-from siamese.prompts import LESION
-from siamese.provenance import read_png
+from siamese.models.prompts import LESION
+from siamese.records.catalogue import describe
+from siamese.records.provenance import read_png
+from siamese.studio.backend.messages import Request
+from siamese.studio.components.canvas import SIDE
 from tests.browser.actions import changing, clear, draw, generate, outcome, press, set_steps
 from tests.browser.conftest import PATIENCE, PHONE
-from tests.stand_in_model import StandIn
+from tests.studio.stand_in_model import StandIn
 from tests.studio_model import quick_model
 
 pytestmark = pytest.mark.browser

@@ -12,8 +12,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from siamese.library import find_models
-from siamese.provenance import mask_png, read_png
+from siamese.records.catalogue import find_models
+from siamese.records.provenance import mask_png, read_png
 from tests.browser.actions import generate, tab
 from tests.browser.conftest import PATIENCE, PHONE, ready
 from tests.studio_model import quick_model

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from siamese.overlay import find_text
+from siamese.records.burned_in_text import find_text
 from tests.browser.actions import open_file
 from tests.browser.conftest import PATIENCE
 from tests.overlays import overlay

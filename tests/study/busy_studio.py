@@ -1,4 +1,4 @@
-"""The studio with a synthesis always running: ``python -m tests.study.busy_studio --port P --data FOLDER``, for ``tests.study.load``."""
+"""The studio with a synthesis always running: ``python -m tests.study.busy_studio --port P --data FOLDER``, for ``tests.tools.load``."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 import tyro
 
-from siamese.interface.example import example_mask
-from siamese.interface.jobs import Request
-from siamese.interface.server import Studio
-from siamese.interface.worker import ModelWorker
-from siamese.library import find_models
-from siamese.prompts import POLYP
+from siamese.models.prompts import POLYP
+from siamese.records.catalogue import find_models
+from siamese.studio.backend.messages import Request
+from siamese.studio.backend.queue import ModelWorker
+from siamese.studio.components.default_mask import example_mask
+from siamese.studio.server import Studio
 from tests.studio_model import model_folder
 
 

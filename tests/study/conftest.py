@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from siamese.study import mounts
+from siamese.study.storage import mounts
 
 
 @pytest.fixture(autouse=True)

@@ -7,10 +7,10 @@ from pathlib import Path
 from PIL import Image
 
 from siamese.study.config import RANKING, REAL_SYNTHETIC, Method, StudyConfig
-from siamese.study.create import create_study
-from siamese.study.database import Database
-from siamese.study.session import Judgement, RaterSessions, Task
-from siamese.study.store import Study, StudyStore
+from siamese.study.creation.service import create_study
+from siamese.study.rating.session import Judgement, RaterSessions, Task
+from siamese.study.storage.database import Database
+from siamese.study.storage.store import Study, StudyStore
 from tests.phantoms import phantom
 
 METHODS = (Method("real", "real"), Method("ControlNet", "synthetic"), Method("Ours", "synthetic"))

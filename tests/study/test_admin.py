@@ -19,7 +19,7 @@ from siamese.study.web import attempts, auth
 from siamese.study.web.app import study_app
 from siamese.study.web.attempts import TooManyAttemptsError
 from siamese.study.web.auth import Administrator, hash_password, matches
-from siamese.study.web.ended import EndedSessions
+from siamese.study.web.ended_sessions import EndedSessions
 from tests.clock import set_clock
 from tests.study.phantom_study import make_study, write_folders
 

@@ -7,9 +7,9 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
-from siamese.study.database import Database, StorageFullError
-from siamese.study.schema import answers, items
-from siamese.study.store import StudyStore
+from siamese.study.storage.database import Database, StorageFullError
+from siamese.study.storage.schema import answers, items
+from siamese.study.storage.store import StudyStore
 from siamese.study.web.app import add_study_routes, study_app
 from tests.study.phantom_study import METHODS, make_study
 

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 from sqlalchemy import select, update
 
-from siamese.study.schema import images, items
+from siamese.study.storage.schema import images, items
 from tests.phantoms import phantom
 from tests.study import phantom_study
-from tests.study.attack import ALPHA, run
+from tests.tools.attack import ALPHA, run
 
 GROUPS = 16
 

@@ -17,8 +17,8 @@ import httpx2
 import pytest
 
 from siamese.study.__main__ import main
-from siamese.study.export import answers_csv, answers_json, read_answers, safe_cell
-from siamese.study.session import RaterSessions
+from siamese.study.answers.export import answers_csv, answers_json, read_answers, safe_cell
+from siamese.study.rating.session import RaterSessions
 from siamese.study.web.app import open_store
 from tests.study.http_raters import Server
 from tests.study.phantom_study import answer_all, judge, make_study, write_folders
@@ -119,7 +119,7 @@ def test_data_in_the_working_directory_is_refused(tmp_path, capsys, monkeypatch)
 
 def test_server_and_command_line_do_not_import_torch(tmp_path):
     code = (
-        "import sys, siamese.study.__main__, siamese.study.export\n"
+        "import sys, siamese.study.__main__, siamese.study.answers.export\n"
         "from siamese.study.web.app import study_app\n"
         f"study_app({str(tmp_path)!r})\n"
         "heavy = {'torch', 'diffusers', 'transformers', 'gradio'} & set(sys.modules)\nassert not heavy, heavy\n"

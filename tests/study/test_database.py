@@ -11,10 +11,10 @@ from alembic.migration import MigrationContext
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from siamese.study import database
-from siamese.study.database import PRAGMAS, Database, StorageError, StorageFullError
-from siamese.study.places import PlaceError, data_directory, database_url
-from siamese.study.schema import answers, metadata, presentations, raters, studies
+from siamese.study.storage import database
+from siamese.study.storage.database import PRAGMAS, Database, StorageError, StorageFullError
+from siamese.study.storage.location import PlaceError, data_directory, database_url
+from siamese.study.storage.schema import answers, metadata, presentations, raters, studies
 from tests.study.servers import any_database, postgres  # noqa: F401 (fixtures)
 
 STUDY = {"id": "s", "config": "{}", "config_hash": "", "content_hash": "", "created_at": 0.0}

@@ -17,9 +17,9 @@ from PIL import Image
 from siamese.models.checkpoint import save_checkpoint
 from siamese.study.__main__ import main
 from siamese.study.config import ConfigError
-from siamese.study.demo import Demonstration, make_demo
-from siamese.study.sampled import masks_hash
-from siamese.study.session import RaterSessions
+from siamese.study.creation.demo import Demonstration, make_demo
+from siamese.study.creation.generated import masks_hash
+from siamese.study.rating.session import RaterSessions
 from siamese.study.web.app import open_store
 from tests.models import build
 from tests.phantoms import phantom, write_folder

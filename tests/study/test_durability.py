@@ -10,13 +10,14 @@ from types import SimpleNamespace
 import pytest
 from fastapi.testclient import TestClient
 
-from siamese.study import durability, space
 from siamese.study.__main__ import main
-from siamese.study.durability import DatasetOptions, Durability
-from siamese.study.places import default_folder
-from siamese.study.schema import studies
-from siamese.study.store import StudyError
+from siamese.study.storage import durability
+from siamese.study.storage.durability import DatasetOptions, Durability
+from siamese.study.storage.location import default_folder
+from siamese.study.storage.schema import studies
+from siamese.study.storage.store import StudyError
 from siamese.study.web.app import open_store, study_app
+from siamese.web import space
 from siamese.web.access import Access
 from tests.clock import set_clock
 from tests.study.phantom_study import make_study, write_folders

@@ -10,16 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from siamese.interface.door import EACH, TOO_MANY
-from siamese.interface.jobs import ModelInfo, Waiting
-from siamese.interface.line import WAITING_EACH
-from siamese.interface.server import Studio
-from siamese.interface.worker import ModelWorker
-from siamese.library import find_models
+from siamese.records.catalogue import find_models
+from siamese.studio.backend.messages import ModelInfo, Waiting
+from siamese.studio.backend.queue import ModelWorker
+from siamese.studio.backend.turns import WAITING_EACH
+from siamese.studio.server import Studio
+from siamese.studio.visitors.event_limit import EACH, TOO_MANY
 from tests.stand_in_process import HeldProcess
 from tests.studio_model import model_folder
-from tests.study.flood import CALLS, JOINS, LOAD, MORE, SUGGEST, Visitor, Waits, rate
 from tests.study.phantom_study import make_study
+from tests.tools.flood import CALLS, JOINS, LOAD, MORE, SUGGEST, Visitor, Waits, rate
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_raters_are_served_whatever_a_visitor_sends(hanging):
             calls = [pool.submit(visitor.call, name) for name in (SUGGEST, LOAD) for _ in range(CALLS)]
             joined = [visitor.join(MORE) for _ in range(JOINS)]
             waits = Waits.of(rate(studio.address, path, 2))
-            assert waits.p95 < 3000, waits  # 300 ms on an idle machine: ``python -m tests.study.flood``
+            assert waits.p95 < 3000, waits  # 300 ms on an idle machine: ``python -m tests.tools.flood``
             assert studio.worker._process.asked == ["sample"]
             assert [len(jobs) for jobs in studio.worker._line._waiting.values()] == [WAITING_EACH]
             assert {reply.status_code for reply in joined} <= {200, 429}

@@ -9,12 +9,12 @@ import zipfile
 import pytest
 from fastapi.testclient import TestClient
 
+from siamese.study.answers.export import answers_json, read_answers
+from siamese.study.answers.import_answers import ImportRefusedError, import_study
 from siamese.study.config import ConfigError, StudyConfig
-from siamese.study.database import Database
-from siamese.study.export import answers_json, read_answers
-from siamese.study.load import ImportRefusedError, import_study
-from siamese.study.session import RaterSessions
-from siamese.study.store import NoSuchStudyError, StudyError, StudyStore
+from siamese.study.rating.session import RaterSessions
+from siamese.study.storage.database import Database
+from siamese.study.storage.store import NoSuchStudyError, StudyError, StudyStore
 from siamese.study.web.app import study_app
 from siamese.study.web.archive import unpack
 from tests.study.phantom_study import answer_all, make_study, write_folders

@@ -12,9 +12,9 @@ from PIL.PngImagePlugin import PngInfo
 from sqlalchemy import select
 
 from siamese.study.config import ConfigError, Method
-from siamese.study.create import count_groups, create_study, prepare
-from siamese.study.database import Database
-from siamese.study.images import (
+from siamese.study.creation.service import count_groups, create_study, prepare
+from siamese.study.storage.database import Database
+from siamese.study.storage.images import (
     UnusableImageError,
     blind,
     common_size,
@@ -23,8 +23,8 @@ from siamese.study.images import (
     read_image,
     shown_size,
 )
-from siamese.study.schema import images, items
-from siamese.study.store import NewItem, StudyError, StudyStore
+from siamese.study.storage.schema import images, items
+from siamese.study.storage.store import NewItem, StudyError, StudyStore
 from tests.phantoms import phantom
 from tests.study.phantom_study import METHODS, config, make_study, write_folders
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
-from tests.study.kill import kill_often
-from tests.study.load import measure
+from tests.tools.kill import kill_often
+from tests.tools.load import measure
 
 KILLS = int(os.environ.get("SIAMESE_KILLS", "5"))
-"""Continuous integration asks for 20, the figure in the README for 200 (``python -m tests.study.kill --kills 200``)."""
+"""Continuous integration asks for 20, the figure in the README for 200 (``python -m tests.tools.kill --kills 200``)."""
 
 
 def test_no_acknowledged_answer_is_lost_or_doubled(tmp_path):

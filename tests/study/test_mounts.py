@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from siamese.study import mounts
 from siamese.study.__main__ import main
-from siamese.study.durability import DatasetOptions, Durability
-from siamese.study.mounts import file_system, is_remote, type_of
+from siamese.study.storage import mounts
+from siamese.study.storage.durability import DatasetOptions, Durability
+from siamese.study.storage.mounts import file_system, is_remote, type_of
 from siamese.study.web.app import open_store
 from tests.study.phantom_study import write_folders
 from tests.study.test_admin import PASSWORD

@@ -10,7 +10,7 @@ import itsdangerous.timed
 import pytest
 from fastapi.testclient import TestClient
 
-from siamese.study.places import PlaceError
+from siamese.study.storage.location import PlaceError
 from siamese.study.web import attempts
 from siamese.study.web.app import study_app
 from tests.clock import set_clock

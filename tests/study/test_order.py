@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from siamese.study.order import MAIN, REPEAT, TRAINING, Screen, arrange, spread
+from siamese.study.rating.order import MAIN, REPEAT, TRAINING, Screen, arrange, spread
 
 
 def screens(groups: int, members: int, images: int = 1, name: str = "g") -> list[Screen]:

@@ -13,17 +13,17 @@ from xml.etree import ElementTree
 import pytest
 from fastapi.testclient import TestClient
 
-from siamese.study import results as results_module
 from siamese.study.__main__ import main
+from siamese.study.answers.export import answers_csv, answers_json, read_answers
+from siamese.study.answers.raters import ALL, CHOICES, COMPLETE, Raters, who_counts
 from siamese.study.config import PAIRWISE, PROTOCOLS, RANKING, REAL_SYNTHETIC, Method
-from siamese.study.export import answers_csv, answers_json, read_answers
-from siamese.study.plot import Dot, Line, dot_plot, shorten
-from siamese.study.raters import ALL, CHOICES, COMPLETE, Raters, who_counts
-from siamese.study.results import read_results
-from siamese.study.sections import number, p_value, sections_of, table
-from siamese.study.session import Judgement, RaterSessions, Task
+from siamese.study.rating.session import Judgement, RaterSessions, Task
+from siamese.study.report import results as results_module
+from siamese.study.report.plot import Dot, Line, dot_plot, shorten
+from siamese.study.report.results import read_results
+from siamese.study.report.sections import number, p_value, sections_of, table
 from siamese.study.statistics import Figure, Ratings, summarise_ratings
-from siamese.study.store import StudyStore
+from siamese.study.storage.store import StudyStore
 from siamese.study.web.app import study_app
 from siamese.study.web.pages import report_html
 from tests.study.phantom_study import METHODS, make_study

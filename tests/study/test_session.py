@@ -10,12 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import delete, func, select, update
 
-from siamese.study import session
 from siamese.study.config import PAIRWISE, PROTOCOLS, RANKING
-from siamese.study.database import Database, StorageError, StorageFullError
-from siamese.study.order import REPEAT
-from siamese.study.schema import answers, items, presentations, raters, studies
-from siamese.study.session import (
+from siamese.study.rating import session
+from siamese.study.rating.order import REPEAT
+from siamese.study.rating.session import (
     BadAnswerError,
     ConflictError,
     Judgement,
@@ -24,7 +22,9 @@ from siamese.study.session import (
     RaterSessions,
     WithdrawnError,
 )
-from siamese.study.store import NoSuchStudyError, StudyError, StudyStore
+from siamese.study.storage.database import Database, StorageError, StorageFullError
+from siamese.study.storage.schema import answers, items, presentations, raters, studies
+from siamese.study.storage.store import NoSuchStudyError, StudyError, StudyStore
 from tests.clock import set_clock
 from tests.study.phantom_study import answer_all, judge, make_study
 from tests.study.servers import any_database, postgres  # noqa: F401 (fixtures)

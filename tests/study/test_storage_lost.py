@@ -14,12 +14,12 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, event, select
 
-from siamese.study import database
-from siamese.study.database import Database, StorageError, StorageFullError
-from siamese.study.faults import named_errors
-from siamese.study.schema import answers
-from siamese.study.session import RaterSessions
-from siamese.study.store import StudyStore
+from siamese.study.rating.session import RaterSessions
+from siamese.study.storage import database
+from siamese.study.storage.database import Database, StorageError, StorageFullError
+from siamese.study.storage.faults import named_errors
+from siamese.study.storage.schema import answers
+from siamese.study.storage.store import StudyStore
 from siamese.study.web.app import study_app
 from tests.study.http_raters import ROOT
 from tests.study.phantom_study import make_study

@@ -9,20 +9,20 @@ from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
 
-from siamese.study.database import Database
-from siamese.study.durability import Durability, dataset_options
-from siamese.study.places import data_directory, database_url
-from siamese.study.sampled import Turn
-from siamese.study.session import RaterSessions
-from siamese.study.store import StudyStore
-from siamese.study.web.admin import install_admin
-from siamese.study.web.api import rater_router
+from siamese.study.creation.generated import Turn
+from siamese.study.rating.session import RaterSessions
+from siamese.study.storage.database import Database
+from siamese.study.storage.durability import Durability, dataset_options
+from siamese.study.storage.location import data_directory, database_url
+from siamese.study.storage.store import StudyStore
+from siamese.study.web.routes.admin import install_admin
+from siamese.study.web.routes.rater import rater_router
 from siamese.study.web.security import HEADERS, is_study
 from siamese.web.headers import AddedHeaders
 
 
 def open_store(folder: Path, url: str | None = None) -> StudyStore:
-    """Studies in ``folder``, or at ``url``; see ``siamese.study.places``.
+    """Studies in ``folder``, or at ``url``; see ``siamese.study.storage.location``.
 
     Raises:
         PlaceError, StorageError: it cannot be opened.
@@ -52,9 +52,7 @@ def add_study_routes(app: FastAPI, store: StudyStore, folder: Path, turn: Turn =
 
 def copying(store: StudyStore, folder: Path) -> APIRouter:
     """Begin to copy ``store`` to its dataset repository; the router, which has no routes, pushes a last time at the shutdown."""
-    from siamese.study.dataset import (
-        start_copy,  # the hub's client takes a second to import, which only this needs
-    )
+    from siamese.study.backup.hub import start_copy
 
     copy = start_copy(store, folder, store.durability.options)
     store.durability.copy, store.changed = copy, copy.trigger

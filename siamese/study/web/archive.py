@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from siamese.study.config import NAME, ConfigError
-from siamese.study.database import StorageFullError
-from siamese.study.images import SUFFIXES
+from siamese.study.storage.database import StorageFullError
+from siamese.study.storage.images import SUFFIXES
 
 LARGEST, MOST_FILES, LARGEST_FILE = 4 * 2**30, 20_000, 64 * 2**20
 """Bytes after unpacking, files, and bytes of one file, which is held in memory."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
 from siamese.study.web.attempts import Attempts, TooManyAttemptsError, Turns
-from siamese.study.web.ended import EndedSessions
+from siamese.study.web.ended_sessions import EndedSessions
 
 PASSWORD_VARIABLE = "SIAMESE_ADMIN_PASSWORD"
 COOKIE = "siamese_study_admin"
@@ -138,7 +138,7 @@ class Administrator:
         """End ``session``: its cookie is worth nothing from now on.
 
         Raises:
-            siamese.study.database.StorageFullError: it goes on, since that could not be noted.
+            siamese.study.storage.database.StorageFullError: it goes on, since that could not be noted.
         """
         self._ended.add(session)
 

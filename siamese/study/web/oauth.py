@@ -18,10 +18,10 @@ from urllib.parse import urlencode
 import httpx2
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
-from siamese.study.places import PlaceError
-from siamese.study.space import HOST_VARIABLE, origin
+from siamese.study.storage.location import PlaceError
 from siamese.study.web.attempts import Attempts
 from siamese.study.web.auth import ForgedRequestError, NotLoggedInError
+from siamese.web.space import HOST_VARIABLE, origin
 
 USERS_VARIABLE = "SIAMESE_ADMIN_USERS"
 """Environment variable with the administrators' Hugging Face user names, separated by commas."""

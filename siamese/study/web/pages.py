@@ -8,9 +8,9 @@ from importlib import resources
 
 import jinja2
 
-from siamese.study.export import iso
-from siamese.study.results import SEED, Results
-from siamese.study.sections import sections_of
+from siamese.study.answers.export import iso
+from siamese.study.report.results import SEED, Results
+from siamese.study.report.sections import sections_of
 
 
 @lru_cache(maxsize=1)

@@ -10,10 +10,10 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from siamese.study.config import ConfigError
-from siamese.study.database import StorageError, StorageFullError
-from siamese.study.session import SessionError
-from siamese.study.store import NoSuchStudyError, StudyError
-from siamese.study.web.gate import HOME, TooLargeError
+from siamese.study.rating.session import SessionError
+from siamese.study.storage.database import StorageError, StorageFullError
+from siamese.study.storage.store import NoSuchStudyError, StudyError
+from siamese.study.web.request_limits import HOME, TooLargeError
 
 HEADERS = {
     "Cache-Control": "no-store",

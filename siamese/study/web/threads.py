@@ -24,7 +24,7 @@ class Threads:
 
     Args:
         name: of no other.
-        count: the database has more connections than all these threads together; see ``siamese.study.database``.
+        count: the database has more connections than all these threads together; see ``siamese.study.storage.database``.
     """
 
     def __init__(self, name: str, count: int) -> None:

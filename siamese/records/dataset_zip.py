@@ -1,0 +1,208 @@
+"""Labelled synthetic pairs as one ZIP: a data set that ``train/data/pairs.py`` and the released code read after unzipping.
+
+Layout
+  images/ID.png        the synthetic image; its text fields say that it is synthetic and how it was made
+  masks/ID.png         its mask at the image's size, 8-bit grey, 0 / 255
+  drawn_masks/ID.png   the mask at the size at which it was drawn, 8-bit grey, 0 / 255
+  prompt.json          JSON lines {"source": mask, "target": image, "prompt": text}
+  manifest.jsonl       JSON lines with all settings and the files' SHA-256
+  README.txt           what this is and its terms
+
+The same pairs give the same bytes: the ZIP holds no time of writing and nothing of the machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import os
+import re
+import secrets
+import unicodedata
+import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import Image
+
+from siamese.records.provenance import NOTICE, SyntheticPair, pair_png
+
+LONGEST_NAME = 120
+"""Bytes of a name in UTF-8; file systems take 255 with the suffix."""
+_NAME = re.compile(r"\w(?:[\w.-]*\w)?")
+_DEVICES = re.compile(
+    r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE
+)  # no file may have these names on Windows
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a ZIP can hold
+
+_README = """Synthetic image-mask pairs, made with Siamese-Diffusion Studio
+{notice}
+
+{count} of {models}.
+None of the images shows a patient. A pair's mask is the drawing from which the image was made; that the image shows the
+lesion exactly there is not certain. mask_agreement says how far it does.
+
+images/         PNG, RGB. The text fields of each file say that it is synthetic and hold its recipe.
+masks/          the mask of each image at the image's size: 0 background, 255 lesion
+drawn_masks/    the mask at the size at which it was drawn
+prompt.json     one {{"source": mask, "target": image, "prompt": text}} a line, with paths relative to this folder, as the
+                released code of Siamese-Diffusion reads it; python -m train --help tells how to train on it here
+manifest.jsonl  a line for each pair: files, model, settings, seed, version, SHA-256 of the files, and mask_agreement, the
+                Dice coefficient (0..1) of the mask and of the lesion that a segmentation network finds in the image; null
+                where it was not measured
+
+Terms: the images follow the licence of the weights that made them, the file LICENSE in the model's folder. Weights that
+come with the studio are for research and education, non-commercial. The studio's code is apart from them under Apache-2.0.
+"""
+
+
+class PairsError(ValueError):
+    """The pairs cannot be written as asked; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class LabelledPair:
+    """A pair with its name in the ZIP."""
+
+    id: str
+    """File name without suffix; see ``safe_name``."""
+    pair: SyntheticPair
+    agreement: float | None = None
+    """Dice coefficient 0..1 of the mask and the lesion found in the image; None where not measured."""
+    png: bytes | None = None
+    """The image's file where one exists; it is made by ``pair_png`` where None."""
+
+
+def safe_name(name: str) -> str:
+    """``name`` as a file name that every system takes: letters, digits, ``_``, ``-`` and inner dots, at most ``LONGEST_NAME`` bytes."""
+    clean = re.sub(r"[^\w.-]", "_", unicodedata.normalize("NFC", name)).strip(".-")
+    if _DEVICES.fullmatch(clean):
+        clean = f"mask_{clean}"
+    return clean.encode()[:LONGEST_NAME].decode(errors="ignore").rstrip(".-") or "mask"
+
+
+def check_name(name: str) -> None:
+    """Whether ``name`` may name files.
+
+    Raises:
+        PairsError: it may not.
+    """
+    if (
+        not isinstance(name, str)
+        or not _NAME.fullmatch(name)
+        or len(name.encode()) > LONGEST_NAME
+        or _DEVICES.fullmatch(name)
+    ):
+        raise PairsError(
+            f"{str(name)[:LONGEST_NAME]!r} cannot name a file; use letters, digits, _ and -, at most {LONGEST_NAME} of them."
+        )
+
+
+def check_agreement(agreement: float | None) -> float | None:
+    """``agreement`` as a plain number in 0..1, or None.
+
+    Raises:
+        PairsError: not finite, or outside 0..1.
+    """
+    if agreement is None:
+        return None
+    if not (math.isfinite(agreement) and 0 <= agreement <= 1):
+        raise PairsError(f"mask agreement is {agreement}; a Dice coefficient lies in 0..1.")
+    return float(agreement)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write that appears at ``path`` whole, when the block ends, or not at all. The folder must exist.
+
+    Raises:
+        OSError: the disk is full or refuses; what lay at ``path`` before is still there.
+    """
+    path = Path(path)
+    part = path.with_name(
+        f".{secrets.token_hex(8)}.part"
+    )  # beside it, because os.replace does not cross file systems
+    try:
+        with part.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut could leave an empty file under the final name
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def write_pairs(path: Path, pairs: Iterable[LabelledPair]) -> int:
+    """Write ``pairs`` to the ZIP ``path``, one at a time, and return how many they were.
+
+    Raises:
+        PairsError: no pairs, a name that is no file name or comes twice, or an agreement outside 0..1.
+        OSError: the disk is full or refuses. After any error, what lay at ``path`` before is still there.
+    """
+    prompts, manifest, names, models = [], [], set(), set()
+    with atomic_file(Path(path)) as file, zipfile.ZipFile(file, "w") as archive:
+        for labelled in pairs:
+            check_name(labelled.id)
+            if labelled.id.casefold() in names:  # one file on systems that do not tell A from a
+                raise PairsError(f"two pairs are named {labelled.id}; give each its own name.")
+            names.add(labelled.id.casefold())
+            models.add(labelled.pair.recipe.model)
+            prompt, row = _add(archive, labelled)
+            prompts.append(prompt)
+            manifest.append(row)
+        if not prompts:
+            raise PairsError("there are no pairs to write; keep or make at least one first.")
+        count = f"{len(prompts)} pair{'s' if len(prompts) > 1 else ''}"
+        _write(archive, "prompt.json", "".join(prompts).encode())
+        _write(archive, "manifest.jsonl", "".join(manifest).encode())
+        _write(
+            archive,
+            "README.txt",
+            _README.format(notice=NOTICE, count=count, models=", ".join(sorted(models))).encode(),
+        )
+    return len(prompts)
+
+
+def _add(archive: zipfile.ZipFile, labelled: LabelledPair) -> tuple[str, str]:
+    """Write the files of one pair; its lines of prompt.json and manifest.jsonl."""
+    pair, name = labelled.pair, f"{labelled.id}.png"
+    files = {
+        "image": (f"images/{name}", labelled.png if labelled.png is not None else pair_png(pair)),
+        "mask": (f"masks/{name}", _grey_png(pair.mask)),
+        "drawn_mask": (f"drawn_masks/{name}", _grey_png(pair.drawn)),
+    }
+    for path, data in files.values():
+        _write(archive, path, data)
+    row = {
+        "id": labelled.id,
+        **{kind: path for kind, (path, _) in files.items()},
+        "synthetic": True,
+        **pair.recipe.to_dict(),
+        "mask_agreement": check_agreement(labelled.agreement),
+        **{f"{kind}_sha256": hashlib.sha256(data).hexdigest() for kind, (_, data) in files.items()},
+    }
+    line = {"source": files["mask"][0], "target": files["image"][0], "prompt": pair.recipe.prompt}
+    # Plain ASCII, because readers may split lines at Unicode's line separators, too.
+    return json.dumps(line) + "\n", json.dumps(row, allow_nan=False) + "\n"
+
+
+def _grey_png(mask: np.ndarray) -> bytes:
+    """8-bit grey rather than one bit, which some readers give back as 0 and 1."""
+    buffer = io.BytesIO()
+    Image.fromarray(mask).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _write(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
+    entry = zipfile.ZipInfo(name, _EPOCH)
+    entry.create_system, entry.external_attr = 3, 0o644 << 16  # the same on every system
+    # A PNG does not get smaller by packing it again.
+    entry.compress_type = zipfile.ZIP_STORED if name.endswith(".png") else zipfile.ZIP_DEFLATED
+    archive.writestr(entry, data)

@@ -1,0 +1,206 @@
+"""Loading and running models: what the model's process does, one request after the other. Knows nothing of processes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from siamese.records.catalogue import ModelEntry
+from siamese.records.provenance import Recipe, SyntheticPair
+from siamese.studio.backend.messages import (
+    Cancelled,
+    Generated,
+    Loading,
+    ModelInfo,
+    ModelUnavailableError,
+    OutOfMemoryError,
+    Request,
+    Step,
+    Update,
+)
+
+if TYPE_CHECKING:  # torch and diffusers take seconds to import; the first model that is loaded does it
+    from siamese.models.segmenter import LesionSegmenter
+    from siamese.sampling import MaskDiffusion, Progress
+
+log = logging.getLogger(__name__)
+
+PREVIEW_SHARE = 5
+"""A preview is decoded when sampling since the last one took this many times as long as decoding it."""
+PREVIEW_PAUSE = 0.6
+"""Seconds between previews at least: a browser has to load each."""
+TOO_LARGE = "The request does not fit into memory. Ask for fewer variants, or start the studio on a machine with more memory; then try again."
+
+Tell = Callable[[Update], None]
+Asked = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    entry: ModelEntry
+    diffusion: MaskDiffusion
+    segmenter: LesionSegmenter | None
+
+
+class Engine:
+    """Holds one loaded model.
+
+    Args:
+        models: what can be chosen, the default first. A model is loaded by the first request for it, and replaces the
+            one before; where that fails, each later request tries again, so that a repaired folder works without a restart.
+    """
+
+    def __init__(self, models: Sequence[ModelEntry]) -> None:
+        self.models = {m.name: m for m in models}
+        self.default = models[0].name
+        self._held: _Loaded | None = None
+
+    @property
+    def loaded(self) -> ModelInfo | None:
+        """The description of the model in memory."""
+        if self._held is None:
+            return None
+        defaults = self._held.diffusion.checkpoint.defaults
+        return ModelInfo(
+            self._held.entry.name,
+            defaults.steps,
+            defaults.guidance,
+            defaults.scheduler,
+            defaults.image_size,
+            self._held.diffusion.prompts,
+            self._held.segmenter is not None,
+        )
+
+    def info(self, tell: Tell, asked_to_stop: Asked, model: str | None) -> ModelInfo | None:
+        """Load a model; ModelUnavailableError where that fails."""
+        self._load(model)
+        return self.loaded
+
+    def sample(self, tell: Tell, asked_to_stop: Asked, request: Request) -> Generated:
+        """Sample; ``tell`` hears what happens meanwhile, ``asked_to_stop`` is asked after each step.
+
+        Raises:
+            ModelUnavailableError: the model cannot be loaded.
+            OutOfMemoryError: too many images at once.
+            Cancelled: ``asked_to_stop`` said yes.
+            ValueError: the model refuses a mask, the prompt or a setting.
+        """
+        held = self._load(request.model, tell)
+        from siamese.sampling import SamplingCancelled
+
+        diffusion = held.diffusion
+        settings = diffusion.checkpoint.defaults.chosen(
+            steps=request.steps, guidance=request.guidance, scheduler=request.scheduler
+        )
+        fitted = [diffusion.fit_mask(m) for m in request.masks]
+        tell(Step(0, settings.steps))
+        try:
+            images = diffusion.sample(
+                request.masks,
+                request.prompt,
+                request.seeds,
+                steps=settings.steps,
+                guidance=settings.guidance,
+                scheduler=settings.scheduler,
+                reference=request.reference,
+                reference_weight=request.reference_weight,
+                callback=_Reporter(tell, asked_to_stop, request.previews),
+            )
+            agreements = self._agreements(held, images, fitted)
+        except SamplingCancelled as error:
+            raise Cancelled from error
+        except (MemoryError, RuntimeError) as error:
+            if (
+                isinstance(error, MemoryError)
+                or "out of memory" in str(error).lower()
+                or "can't allocate memory" in str(error).lower()
+            ):
+                raise OutOfMemoryError(TOO_LARGE) from error
+            raise
+        weight = None if request.reference is None else request.reference_weight
+        pairs = []
+        for i, (image, seed) in enumerate(zip(images, request.seeds, strict=True)):
+            one = min(i, len(fitted) - 1)
+            recipe = Recipe.of(settings, request.prompt, seed, held.entry.name, weight)
+            pairs.append(SyntheticPair(image, fitted[one], request.masks[one], recipe))
+        return Generated(tuple(pairs), agreements)
+
+    def suggest(self, tell: Tell, asked_to_stop: Asked, photo: np.ndarray, model: str | None) -> np.ndarray:
+        """Mask uint8 [H, W] of 0 / 255 of the lesion that the shipped network finds in ``photo`` uint8 [H, W, 3]; empty where none.
+
+        Raises:
+            ModelUnavailableError: the model cannot be loaded, or comes without a segmentation network.
+        """
+        held = self._load(model)
+        if held.segmenter is None:
+            raise ModelUnavailableError(
+                f"{held.entry.name} comes without a segmentation network, so it cannot suggest a mask. Draw it by hand."
+            )
+        return held.segmenter.predict(photo[None])[0]
+
+    @staticmethod
+    def _agreements(held: _Loaded, images: np.ndarray, masks: list[np.ndarray]) -> tuple[float | None, ...]:
+        if held.segmenter is None:
+            return (None,) * len(images)
+        from siamese.models.segmenter import dice
+
+        drawn = np.stack([masks[min(i, len(masks) - 1)] for i in range(len(images))])
+        return tuple(float(d) for d in dice(held.segmenter.predict(images), drawn))
+
+    def _load(self, model: str | None, tell: Tell | None = None) -> _Loaded:
+        name = model or self.default
+        if self._held is not None and self._held.entry.name == name:
+            return self._held
+        if name not in self.models:
+            raise ModelUnavailableError(f"There is no model {name!r} any more; choose another one.")
+        if tell is not None:
+            tell(Loading())
+        entry = self.models[name]
+        try:
+            from siamese.models.segmenter import LesionSegmenter
+            from siamese.sampling import MaskDiffusion
+
+            self._held = None  # before the next is read: two may not fit
+            diffusion = MaskDiffusion.from_pretrained(entry.source)
+            folder = Path(entry.source) / "segmenter"
+            self._held = _Loaded(
+                entry, diffusion, LesionSegmenter.from_pretrained(folder) if folder.is_dir() else None
+            )
+        # Damaged files raise whatever their parser raises (JSON, safetensors, pickle, shapes): all mean the same here.
+        except Exception as error:
+            log.exception("loading %s failed", entry.source)
+            raise ModelUnavailableError(
+                f"The model could not be loaded ({error}) Put a complete model folder there, or start the studio with "
+                "--model FOLDER; then press Generate again."
+            ) from error
+        return self._held
+
+
+class _Reporter:
+    """Sampling's callback: steps, time left and, as far as they cost little, previews."""
+
+    def __init__(self, tell: Tell, asked_to_stop: Asked, previews: bool) -> None:
+        self.tell, self.asked_to_stop, self.previews = tell, asked_to_stop, previews
+        self.began = self.last = time.monotonic()
+        self.cost = 0.0
+
+    def __call__(self, progress: Progress) -> bool:
+        now = time.monotonic()
+        left = (now - self.began) / progress.step * (progress.steps - progress.step)
+        images = None
+        if (
+            self.previews
+            and progress.step < progress.steps
+            and now - self.last > max(PREVIEW_PAUSE, PREVIEW_SHARE * self.cost)
+        ):
+            images = progress.preview()
+            self.last = time.monotonic()
+            self.cost = self.last - now
+        self.tell(Step(progress.step, progress.steps, left, images))
+        return not self.asked_to_stop()

@@ -1,0 +1,66 @@
+"""Images and files on their way to the browser."""
+
+from __future__ import annotations
+
+import base64
+import uuid
+
+import numpy as np
+from PIL import Image
+
+from siamese.masks.core import outline, resize_mask
+from siamese.records.provenance import SyntheticPair, mask_png
+
+
+def servable(pixels: np.ndarray, text: dict[str, str] | None = None) -> Image.Image:
+    """``pixels`` uint8 [H, W, 3 or 4] for Gradio to serve as a PNG with ``text``.
+
+    Gradio names a served file by its content and writes it anew each time; whoever is still loading the same content
+    would get half a file. A text field of its own gives each its own file.
+    """
+    image = Image.fromarray(pixels)
+    image.info.update((text or {}) | {"File": uuid.uuid4().hex})
+    return image
+
+
+def picture(pair: SyntheticPair, outlined: bool) -> Image.Image:
+    """The pair's image to show, with or without the mask's outline, with its provenance."""
+    return servable(outline(pair.image, pair.mask) if outlined else pair.image, pair.fields())
+
+
+def mask_view(mask: np.ndarray | None, size: int) -> str:
+    """HTML of the mask [H, W] as the model sees it: nearest-resized to ``size``, the aspect not kept."""
+    if mask is None:
+        return '<div class="view"><div class="blank"></div><p>The model’s view of the mask appears here.</p></div>'
+    fitted = resize_mask(mask, size)
+    data = base64.b64encode(mask_png(fitted)).decode("ascii")
+    share = 100 * float((fitted > 0).mean())
+    words = f"{share:.0f} %" if share >= 1 else "less than 1 %"
+    return (
+        f'<div class="view"><img alt="The mask as the model sees it" src="data:image/png;base64,{data}">'
+        f"<p>The model’s view: {size} × {size}, lesion {words} of it.</p></div>"
+    )
+
+
+GOOD, FAIR = 0.8, 0.6
+"""Dice coefficients from which an image follows its mask closely, and roughly."""
+
+
+def agreement_words(agreement: float) -> str:
+    """What a Dice coefficient of 0..1 means, in words."""
+    return (
+        "follows the mask closely"
+        if agreement >= GOOD
+        else "follows the mask roughly"
+        if agreement >= FAIR
+        else "does not follow the mask"
+    )
+
+
+def image_caption(pair: SyntheticPair, agreement: float | None) -> str:
+    """A line on a small image: mask agreement, which must not be cut off, then the seed."""
+    seed = f"seed {pair.recipe.seed}"
+    if agreement is None:
+        return seed.capitalize()
+    word = "close" if agreement >= GOOD else "rough" if agreement >= FAIR else "off the mask"
+    return f"{agreement:.2f} {word} · {seed}"

@@ -1,0 +1,45 @@
+"""The page: its tabs, and what they share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+
+from siamese.studio.backend.queue import ModelWorker
+from siamese.studio.components import html
+from siamese.studio.components.errors import Page, build_rescue
+from siamese.studio.storage.collections import Collections
+from siamese.studio.tabs.batch import build_batch, wire_batch
+from siamese.studio.tabs.collection import build_collection, wire_collection
+from siamese.studio.tabs.models import build_models, wire_models
+from siamese.studio.tabs.studio import build_studio, wire_studio
+
+
+def build_page(worker: ModelWorker, data: Path) -> gr.Blocks:
+    """The studio's page on ``worker``'s models. Each visitor's work is in their own session, what they keep in ``data``."""
+    collections = Collections(data / "collections")
+    with Page(title="Siamese-Diffusion Studio", analytics_enabled=False) as page:
+        gr.HTML(html.HEADER)
+        with gr.Tabs(elem_id="tabs", overflow_behavior="wrap"):
+            with gr.Tab("Studio", id="studio-tab"):
+                studio = build_studio(worker)
+            with gr.Tab("Batch", id="batch-tab") as batch_tab:
+                batch = build_batch()
+            with gr.Tab("Collection", id="collection-tab") as collection_tab:
+                collection = build_collection()
+            with gr.Tab("Models", id="models-tab"):
+                models = build_models(worker)
+        rescue = build_rescue()
+        wire_studio(page, studio, worker, rescue)
+        wire_collection(
+            collection,
+            collections,
+            studio.results.keep,
+            studio.results.shown,
+            studio.results.note,
+            collection_tab,
+        )
+        wire_batch(batch, worker, data / "batches", studio.model, batch_tab, rescue)
+        wire_models(models, worker, studio.model, studio.settings)
+    return page

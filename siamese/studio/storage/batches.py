@@ -1,0 +1,536 @@
+"""Many masks at once: masks from an uploaded ZIP, and a job on disk that samples an image of each and can be interrupted anywhere.
+
+Nothing in the ZIP is trusted and nothing of it is unpacked to disk: entries are read into memory, within limits.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+import struct
+import time
+import unicodedata
+import zipfile
+import zlib
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from siamese.masks.core import binarise, resize_mask
+from siamese.records.dataset_zip import (
+    LabelledPair,
+    PairsError,
+    atomic_file,
+    check_agreement,
+    check_name,
+    safe_name,
+    write_pairs,
+)
+from siamese.records.provenance import NotSyntheticError, SyntheticPair, mask_png, pair_png, read_png
+
+Sample = Callable[
+    [list[np.ndarray], list[int]], list[SyntheticPair] | Generator[Any, None, list[SyntheticPair]]
+]
+"""See ``BatchJob.run``."""
+
+MOST_MASKS = 200
+LARGEST_ZIP = 20_000_000
+"""Bytes of the uploaded file."""
+LARGEST_FILE = 20_000_000
+"""Bytes of one mask file in the ZIP, unpacked."""
+LARGEST_SIDE = 4096
+"""Pixels."""
+LARGEST_TOTAL = 400_000_000
+"""Bytes of all files in the ZIP, unpacked; and pixels of all masks, which are a byte each in memory."""
+MOST_ENTRIES = 5_000
+"""Files and folders in the ZIP, with those that are passed over."""
+
+MASK_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp")
+_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")
+# Files that lie beside masks and are none; any other file is a fault, so that no mask of an unknown kind is left out unnoticed.
+_PASSED_OVER = (".txt", ".md", ".json", ".jsonl", ".csv", ".xml")
+_LITTER = ("thumbs.db", "desktop.ini")
+# What zipfile and Pillow raise on damaged or hostile files.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    SyntaxError,
+    EOFError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+    Image.DecompressionBombError,
+)
+
+
+class BatchError(ValueError):
+    """Masks or a job that cannot be used; the message lists every fault and says what to do."""
+
+    def __init__(self, title: str, faults: Sequence[str] = ()) -> None:
+        super().__init__("\n".join([title + (":" if faults else ""), *(f"  {fault}" for fault in faults)]))
+        self.faults = tuple(faults)
+
+
+@dataclass(frozen=True)
+class NamedMask:
+    """A mask and the name of the pair that it shall become."""
+
+    name: str
+    """The file's stem as ``siamese.records.dataset_zip.safe_name`` writes it."""
+    mask: np.ndarray
+    """uint8 [H, W] of 0 / 255."""
+
+
+def read_mask_zip(path: Path) -> list[NamedMask]:
+    """The masks of a ZIP in any of its folders, sorted by name. Hidden files, ``__MACOSX`` and text files are passed over.
+
+    A mask is the lesion where grey is > 127; in a picture of one colour on a transparent ground, where it is opaque.
+
+    Raises:
+        BatchError: no ZIP, above a limit, or files that cannot be used; it lists all of those by name.
+    """
+    path = Path(path)
+    if path.stat().st_size > LARGEST_ZIP:
+        raise BatchError(
+            f"the ZIP has {path.stat().st_size / 1e6:.0f} MB; at most {LARGEST_ZIP / 1e6:.0f} MB are taken. Split it."
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _read_archive(archive)
+    # zipfile raises NotImplementedError for a compression or version that it does not know.
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError, EOFError) as error:
+        raise BatchError(f"this is no ZIP file that can be read ({error}). Pack the masks again.") from error
+
+
+def _read_archive(archive: zipfile.ZipFile) -> list[NamedMask]:
+    if len(archive.infolist()) > MOST_ENTRIES:
+        raise BatchError(
+            f"the ZIP holds {len(archive.infolist())} files and folders; at most {MOST_ENTRIES} are taken. Pack the masks alone."
+        )
+    entries = [e for e in archive.infolist() if not e.is_dir() and not _passed_over(e.filename)]
+    if not entries:
+        raise BatchError(f"the ZIP holds no masks; put {', '.join(MASK_SUFFIXES)} files into it.")
+    if len(entries) > MOST_MASKS:
+        raise BatchError(
+            f"the ZIP holds {len(entries)} files; at most {MOST_MASKS} masks are taken at once. Split it."
+        )
+    faults: list[str] = []
+    masks: dict[str, NamedMask] = {}
+    named: dict[str, str] = {}
+    unpacked = pixels = 0
+    for entry in sorted(entries, key=lambda e: e.filename):
+        shown = _shown(entry.filename)
+        name = safe_name(PurePosixPath(_parts(entry.filename)[-1]).stem)
+        fault = _fault_of(entry)
+        if fault is None and name.casefold() in named:
+            fault = f"has the same name as {named[name.casefold()]}; rename one of them"
+        if fault is None and (unpacked := unpacked + entry.file_size) > LARGEST_TOTAL:
+            faults.append(
+                f"{shown}: the masks up to this one have more than {LARGEST_TOTAL / 1e6:.0f} MB unpacked; split the ZIP"
+            )
+            break
+        if fault is None:
+            named[name.casefold()] = shown
+            try:
+                mask = _decode(_unpack(archive, entry))
+                pixels += mask.size
+                masks[name] = NamedMask(name, mask)
+            except _UNREADABLE as error:
+                fault = (
+                    str(error)
+                    if isinstance(error, BatchError)
+                    else f"cannot be read ({_shown(str(error)) or type(error).__name__})"
+                )
+        if fault is not None:
+            faults.append(f"{shown}: {fault}")
+        if pixels > LARGEST_TOTAL:
+            faults.append(
+                f"{shown}: the masks up to this one have more than {LARGEST_TOTAL / 1e6:.0f} million pixels; split the ZIP"
+            )
+            break
+    if faults:
+        raise BatchError("the ZIP cannot be used; mend or remove these files and pack it again", faults)
+    return [masks[name] for name in sorted(masks)]
+
+
+def _parts(name: str) -> list[str]:
+    return re.split(r"[\\/]", name)  # some programs on Windows write backslashes
+
+
+def _passed_over(name: str) -> bool:
+    parts = [part for part in _parts(name) if part not in (".", "..")]
+    last = parts[-1].lower() if parts else ""
+    return (
+        "__MACOSX" in parts
+        or any(part.startswith(".") for part in parts)
+        or last in _LITTER
+        or last.endswith(_PASSED_OVER)
+    )
+
+
+def _fault_of(entry: zipfile.ZipInfo) -> str | None:
+    """What the ZIP's directory tells to be wrong with an entry."""
+    parts = _parts(entry.filename)
+    if ".." in parts or not parts[0] or re.match("[A-Za-z]:", parts[0]) or "\0" in entry.orig_filename:
+        return "its path leads out of the ZIP or is malformed; pack the masks again"
+    if not parts[-1].lower().endswith(MASK_SUFFIXES):
+        return f"is no picture; masks are {', '.join(MASK_SUFFIXES)} files"
+    if entry.flag_bits & 0x1:
+        return "is encrypted; pack it without a password"
+    if entry.compress_type not in (
+        zipfile.ZIP_STORED,
+        zipfile.ZIP_DEFLATED,
+    ):  # zipfile unpacks only these in bounded memory
+        return "is packed by another method than deflate; use plain ZIP compression"
+    if entry.file_size > LARGEST_FILE:
+        return f"has {entry.file_size / 1e6:.0f} MB unpacked; at most {LARGEST_FILE / 1e6:.0f} MB are taken"
+    return None
+
+
+def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    with archive.open(entry) as file:
+        data = file.read(LARGEST_FILE + 1)  # also ends where a directory lies about the size
+        if len(data) != entry.file_size:
+            raise BatchError("is not as long as the ZIP says")
+    return data
+
+
+def _decode(data: bytes) -> np.ndarray:
+    """uint8 [H, W] of 0 / 255. Raises BatchError with the bare fault, or what Pillow raises on damaged files."""
+    with Image.open(io.BytesIO(data), formats=_FORMATS) as file:
+        if max(file.size) > LARGEST_SIDE:
+            raise BatchError(
+                f"is {file.width} x {file.height} pixels; at most {LARGEST_SIDE} x {LARGEST_SIDE} are taken"
+            )
+        if getattr(file, "is_animated", False):
+            raise BatchError("holds several pictures; save each mask as its own file")
+        if file.mode.startswith("I;16"):
+            grey = (np.asarray(file) >> 8).astype(np.uint8)
+        elif file.mode in ("I", "F"):
+            raise BatchError("has pixels of 32 bits; save it with 8 bits a pixel")
+        elif file.has_transparency_data:
+            grey = _over_black(np.asarray(file.convert("RGBA")))
+        else:
+            grey = np.asarray(file.convert("L"))
+    mask = binarise(grey)
+    if not mask.any():
+        raise BatchError(
+            "shows no lesion"
+            + (
+                " (its values are 0 and 1; store them as 0 and 255)"
+                if grey.max() == 1
+                else ": no pixel is brighter than 127 of 255"
+            )
+        )
+    return mask
+
+
+def _over_black(pixels: np.ndarray) -> np.ndarray:
+    """Grey uint8 [H, W] of RGBA uint8 [H, W, 4] on black; the opacity itself where all that shows has one colour."""
+    colour, alpha = pixels[..., :3], pixels[..., 3]
+    seen = colour[alpha > 0]
+    if alpha.min() < 255 and len(seen) and (seen == seen[0]).all():
+        return alpha
+    black = Image.new("RGBA", pixels.shape[1::-1], (0, 0, 0, 255))
+    return np.asarray(Image.alpha_composite(black, Image.fromarray(pixels)).convert("L"))
+
+
+def _shown(text: str) -> str:
+    """A name or an error from an uploaded file, fit for a message."""
+    text = "".join(c if c.isprintable() else "?" for c in unicodedata.normalize("NFC", text))
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
+def item_seed(seed: int, index: int) -> int:
+    """Seed of item ``index`` of a job in 0..2^32 - 1: neighbouring items and jobs share none."""
+    return int(np.random.SeedSequence((seed, index)).generate_state(1, np.uint32)[0])
+
+
+@dataclass(frozen=True)
+class BatchItem:
+    """One image to make."""
+
+    name: str
+    index: int
+    seed: int
+    mask_file: Path
+
+    @property
+    def mask(self) -> np.ndarray:
+        """uint8 [H, W] of 0 / 255, read from disk at each use."""
+        with Image.open(self.mask_file, formats=["PNG"]) as file:
+            return binarise(np.asarray(file.convert("L")))
+
+
+@dataclass(frozen=True)
+class BatchProgress:
+    """What a page shows of a running job."""
+
+    done: int
+    total: int
+    seconds_left: float
+    """Estimated from what this run has sampled so far."""
+
+
+@dataclass(frozen=True)
+class BatchSettings:
+    """Settings of all images of a job."""
+
+    prompt: str
+    seed: int
+    steps: int
+    guidance: float
+    scheduler: str
+    model: str | None = None
+    """Where given, images of another model are refused, so that a job continued after a change of models is not mixed."""
+
+    def __post_init__(self) -> None:
+        """Raises BatchError where a value is out of range or of another type."""
+        texts = (self.prompt, self.scheduler, self.model or "")
+        if not all(isinstance(t, str) and len(t) < 1000 for t in texts):
+            raise BatchError("prompt, scheduler and model are texts of less than 1000 characters.")
+        if type(self.seed) is not int or not 0 <= self.seed < 2**63:
+            raise BatchError(f"seed is {self.seed!r}; it must be a whole number of 0 or more.")
+        if type(self.steps) is not int or self.steps < 1:
+            raise BatchError(f"steps is {self.steps!r}; it must be a whole number of 1 or more.")
+        if type(self.guidance) not in (int, float) or not math.isfinite(self.guidance):
+            raise BatchError(f"guidance is {self.guidance!r}; it must be a finite number.")
+
+
+class BatchJob:
+    """A job in a folder: ``masks/NAME.png``, ``job.json``, and ``done/NAME.png`` with ``done/NAME.json`` for each finished item.
+
+    Make one with ``create`` or ``open``. ``job.json`` is written last, and each finished PNG after its JSON: where the file
+    is, all is, also after a kill. One process at a time may run a job.
+    """
+
+    def __init__(self, folder: Path, settings: BatchSettings, names: Sequence[str]) -> None:
+        self.folder, self.settings = folder, settings
+        self.items = tuple(
+            BatchItem(name, i, item_seed(settings.seed, i), folder / "masks" / f"{name}.png")
+            for i, name in enumerate(names)
+        )
+
+    @classmethod
+    def create(
+        cls,
+        folder: Path,
+        masks: Sequence[NamedMask],
+        prompt: str,
+        seed: int,
+        steps: int,
+        guidance: float,
+        scheduler: str,
+        model: str | None = None,
+        size: int | None = None,
+    ) -> BatchJob:
+        """Store a new job in ``folder``.
+
+        Args:
+            masks: 1 to ``MOST_MASKS``, as ``read_mask_zip`` gives them.
+            seed: base of the items' seeds, see ``item_seed``.
+            model: see ``BatchSettings``.
+            size: side of the model's images, where known: masks that vanish at it are refused now rather than when they are sampled.
+
+        Raises:
+            BatchError: a job is there already, no or too many masks, two of one name, masks that are empty or too large, or a
+                setting out of range.
+            PairsError: a name that is no file name.
+            OSError: the disk is full or refuses; there is no job then.
+        """
+        folder = Path(folder)
+        settings = BatchSettings(prompt, seed, steps, guidance, scheduler, model)
+        if (folder / "job.json").exists() or any((folder / "done").glob("*.png")):
+            raise BatchError("there is a job in this folder already; open it, or choose another folder.")
+        if not 1 <= len(masks) <= MOST_MASKS:
+            raise BatchError(f"{len(masks)} masks; a job takes 1 to {MOST_MASKS}.")
+        names = [m.name for m in masks]
+        if len({n.casefold() for n in names}) < len(names):
+            raise BatchError("two masks have the same name; rename one of them.")
+        for name in names:
+            check_name(name)
+        if faults := [f"{m.name}: {fault}" for m in masks if (fault := _fault_of_mask(m.mask, size))]:
+            raise BatchError("the job cannot be made; mend or leave out these masks", faults)
+        for part in ("masks", "done"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+        for named in masks:
+            _write(folder / "masks" / f"{named.name}.png", mask_png(named.mask))
+        _write(folder / "job.json", json.dumps({**vars(settings), "names": names}).encode())
+        return cls(folder, settings, names)
+
+    @classmethod
+    def open(cls, folder: Path) -> BatchJob:
+        """The job that ``create`` stored, with all that was finished since.
+
+        Raises:
+            BatchError: there is none, or its file is damaged.
+        """
+        folder = Path(folder)
+        try:
+            values: dict[str, Any] = json.loads((folder / "job.json").read_bytes())
+            names = values.pop("names")
+            for name in names:
+                check_name(name)
+            return cls(folder, BatchSettings(**values), names)
+        except FileNotFoundError as error:
+            raise BatchError(
+                "there is no job in this folder; it was never stored completely, or was removed. Start a new one."
+            ) from error
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise BatchError(f"the job's file is damaged ({error}). Start a new job.") from error
+
+    @property
+    def total(self) -> int:
+        """Items in all."""
+        return len(self.items)
+
+    @property
+    def done(self) -> int:
+        """Items that are finished."""
+        return sum(self._is_done(item) for item in self.items)
+
+    def pending(self) -> list[BatchItem]:
+        """Items that are not finished, in their order."""
+        return [item for item in self.items if not self._is_done(item)]
+
+    def store(self, item: BatchItem, pair: SyntheticPair, agreement: float | None = None) -> None:
+        """Finish ``item`` with its image.
+
+        Raises:
+            BatchError: the pair was not made with the item's mask and seed or the job's settings.
+            PairsError: agreement outside 0..1.
+            OSError: the disk is full or refuses; the item stays pending.
+        """
+        got, want = pair.recipe, self.settings
+        wrong = [
+            f"{key} {have!r} instead of {should!r}"
+            for key, have, should in (
+                ("seed", got.seed, item.seed),
+                ("prompt", got.prompt, want.prompt),
+                ("steps", got.steps, want.steps),
+                ("guidance", got.guidance, want.guidance),
+                ("scheduler", got.scheduler, want.scheduler),
+                ("model", got.model, got.model if want.model is None else want.model),
+            )
+            if have != should
+        ]
+        if not np.array_equal(pair.drawn, item.mask):
+            wrong.append("another mask")
+        if wrong:
+            raise BatchError(
+                f"{item.name} was sampled with {', '.join(wrong)}; run the job with the settings that it was made with."
+            )
+        _write(
+            self._file(item).with_suffix(".json"),
+            json.dumps({"agreement": check_agreement(agreement)}).encode(),
+        )
+        _write(self._file(item), pair_png(pair))
+
+    def run(
+        self,
+        sample: Sample,
+        chunk: int,
+        cancelled: Callable[[], bool],
+        agreement: Callable[[list[SyntheticPair]], Sequence[float | None]] | None = None,
+    ) -> Iterator[BatchProgress | Any]:
+        """Sample what is pending; yields after each chunk. Run it again, also in a new process, to continue.
+
+        A chunk is always made of the same items: one that was stored in part is sampled whole again. So a continued job
+        has the same bytes as an uninterrupted one even where an image's last bit depends on its batch.
+
+        Args:
+            sample: gives the pairs of a list of masks uint8 [H, W] and their seeds. A generator returns them, and what it yields
+                meanwhile is yielded here, too.
+            chunk: items that are sampled at once.
+            cancelled: asked before each chunk; the run ends where it says so. What ``sample`` raises ends it as well.
+            agreement: gives the mask agreement of each pair of a chunk; None where not measured.
+
+        Raises:
+            ValueError: ``chunk`` below 1, or ``sample`` or ``agreement`` gives another number than it was given.
+            BatchError, PairsError, OSError: see ``store``. What was stored before stays.
+        """
+        if chunk < 1:
+            raise ValueError(f"chunk is {chunk}; it must be 1 or more.")
+        blocks = [self.items[i : i + chunk] for i in range(0, self.total, chunk)]
+        waiting = [b for b in blocks if not all(map(self._is_done, b))]
+        spent = 0.0
+        for number, block in enumerate(waiting, 1):
+            if cancelled():
+                return
+            start = time.monotonic()
+            pairs = sample([item.mask for item in block], [item.seed for item in block])
+            if isinstance(pairs, Generator):
+                pairs = yield from pairs
+            agreements = [None] * len(pairs) if agreement is None else list(agreement(pairs))
+            for item, pair, value in zip(block, pairs, agreements, strict=True):
+                if not self._is_done(item):
+                    self.store(item, pair, value)
+            spent += time.monotonic() - start
+            left = sum(map(len, waiting[number:]))
+            yield BatchProgress(self.done, self.total, spent / sum(map(len, waiting[:number])) * left)
+
+    def export(self, path: Path) -> int:
+        """Write what is finished to the ZIP ``path`` as ``siamese.records.dataset_zip`` does, in the items' order; returns how many pairs.
+
+        Raises:
+            BatchError: nothing is finished; or a finished file is damaged, which then is pending again.
+            OSError: ``path`` cannot be written.
+        """
+        try:
+            return write_pairs(path, (self._load(item) for item in self.items if self._is_done(item)))
+        except PairsError as error:
+            raise BatchError("nothing is finished yet; run the job first.") from error
+
+    def _file(self, item: BatchItem) -> Path:
+        return self.folder / "done" / f"{item.name}.png"
+
+    def _is_done(self, item: BatchItem) -> bool:
+        return self._file(item).is_file()
+
+    def _load(self, item: BatchItem) -> LabelledPair:
+        file = self._file(item)
+        try:
+            data = file.read_bytes()
+            agreement = check_agreement(json.loads(file.with_suffix(".json").read_bytes())["agreement"])
+            return LabelledPair(item.name, read_png(data), agreement, data)
+        except (
+            NotSyntheticError,
+            FileNotFoundError,
+            ValueError,
+            KeyError,
+            TypeError,
+        ) as error:  # not of a disk that fails for a moment
+            file.unlink(missing_ok=True)
+            raise BatchError(
+                f"the finished image {item.name} was damaged on the disk; run the job again to make it anew."
+            ) from error
+
+
+def _fault_of_mask(mask: np.ndarray, size: int | None) -> str | None:
+    if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.dtype != np.uint8:
+        return "a mask is uint8 [H, W]"
+    if max(mask.shape) > LARGEST_SIDE:
+        return (
+            f"is {mask.shape[1]} x {mask.shape[0]} pixels; at most {LARGEST_SIDE} x {LARGEST_SIDE} are taken"
+        )
+    if not (mask > 127).any():
+        return "shows no lesion"
+    if size is not None and not binarise(resize_mask(binarise(mask), size)).any():
+        return f"its lesion vanishes at the model's {size} x {size} pixels; draw it larger"
+    return None
+
+
+def _write(path: Path, data: bytes) -> None:
+    with atomic_file(path) as file:
+        file.write(data)

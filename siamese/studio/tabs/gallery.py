@@ -1,0 +1,248 @@
+"""The result panel: gallery, outline, comparison with the reference, and what can be done with an image.
+
+``Shown`` says which images there are and which of them is selected. Frame, caption, comparison and buttons are always set from it together;
+while previews of other images stand in their place, none is framed and nothing can be done with them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from siamese.masks.core import mask_digest, resize_image
+from siamese.records.provenance import SyntheticPair, pair_png
+from siamese.studio.components import html
+from siamese.studio.components.images import image_caption, picture, servable
+from siamese.studio.tabs.photo import Photo
+
+OUTLINE = True
+NO_FRAME = "none"
+"""Index of no image. Gradio keeps the index before where an update names None, and moves a number into the gallery's range; this is none there."""
+MASK_CHANGED = "The mask has changed since this image was made."
+PHOTO_CHANGED = "The photo that this image was made with has been changed or removed."
+
+
+@dataclass(frozen=True, eq=False)  # as Photo: no hash of pixels
+class Shown:
+    """The images of one press, in a visitor's own session."""
+
+    pairs: tuple[SyntheticPair, ...] = ()
+    agreements: tuple[float | None, ...] = ()
+    selected: int = 0
+    reference: np.ndarray | None = None
+    """uint8 [H, W, 3], where Image-Diffusion made them."""
+    photo: Photo | None = None
+    """The visitor's photo, where that was the reference."""
+    example: bool = False
+    """Whether the model brought them."""
+
+    @property
+    def pair(self) -> SyntheticPair | None:
+        """The selected image."""
+        return self.pairs[self.selected] if self.pairs else None
+
+    @property
+    def agreement(self) -> float | None:
+        """The selected image's mask agreement."""
+        return self.agreements[self.selected] if self.pairs else None
+
+    def without(self, photo: Photo | None) -> Shown:
+        """Without the reference where it is a photo other than ``photo``, the present one: that was removed or replaced."""
+        return (
+            self
+            if self.photo is None or self.photo is photo
+            else dataclasses.replace(self, reference=None, photo=None)
+        )
+
+
+def outdated(shown: Shown, drawn: str | None) -> str:
+    """Why the selected image does not belong to what is on the left, as ``Shown.without`` leaves it; empty where it does.
+
+    Args:
+        drawn: ``mask_digest`` of the drawing.
+    """
+    if shown.pair is None:
+        return ""
+    if mask_digest(shown.pair.drawn) != drawn:
+        return MASK_CHANGED
+    return PHOTO_CHANGED if shown.reference is None and shown.pair.recipe.reference_weight is not None else ""
+
+
+@dataclass
+class ResultPanel:
+    """Components that other panels and the wiring need."""
+
+    gallery: gr.Gallery
+    caption: gr.HTML
+    outdated: gr.HTML
+    outline: gr.Checkbox
+    keep: gr.Button
+    use_seed: gr.Button
+    more: gr.Button
+    download: gr.Button
+    compare: gr.Accordion
+    slider: gr.ImageSlider
+    note: gr.HTML
+    shown: gr.State = field(repr=False)
+    previewing: gr.State = field(repr=False)
+    """Whether previews stand in the place of ``shown``."""
+
+    @property
+    def parts(self) -> list[Any]:
+        """What the functions below update. The states are last: Gradio sets one after the other, and where a picture cannot be written
+        the visitor goes on seeing the images before, which then are still those of the state."""
+        return [
+            self.gallery,
+            self.slider,
+            self.caption,
+            self.outdated,
+            self.keep,
+            self.use_seed,
+            self.more,
+            self.download,
+            self.compare,
+            self.note,
+            self.previewing,
+            self.shown,
+        ]
+
+
+def build_results(examples: list[SyntheticPair]) -> ResultPanel:
+    """The panel, showing ``examples``."""
+    first = Shown(tuple(examples[:1]), (None,) * len(examples[:1]), example=True)
+    gr.HTML(html.heading(3, "Synthetic images"))
+    gallery = gr.Gallery(
+        items(first, OUTLINE),
+        label="Synthetic images",
+        show_label=False,
+        elem_id="image",
+        format="png",
+        columns=1,
+        object_fit="contain",
+        interactive=False,
+        buttons=["fullscreen"],
+        allow_preview=False,
+        selected_index=first.selected if first.pairs else None,
+    )
+    caption = gr.HTML(
+        html.caption(first.pair, first.agreement, 0, len(first.pairs), first.example), elem_id="caption"
+    )
+    old = gr.HTML("", elem_id="outdated")
+    with gr.Row(elem_classes="buttons"):
+        keep = gr.Button("Keep", size="md", elem_id="keep", interactive=bool(examples))
+        more = gr.Button("More of this", size="md", interactive=bool(examples))
+        use_seed = gr.Button("Use this seed", size="md", interactive=bool(examples))
+        download = gr.Button("Download PNG", size="md", elem_id="download", interactive=bool(examples))
+    outline = gr.Checkbox(value=OUTLINE, label="Show outline", container=False, elem_id="outline")
+    note = gr.HTML("", elem_id="result-note")
+    with gr.Accordion("Compare with the reference", open=True, visible=False, elem_id="compare") as compare:
+        slider = gr.ImageSlider(
+            label="Reference and synthetic image",
+            show_label=False,
+            format="png",
+            interactive=False,
+            buttons=[],
+            max_height=420,
+        )
+    return ResultPanel(
+        gallery,
+        caption,
+        old,
+        outline,
+        keep,
+        use_seed,
+        more,
+        download,
+        compare,
+        slider,
+        note,
+        gr.State(first),
+        gr.State(False),
+    )
+
+
+def items(shown: Shown, outlined: bool) -> list[tuple[Any, str]]:
+    """Gallery entries: image and caption."""
+    return [
+        (picture(pair, outlined), image_caption(pair, agreement))
+        for pair, agreement in zip(shown.pairs, shown.agreements, strict=True)
+    ]
+
+
+def columns(count: int) -> int:
+    """Columns that make 1..8 squares fill a square."""
+    return 1 if count <= 1 else 2 if count <= 4 else 3
+
+
+def preview(panel: ResultPanel, images: np.ndarray) -> dict[Any, Any]:
+    """Updates that show images which are still being sampled, uint8 [N, S, S, 3], in the place of the others."""
+    off = gr.update(interactive=False)
+    pictures = [(servable(image), "Sampling…") for image in images]
+    return {
+        panel.previewing: True,
+        panel.caption: html.sampling(len(images)),
+        panel.outdated: "",
+        panel.note: "",
+        panel.gallery: gr.update(value=pictures, columns=columns(len(images)), selected_index=NO_FRAME),
+        panel.keep: off,
+        panel.use_seed: off,
+        panel.more: off,
+        panel.download: off,
+        panel.compare: gr.update(visible=False),
+        panel.slider: None,
+    }
+
+
+def show(panel: ResultPanel, shown: Shown, outlined: bool) -> dict[Any, Any]:
+    """Updates of everything in the panel."""
+    gallery = gr.update(
+        value=items(shown, outlined), columns=columns(len(shown.pairs)), selected_index=_frame(shown)
+    )
+    return {panel.note: "", **select(panel, shown, outlined), panel.gallery: gallery}
+
+
+def select(panel: ResultPanel, shown: Shown, outlined: bool) -> dict[Any, Any]:
+    """Updates of what shows the selected image. The server names the frame, too: the click that chose it may have been on images before."""
+    pair, there = shown.pair, gr.update(interactive=bool(shown.pairs))
+    compared = None
+    if pair is not None and shown.reference is not None:
+        reference = resize_image(shown.reference, pair.image.shape[0])
+        compared = (
+            servable(reference) if shown.photo is None else shown.photo.served(reference),
+            picture(pair, outlined),
+        )
+    return {
+        panel.shown: shown,
+        panel.previewing: False,
+        panel.gallery: gr.update(selected_index=_frame(shown)),
+        panel.caption: html.caption(pair, shown.agreement, shown.selected, len(shown.pairs), shown.example),
+        panel.keep: there,
+        panel.use_seed: there,
+        panel.more: there,
+        panel.download: there,
+        panel.compare: gr.update(visible=compared is not None),
+        panel.slider: compared,
+    }
+
+
+def belongs(panel: ResultPanel, shown: Shown, drawn: str | None) -> dict[Any, Any]:
+    """Update of the line that says when the image no longer belongs to the left side; see ``outdated``."""
+    return {panel.outdated: html.note("idle", outdated(shown, drawn))}
+
+
+def _frame(shown: Shown) -> int | str:
+    return shown.selected if shown.pairs else NO_FRAME
+
+
+def write_png(shown: Shown, folder: Path) -> Path:
+    """Write the selected image, without outline, and return the path; ValueError where there is none."""
+    if shown.pair is None:
+        raise ValueError("Generate an image first.")
+    path = folder / f"synthetic-seed-{shown.pair.recipe.seed}.png"
+    path.write_bytes(pair_png(shown.pair))
+    return path

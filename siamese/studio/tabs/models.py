@@ -1,0 +1,71 @@
+"""The models tab: which model samples, with its card, licence and figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from siamese.records.catalogue import ModelEntry, figures
+from siamese.studio.backend.queue import ModelWorker
+from siamese.studio.components.html import model_line
+from siamese.studio.components.listeners import QUICK
+from siamese.studio.tabs.settings import SettingsPanel, wire_model
+
+
+@dataclass
+class ModelsTab:
+    """The tab's components."""
+
+    choice: gr.Radio
+    card: gr.Markdown
+    licence: gr.Textbox
+    table: gr.Dataframe
+
+
+def build_models(worker: ModelWorker) -> ModelsTab:
+    """The tab, showing the default model."""
+    first = worker.models[worker.default]
+    choice = gr.Radio(list(worker.models), value=worker.default, label="Model", elem_id="model-choice")
+    with gr.Accordion("Measured figures", open=True):
+        table = gr.Dataframe(
+            _rows(first),
+            headers=["Part", "Figure", "Value"],
+            interactive=False,
+            label="Figures of the chosen model",
+            show_label=False,
+            elem_id="figures",
+        )
+    with gr.Accordion("Model card", open=True):
+        card = gr.Markdown(_card(first), elem_id="card")
+    with gr.Accordion("Licence", open=False):
+        licence = gr.Textbox(_licence(first), lines=12, interactive=False, label="Licence of the weights")
+    return ModelsTab(choice, card, licence, table)
+
+
+def wire_models(tab: ModelsTab, worker: ModelWorker, chosen: gr.State, settings: SettingsPanel) -> None:
+    """Choosing a model shows its description at once and loads it."""
+
+    def describe(name: str | None) -> list[Any]:
+        if name not in worker.models:
+            raise gr.Error("Choose one of the models.", print_exception=False)
+        entry = worker.models[name]
+        return [name, _card(entry), _licence(entry), _rows(entry), model_line(None)]
+
+    described = tab.choice.change(
+        describe, tab.choice, [chosen, tab.card, tab.licence, tab.table, settings.model], **QUICK
+    )
+    wire_model(settings, worker, described.then, tab.choice)
+
+
+def _card(entry: ModelEntry) -> str:
+    return entry.card or f"{entry.name} has no card. It is read from {entry.source}."
+
+
+def _licence(entry: ModelEntry) -> str:
+    return entry.licence or "This model states no licence; ask whoever gave it to you."
+
+
+def _rows(entry: ModelEntry) -> list[list[str]]:
+    return [list(row) for row in figures(entry.metrics)] or [["", "not measured yet", ""]]

@@ -1,0 +1,153 @@
+"""The settings panel: kind of image, variants, seed, advanced settings, reference, Generate and Cancel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+from gradio.events import Dependency
+
+from siamese.models.prompts import LESION, POLYP
+from siamese.records.provenance import Recipe
+from siamese.studio.backend.messages import BusyError, ModelUnavailableError
+from siamese.studio.backend.queue import ModelWorker
+from siamese.studio.components import html
+from siamese.studio.components.listeners import LINED, QUICK
+from siamese.studio.tabs.generate import MAX_VARIANTS, MAX_WEIGHT
+from siamese.studio.visitors.cookie import visitor_of
+
+ORGANS = {POLYP: "Colonoscopy polyp", LESION: "Dermoscopy skin lesion"}
+SCHEDULERS = [("DPM-Solver++", "dpm++"), ("DDIM", "ddim")]
+READY = "Draw or change the mask, then press Generate."
+SHOW_DEFAULTS = "(known, inUse, ...entered) => inUse && known ? known : entered"
+"""Runs in the browser, where nothing can be entered meanwhile: an answer of the server could undo what was entered after the question."""
+
+
+@dataclass
+class SettingsPanel:
+    """Components that other panels and the wiring need."""
+
+    prompt: gr.Radio
+    variants: gr.Slider
+    seed: gr.Number
+    random_seed: gr.Checkbox
+    use_photo: gr.Checkbox
+    weight: gr.Slider
+    reference_group: gr.Column
+    defaults: gr.Checkbox
+    known_defaults: gr.JSON
+    steps: gr.Number
+    guidance: gr.Number
+    scheduler: gr.Radio
+    button: gr.Button
+    cancel: gr.Button
+    message: gr.HTML
+    model: gr.HTML
+
+    @property
+    def advanced(self) -> list[Any]:
+        """What the model has defaults of."""
+        return [self.steps, self.guidance, self.scheduler]
+
+    @property
+    def restored(self) -> list[Any]:
+        """What ``restore`` updates, in its order."""
+        return [self.prompt, self.seed, self.random_seed, self.defaults, *self.advanced]
+
+
+def restore(recipe: Recipe) -> list[Any]:
+    """Updates that put a recipe's settings back."""
+    known = gr.update(value=recipe.prompt) if recipe.prompt in ORGANS else gr.skip()
+    return [known, recipe.seed, False, False, recipe.steps, recipe.guidance, recipe.scheduler]
+
+
+def build_settings(seed: int = 0) -> SettingsPanel:
+    """The panel, with the seed of the image that is shown."""
+    gr.HTML(html.heading(2, "Choose what to sample"))
+    prompt = gr.Radio(
+        [(name, text) for text, name in ORGANS.items()], value=POLYP, label="Kind of image", elem_id="organ"
+    )
+    variants = gr.Slider(1, MAX_VARIANTS, value=1, step=1, label="Variants", elem_id="variants")
+    with gr.Group():
+        seed = gr.Number(value=seed, precision=0, label="Seed")
+        random_seed = gr.Checkbox(value=True, label="Random seed")
+    with gr.Column(visible=False, elem_id="reference", variant="panel") as reference_group:
+        use_photo = gr.Checkbox(value=False, label="Use the photo as reference")
+        weight = gr.Slider(0, MAX_WEIGHT, value=1, step=0.05, label="Reference weight", interactive=True)
+    with gr.Accordion("Advanced", open=False):
+        # An empty number field reaches the browser as 0, so "the model's" needs a box of its own.
+        defaults = gr.Checkbox(value=True, label="Use the model's defaults")
+        known_defaults = gr.JSON(visible=False)
+        steps = gr.Number(value=20, precision=0, label="Steps")
+        guidance = gr.Number(value=2, step=0.1, label="Guidance")
+        scheduler = gr.Radio(SCHEDULERS, value="dpm++", label="Scheduler")
+    with gr.Row(elem_id="actions"):
+        button = gr.Button("Generate", variant="primary", size="lg", elem_id="generate", scale=3)
+        cancel = gr.Button(
+            "Cancel",
+            variant="secondary",
+            size="lg",
+            elem_id="cancel",
+            interactive=False,
+            scale=1,
+            min_width=88,
+        )
+    message = gr.HTML(html.status("idle", READY), elem_id="message")
+    model = gr.HTML(html.model_line(None), elem_id="model")
+    return SettingsPanel(
+        prompt,
+        variants,
+        seed,
+        random_seed,
+        use_photo,
+        weight,
+        reference_group,
+        defaults,
+        known_defaults,
+        steps,
+        guidance,
+        scheduler,
+        button,
+        cancel,
+        message,
+        model,
+    )
+
+
+def wire_settings(panel: SettingsPanel) -> None:
+    """An advanced setting that is edited is used; ticking the model's defaults shows those again."""
+    for field in panel.advanced:
+        field.input(
+            None, None, panel.defaults, js="() => false", **QUICK
+        )  # in the browser: at once, before Generate can be pressed
+    _show_defaults(panel, panel.defaults.input)
+
+
+def wire_model(
+    panel: SettingsPanel, worker: ModelWorker, happens: Callable[..., Dependency], name: Component
+) -> None:
+    """Once ``happens`` does, wait for the model of that name, say that it is ready and show its defaults."""
+
+    def load(name: str, request: gr.Request) -> list[Any]:
+        try:
+            info = worker.info(name, visitor=visitor_of(request))
+        except (BusyError, ModelUnavailableError) as error:
+            return [html.model_line(None, str(error)), None]
+        return [html.model_line(info), [info.steps, info.guidance, info.scheduler]]
+
+    loaded = happens(load, name, [panel.model, panel.known_defaults], **LINED)
+    _show_defaults(panel, loaded.then)
+
+
+def _show_defaults(panel: SettingsPanel, happens: Callable[..., Dependency]) -> None:
+    """Once ``happens`` does, show the model's defaults if they are known and in use; other settings stay as they were entered."""
+    happens(
+        None,
+        [panel.known_defaults, panel.defaults, *panel.advanced],
+        panel.advanced,
+        js=SHOW_DEFAULTS,
+        **QUICK,
+    )

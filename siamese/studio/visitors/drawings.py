@@ -1,0 +1,128 @@
+"""Drawings that browsers have sent and no event has read yet: each visitor's apart, and bounded.
+
+The editor sends one after each stroke, and one that another overtakes is never read. So a visitor's own oldest give way to their newest;
+another visitor's never do. Where all together take too much, the newcomer is refused.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from gradio.components.image_editor import AcceptBlobs, EditorDataBlobs
+
+from siamese.studio.visitors.cookie import Visitor, current
+from siamese.studio.visitors.limits import check_picture
+from siamese.studio.visitors.refusal import RefusedError
+
+UNREAD_EACH = 32
+"""Drawings of one visitor."""
+BYTES_EACH, BYTES_ALL = 24 * 2**20, 256 * 2**20
+"""As they were sent: of one visitor, and of all."""
+UNREAD_SECONDS = 3600
+MOST_LAYERS = 8
+LONGEST_NAME = 64
+
+FULL = (
+    "The server holds as many drawings as it can. Try again in a minute; the drawing is still on this page."
+)
+STRANGE = "This is not what the canvas sends. Reload the page and draw again."
+
+
+class Drawings:
+    """All visitors' unread drawings, in memory. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._stores: dict[str, _Store] = {}
+        self._lock = threading.RLock()
+
+    def of(self, visitor: Visitor | None) -> _Store:
+        """The visitor's own, which the editor takes for its store."""
+        name = visitor.id if visitor else ""
+        with self._lock:
+            return self._stores.setdefault(name, _Store())
+
+    def make_room(self, visitor: Visitor | None, name: str, more: int) -> None:
+        """Before ``more`` bytes of the drawing ``name`` are kept: the visitor's older drawings give way.
+
+        Raises:
+            RefusedError: there is no room even so.
+        """
+        own = self.of(visitor)
+        with self._lock:
+            while (own.bytes + more > BYTES_EACH or len(own) >= UNREAD_EACH) and (
+                oldest := next((n for n in own if n != name), None)
+            ) is not None:
+                own.pop(oldest)
+            if (
+                own.bytes + more > BYTES_EACH
+                or sum(store.bytes for store in self._stores.values()) + more > BYTES_ALL
+            ):
+                raise RefusedError(503, FULL)
+
+    def forget(self, visitor: Visitor) -> None:
+        """Let go of the visitor's drawings."""
+        with self._lock:
+            self._stores.pop(visitor.id, None)
+
+    def tidy(self) -> None:
+        """Let go of what was not read within ``UNREAD_SECONDS``, and of visitors who have no more."""
+        oldest = time.monotonic() - UNREAD_SECONDS
+        with self._lock:
+            for visitor, store in list(self._stores.items()):
+                for name in [n for n, at in store.at.items() if at < oldest]:
+                    store.pop(name, None)
+                if not store:
+                    del self._stores[visitor]
+
+
+class _Store(dict[str, EditorDataBlobs]):
+    """One visitor's drawings by the name that the page gives each, the oldest first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at: dict[str, float] = {}
+
+    def __setitem__(self, name: str, drawing: EditorDataBlobs) -> None:
+        super().__setitem__(name, drawing)
+        self.at[name] = time.monotonic()
+
+    def pop(self, name: str, *default: Any) -> Any:
+        self.at.pop(name, None)
+        return super().pop(name, *default)
+
+    @property
+    def bytes(self) -> int:
+        """Of all pictures."""
+        return sum(
+            len(p)
+            for d in list(self.values())
+            for p in (d.background, d.composite, *d.layers)
+            if p is not None
+        )
+
+
+def checked(
+    accept: Callable[[Any, AcceptBlobs], None], drawings: Drawings
+) -> Callable[[Any, AcceptBlobs], None]:
+    """Gradio's function that takes one picture of a drawing, after a look at it: it would make a list as long as the number sent with it."""
+
+    def accept_blobs(self: Any, data: AcceptBlobs) -> None:
+        fields, files = data.data, data.files
+        index, name = str(fields.get("index") or "null"), fields.get("id")
+        named = isinstance(name, str) and len(name) <= LONGEST_NAME
+        placed = index == "null" or index in map(str, range(MOST_LAYERS))
+        if (
+            len(files) != 1
+            or fields.get("type") not in ("layer", "background", "composite")
+            or not named
+            or not placed
+        ):
+            raise RefusedError(400, STRANGE)
+        check_picture(files[0][1])
+        drawings.make_room(current(), name, len(files[0][1]))
+        accept(self, data)
+
+    return accept_blobs

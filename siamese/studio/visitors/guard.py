@@ -1,0 +1,327 @@
+"""What stands before Gradio's routes: whose request it is, which routes there are, and what a request may hold.
+
+Gradio's page is mounted into the studio's application, which leaves out what its own ``launch`` would set; ``guard_page`` decides each.
+"""
+
+from __future__ import annotations
+
+import logging
+import mimetypes
+import shutil
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from gradio.components import File
+from gradio.route_utils import MultiPartException, upload_fn
+from gradio.routes import file_upload_statuses
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from siamese.studio.visitors import limits
+from siamese.studio.visitors.cache import caching
+from siamese.studio.visitors.cookie import SCOPE_KEY, Visitor, VisitorCookies, serving
+from siamese.studio.visitors.event_limit import Door
+from siamese.studio.visitors.refusal import RefusedError
+from siamese.studio.visitors.sessions import Sessions, VisitorStates
+from siamese.studio.visitors.upload_folder import TemporaryFolder, use
+from siamese.web.bodies import read_body, replay
+
+log = logging.getLogger(__name__)
+
+API = "/gradio_api/"
+FILES, UPLOAD = f"{API}file=", f"{API}upload"
+EVENTS = (f"{API}queue/join", f"{API}run/", f"{API}cancel", f"{API}reset", f"{API}component_server")
+"""Routes that take a body."""
+STREAMS = (f"{API}heartbeat/", f"{API}queue/data")
+"""Routes of an open page."""
+OTHERS = (
+    f"{API}info",
+    f"{API}app_id",
+    f"{API}upload_progress",
+    f"{API}theme.css",
+    f"{API}startup-events",
+    "/config",
+    "/theme.css",
+    "/static/",
+    "/assets/",
+    "/svelte/",
+    "/favicon.ico",
+    "/robots.txt",
+    "/manifest.json",
+    "/pwa_icon",
+)
+"""The rest of what the page asks for. A route of Gradio that is not named is not there, among them ``deep_link`` (writes a session's values to a
+file), ``proxy=`` and ``file=`` of a URL (make the server ask other hosts), ``stream``, ``process_recording``, ``call``, ``api``, ``monitoring``,
+``run-history``, ``vibe-edit``, ``profiling``, ``login``, ``custom_component``, and whatever a later version brings."""
+SHOWN = ("image/png", "image/jpeg", "image/gif", "image/webp")
+"""Kinds of file that the browser may show; all others are downloads, as they could hold a script."""
+LOOK_AGAIN = 2**20
+"""Bytes of an upload between two looks at how much there is."""
+BROKEN = "Something went wrong in the server. The details are in its log; please try again."
+
+
+class PageGuard:
+    """The ASGI application before Gradio's; see ``guard_page`` for the arguments."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        page: gr.Blocks,
+        folder: TemporaryFolder,
+        cookies: VisitorCookies,
+        sessions: Sessions,
+    ) -> None:
+        self.app, self.page, self.folder, self.cookies, self.sessions, self.door = (
+            app,
+            page,
+            folder,
+            cookies,
+            sessions,
+            Door(page),
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request, or hand it on."""
+        if scope["type"] != "http":
+            if scope["type"] == "websocket":  # the page has none
+                await send({"type": "websocket.close", "code": 1000})
+            return
+        visitor = self.cookies.visitor(scope)
+        path = _path(scope)
+        if path == "/":
+            visitor = visitor if visitor.cookie else self.cookies.new(scope) or visitor
+            if visitor.cookie:
+                send = _with_cookie(send, self.cookies.header(visitor, scope["scheme"]))
+        scope[SCOPE_KEY] = visitor
+        with serving(visitor), caching(self.folder.of(visitor.id)):
+            try:
+                await self._answer(path, scope, receive, send, visitor)
+            except RefusedError as refused:
+                await refused.response()(scope, receive, send)
+            except HTTPException as error:  # a body that is too long, or cannot be read
+                await RefusedError(error.status_code, error.detail).response()(scope, receive, send)
+            except ClientDisconnect:
+                return
+
+    async def _answer(self, path: str, scope: Scope, receive: Receive, send: Send, visitor: Visitor) -> None:
+        kind = "read" if scope["method"] in ("GET", "HEAD") else scope["method"]
+        if kind == "read" and path.startswith(FILES):
+            await self._file(path.removeprefix(FILES), visitor)(_without_range(scope), receive, send)
+        elif kind == "POST" and path == UPLOAD:
+            await (await self._upload(Request(scope, receive), visitor))(scope, receive, send)
+        elif kind == "POST" and _is_among(path, EVENTS):
+            with (
+                self.door.through(visitor.id, path.startswith(EVENTS[0]))
+                if path.startswith(EVENTS[:2])
+                else nullcontext()
+            ):
+                body = await read_body(
+                    receive, limits.LARGEST_FORM if _is_form(scope) else limits.LARGEST_BODY
+                )
+                if not (_is_form(scope) and path.startswith(f"{API}component_server")):
+                    self._judge(limits.read_json(body), path, visitor)
+                await self.app(scope, replay(body, receive), send)
+        elif kind == "read" and _is_among(path, STREAMS):
+            request = Request(scope)
+            beating = path.startswith(STREAMS[0])
+            name = path.removeprefix(STREAMS[0]) if beating else request.query_params.get("session_hash")
+            if not beating:
+                self.sessions.enter(visitor, name)
+            with self.sessions.open(visitor, name) if beating else nullcontext():
+                await self.app(scope, receive, send)
+        elif kind == "read" and (path == "/" or _is_among(path, OTHERS)):
+            await self.app(scope, receive, send)
+        else:
+            raise RefusedError(404, "The studio has no such page. Open its first page.")
+
+    def _judge(self, asked: dict[str, Any], path: str, visitor: Visitor) -> None:
+        """RefusedError where a body is not one that the visitor's page could have sent."""
+        if asked.get("session_hash") is not None or path.startswith(EVENTS[0]):
+            self.sessions.enter(visitor, asked.get("session_hash"))
+        limits.check_files(asked, visitor.id, self.folder)
+        if path.startswith(EVENTS[:2]):
+            function = self.page.fns.get(number) if isinstance(number := asked.get("fn_index"), int) else None
+            if function is None or not isinstance(asked.get("data"), list):
+                raise RefusedError(404, "The page has no such function. Reload it.")
+            for component, value in zip(function.inputs, asked["data"], strict=False):
+                if not isinstance(
+                    component, File
+                ):  # the reader of a file judges it by itself, photos may be larger than the canvas
+                    limits.check_pictures(value)
+        elif path.startswith(EVENTS[4]):
+            number = asked.get("component_id")
+            if (
+                not isinstance(number, int)
+                or number not in self.page.blocks
+                or not isinstance(asked.get("fn_name"), str)
+            ):
+                raise RefusedError(404, "The page has no such part. Reload it.")
+            limits.check_pictures(asked)
+
+    def _file(self, path: str, visitor: Visitor) -> Response:
+        """A file of the visitor's own, or of the page."""
+        if not self.folder.owns(visitor.id, path):
+            raise RefusedError(403, "This file is not yours, or not there any more.")
+        if not Path(path).exists():
+            raise RefusedError(
+                404, "This file is not there any more: files go an hour after their last use. Make it again."
+            )
+        use(path)
+        kind = mimetypes.guess_type(path)[0]
+        headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private"}
+        if kind in SHOWN:
+            return FileResponse(path, media_type=kind, headers=headers)
+        return FileResponse(
+            path, media_type="application/octet-stream", filename=Path(path).name, headers=headers
+        )
+
+    async def _upload(self, request: Request, visitor: Visitor) -> Response:
+        """Take files into the visitor's folder; answers with their paths, as Gradio does."""
+        limits.check_room(self.folder)
+        sent = request.headers.get("content-length", "")
+        if (
+            sent.isdecimal()
+            and len(sent) < 20
+            and self.folder.uploaded(visitor.id) + int(sent) > limits.UPLOADS_EACH + limits.MB
+        ):
+            raise RefusedError(413, limits.TOO_MUCH)
+        target, name = self.folder.new_upload(visitor.id), request.query_params.get("upload_id")
+        taken = 0
+
+        async def counted() -> Message:
+            nonlocal taken
+            message = await request.receive()
+            before, taken = taken, taken + len(message.get("body", b""))
+            if before // LOOK_AGAIN != taken // LOOK_AGAIN or not message.get("more_body"):
+                if self.folder.uploaded(visitor.id) > limits.UPLOADS_EACH:
+                    raise RefusedError(413, limits.TOO_MUCH)
+                limits.check_room(self.folder)
+            return message
+
+        try:
+            files, _, _ = await upload_fn(
+                Request(request.scope, counted),
+                target,
+                limits.LARGEST_UPLOAD,
+                name,
+                upload_progress=file_upload_statuses if name else None,
+            )
+            if self.folder.uploaded(visitor.id) > limits.UPLOADS_EACH:
+                raise RefusedError(413, limits.TOO_MUCH)
+        except BaseException as error:
+            shutil.rmtree(target, ignore_errors=True)
+            if isinstance(error, MultiPartException):
+                large = "maximum allowed size" in error.message
+                raise (
+                    RefusedError(413, limits.TOO_LARGE) if large else RefusedError(400, limits.DAMAGED)
+                ) from None
+            if isinstance(error, HTTPException | TypeError | KeyError):
+                raise RefusedError(400, limits.DAMAGED) from None
+            if isinstance(error, OSError):
+                log.exception("an upload could not be stored")
+                raise RefusedError(507, limits.DISK_FULL) from None
+            raise
+        return JSONResponse(files)
+
+
+def guard_page(app: FastAPI, page: gr.Blocks, folder: TemporaryFolder, cookies: VisitorCookies) -> Sessions:
+    """Put the guard before ``page``, which was mounted on ``app`` last.
+
+    Args:
+        folder: where visitors' files are.
+        cookies: who the visitors are.
+
+    Returns:
+        The visitors' sessions, which somebody is to ``tidy`` now and then.
+    """
+    mount = app.router.routes[-1]
+    gradio_app = mount.app
+    # What Gradio's ``launch`` sets, and mounting leaves as it was:
+    page.has_launched = (
+        True  # else its check of paths lets every path pass; here it is the second one, after ``check_files``
+    )
+    page.enable_monitoring = False  # None would count as wished for
+    page.run_history = False
+    page.share = False
+    # allowed_paths, blocked_paths: mounting has set both to nothing, and the guard serves the visitor's own files only.
+    # state_session_capacity: beyond it Gradio lets go of whoever came first. ``Sessions`` refuses before, so this is never reached.
+    # max_threads: belongs to the queue. flagging, vibe mode, MCP, PWA, share links: off without launch, and their routes are not there.
+    # auth: none, as the studio is for everybody.
+    sessions = Sessions()
+    gradio_app.state_holder = VisitorStates(sessions)
+    gradio_app.state_holder.set_blocks(page)
+    process = page.process_api
+
+    async def process_api(
+        block_fn: Any, inputs: list[Any], *rest: Any, request: gr.Request | None = None, **more: Any
+    ) -> dict[str, Any]:
+        # All events come by here, queued ones in a task of the queue, which knows nothing of the request that asked for them.
+        visitor = (
+            request.request.scope.get(SCOPE_KEY)
+            if request is not None and request.request is not None
+            else None
+        )
+        if visitor is None:
+            raise gr.Error(limits.NOT_YOURS, print_exception=False)
+        try:
+            limits.check_files(inputs, visitor.id, folder)
+            limits.check_room(folder)
+        except RefusedError as refused:
+            raise gr.Error(str(refused), print_exception=False) from None
+        with serving(visitor), caching(folder.of(visitor.id)):
+            return await process(block_fn, inputs, *rest, request=request, **more)
+
+    page.process_api = process_api
+    gradio_app.add_exception_handler(RefusedError, lambda request, refused: refused.response())
+    gradio_app.add_exception_handler(
+        RequestValidationError, lambda request, error: RefusedError(422, limits.STRANGE).response()
+    )
+    gradio_app.add_exception_handler(Exception, lambda request, error: RefusedError(500, BROKEN).response())
+    mount.app = PageGuard(gradio_app, page, folder, cookies, sessions)
+    return sessions
+
+
+def _path(scope: Mapping[str, Any]) -> str:
+    path, root = scope["path"], scope.get("root_path", "")
+    return (path.removeprefix(root) if root else path) or "/"
+
+
+def _is_among(path: str, routes: tuple[str, ...]) -> bool:
+    """Whether a path is one of the routes, or begins with one that ends in a slash."""
+    return any(
+        path.startswith(r)
+        if r.endswith("/")
+        else path.rstrip("/") == r or (r == "/pwa_icon" and path.startswith(f"{r}/"))
+        for r in routes
+    )
+
+
+def _is_form(scope: Mapping[str, Any]) -> bool:
+    return any(
+        name == b"content-type" and value.strip().lower().startswith(b"multipart/form-data")
+        for name, value in scope["headers"]
+    )
+
+
+def _with_cookie(send: Send, header: bytes) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {
+                **message,
+                "headers": [*message["headers"], (b"set-cookie", header), (b"cache-control", b"no-store")],
+            }
+        await send(message)
+
+    return sending
+
+
+def _without_range(scope: Scope) -> Scope:
+    """Files are served whole: they are small, and a list of thousands of ranges is work."""
+    return {**scope, "headers": [h for h in scope["headers"] if h[0] not in (b"range", b"if-range")]}

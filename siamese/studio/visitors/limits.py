@@ -1,0 +1,119 @@
+"""What a request may hold, judged before anything in it is opened or decoded."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import unquote
+
+from PIL import Image
+
+from siamese.records.provenance import DECODER_ERRORS
+from siamese.records.uploads import FORMATS
+from siamese.studio.visitors.refusal import RefusedError
+from siamese.studio.visitors.upload_folder import TemporaryFolder, use
+from siamese.web.inputs import parse_json
+
+LARGEST_UPLOAD = 25 * 2**20
+"""Bytes of an uploaded file: a little above the studio's own limit, whose message is friendlier."""
+LARGEST_BODY, LARGEST_FORM = 4 * 2**20, 8 * 2**20
+"""Bytes of a request in JSON, and of a form, which may hold a picture of the canvas."""
+UPLOADS_EACH, FILES_ALL = 100 * 2**20, 2 * 2**30
+"""Bytes: a visitor's uploads, and uploads and results of all."""
+CANVAS_SIDE = 1024
+"""Longest side in pixels of the canvas, and so of any picture that comes with an event."""
+MB = 2**20
+
+NOT_YOURS = "This file is not one that you uploaded or were shown here. Upload it again."
+FULL = "The studio's temporary storage is full. Files go an hour after their last use; try again in some minutes."
+TOO_MUCH = (
+    f"You have uploaded {UPLOADS_EACH // MB} MB, which is as much as the studio holds for one visitor. Your uploads go an hour after "
+    "their last use; try again later."
+)
+TOO_LARGE = f"The file is larger than {LARGEST_UPLOAD // MB} MB. Make it smaller and upload it again."
+DAMAGED = "The upload is damaged. Upload the file again."
+STRANGE = "The request is not one that the page sends. Reload the page and try again."
+DISK_FULL = "The server's disk is full, so nothing was stored. Try again later."
+
+
+def check_room(folder: TemporaryFolder) -> None:
+    """RefusedError where the files of all take as much as they may."""
+    if folder.total() >= FILES_ALL:
+        raise RefusedError(507, FULL)
+
+
+def read_json(body: bytes) -> dict[str, Any]:
+    """The object that a request holds.
+
+    Raises:
+        siamese.web.inputs.UnreadableError: it cannot be read, see ``parse_json`` there.
+        RefusedError: it is no object.
+    """
+    value = parse_json(body)
+    if not isinstance(value, dict):
+        raise RefusedError(400, "The request is not one that the page sends. Reload the page and try again.")
+    return value
+
+
+def check_files(value: Any, visitor: str, folder: TemporaryFolder) -> None:
+    """RefusedError where any file that ``value`` names is not the visitor's own, or at a URL. Opens none of them."""
+    for part in _parts(value):
+        if isinstance(part, dict) and isinstance(path := part.get("path"), str):
+            if not folder.owns(visitor, path) or not _is_address_of(part.get("url"), path):
+                raise RefusedError(403, NOT_YOURS)
+            use(path)
+
+
+def check_pictures(value: Any) -> None:
+    """RefusedError where a picture in ``value``, in a file or in a data URL, is larger than the canvas. ``check_files`` comes first."""
+    for part in _parts(value):
+        if isinstance(part, dict) and isinstance(path := part.get("path"), str):
+            check_picture(path)
+        elif isinstance(part, str) and part[:11].lower() == "data:image/":
+            try:
+                check_picture(base64.b64decode(part.partition(",")[2], validate=False))
+            except binascii.Error:
+                raise RefusedError(
+                    400, "The picture in the request is damaged. Reload the page and try again."
+                ) from None
+
+
+def check_picture(picture: str | bytes) -> None:
+    """RefusedError where the file at a path, or of these bytes, says that it is an image larger than the canvas. Decodes no pixels."""
+    try:
+        with Image.open(
+            io.BytesIO(picture) if isinstance(picture, bytes) else picture, formats=FORMATS
+        ) as image:
+            width, height = image.size
+    except Image.DecompressionBombError:
+        width = height = None
+    except DECODER_ERRORS:
+        return  # no image: whoever is to read it says so
+    if width is None or max(width, height) > CANVAS_SIDE:
+        has = "has too many pixels" if width is None else f"is {width} x {height} pixels"
+        raise RefusedError(
+            413,
+            f"The picture {has}; the canvas takes at most {CANVAS_SIDE} on a side. Draw on a smaller canvas.",
+        )
+
+
+def _is_address_of(url: Any, path: str) -> bool:
+    """Whether ``url`` is none, the browser's own, or where the server serves ``path``."""
+    if url is None or url == "":
+        return True
+    return isinstance(url, str) and (url.startswith("blob:") or unquote(url).endswith(f"/file={path}"))
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    """``value`` and everything in it."""
+    waiting = [value]
+    while waiting:
+        part = waiting.pop()
+        yield part
+        if isinstance(part, dict):
+            waiting += part.values()
+        elif isinstance(part, list | tuple):
+            waiting += part

@@ -1,0 +1,168 @@
+"""What stands before the page's functions: values of the kinds that the page's own parts have.
+
+Whoever writes requests by hand can send anything for a number. Gradio hands it on, and whatever fails is the server's error.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import gradio as gr
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from gradio.route_utils import FnIndexInferError
+from gradio.utils import get_type_hints
+from pydantic import BaseModel, ValidationError
+from starlette.responses import JSONResponse
+
+from siamese.web.inputs import PARSED
+
+log = logging.getLogger(__name__)
+
+EVENT = re.compile(r"/gradio_api/(?:queue/join|(?:run|api|call)/[^/]*)/?")
+SERVER = re.compile(r"/gradio_api/component_server/?")
+NUMBERS, TEXTS = (gr.Number, gr.Slider), (gr.Textbox, gr.Markdown)
+TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
+"""What ``siamese.studio.storage.collections.new_token`` gives a browser to keep."""
+RELOAD = "Reload the page and try again."
+ODD = f"The request is not one that the page sends. {RELOAD}"
+
+
+def problem_of(page: gr.Blocks, path: str, asked: Any) -> tuple[int, str] | None:
+    """What is wrong with a request for ``page``: HTTP status and a sentence; None where nothing is.
+
+    Args:
+        asked: the parsed body.
+    """
+    if SERVER.fullmatch(path):
+        number = asked.get("component_id") if isinstance(asked, dict) else None
+        if type(number) is not int or number not in page.blocks or not isinstance(asked.get("fn_name"), str):
+            return 404, f"The page has no such part. {RELOAD}"
+        return None
+    if not EVENT.fullmatch(path):
+        return None
+    if not isinstance(asked, dict) or not isinstance(data := asked.get("data"), list):
+        return 422, ODD
+    number, name = asked.get("fn_index"), path.rstrip("/").rpartition("/")[2]
+    function = (
+        next((f for f in page.fns.values() if f.api_name == name), None)
+        if number is None
+        else page.fns.get(number)
+        if type(number) is int
+        else None
+    )
+    if function is None or function.fn is None:
+        return 404, f"The page has no such function. {RELOAD}"
+    if not isinstance(asked.get("session_hash"), str | None):
+        return 422, f"The request names no session of a page. {RELOAD}"
+    if selects(function.fn) and not (
+        isinstance(event := asked.get("event_data"), dict) and {"index", "value"} <= set(event)
+    ):
+        return 422, f"The request does not say what was selected. {RELOAD}"
+    inputs = function.inputs
+    if len(data) != len(inputs):
+        return 422, f"The function takes {len(inputs)} values, not {len(data)}. {RELOAD}"
+    for i, (part, value) in enumerate(zip(inputs, data, strict=True)):
+        if not fits(part, value):
+            return (
+                422,
+                f"Value {i + 1}{f' ({part.label})' if getattr(part, 'label', None) else ''} is of the wrong kind. {RELOAD}",
+            )
+    return None
+
+
+@lru_cache(maxsize=1024)
+def selects(function: Callable) -> bool:
+    """Whether a function of the page is told what was selected."""
+    return any(hint is gr.SelectData for hint in get_type_hints(function).values())
+
+
+def fits(part: Any, value: Any) -> bool:
+    """Whether ``value`` is of the kind that ``part`` of the page sends. Whether it is in range is for the function to say."""
+    if value is None or isinstance(part, gr.State):  # what a state is, the server knows itself
+        return True
+    if isinstance(part, NUMBERS):
+        return type(value) in (int, float)
+    if isinstance(part, gr.Checkbox):
+        return type(value) is bool
+    if isinstance(part, gr.BrowserState):
+        return isinstance(value, str) and TOKEN.fullmatch(value) is not None
+    if isinstance(part, TEXTS):
+        return isinstance(value, str)
+    if isinstance(part, gr.Radio | gr.Dropdown):
+        return isinstance(value, str | int | float)
+    model = getattr(part, "data_model", None)
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        return True
+    try:
+        model.model_validate(value)
+    except ValidationError:
+        return False
+    return True
+
+
+class Values:
+    """ASGI middleware; see the module. A function's own message to the visitor is no error of the server, and gets 422.
+
+    It reads what ``siamese.web.inputs`` has parsed, and stands behind it.
+    """
+
+    def __init__(self, app: Callable, page: gr.Blocks) -> None:
+        self.app, self.page = app, page
+
+    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+        """ASGI."""
+        if scope["type"] != "http" or not scope["path"].startswith("/gradio_api/") or PARSED not in scope:
+            await self.app(scope, receive, send)
+            return
+        problem = problem_of(self.page, scope["path"], scope[PARSED])
+        if problem:
+            await JSONResponse({"error": problem[1], "detail": problem[1]}, problem[0])(scope, receive, send)
+            return
+        held: dict | None = None
+
+        async def renamed(message: dict) -> None:
+            nonlocal held
+            if message["type"] == "http.response.start" and message["status"] == 500:
+                held = message
+                return
+            if held is not None:
+                start, held = held, None
+                await send(start | {"status": 422} if is_message(message.get("body", b"")) else start)
+            await send(message)
+
+        await self.app(scope, receive, renamed)
+
+
+def is_message(body: bytes) -> bool:
+    """Whether a reply's body is what Gradio makes of ``gr.Error``, and not of an exception that nobody meant."""
+    try:
+        said = json.loads(body)
+    except ValueError:
+        return False
+    return isinstance(said, dict) and "title" in said and isinstance(said.get("error"), str)
+
+
+def tell_faults(app: FastAPI) -> None:
+    """Make ``app``, Gradio's, answer with a sentence where it could not read a request.
+
+    Its functions' errors it answers itself; what reaches the handlers here was raised by its own reading of what was sent.
+    """
+
+    async def invalid(request: Request, error: Exception) -> JSONResponse:
+        return JSONResponse(
+            {"error": ODD, "detail": ODD}, 422
+        )  # FastAPI's own reply repeats what was sent, which JSON may not be able to hold
+
+    async def unread(request: Request, error: Exception) -> JSONResponse:
+        log.warning("%s %s could not be read", request.method, request.url.path[:200], exc_info=error)
+        return JSONResponse({"error": ODD, "detail": ODD}, 400)
+
+    app.add_exception_handler(RequestValidationError, invalid)
+    for kind in (ArithmeticError, AttributeError, FnIndexInferError, LookupError, TypeError, ValueError):
+        app.add_exception_handler(kind, unread)

@@ -1,0 +1,455 @@
+"""Sampling: seeds, guidance, schedulers, previews, cancelling, references, inputs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from threading import Thread
+
+import numpy as np
+import pytest
+import torch
+
+from siamese.diffusion import add_noise, one_step_z0, scaled_linear_alphas, to_noise
+from siamese.masks.core import binarise, outline, resize_mask
+from siamese.models.checkpoint import Checkpoint
+from siamese.models.hints import image_hint, mask_hint
+from siamese.models.prompt_embeddings import UnknownPromptError
+from siamese.models.prompts import LESION, POLYP
+from siamese.models.unet import predict
+from siamese.sampling import (
+    MaskDiffusion,
+    Progress,
+    SamplingCancelled,
+    build_scheduler,
+    denoise,
+    guided_output,
+    initial_noise,
+)
+from tests.models import build
+from tests.phantoms import phantom
+
+
+@pytest.fixture
+def ours(model: Checkpoint) -> MaskDiffusion:
+    return MaskDiffusion(model)
+
+
+@pytest.fixture
+def calls(ours: MaskDiffusion) -> Iterator[Counter]:
+    """Samples that each network has seen so far."""
+    seen: Counter = Counter()
+    network = ours.checkpoint
+
+    def counter(name: str):
+        def count(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            seen[name] += len(inputs[0])
+
+        return count
+
+    handles = [
+        part.register_forward_pre_hook(counter(name))
+        for name, part in (
+            ("unet", network.unet.conv_in),
+            ("controlnet", network.controlnet.conv_in),
+            ("hint", network.controlnet.controlnet_cond_embedding),
+        )
+    ]
+    yield seen
+    for handle in handles:
+        handle.remove()
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "dpm++"])
+def test_seed_gives_the_same_image_alone_and_in_a_batch(ours: MaskDiffusion, scheduler: str) -> None:
+    masks = [phantom(i)[1] for i in range(3)]
+    prompts, seeds = [POLYP, LESION, POLYP], [5, 2**40, 7]
+    together = ours.sample(masks, prompts, seeds, scheduler=scheduler)
+    assert together.dtype == np.uint8
+    assert together.shape == (3, ours.size, ours.size, 3)
+    for i in range(3):
+        alone = ours.sample(masks[i], prompts[i], [seeds[i]], scheduler=scheduler)
+        assert np.abs(alone[0].astype(int) - together[i]).max() <= 1
+    assert np.array_equal(together, ours.sample(masks, prompts, seeds, scheduler=scheduler))
+    assert (together[0] != ours.sample(masks[0], POLYP, [6], scheduler=scheduler)[0]).mean() > 0.5
+
+
+def test_mask_prompt_guidance_and_scheduler_have_an_effect(ours: MaskDiffusion, mask: np.ndarray) -> None:
+    base = ours.sample(mask, POLYP, [1])
+    for other in (
+        ours.sample(phantom(8)[1], POLYP, [1]),
+        ours.sample(mask, LESION, [1]),
+        ours.sample(mask, POLYP, [1], guidance=9),
+        ours.sample(mask, POLYP, [1], scheduler="dpm++"),
+        ours.sample(mask, POLYP, [1], steps=9),
+    ):
+        assert (other != base).any()
+
+
+def test_one_mask_for_all_seeds(ours: MaskDiffusion, mask: np.ndarray) -> None:
+    one = ours.sample(mask, POLYP, [1, 2])
+    assert np.array_equal(one, ours.sample([mask], POLYP, [1, 2]))
+    # Hint features of a batch of two masks differ from those of one in the last bits.
+    assert (
+        np.abs(one.astype(int) - ours.sample(np.stack([mask, mask]), [POLYP] * 2, np.array([1, 2]))).max()
+        <= 1
+    )
+
+
+def test_guidance_of_one_leaves_out_the_unconditional_half(
+    ours: MaskDiffusion, mask: np.ndarray, calls: Counter
+) -> None:
+    ours.sample(mask, POLYP, [1, 2], steps=3, guidance=1)
+    assert calls == {"unet": 2 * 3, "controlnet": 2 * 3, "hint": 1}
+    calls.clear()
+    ours.sample(mask, POLYP, [1, 2], steps=3, guidance=2)
+    assert calls == {"unet": 4 * 3, "controlnet": 4 * 3, "hint": 1}  # hint features once a mask
+    calls.clear()
+    ours.sample([mask, phantom(8)[1]], POLYP, [1, 2], steps=3, guidance=2, guide="mask")
+    assert calls == {"unet": 2 * 3, "controlnet": 2 * 3, "hint": 2}  # both halves share encoder and prompt
+
+
+def test_reference_is_encoded_once_and_adds_one_control(
+    ours: MaskDiffusion, mask: np.ndarray, calls: Counter
+) -> None:
+    ours.sample(mask, POLYP, [1, 2], steps=3, guidance=2, reference=phantom(4)[0])
+    assert calls == {"unet": 4 * 3, "controlnet": 2 * 4 * 3, "hint": 1 + 1}
+
+
+def test_reference_of_weight_nought_changes_nothing(ours: MaskDiffusion, mask: np.ndarray) -> None:
+    image = phantom(4)[0]
+    plain = ours.sample(mask, POLYP, [1, 2])
+    assert np.array_equal(plain, ours.sample(mask, POLYP, [1, 2], reference=image, reference_weight=0))
+    half, whole = (ours.sample(mask, POLYP, [1, 2], reference=image, reference_weight=w) for w in (0.5, 1))
+    assert (half != plain).any()
+    assert (whole != half).any()
+
+
+def test_guidance_is_the_formula(ours: MaskDiffusion, mask: np.ndarray) -> None:
+    """One DDIM step by hand: eps_uncond + s (eps_cond - eps_uncond) with the mask in both halves, then z0."""
+    network, s = ours.checkpoint, 3.0
+    z = initial_noise([4], (network.unet.config.in_channels, 4, 4))
+    scheduler = build_scheduler("ddim", network.scheduler_config, 1)
+    t = scheduler.timesteps.expand(1)
+    with torch.no_grad():
+        features = network.controlnet.hint_features(mask_hint(ours.fit_mask(mask)[None]))
+        out = {
+            p: predict(
+                network.unet,
+                z,
+                t,
+                network.context([p]),
+                network.controlnet.control(z, t, network.context([p]), features),
+            )
+            for p in (POLYP, "")
+        }
+        guided = out[""] + s * (out[POLYP] - out[""])
+        z0 = one_step_z0(network.alphas, z, to_noise(network.alphas, guided, z, t, network.prediction), t)
+        image = network.vae.decode(z0 / network.vae.config.scaling_factor).sample.clamp(-1, 1)
+    previews = []
+    ours.sample(
+        mask,
+        POLYP,
+        [4],
+        steps=1,
+        guidance=s,
+        scheduler="ddim",
+        callback=lambda p: previews.append(p.preview()),
+    )
+    expected = image.add(1).mul(127.5)[0].permute(1, 2, 0).numpy()
+    assert np.abs(previews[0][0] - expected).max() <= 1
+
+
+def test_guidance_by_mask_is_the_formula(ours: MaskDiffusion, mask: np.ndarray) -> None:
+    """One DDIM step by hand: eps without control + s (eps with it - eps without), the same prompt in both, then z0."""
+    network, s = ours.checkpoint, 3.0
+    z = initial_noise([4], (network.unet.config.in_channels, 4, 4))
+    scheduler = build_scheduler("ddim", network.scheduler_config, 1)
+    t, context = scheduler.timesteps.expand(1), network.context([POLYP])
+    with torch.no_grad():
+        features = network.controlnet.hint_features(mask_hint(ours.fit_mask(mask)[None]))
+        weak = predict(network.unet, z, t, context)
+        full = predict(network.unet, z, t, context, network.controlnet.control(z, t, context, features))
+        noise = to_noise(network.alphas, weak + s * (full - weak), z, t, network.prediction)
+        image = network.vae.decode(
+            one_step_z0(network.alphas, z, noise, t) / network.vae.config.scaling_factor
+        ).sample.clamp(-1, 1)
+    previews = []
+    ours.sample(
+        mask,
+        POLYP,
+        [4],
+        steps=1,
+        guidance=s,
+        scheduler="ddim",
+        guide="mask",
+        callback=lambda p: previews.append(p.preview()),
+    )
+    expected = image.add(1).mul(127.5)[0].permute(1, 2, 0).numpy()
+    assert np.abs(previews[0][0] - expected).max() <= 1
+
+
+@pytest.mark.parametrize("rescale", [0, 0.7, 1])
+def test_rescaled_guidance_is_the_formula(rescale: float) -> None:
+    """Equations 14 to 16 of Lin et al. 2023, of each image by itself."""
+    weak, full = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    guided = weak + 5 * (full - weak)
+    for i, output in enumerate(guided_output(weak, full, 5, rescale)):
+        rescaled = guided[i] * full[i].std() / guided[i].std()
+        torch.testing.assert_close(output, rescale * rescaled + (1 - rescale) * guided[i])
+
+
+def test_rescale_is_the_checkpoints_where_none_is_given(ours: MaskDiffusion, mask: np.ndarray) -> None:
+    plain, taken_back = (ours.sample(mask, POLYP, [1], guidance=6, rescale=r) for r in (0, 1))
+    assert (plain != taken_back).any()
+    old = ours.checkpoint.defaults
+    ours.checkpoint.defaults = replace(old, rescale=1.0)
+    try:
+        assert np.array_equal(ours.sample(mask, POLYP, [1], guidance=6), taken_back)
+    finally:
+        ours.checkpoint.defaults = old
+
+
+@pytest.mark.parametrize("guide", ["prompt", "mask"])
+def test_guidance_acts_between_two_noise_levels_only(
+    ours: MaskDiffusion, mask: np.ndarray, guide: str
+) -> None:
+    """Ten steps at t = 999, 899, ... 99: those above 0.85 T and below 0.25 T are as without guidance."""
+
+    def previews(**settings: float) -> list[np.ndarray]:
+        seen = []
+        ours.sample(
+            mask,
+            POLYP,
+            [1],
+            steps=10,
+            scheduler="dpm++",
+            guide=guide,
+            callback=lambda p: seen.append(p.preview()),
+            **settings,
+        )
+        return seen
+
+    free, bound, middle = (
+        previews(guidance=1),
+        previews(guidance=6),
+        previews(guidance=6, guide_above=0.25, guide_below=0.85),
+    )
+    assert all((a == b).all() for a, b in zip(middle[:2], free[:2], strict=True))
+    assert (middle[2] != free[2]).any()
+    assert (middle[-1] != free[-1]).any()
+    assert (middle[0] != bound[0]).any()
+    assert (middle[-1] != bound[-1]).any()
+    assert all(
+        (a == b).all() for a, b in zip(previews(guidance=6, guide_above=0, guide_below=1), bound, strict=True)
+    )
+    assert all(
+        (a == b).all()
+        for a, b in zip(previews(guidance=6, guide_above=0.992, guide_below=0.998), free, strict=True)
+    )
+    last = previews(guidance=6, guide_above=0.25, guide_below=1)
+    assert all((a == b).all() for a, b in zip(last[:8], bound[:8], strict=True))
+    assert (last[8] != bound[8]).any()
+
+
+def test_noise_levels_of_guidance_are_the_checkpoints_where_none_are_given(
+    ours: MaskDiffusion, mask: np.ndarray
+) -> None:
+    middle = ours.sample(mask, POLYP, [1], guidance=6, guide_above=0.3, guide_below=0.8)
+    old = ours.checkpoint.defaults
+    ours.checkpoint.defaults = replace(old, guide_above=0.3, guide_below=0.8)
+    try:
+        assert np.array_equal(ours.sample(mask, POLYP, [1], guidance=6), middle)
+    finally:
+        ours.checkpoint.defaults = old
+    assert (ours.sample(mask, POLYP, [1], guidance=6) != middle).any()
+
+
+def test_guide_is_the_checkpoints_where_none_is_given(ours: MaskDiffusion, mask: np.ndarray) -> None:
+    by_prompt = ours.sample(mask, POLYP, [1], guidance=3)
+    by_mask = ours.sample(mask, POLYP, [1], guidance=3, guide="mask")
+    assert (by_mask != by_prompt).any()
+    assert np.array_equal(
+        ours.sample(mask, POLYP, [1], guidance=1), ours.sample(mask, POLYP, [1], guidance=1, guide="mask")
+    )
+    old = ours.checkpoint.defaults
+    ours.checkpoint.defaults = replace(old, guide="mask")
+    try:
+        assert np.array_equal(ours.sample(mask, POLYP, [1], guidance=3), by_mask)
+    finally:
+        ours.checkpoint.defaults = old
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "dpm++"])
+def test_schedulers_recover_a_known_image(scheduler: str) -> None:
+    """With the true velocity of one z0 as the network's output DDIM arrives at z0 with a_0's noise, DPM-Solver++ at z0."""
+    config = build("small", control=False).scheduler_config
+    alphas, (z0, first) = (
+        scaled_linear_alphas(),
+        torch.randn(2, 1, 4, 4, 4, generator=torch.Generator().manual_seed(0)),
+    )
+    solver = build_scheduler(scheduler, config, 20)
+    assert len(solver.timesteps) == 20
+    z = add_noise(alphas, z0, first, solver.timesteps[:1])
+    for t in solver.timesteps:
+        a = alphas[int(t)]
+        noise = (z - a.sqrt() * z0) / (1 - a).sqrt()
+        z = solver.step(a.sqrt() * noise - (1 - a).sqrt() * z0, t, z, return_dict=False)[0]
+    torch.testing.assert_close(
+        z, add_noise(alphas, z0, first, torch.tensor([0])) if scheduler == "ddim" else z0, rtol=0, atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "dpm++"])
+def test_the_last_steps_alone_continue_the_first(ours: MaskDiffusion, scheduler: str) -> None:
+    """The steps left out are not run; those of DDIM, which remembers nothing, end at the same latents."""
+    checkpoint, shape = ours.checkpoint, (1, ours.checkpoint.unet.config.in_channels, 4, 4)
+    context = checkpoint.context([POLYP])
+
+    def run(z: torch.Tensor, first: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        solver, inputs = build_scheduler(scheduler, checkpoint.scheduler_config, 6), []
+        step = solver.step
+        solver.step = lambda output, t, z_t, **options: (inputs.append(z_t), step(output, t, z_t, **options))[
+            1
+        ]
+        return denoise(checkpoint, solver, z, context, context, 1.0, first=first), inputs
+
+    with torch.inference_mode():
+        whole, inputs = run(torch.randn(shape, generator=torch.Generator().manual_seed(0)), 0)
+        tail, steps = run(inputs[4], 4)
+    assert len(inputs) == 6
+    assert len(steps) == 2
+    assert torch.isfinite(tail).all()
+    if scheduler == "ddim":
+        torch.testing.assert_close(tail, whole)
+    else:  # its first step is of first order here: near, not the same
+        assert 0 < (tail - whole).abs().max() < (inputs[4] - whole).abs().max()
+
+
+def test_schedule_of_a_pipeline_that_clips_does_not_clip_latents() -> None:
+    config = build("small").scheduler_config
+    del config["clip_sample"]  # diffusers' default is to clip to -1..1
+    assert build_scheduler("ddim", config, 4).config.clip_sample is False
+
+
+def test_callback_sees_each_step_and_a_preview(ours: MaskDiffusion, mask: np.ndarray) -> None:
+    seen: list[Progress] = []
+    drawn = ours.sample(mask, POLYP, [1, 2], steps=4, callback=seen.append)
+    assert [(p.step, p.steps) for p in seen] == [(i, 4) for i in range(1, 5)]
+    assert np.array_equal(drawn, ours.sample(mask, POLYP, [1, 2], steps=4))
+    last: list[np.ndarray] = []
+    thread = Thread(
+        target=lambda: last.append(seen[-1].preview())
+    )  # an interface may decode it in another thread
+    thread.start()
+    thread.join()
+    for preview in (seen[0].preview(), *last):
+        assert preview.dtype == np.uint8
+        assert preview.shape == (2, ours.size, ours.size, 3)
+    distances = [np.abs(p.preview().astype(int) - drawn).mean() for p in (seen[0], seen[-1])]
+    assert distances[1] < distances[0]
+
+
+def test_callback_cancels_within_a_step(ours: MaskDiffusion, mask: np.ndarray, calls: Counter) -> None:
+    with pytest.raises(SamplingCancelled, match="after 2 of 10 steps"):
+        ours.sample(mask, POLYP, [1], steps=10, guidance=1, callback=lambda p: p.step < 2)
+    assert calls["unet"] == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"guide": "image"}, "unknown guide"),
+        ({"guidance": 0.5}, "guidance is 0.5"),
+        ({"rescale": 1.5}, "rescale is 1.5"),
+        ({"guide_below": 1.5}, "guide_below 1.5"),
+        ({"guide_above": 0.8, "guide_below": 0.2}, "guide_above is 0.8"),
+        ({"guidance": float("nan")}, "guidance is nan"),
+        ({"steps": 0}, "steps is 0"),
+        ({"steps": 1001}, "between 1 and 1000"),
+        ({"scheduler": "euler"}, "unknown scheduler 'euler'; choose from dpm"),
+        ({"scheduler": ""}, "unknown scheduler ''"),
+        ({"seeds": []}, "seeds is empty"),
+        ({"seeds": 3}, "list of one integer"),
+        ({"seeds": [1.5]}, "list of one integer"),
+        ({"prompt": [POLYP] * 3}, "3 prompts for 2 seeds"),
+        ({"masks": [np.full((8, 8), 255, np.uint8)] * 3}, "3 masks for 2 seeds"),
+        ({"masks": np.ones((8, 8), bool)}, r"not bool \[8, 8\]"),
+        ({"masks": np.zeros((2, 8, 8, 3), np.uint8)}, r"not uint8 \[8, 8, 3\]"),
+        ({"masks": [[255, 0]]}, "not list"),
+        ({"masks": np.full((8, 8), 127, np.uint8)}, "mask is empty"),
+        ({"reference": np.zeros((8, 8), np.uint8)}, "reference must be uint8"),
+        ({"reference": "image.png"}, "not str"),
+        ({"reference": np.zeros((8, 8, 3), np.uint8), "reference_weight": -1}, "reference_weight is -1"),
+    ],
+)
+def test_bad_inputs_are_named(ours: MaskDiffusion, calls: Counter, change: dict, message: str) -> None:
+    arguments = {"masks": phantom(0)[1], "prompt": POLYP, "seeds": [1, 2]} | change
+    with pytest.raises(ValueError, match=message):
+        ours.sample(**arguments)
+    assert calls["unet"] == 0
+
+
+def test_unknown_prompt_is_named(ours: MaskDiffusion, mask: np.ndarray) -> None:
+    assert set(ours.prompts) == {POLYP, LESION, ""}
+    with pytest.raises(UnknownPromptError, match="unknown prompt 'a cat'; this model knows"):
+        ours.sample(mask, "a cat", [1])
+
+
+def test_base_model_cannot_follow_masks() -> None:
+    with pytest.raises(ValueError, match="run the Siamese stage first"):
+        MaskDiffusion(build("small", control=False))
+
+
+def test_from_pretrained_takes_a_folder(model_folder: Path, mask: np.ndarray) -> None:
+    model = MaskDiffusion.from_pretrained(model_folder)
+    assert np.array_equal(
+        model.sample(mask, POLYP, [1]),
+        MaskDiffusion.from_pretrained(str(model_folder), "cpu").sample(mask, POLYP, [1]),
+    )
+
+
+def test_forward_process_and_its_inverse() -> None:
+    alphas, generator = scaled_linear_alphas(), torch.Generator().manual_seed(0)
+    z0, noise = torch.randn(2, 5, 4, 4, 4, generator=generator)
+    t = torch.tensor([0, 10, 300, 700, 999])
+    z_t = add_noise(alphas, z0, noise, t)
+    torch.testing.assert_close(one_step_z0(alphas, z_t, noise, t), z0, rtol=1e-3, atol=1e-4)
+    a = alphas[t].reshape(-1, 1, 1, 1)
+    velocity = a.sqrt() * noise - (1 - a).sqrt() * z0
+    torch.testing.assert_close(
+        to_noise(alphas, velocity, z_t, t, "v_prediction"), noise, rtol=1e-4, atol=1e-5
+    )
+    assert to_noise(alphas, noise, z_t, t, "epsilon") is noise
+
+
+def test_masks_and_hints() -> None:
+    grey = np.array([[0, 127], [128, 255]], np.uint8)
+    assert binarise(grey).tolist() == [[0, 0], [255, 255]]
+    with pytest.raises(ValueError, match="two dimensions"):
+        binarise(grey[None])
+    assert resize_mask(binarise(grey), (2, 4)).tolist() == [[0] * 4, [255] * 4]
+    hint = mask_hint(binarise(grey)[None])
+    assert hint.shape == (1, 3, 2, 2)
+    assert hint[0].tolist() == [[[0, 0], [1, 1]]] * 3
+    image = np.arange(12, dtype=np.uint8).reshape(1, 2, 2, 3)
+    assert torch.equal(image_hint(image)[0, 1], torch.tensor([[1, 4], [7, 10]]) / 255)
+
+
+def test_outline_runs_along_the_border_of_the_mask() -> None:
+    image, mask = phantom(0)
+    drawn = outline(image, mask)
+    changed = (drawn != image).any(2)
+    assert changed.any()
+    assert not changed[0].any()
+    assert not np.array_equal(drawn, image)
+    inner = mask.copy()
+    for shift, axis in ((1, 0), (-1, 0), (1, 1), (-1, 1)):
+        inner = np.minimum(inner, np.roll(np.roll(mask, shift, axis), shift, axis))
+    centre = tuple(int(c.mean()) for c in np.nonzero(mask))
+    assert not changed[centre]
+    assert changed.sum() < mask.astype(bool).sum()
+    with pytest.raises(ValueError, match="differ in size"):
+        outline(image, inner[:-1])

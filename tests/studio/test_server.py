@@ -1,0 +1,294 @@
+"""The interface without a browser: mask reading, the handler's events and errors, files, imports."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import statistics
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import cv2
+import httpx2
+import numpy as np
+import pytest
+import tyro
+from gradio.components.image_editor import EditorData
+from gradio.data_classes import FileData
+from PIL import Image
+
+from app import EMBEDDED_MODEL, Options
+from siamese.models.prompts import POLYP
+from siamese.records.catalogue import find_models
+from siamese.records.provenance import NOTICE, read_png
+from siamese.studio import server
+from siamese.studio.backend.queue import ModelWorker
+from siamese.studio.components import html
+from siamese.studio.components.canvas import (
+    LARGEST,
+    SIDE,
+    UPLOADS,
+    EmptyMaskError,
+    editor_value,
+    fit_photo,
+    lesion_canvas,
+    read_mask,
+)
+from siamese.studio.components.default_mask import example_mask
+from siamese.studio.components.images import agreement_words, image_caption, mask_view, picture, servable
+from siamese.studio.server import Studio, clean, data_folder
+from siamese.studio.tabs.draw import Photo, write_annotation
+from siamese.studio.tabs.gallery import Shown, write_png
+from siamese.studio.visitors import upload_folder as folder
+from tests.records.test_provenance import make_pair as example_pair
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class TestMask:
+    @pytest.mark.parametrize(("alpha", "lesion"), [(0, 0), (127, 0), (128, 255), (255, 255)])
+    def test_threshold_on_the_layers_opacity(self, alpha, lesion):
+        layer = np.zeros((4, 5, 4), np.uint8)
+        layer[0, 0] = 255
+        layer[2, 3] = [0, 0, 0, alpha]  # black paint counts as any other
+        mask = read_mask({"background": None, "layers": [layer], "composite": None})
+        assert mask.shape == (4, 5)
+        assert mask.dtype == np.uint8
+        assert mask[2, 3] == lesion
+        assert mask.sum() == 255 + lesion
+
+    @pytest.mark.parametrize("shape", [(1, 1), (37, 91), (512, 512)])
+    def test_round_trip_is_exact(self, shape):
+        mask = (np.random.default_rng(0).random(shape) < 0.5).astype(np.uint8) * 255
+        mask[0, 0] = 255
+        np.testing.assert_array_equal(read_mask(editor_value(mask)), mask)
+
+    def test_round_trip_through_the_editors_files_is_exact(self):
+        editor = lesion_canvas(example_mask(1, SIDE))
+        mask = (np.random.default_rng(1).random((SIDE, SIDE)) < 0.5).astype(np.uint8) * 255
+        np.testing.assert_array_equal(
+            read_mask(editor.preprocess(editor.postprocess(editor_value(mask)))), mask
+        )
+
+    def test_uploads_of_the_editor_are_deleted_after_they_are_read(self, tmp_path):
+        editor, files = lesion_canvas(example_mask(1, SIDE)), {}
+        for name in ("background", "composite", "layer_0", "photo"):
+            (tmp_path / name).mkdir()
+            files[name] = tmp_path / name / f"{name}.png"
+            Image.fromarray(np.zeros((4, 4, 4), np.uint8)).save(files[name])
+        of = {name: FileData(path=str(path)) for name, path in files.items()}
+        editor.preprocess(
+            EditorData(
+                background=of["background"], composite=of["composite"], layers=[of["layer_0"], of["photo"]]
+            )
+        )
+        UPLOADS.delete(60)
+        assert all(path.exists() for path in files.values()), "another event may have sent the same drawing"
+        UPLOADS.delete()
+        assert [path.name for path in files.values() if path.exists()] == ["photo.png"], (
+            "no file that the editor did not name"
+        )
+
+    def test_background_and_composite_do_not_count(self):
+        white = np.full((8, 8, 4), 255, np.uint8)
+        with pytest.raises(EmptyMaskError, match="Draw a lesion first"):
+            read_mask({"background": white, "layers": [np.zeros_like(white)], "composite": white})
+
+    @pytest.mark.parametrize("value", [None, {}, {"layers": []}, {"layers": None}])
+    def test_nothing_drawn(self, value):
+        with pytest.raises(EmptyMaskError):
+            read_mask(value)
+
+    def test_layer_without_opacity_is_refused(self):
+        with pytest.raises(ValueError, match=r"\[H, W, 4\]"):
+            read_mask({"layers": [np.zeros((8, 8, 3), np.uint8)]})
+
+    def test_examples_are_one_region_off_the_border(self):
+        for mask in (example_mask(seed, 128) for seed in range(200)):
+            assert set(np.unique(mask)) == {0, 255}
+            assert cv2.connectedComponents(mask)[0] == 2
+            assert not mask[[0, -1]].any()
+            assert not mask[:, [0, -1]].any()
+
+    def test_a_photo_is_the_ground_and_does_not_count(self):
+        photo = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+        mask = np.zeros((30, 40), np.uint8)
+        mask[4:9, 5:20] = 255
+        value = editor_value(mask, photo)
+        np.testing.assert_array_equal(read_mask(value), mask)
+        np.testing.assert_array_equal(np.asarray(value["background"])[:, :, :3], photo)
+        with pytest.raises(ValueError, match="differ in size"):
+            editor_value(mask, photo[1:])
+
+    @pytest.mark.parametrize(
+        ("shape", "fitted"),
+        [((100, 60), (100, 60)), ((2048, 1024), (LARGEST, LARGEST // 2)), ((3, 4096), (1, LARGEST))],
+    )
+    def test_photos_are_traced_at_a_size_that_a_browser_can_hold(self, shape, fitted):
+        assert fit_photo(np.zeros((*shape, 3), np.uint8)).shape == (*fitted, 3)
+
+
+class TestOutput:
+    def test_download_carries_its_recipe(self, tmp_path):
+        pair = example_pair()
+        path = write_png(Shown((pair,), (0.5,)), tmp_path)
+        assert str(pair.recipe.seed) in path.name
+        assert "synthetic" in path.name
+        again = read_png(path.read_bytes())
+        np.testing.assert_array_equal(again.image, pair.image)
+        np.testing.assert_array_equal(again.drawn, pair.drawn)
+        assert again.recipe == pair.recipe
+        with Image.open(path) as image:
+            assert image.text["Disclaimer"] == NOTICE
+
+    def test_nothing_to_download(self, tmp_path):
+        with pytest.raises(ValueError, match="Generate an image first"):
+            write_png(Shown(), tmp_path)
+
+    def test_shown_image_carries_the_same(self):
+        pair = example_pair()
+        assert picture(pair, True).info.items() >= pair.fields().items()
+
+    def test_the_same_pixels_are_never_served_from_one_file(self):
+        editor, value = lesion_canvas(example_mask(1, SIDE)), np.zeros((4, 4, 4), np.uint8)
+        paths = [
+            editor.postprocess({"background": None, "layers": [servable(value)], "composite": None})
+            .layers[0]
+            .path
+            for _ in range(2)
+        ]
+        assert paths[0] != paths[1]
+
+    def test_outline_is_only_on_the_contour(self):
+        pair = example_pair()
+        changed = (np.asarray(picture(pair, True)) != pair.image).any(axis=2)
+        assert changed.any()
+        assert not changed.all()
+        np.testing.assert_array_equal(np.asarray(picture(pair, False)), pair.image)
+
+    def test_agreement_in_words_and_number(self):
+        pair = example_pair()
+        assert [agreement_words(d) for d in (0.9, 0.7, 0.2)] == [
+            "follows the mask closely",
+            "follows the mask roughly",
+            "does not follow the mask",
+        ]
+        assert image_caption(pair, 0.7) == f"0.70 rough · seed {pair.recipe.seed}"
+        assert image_caption(pair, None) == f"Seed {pair.recipe.seed}"
+        assert "Dice 0.70" in html.caption(pair, 0.7)
+        assert str(pair.recipe.seed) in html.caption(pair, 0.7)
+
+    def test_view_of_the_mask_is_the_models(self):
+        mask = np.zeros((100, 50), np.uint8)
+        mask[:50] = 255
+        assert "lesion 50 %" in mask_view(mask, 16)
+        assert "16 × 16" in mask_view(mask, 16)
+        assert "less than 1 %" in mask_view(np.eye(300, dtype=np.uint8) * 255, 256)
+        assert "img" not in mask_view(None, 256)
+
+    def test_status_escapes(self):
+        texts = html.status("error", "<b>"), html.model_line(None, "<b>"), html.note("error", "<b>")
+        assert not any("<b>" in text for text in texts)
+
+    @pytest.mark.parametrize(
+        ("seconds", "words"),
+        [(None, ""), (0.2, ", about 1 s left"), (45, ", about 45 s left"), (300, ", about 5 min left")],
+    )
+    def test_time_left(self, seconds, words):
+        assert html.time_left(seconds) == words
+
+
+class TestAnnotation:
+    def test_photo_at_its_own_size_with_the_drawn_mask(self, tmp_path):
+        photo = np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), np.uint8)
+        small = fit_photo(photo)
+        mask = np.zeros(small.shape[:2], np.uint8)
+        mask[100:200, 300:500] = 255
+        Image.fromarray(photo).save(tmp_path / "photo.png")
+        path = write_annotation(
+            editor_value(mask, small), Photo(small, "visit/../7", tmp_path / "photo.png"), POLYP, tmp_path
+        )
+        with zipfile.ZipFile(path) as archive:
+            name = next(n for n in archive.namelist() if n.startswith("masks/"))
+            with archive.open(name) as file, Image.open(file) as saved:
+                assert saved.size == (2000, 1500)
+
+    def test_without_photo(self, tmp_path):
+        with pytest.raises(EmptyMaskError, match="Open a photo"):
+            write_annotation(editor_value(example_mask(0, 64)), None, POLYP, tmp_path)
+
+
+class TestServer:
+    def test_data_folder_is_never_inside_the_working_directory(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(ValueError, match="choose a --data folder elsewhere"):
+            data_folder(tmp_path / "kept")
+        monkeypatch.chdir(ROOT)
+        assert data_folder(tmp_path / "kept").is_dir()
+
+    def test_batches_nobody_uses_are_deleted(self, tmp_path):
+        for name, age in (("old", 8 * 86400), ("new", 3600)):
+            folder = tmp_path / "batches" / name
+            folder.mkdir(parents=True)
+            (folder / "job.json").write_text("{}")
+            for path in (folder / "job.json", folder):
+                os.utime(path, (path.stat().st_atime, path.stat().st_mtime - age))
+        clean(tmp_path, once=True)
+        assert [p.name for p in (tmp_path / "batches").iterdir()] == ["new"]
+
+
+def test_serving_the_page_imports_neither_torch_nor_diffusers(tmp_path):
+    code = (
+        "import sys, pathlib, app; from siamese.studio.page import build_page; from siamese.studio.backend.queue import ModelWorker;"
+        "from siamese.records.catalogue import find_models; build_page(ModelWorker(find_models('nowhere', None)), pathlib.Path(sys.argv[1]));"
+        "print({'torch', 'diffusers'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (0, "set()\n"), done.stderr
+
+
+def test_options():
+    assert tyro.cli(Options, args=[]) == Options(str(EMBEDDED_MODEL), None, None, "127.0.0.1", 7860)
+    assert tyro.cli(Options, args=["--model", "x", "--port", "1", "--data", "y"]).data == Path("y")
+
+
+def test_answers_do_not_wait_for_acknowledgements(tmp_path):
+    studio = Studio(ModelWorker(find_models("nowhere", None)), tmp_path, "127.0.0.1")
+    try:
+        connection = http.client.HTTPConnection("127.0.0.1", int(studio.address.rsplit(":", 1)[1]))
+        durations = []
+        for _ in range(20):
+            began = time.monotonic()
+            connection.request("GET", "/favicon.ico")
+            assert connection.getresponse().read()
+            durations.append(time.monotonic() - began)
+    finally:
+        studio.close()
+    assert statistics.median(durations) < 0.03  # with Nagle's algorithm each takes 40 ms and more
+
+
+def test_an_uploaded_photo_is_temporary_and_deleted_after_its_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "TIDY_SECONDS", 0.2)
+    monkeypatch.setattr(folder.TemporaryFolder.tidy, "__defaults__", (0.5,))
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "temporary"))
+    studio = Studio(ModelWorker(find_models("nowhere", None)), tmp_path / "data", "127.0.0.1")
+    try:
+        reply = httpx2.post(
+            f"{studio.address}/gradio_api/upload", files={"files": ("photo.png", b"a photo", "image/png")}
+        )
+        photo = Path(reply.json()[0])
+        assert photo.is_relative_to(tmp_path / "temporary")
+        assert photo.read_bytes() == b"a photo"
+        assert not [f for f in (tmp_path / "data").rglob("*") if f.is_file() and b"a photo" in f.read_bytes()]
+        deadline = time.monotonic() + 15
+        while photo.exists():
+            assert time.monotonic() < deadline, "the photo is still there"
+            time.sleep(0.1)
+    finally:
+        studio.close()
+    assert [f.name for f in (tmp_path / "temporary").iterdir()] == [".lock"]

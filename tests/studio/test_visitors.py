@@ -1,0 +1,622 @@
+"""Files and visitors: no path that was not uploaded is opened, what a visitor uploads or makes is theirs, and how much there may be."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import gradio as gr
+import httpx2
+import numpy as np
+import pytest
+from gradio.components.image_editor import EditorDataBlobs
+from gradio.data_classes import DataWithFiles
+from PIL import Image
+from starlette.testclient import TestClient
+
+from siamese.models.prompts import POLYP
+from siamese.records.catalogue import find_models
+from siamese.studio.backend.queue import ModelWorker
+from siamese.studio.components.canvas import DRAWINGS, lesion_canvas
+from siamese.studio.components.default_mask import example_mask
+from siamese.studio.server import Studio
+from siamese.studio.tabs.gallery import Shown
+from siamese.studio.visitors import cookie as visitor
+from siamese.studio.visitors import drawings, limits, sessions, upload_folder
+from siamese.studio.visitors.cache import caching
+from siamese.studio.visitors.cookie import (
+    COOKIE,
+    MOST_NEW,
+    NoCookieError,
+    Visitor,
+    VisitorCookies,
+    keeper,
+    serving,
+    visitor_of,
+)
+from siamese.studio.visitors.drawings import BYTES_EACH, UNREAD_EACH, Drawings
+from siamese.studio.visitors.refusal import RefusedError
+from siamese.studio.visitors.sessions import SESSIONS_EACH, Sessions
+from siamese.studio.visitors.upload_folder import TemporaryFolder
+from tests.records.test_provenance import make_pair
+
+META = {"_type": "gradio.FileData"}
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory) -> Iterator[Studio]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("temporary")))
+        patch.setattr(visitor, "MOST_NEW", 10_000)
+        studio = Studio(
+            ModelWorker(find_models("nowhere", None)), tmp_path_factory.mktemp("data"), "127.0.0.1"
+        )
+        yield studio
+        studio.close()
+
+
+@pytest.fixture
+def come(studio) -> Iterator:
+    """A new visitor's client, as a function; each has its own cookie."""
+    with ExitStack() as stack:
+
+        def new() -> httpx2.Client:
+            client = stack.enter_context(httpx2.Client(base_url=studio.address, timeout=30))
+            client.get("/")
+            return client
+
+        yield new
+
+
+def page_of(studio: Studio) -> gr.Blocks:
+    return studio._server.config.app.router.routes[-1].app.page
+
+
+def upload(client: httpx2.Client, data: bytes = b"a photo", name: str = "photo.png") -> str:
+    reply = client.post("/gradio_api/upload", files={"files": (name, data)})
+    assert reply.status_code == 200, reply.text
+    return reply.json()[0]
+
+
+def png(width: int, height: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (width, height)).save(file, "PNG")
+    return file.getvalue()
+
+
+def files_in(place: Path) -> list[Path]:
+    return sorted(p for p in place.rglob("*") if p.is_file() and p.name != ".lock")
+
+
+def post(
+    client: httpx2.Client, route: str, number: int, data: list, session: str | None = None
+) -> httpx2.Response:
+    session = session or f"page-{id(client)}"
+    return client.post(
+        f"/gradio_api/{route}",
+        json={"fn_index": number, "data": data, "session_hash": session, "event_data": None},
+    )
+
+
+class TestPaths:
+    @pytest.fixture
+    def hostile(
+        self, studio, come, tmp_path
+    ) -> Iterator[tuple[httpx2.Client, dict[str, dict], socket.socket]]:
+        client, stranger = come(), come()
+        canary = tmp_path / "canary.png"
+        canary.write_bytes(b"the cookie key")
+        os.mkfifo(tmp_path / "fifo")
+        own, others = upload(client), upload(stranger)
+        link = Path(own).parent / "link.png"
+        link.symlink_to(canary)
+        with socket.socket() as listening:
+            listening.bind(("127.0.0.1", 0))
+            listening.listen()
+            listening.setblocking(False)
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}/photo.png"
+            paths = {
+                "canary": str(canary),
+                "fifo": str(tmp_path / "fifo"),
+                "device": "/dev/zero",
+                "link": str(link),
+                "proc": "/proc/self/environ",
+                "url": url,
+                "other": others,
+                "roundabout": f"{Path(own).parent}/../{Path(own).parent.name}/{Path(own).name}",
+                "relative": "README.md",
+                "nul": "/etc/\0",
+            }
+            values = {name: {"path": path, "meta": META} for name, path in paths.items()}
+            yield client, values | {"own path, url field": {"path": own, "url": url, "meta": META}}, listening
+
+    @pytest.mark.parametrize("route", ["run/predict", "queue/join"])
+    def test_no_event_takes_a_path_that_is_not_the_visitors(self, studio, hostile, route):
+        client, values, listening = hostile
+        before = files_in(studio._folder.path)
+        functions = {n: f for n, f in page_of(studio).fns.items() if any(not c.stateful for c in f.inputs)}
+        for number, function in functions.items():
+            for name, value in values.items():
+                shapes = [value, [value], {"background": None, "layers": [value], "composite": None}]
+                reply = post(
+                    client, route, number, [shapes[(number + i) % 3] for i in range(len(function.inputs))]
+                )
+                # 400 of a null character; 404 and 422 where the function is the browser's alone, or its input of another kind.
+                assert reply.status_code in (400, 403, 404, 422) and reply.json()["detail"].endswith("."), (
+                    number,
+                    name,
+                    reply.text,
+                )
+        takes_files = [
+            n
+            for n, f in functions.items()
+            if f.fn is not None and any(isinstance(c, gr.File | gr.ImageEditor) for c in f.inputs)
+        ]
+        assert len(takes_files) > 20
+        for number in takes_files:  # as the page sends it, but for the path
+            for name, value in values.items():
+                drawing = {"background": None, "layers": [value], "composite": None}
+                reply = post(
+                    client,
+                    route,
+                    number,
+                    [
+                        drawing
+                        if isinstance(c, gr.ImageEditor)
+                        else value
+                        if isinstance(c, gr.File)
+                        else None
+                        for c in functions[number].inputs
+                    ],
+                )
+                assert reply.status_code == (400 if name == "nul" else 403), (number, name, reply.text)
+        assert files_in(studio._folder.path) == before
+        with pytest.raises(BlockingIOError):
+            listening.accept()
+        assert client.get("/").status_code == 200
+
+    def test_neither_does_gradio_where_the_guard_is_passed_by(self, studio, tmp_path):
+        (tmp_path / "canary.png").write_bytes(b"the cookie key")
+        before = files_in(studio._folder.path)
+        gradio_app = studio._server.config.app.router.routes[-1].app.app
+        number = next(
+            n for n, f in page_of(studio).fns.items() if f.inputs and isinstance(f.inputs[0], gr.File)
+        )
+        data = [{"path": str(tmp_path / "canary.png"), "meta": META}] + [None] * 20
+        reply = TestClient(gradio_app).post(
+            "/gradio_api/run/predict", json={"fn_index": number, "data": data}
+        )
+        assert "not one that you uploaded" in reply.json()["error"]
+        assert page_of(studio).has_launched
+        assert files_in(studio._folder.path) == before
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/etc/hostname",
+            "/proc/self/environ",
+            "README.md",
+            "http://127.0.0.1:1/",
+            "/etc/%00",
+            "/..%2f" * 9 + "etc/hostname",
+        ],
+    )
+    def test_no_file_of_the_server_is_served(self, come, path):
+        assert come().get(f"/gradio_api/file={path}").status_code == (400 if "%00" in path else 403)
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "deep_link?session_hash=mine",
+            "proxy=http://127.0.0.1:1/",
+            "stream/a/b/1/playlist.m3u8",
+            "call/predict/1",
+            "runs",
+            "run-history/records",
+            "vibe-code",
+            "custom_component/a/client/component/x.js",
+            "token",
+            "user",
+        ],
+    )
+    def test_routes_that_the_page_does_not_use_are_not_there(self, come, path):
+        assert come().get(f"/gradio_api/{path}").status_code == 404
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            '{"fn_index": NaN}',
+            '{"fn_index": 1, "data": ["\\ud800"]}',
+            "\udcff",
+            "[" * 100_000,
+            "[]",
+            '{"fn_index": 1%s}' % ("0" * 400),
+            '{"fn_index": 9999, "data": [], "session_hash": "mine"}',
+            '{"fn_index": 1, "data": 5, "session_hash": "mine"}',
+            '{"fn_index": 1, "data": [], "session_hash": 7}',
+            '{"fn_index": {}, "data": [], "session_hash": "%s"}' % ("x" * 100),
+        ],
+    )
+    def test_what_the_page_never_sends_is_refused_with_a_sentence(self, come, body):
+        reply = come().post(
+            "/gradio_api/run/predict",
+            content=body.encode("utf-8", "surrogateescape"),
+            headers={"content-type": "application/json"},
+        )
+        assert 400 <= reply.status_code < 500
+        assert reply.json()["detail"].endswith(".")
+
+    @pytest.mark.parametrize("ranges", ["bytes=1-2-3", "bytes=" + "9" * 5000 + "-"])
+    def test_strange_ranges_are_no_trouble(self, come, ranges):
+        client = come()
+        assert (
+            client.get(f"/gradio_api/file={upload(client)}", headers={"range": ranges}).content == b"a photo"
+        )
+
+
+class TestVisitor:
+    def test_the_cookie(self, studio):
+        made = httpx2.get(f"{studio.address}/").headers["set-cookie"]
+        assert made.startswith(f"{COOKIE}=")
+        assert made.endswith("; HttpOnly; SameSite=Lax")
+        assert "Secure" in VisitorCookies.header(Visitor("a", cookie="b"), "https").decode()
+
+    def test_the_cookie_on_a_space_is_for_its_frame_alone(self, monkeypatch):
+        monkeypatch.setenv("SPACE_ID", "me/studio")
+        assert (
+            VisitorCookies.header(Visitor("a", cookie="b"), "http")
+            .decode()
+            .endswith("; HttpOnly; SameSite=None; Secure; Partitioned")
+        )
+
+    def test_it_names_the_same_visitor_after_a_restart_and_nobody_can_make_one(self, tmp_path):
+        def scope(cookie: str) -> dict:
+            return {
+                "headers": [(b"cookie", f"other=1; {COOKIE}={cookie}; more=2".encode())],
+                "client": ("10.1.2.3", 9),
+            }
+
+        cookies = VisitorCookies(tmp_path)
+        new = cookies.new(scope(""))
+        assert VisitorCookies(tmp_path).visitor(scope(new.cookie)).id == new.id
+        assert len(new.id) == 43
+        assert (
+            cookies.visitor(scope(new.cookie[:-1] + "x")).id
+            == cookies.visitor(scope("")).id
+            == "address 10.1.2.3"
+        )
+        assert os.stat(tmp_path / "visitor-key").st_mode & 0o777 == 0o600
+
+    def test_one_address_has_no_endless_line_of_visitors(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(visitor, "MOST_NEW", MOST_NEW)  # the studio of these tests takes more
+        cookies, scope = VisitorCookies(tmp_path), {"headers": [], "client": ("10.1.2.3", 9)}
+        assert all(cookies.new(scope) for _ in range(MOST_NEW))
+        assert cookies.new(scope) is None
+        assert cookies.new(scope | {"client": ("10.1.2.4", 9)})
+
+    def test_of_a_request_by_address_where_there_is_no_cookie(self):
+        from fastapi import Request
+
+        request = gr.Request(
+            Request({"type": "http", "headers": [], "client": ("10.1.2.3", 9)}), session_hash="chosen"
+        )
+        assert visitor_of(request) == "address 10.1.2.3"
+        with serving(Visitor("address 10.1.2.3")), pytest.raises(NoCookieError, match="Allow cookies"):
+            keeper()
+
+    def test_two_windows_have_one_collection_and_another_visitor_another(self, studio, come, monkeypatch):
+        monkeypatch.setattr(sessions, "BEGINNING_SECONDS", 0)
+        client, stranger = come(), come()
+        page = page_of(studio)
+        number, function = next((n, f) for n, f in page.fns.items() if f.name == "keep_one")
+        pair, said = make_pair(), []
+        for window, image, asks in (
+            ("one", pair, client),
+            ("two", replace(pair, image=255 - pair.image), client),
+            ("three", pair, stranger),
+        ):
+            post(asks, "run/predict", number, [None], window)
+            page.state_holder[window][function.inputs[0]._id] = Shown((image,), (0.5,))
+            said.append(str(post(asks, "run/predict", number, [None], window).json()["data"]))
+        assert ["holds 1 pair." in said[0], "holds 2 pairs." in said[1], "holds 1 pair." in said[2]] == [
+            True
+        ] * 3, said
+        assert post(stranger, "run/predict", number, [None], "one").status_code == 403
+
+    def test_the_page_sends_no_key_to_what_is_kept(self, studio):
+        assert not [
+            c for f in page_of(studio).fns.values() for c in f.inputs if isinstance(c, gr.BrowserState)
+        ]
+
+    def test_without_a_cookie_nothing_is_kept_and_the_page_says_why(self, studio):
+        with httpx2.Client(base_url=studio.address) as client:
+            for name in ("refresh", "visited"):
+                number, function = next((n, f) for n, f in page_of(studio).fns.items() if f.name == name)
+                assert (
+                    "Allow cookies" in post(client, "run/predict", number, [None] * len(function.inputs)).text
+                )
+
+
+class TestOwnership:
+    def test_a_file_is_its_visitors_alone(self, come):
+        client, stranger = come(), come()
+        path = upload(client)
+        assert client.get(f"/gradio_api/file={path}").content == b"a photo"
+        assert stranger.get(f"/gradio_api/file={path}").status_code == 403
+        assert httpx2.get(f"{client.base_url}/gradio_api/file={path}").status_code == 403
+
+    def test_the_same_photo_of_two_visitors_is_two_files(self, studio, come):
+        one, two = come(), come()
+        photo = png(32, 24)
+        paths = [upload(client, photo) for client in (one, two)]
+        number, function = next((n, f) for n, f in page_of(studio).fns.items() if f.name == "opened")
+        broken = upload(one, b"no image")
+        for path in (paths[0], broken):
+            reply = post(
+                one,
+                "run/predict",
+                number,
+                [{"path": path, "meta": META}] + [None] * (len(function.inputs) - 1),
+                "opens",
+            )
+            assert reply.status_code == 200, reply.text
+        assert not Path(broken).exists()
+        assert two.get(f"/gradio_api/file={paths[1]}").content == photo
+
+    def test_what_an_event_makes_is_in_the_visitors_folder(self, studio, come):
+        client, stranger = come(), come()
+        number, function = next((n, f) for n, f in page_of(studio).fns.items() if f.name == "random")
+        reply = post(
+            client, "run/predict", number, [None] * (len(function.inputs) - 1) + [POLYP], "draws"
+        ).json()
+        path = reply["data"][0]["layers"][0]["path"]
+        assert client.get(f"/gradio_api/file={path}").status_code == 200
+        assert stranger.get(f"/gradio_api/file={path}").status_code == 403
+
+    def test_an_image_that_the_visitor_was_shown_comes_back_with_a_click(self, studio, come):
+        client, stranger = come(), come()
+        number = next(n for n, f in page_of(studio).fns.items() if f.name == "pick")
+        (studio._folder.page / "example.png").write_bytes(png(8, 8))
+        for path, status in (
+            (upload(client), 200),
+            (str(studio._folder.page / "example.png"), 200),
+            (upload(stranger), 403),
+        ):
+            event = {
+                "index": 0,
+                "value": {"image": {"path": path, "meta": META}, "caption": ""},
+                "selected": True,
+            }
+            reply = client.post(
+                "/gradio_api/run/predict",
+                json={"fn_index": number, "data": [[]], "session_hash": "picks", "event_data": event},
+            )
+            assert reply.status_code == status, reply.text
+
+    def test_pages_are_downloads_and_never_run(self, come):
+        client = come()
+        reply = client.get(f"/gradio_api/file={upload(client, b'<script>', 'x.html')}")
+        assert reply.headers["content-disposition"].startswith("attachment")
+        assert reply.headers["x-content-type-options"] == "nosniff"
+
+    def test_drawings_are_pushed_out_by_the_same_visitor_only(self, monkeypatch):
+        store = Drawings()
+        own, other = Visitor("one"), Visitor("two")
+        store.of(other)["drawing"] = EditorDataBlobs(background=None, layers=[], composite=b"unread")
+        for number in range(UNREAD_EACH + 10):
+            store.make_room(own, str(number), 10)
+            store.of(own)[str(number)] = EditorDataBlobs(background=None, layers=[None], composite=b"a" * 10)
+        assert [*store.of(own)][-1] == str(number)
+        assert len(store.of(own)) == UNREAD_EACH
+        assert [*store.of(other)] == ["drawing"]
+        store.make_room(own, "large", BYTES_EACH)
+        assert not store.of(own)
+        with pytest.raises(RefusedError, match="Try again in a minute"):
+            store.make_room(own, "large", BYTES_EACH + 1)
+        monkeypatch.setattr(drawings, "BYTES_ALL", 10)
+        with pytest.raises(RefusedError):
+            store.make_room(own, "more", 5)
+        assert [*store.of(other)] == ["drawing"]
+        monkeypatch.setattr(drawings, "UNREAD_SECONDS", 0)
+        store.tidy()
+        assert not store._stores
+
+    @pytest.mark.parametrize(
+        ("fields", "data"),
+        [
+            ({"index": "60000000"}, b"x"),
+            ({"index": "-1"}, b"x"),
+            ({"type": "other"}, b"x"),
+            ({"id": "x" * 100}, b"x"),
+            ({}, png(1025, 8)),
+        ],
+    )
+    def test_pictures_that_the_canvas_never_sends_are_refused(self, studio, come, fields, data):
+        number = next(n for n, b in page_of(studio).blocks.items() if isinstance(b, gr.ImageEditor))
+        form = {
+            "type": "layer",
+            "index": "0",
+            "id": "drawing",
+            "fn_name": "accept_blobs",
+            "component_id": str(number),
+            "session_hash": "mine",
+        } | fields
+        reply = come().post("/gradio_api/component_server", data=form, files={"file": ("blob", data)})
+        assert reply.status_code in (400, 413)
+        assert reply.json()["detail"].endswith("again." if reply.status_code == 400 else "canvas.")
+
+    def test_a_drawing_reaches_its_visitor(self):
+        editor = lesion_canvas(example_mask(1, 512))
+        with serving(Visitor("one")):
+            editor.accept_blobs(
+                DataWithFiles(
+                    data={"type": "composite", "index": None, "id": "1"}, files=[("file", png(8, 8))]
+                )
+            )
+            assert [*editor.blob_storage] == ["1"]
+        with serving(Visitor("two")):
+            assert not editor.blob_storage
+        DRAWINGS.of(Visitor("one")).pop("1")
+
+
+class TestFolder:
+    @pytest.fixture(autouse=True)
+    def place(self, tmp_path, monkeypatch) -> Path:
+        monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "place"))
+        return tmp_path / "place"
+
+    def test_it_is_its_owners_and_goes_at_the_end(self, place):
+        made = TemporaryFolder()
+        assert made.path.stat().st_mode & 0o777 == made.of("one").stat().st_mode & 0o777 == 0o700
+        made.close()
+        assert not made.path.exists()
+
+    def test_what_a_killed_process_left_goes_with_the_next_start(self, place):
+        code = (
+            "from siamese.studio.visitors.upload_folder import *; import time; f = TemporaryFolder(); (f.of('x') / 'photo').touch();"
+            "print(f.path, flush=True); time.sleep(60)"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).resolve().parents[2],
+        ) as process:
+            left = Path(process.stdout.readline().strip())
+            alive = TemporaryFolder()
+            assert (left.exists(), alive.path.exists()) == (True, True)  # a living process keeps its own
+            process.send_signal(signal.SIGKILL)
+        assert left.exists()
+        other = TemporaryFolder()
+        assert not left.exists()
+        assert alive.path.exists()
+        for made in (alive, other):
+            made.close()
+
+    def test_what_nobody_used_for_an_hour_goes(self, place):
+        made = TemporaryFolder()
+        old, new, shown = (
+            made.new_upload("one") / "old.png",
+            made.new_upload("one") / "new.png",
+            made.page / "example.png",
+        )
+        for file in (old, new, shown):
+            file.touch()
+        time.sleep(0.3)
+        upload_folder.use(str(new))
+        made.tidy(lifetime=0.2)
+        assert (old.exists(), new.exists(), shown.exists()) == (False, True, True)
+        made.close()
+
+    def test_a_place_that_others_can_write_to_is_refused(self, place):
+        place.mkdir()
+        place.chmod(0o777)
+        with pytest.raises(OSError, match="set GRADIO_TEMP_DIR"):
+            TemporaryFolder()
+
+    def test_components_write_to_the_running_visitors(self, place, tmp_path):
+        editor = gr.Image(format="png")
+        with caching(tmp_path / "visitor"):
+            assert Path(editor.postprocess(np.zeros((4, 4, 3), np.uint8)).path).is_relative_to(
+                tmp_path / "visitor"
+            )
+
+
+class TestQuotas:
+    def test_uploads_of_one_visitor(self, come, monkeypatch):
+        monkeypatch.setattr(limits, "UPLOADS_EACH", 3 * 2**20)
+        client, other = come(), come()
+        upload(client, b"x" * 2**21)
+        for data in (b"x" * 2**21, b"x" * 2**23):
+            reply = client.post("/gradio_api/upload", files={"files": ("photo.png", data)})
+            assert reply.status_code == 413
+            assert "try again later" in reply.json()["detail"]
+        upload(other, b"x" * 2**21)
+
+    def test_uploads_and_results_of_all(self, studio, come, monkeypatch):
+        client = come()
+        monkeypatch.setattr(limits, "FILES_ALL", 10)
+        upload_again = client.post("/gradio_api/upload", files={"files": ("photo.png", b"x" * 20)})
+        assert upload_again.status_code == 507
+        assert "try again in some minutes" in upload_again.json()["detail"]
+        number, function = next((n, f) for n, f in page_of(studio).fns.items() if f.name == "random")
+        studio._folder.of("somebody").joinpath("result").write_bytes(b"x" * 20)
+        reply = post(client, "run/predict", number, [None] * (len(function.inputs) - 1) + [POLYP])
+        assert "try again in some minutes" in reply.json()["error"]
+
+    def test_one_upload_that_is_too_large(self, come, monkeypatch):
+        monkeypatch.setattr(limits, "LARGEST_UPLOAD", 1000)
+        reply = come().post("/gradio_api/upload", files={"files": ("photo.png", b"x" * 2000)})
+        assert reply.status_code == 413
+        assert "Make it smaller" in reply.json()["detail"]
+
+    @pytest.mark.parametrize("route", ["run/predict", "component_server"])
+    def test_bodies(self, come, route):
+        reply = come().post(
+            f"/gradio_api/{route}",
+            content=b" " * (limits.LARGEST_BODY + 1),
+            headers={"content-type": "application/json"},
+        )
+        assert reply.status_code == 413
+        assert "smaller" in reply.json()["detail"]
+
+    def test_a_closed_page_makes_room_and_an_open_one_does_not(self):
+        ended, own = [], Visitor("one")
+        store = Sessions(ended.append)
+        with ExitStack() as stack:
+            for number in range(SESSIONS_EACH - 1):
+                stack.enter_context(store.open(own, f"open-{number}"))
+            store.enter(own, "closed")
+            store.enter(own, "newcomer")
+            assert ended == ["closed"]
+            stack.enter_context(store.open(own, "newcomer"))
+            with pytest.raises(RefusedError, match="Close one of them"):
+                store.enter(own, "fifth")
+            store.enter(Visitor("two"), "fifth")
+        store.enter(own, "fifth of one")
+        assert len(ended) == 2
+
+    def test_windows_that_were_opened_together_become_one_visitors(self, monkeypatch):
+        store = Sessions()
+        store.enter(Visitor("first", fresh=True), "window")
+        with pytest.raises(RefusedError, match="another visitor"):
+            store.enter(Visitor("stranger"), "window")
+        store.enter(Visitor("second", fresh=True), "window")
+        monkeypatch.setattr(sessions, "BEGINNING_SECONDS", 0)
+        with pytest.raises(RefusedError):
+            store.enter(Visitor("first", fresh=True), "window")
+
+    def test_pages_of_all_visitors(self, monkeypatch):
+        monkeypatch.setattr(sessions, "SESSIONS_ALL", 2)
+        store = Sessions()
+        with (
+            store.open(Visitor("one"), "a"),
+            store.open(Visitor("two"), "b"),
+            pytest.raises(RefusedError, match="some minutes"),
+        ):
+            store.enter(Visitor("three"), "c")
+        monkeypatch.setattr(sessions, "IDLE_SECONDS", -1)
+        store.tidy()
+        store.enter(Visitor("three"), "c")
+
+    def test_a_closed_sessions_state_is_let_go(self, studio, come):
+        client = come()
+        number = next(n for n, f in page_of(studio).fns.items() if f.name == "keep_one")
+        for session in range(SESSIONS_EACH + 2):
+            post(client, "run/predict", number, [None], f"state-{session}")
+        states = page_of(studio).state_holder
+        assert [s in states for s in ("state-0", "state-1", "state-2", "state-5")] == [
+            False,
+            False,
+            True,
+            True,
+        ]

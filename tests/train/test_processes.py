@@ -1,0 +1,98 @@
+"""Training by several processes: the same numbers as by one, and all of them stop when one is asked to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from tests.train.stages import checkpoints, final_state, real_stage
+from train.engine import loop
+
+ROOT = Path(__file__).parents[2]
+
+
+def _two_processes(data: Path, model: Path, out: Path, steps: int, mode: str = "run") -> subprocess.Popen:
+    """The Siamese stage under torch's launcher; its port is a free one."""
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--rdzv-backend",
+        "c10d",
+        "--rdzv-endpoint",
+        "localhost:0",
+    ]
+    child = ["-m", "tests.child", mode, "siamese", str(data), str(model), str(out), str(steps), "1"]
+    return subprocess.Popen(
+        launcher + child,
+        cwd=ROOT,
+        env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_two_processes_train_as_one_does(polyps: Path, model_folder: Path, tmp_path: Path) -> None:
+    loop.run(
+        *real_stage("siamese", polyps, model_folder, tmp_path / "one", max_steps=2)
+    )  # also fills the cache of latents
+    child = _two_processes(polyps, model_folder, tmp_path / "two", 2)
+    _, said = child.communicate(timeout=300)
+    assert child.returncode == 0, said
+    one, two = final_state(tmp_path / "one"), final_state(tmp_path / "two")
+    assert one["step"] == two["step"] == 2
+    start, _ = real_stage("siamese", polyps, model_folder, tmp_path / "none")
+    before = start.module.state_dict()
+    moved = torch.cat([(value - before[name]).flatten() for name, value in one["module"].items()])
+    apart = torch.cat([(value - two["module"][name]).flatten() for name, value in one["module"].items()])
+    # Adam turns rounding errors of tiny gradients into whole steps, hence all weights together and not the largest error.
+    assert apart.norm() < 0.01 * moved.norm()
+
+
+@pytest.mark.parametrize("model_folder", ["small"], indirect=True)
+def test_one_process_that_is_asked_to_stop_stops_all(
+    polyps: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    steps = 100_000
+    loop.run(*real_stage("siamese", polyps, model_folder, tmp_path / "cached", max_steps=1))
+    launcher = _two_processes(polyps, model_folder, tmp_path / "two", steps)
+    limit = time.monotonic() + 240
+    while not list((tmp_path / "two").glob("checkpoints/step-*/state.pt")):
+        assert launcher.poll() is None and time.monotonic() < limit, launcher.stderr.read()
+        time.sleep(0.2)
+    workers = [p for p in psutil.Process(launcher.pid).children() if "tests.child" in p.cmdline()]
+    assert len(workers) == 2
+    workers[1].send_signal(signal.SIGINT)
+    _, said = launcher.communicate(timeout=120)
+    assert launcher.returncode == 0, said
+    step = checkpoints(tmp_path / "two")[-1]
+    assert 0 < step < steps
+    assert final_state(tmp_path / "two")["step"] == step
+    assert (tmp_path / "two" / "model").is_dir()
+
+
+@pytest.mark.parametrize("mode", ["asked-while-agreeing", "asked-while-saving"])
+@pytest.mark.parametrize("model_folder", ["small"], indirect=True)
+def test_a_signal_between_two_looks_at_it_is_neither_lost_nor_stops_one_alone(
+    mode: str, polyps: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    loop.run(*real_stage("siamese", polyps, model_folder, tmp_path / "cached", max_steps=1))
+    launcher = _two_processes(polyps, model_folder, tmp_path / "two", 500, mode)
+    try:
+        _, said = launcher.communicate(timeout=100)
+    finally:
+        launcher.terminate()  # torch's launcher ends its workers with it
+        launcher.wait()
+    assert launcher.returncode == 0, said
+    assert checkpoints(tmp_path / "two")[-1] in (2, 3, 4)
+    assert (tmp_path / "two" / "model").is_dir()

@@ -1,0 +1,59 @@
+"""Sample sheets of fixed seeds for TensorBoard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from siamese.models.autoencoder import decode_latents, downsampling
+from siamese.models.checkpoint import Checkpoint
+from siamese.sampling import build_scheduler, denoise, initial_noise
+from train.engine.once import once
+
+
+@torch.no_grad()
+def sheet(checkpoint: Checkpoint, hints: Tensor | None, prompts: Sequence[str], steps: int = 20) -> Tensor:
+    """Samples [N, 3, S, S] in 0..1 of seeds 0, 1, ...; with hints [N, 3, S, S], of those masks."""
+    device = next(checkpoint.unet.parameters()).device
+    size, defaults = checkpoint.defaults.image_size, checkpoint.defaults
+    shape = (checkpoint.unet.config.in_channels, *[size // downsampling(checkpoint.vae)] * 2)
+    features = [] if hints is None else [(1.0, checkpoint.controlnet.hint_features(hints.to(device)))]
+    z = denoise(
+        checkpoint,
+        build_scheduler("dpm++", checkpoint.scheduler_config, steps),
+        initial_noise(range(len(prompts)), shape).to(device),
+        checkpoint.context(prompts),
+        checkpoint.context([""] * len(prompts)),
+        defaults.guidance,
+        features,
+        guide=defaults.guide,
+        rescale=defaults.rescale,
+        guide_above=defaults.guide_above,
+        guide_below=defaults.guide_below,
+    )
+    return decode_latents(checkpoint.vae, z).float().add(1).div(2)
+
+
+def without_validation(shown: str) -> None:
+    """Say that sheets show ``shown`` in the place of validation pairs, of which there are none."""
+    once(f"No val.txt, hence no validation figures: the log's sheets show {shown}.")
+
+
+def add_sheet(
+    checkpoint: Checkpoint,
+    writer: SummaryWriter,
+    step: int,
+    hints: Tensor | None,
+    prompts: Sequence[str],
+    count: int = 8,
+    split: str = "val",
+) -> None:
+    """Write ``count`` samples, the masks (of ``split``) first where there are any, to the log."""
+    prompts = [prompts[i % len(prompts)] for i in range(count)] if hints is None else list(prompts)
+    images = sheet(checkpoint, hints, prompts)
+    writer.add_images(
+        f"{split}/samples", images if hints is None else torch.cat([hints.to(images.device), images]), step
+    )

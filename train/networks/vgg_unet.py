@@ -1,0 +1,114 @@
+"""The independent segmentation network that measures whether synthetic images show the lesion that was drawn.
+
+A U-Net on ImageNet's VGG16: another architecture, other features and another training than the shipped segmenter, so that
+the figure does not judge the app by its own suggestion. Used for measurements only, never shipped.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from siamese.models.segmenter import LesionSegmenter, conv_block
+from train.networks.lpips import SCALE, SHIFT, PerceptualNetwork
+
+# VGG16: convolution N is preceded by a pooling; the last convolution of each block is tapped (train.networks.lpips).
+POOLED = (2, 4, 7, 10)
+TAPS = (1, 3, 6, 9, 12)
+
+
+class SlowConv(nn.Conv2d):
+    """3 x 3 convolution that learns ``rate`` times as fast as the rest under Adam.
+
+    The loop has one learning rate, which would overwrite pretrained weights. Adam's step does not depend on a
+    parameter's scale: storing W / rate and using rate * W moves W by rate * learning rate.
+    """
+
+    def __init__(self, inputs: int, outputs: int, rate: float) -> None:
+        super().__init__(inputs, outputs, 3, padding=1)
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolution with the rescaled weights."""
+        return F.conv2d(x, self.weight * self.rate, self.bias * self.rate, padding=1)
+
+
+class VggUNet(nn.Module):
+    """VGG16's 13 convolutions with a decoder over their five taps.
+
+    Args:
+        widths: output channels of the 13 convolutions.
+        decoder: channels of the decoder at strides 16, 8, 4, 2, 1; multiples of 8.
+        trained_convs: how many of the last convolutions learn; the others are frozen, and cost no backward pass.
+        rate: learning rate of those, relative to the decoder's.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        decoder: Sequence[int] = (128, 96, 64, 32, 16),
+        trained_convs: int = 6,
+        rate: float = 0.05,
+    ) -> None:
+        super().__init__()
+        if len(widths) != 13 or len(decoder) != len(TAPS):
+            raise ValueError(
+                f"VGG16 has 13 convolutions and {len(TAPS)} taps, not {len(widths)} and {len(decoder)}."
+            )
+        self.config = {
+            "widths": list(widths),
+            "decoder": list(decoder),
+            "trained_convs": trained_convs,
+            "rate": rate,
+        }
+        first = len(widths) - trained_convs
+        self.convs = nn.ModuleList(
+            SlowConv(i, o, rate) if n >= first else nn.Conv2d(i, o, 3, padding=1)
+            for n, (i, o) in enumerate(zip([3, *widths[:-1]], widths, strict=True))
+        )
+        for conv in self.convs[:first]:
+            conv.requires_grad_(False)
+        # ImageNet activations are large and unnormalised: each tap is projected and normalised before it is used.
+        self.taps = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(widths[t], d, 1, bias=False), nn.GroupNorm(8, d), nn.SiLU())
+            for t, d in zip(reversed(TAPS), decoder, strict=True)
+        )
+        self.up = nn.ModuleList(conv_block(low + skip, skip) for low, skip in itertools.pairwise(decoder))
+        self.head = nn.Conv2d(decoder[-1], 1, 1)
+        self.register_buffer("shift", torch.tensor(SHIFT).reshape(1, 3, 1, 1), persistent=False)
+        self.register_buffer("scale", torch.tensor(SCALE).reshape(1, 3, 1, 1), persistent=False)
+
+    @classmethod
+    def from_perceptual(cls, network: PerceptualNetwork, **options: object) -> VggUNet:
+        """Encoder from ImageNet's weights, decoder anew."""
+        unet = cls([conv.out_channels for conv in network.convs], **options)
+        for own, conv in zip(unet.convs, network.convs, strict=True):
+            rate = own.rate if isinstance(own, SlowConv) else 1.0
+            own.load_state_dict({name: tensor / rate for name, tensor in conv.state_dict().items()})
+        return unet
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, 1, H, W] of lesion from images [B, 3, H, W] in -1..1; sides multiples of 16."""
+        x, found = (images - self.shift) / self.scale, []
+        for i, conv in enumerate(self.convs):
+            if i in POOLED:
+                x = F.max_pool2d(x, 2)
+            x = F.relu(conv(x))
+            if i in TAPS:
+                found.append(x)
+        projected = [tap(f) for tap, f in zip(self.taps, reversed(found), strict=True)]
+        x = projected[0]
+        for block, skip in zip(self.up, projected[1:], strict=True):
+            x = block(torch.cat([F.interpolate(x, scale_factor=2.0, mode="nearest"), skip], 1))
+        return self.head(x)
+
+
+class VggSegmenter(LesionSegmenter):
+    """``LesionSegmenter`` on ``VggUNet``."""
+
+    network_class: ClassVar[type[nn.Module]] = VggUNet

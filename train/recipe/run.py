@@ -1,0 +1,314 @@
+"""All stages of a preset's recipe in order, from images and masks to a folder that the app opens.
+
+    python -m train all --data my_pairs --prompt "a photo of a leaf with rust" --minutes 30
+
+Stopped at any moment, by Ctrl-C, SIGTERM or kill -9, the same command continues: complete stages are skipped, one that
+was interrupted goes on from its newest checkpoint and ends with the weights of a run that was never stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from siamese.models.presets import PRESETS
+from train.data.pairs import Pair, check_pairs, fingerprint, read_pairs
+from train.engine import loop, messages
+from train.engine.messages import STOPPED
+from train.engine.precision import resolved
+from train.recipe.plan import FEWEST, Outlook, Plan, PlanError, Progress, difference, outlook
+from train.recipe.rehearsal import rehearse
+from train.recipe.stages import RECIPES, Recipe, StageShare, Workplace
+from train.tools import publish
+
+PERCEPTUAL = "alexnet_lpips.safetensors"
+
+
+@dataclass(frozen=True)
+class AllConfig:
+    """Train every stage of a preset's recipe and publish the model: autoencoder, base, Siamese, decoder, segmenter."""
+
+    data: tuple[Path, ...]
+    """Folders with images/, masks/ and optional split files, or JSON-lines files {source, target, prompt}."""
+    prompt: str | None = None
+    """Prompt of all pairs, for example "a photo of a leaf with rust", in the place of what JSON lines or a known data set's name say; none: those."""
+    preset: Literal["tiny"] = "tiny"
+    """Architecture and recipe: the embedded model's. (Stable Diffusion is fine-tuned by ``python -m train siamese``.)"""
+    minutes: float | None = None
+    """How long it may take in all, shared out by the recipe's table; none: the updates that the shipped weights had."""
+    extend: bool = False
+    """Make more updates than the recipe where the minutes allow it (on a GPU)."""
+    out: Path = Path("runs/all")
+    """Folder of everything. An interrupted run there is continued; the model comes to lie in OUT/model."""
+    weights: Path = Path("../shared/weights")
+    """Folder of the perceptual weights (alexnet_lpips.safetensors). The word ``none``: train without them, and get blurred images."""
+
+
+def main(config: AllConfig) -> None:
+    """Check, plan, train, publish.
+
+    Raises:
+        DataError: pairs cannot be used.
+        FileNotFoundError: no perceptual weights.
+        PlanError: the folder holds another run.
+        SystemExit: it was stopped, with status 130.
+    """
+
+    def stop(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt  # outside the loop, which has its own way, SIGTERM is as Ctrl-C
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        _run(config, RECIPES[config.preset])
+    except KeyboardInterrupt:
+        print(
+            f"\nStopped. The same command continues where it was; everything is in {config.out}:\n  {messages.typed()}",
+            flush=True,
+        )
+        raise SystemExit(STOPPED) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run(config: AllConfig, recipe: Recipe) -> None:
+    started = time.monotonic()
+    place = workplace(config)
+    train, val = (
+        read_pairs(config.data, split, config.prompt, required=split == "train") for split in ("train", "val")
+    )
+    check_pairs(train + val)
+    sets = sorted({pair.name.split("/")[0] for pair in train})
+    _say(
+        f"Recipe {config.preset}, {len(train)} training and {len(val)} validation pairs ({', '.join(sets)})."
+    )
+    if not val:
+        _say(
+            "No validation pairs (no val.txt): neither the autoencoder's PSNR, nor losses, nor the segmenter's Dice on images that were not "
+            "learnt from are measured."
+        )
+    if place.weights is None:
+        _say("Without perceptual weights, as asked: images will be blurred.")
+    if resolved("auto") == "no":
+        _say("In float32: this machine does not calculate in bfloat16, or only by imitating it.")
+    plan = plan_of(config, recipe, place, train, val)
+    if not plan.paces:
+        _say("Rehearsal: each stage for a few updates on a few pairs, to see how long they take here.")
+        plan.paces = rehearse(
+            recipe,
+            train,
+            val,
+            place,
+            config.out / "rehearsal",
+            lambda rehearsed: _publish(recipe, rehearsed, sets),
+        )
+        plan.rehearsed = time.monotonic() - started
+        plan.save(config.out / "plan.json")
+    planned = outlook(recipe, plan, place, config.minutes, config.extend)
+    _say(table(recipe, plan, place, planned))
+    if config.minutes is not None and sum(o.seconds for o in planned.values()) > 66 * config.minutes:
+        _say(
+            f"{config.minutes:g} minutes are too few: reading the data and {FEWEST} updates of each stage take longer. The model will be poor."
+        )
+    for number, stage in enumerate(recipe.stages, 1):
+        _stage(stage, f"{number} of {len(recipe.stages) + 1}", config, recipe, place, plan)
+    model, last = config.out / "model", f"publish ({len(recipe.stages) + 1} of {len(recipe.stages) + 1})"
+    if plan.published and (model / "model_index.json").is_file():
+        _say(f"{last}: complete since before.")  # its card may have been edited by now
+    else:
+        _say(last)
+        _publish(recipe, place, sets)
+        plan.published = True
+        plan.save(config.out / "plan.json")
+    took = plan.rehearsed + sum(Progress.of(place.run(s.name)).seconds for s in recipe.stages)
+    _say(
+        f"Done, after {took / 60:.1f} minutes of training in all. The model, {publish.megabytes(model):.1f} MB with segmenter, card and licence, "
+        f"is {model}. To open it:\n  python app.py --model {model}"
+    )
+
+
+def workplace(config: AllConfig) -> Workplace:
+    """Where the run lies and what it learns from.
+
+    Raises:
+        FileNotFoundError: the perceptual weights are missing, and were not renounced.
+        ValueError: options that do not go together, or several processes.
+    """
+    if (config.minutes is not None and config.minutes <= 0) or (config.extend and config.minutes is None):
+        raise ValueError("--minutes must be positive, and --extend needs them.")
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise ValueError("`all` runs in one process; under torchrun train the stages one by one.")
+    if str(config.weights) == "none":
+        return Workplace(config.out, config.data, config.prompt)
+    if not (config.weights / PERCEPTUAL).is_file():
+        raise FileNotFoundError(
+            f"{config.weights / PERCEPTUAL}: no perceptual weights. They sharpen what the autoencoder draws. Give their folder "
+            "with --weights (its README or `python -m train vae --help` says what belongs there), or train without them, "
+            "for blurred images, with --weights none. Nothing has been trained yet."
+        )
+    return Workplace(config.out, config.data, config.prompt, config.weights)
+
+
+def plan_of(
+    config: AllConfig, recipe: Recipe, place: Workplace, train: Sequence[Pair], val: Sequence[Pair]
+) -> Plan:
+    """The plan of ``config.out``, or a new one where nothing was begun there.
+
+    Raises:
+        PlanError: another run was begun there.
+    """
+    request = {
+        "preset": config.preset,
+        "minutes": config.minutes,
+        "extend": config.extend,
+        "prompt": config.prompt,
+        "perceptual weights": place.weights is not None,
+        "training pairs_files": fingerprint(train),
+        "validation pairs_files": fingerprint(val),
+        "recipe": {stage.name: _settings(stage, place) for stage in recipe.stages}
+        | {"network": PRESETS[config.preset].to_dict()},
+    }
+    request = json.loads(json.dumps(request))  # tuples become lists, as in the file
+    plan = Plan.read(config.out / "plan.json")
+    if plan is None:
+        if any((place.run(s.name) / "checkpoints").is_dir() for s in recipe.stages):
+            raise PlanError(
+                f"{config.out} holds checkpoints of single stages, but no plan.json; give another --out."
+            )
+        return Plan(request)
+    if other := difference(plan.request, request):
+        raise PlanError(
+            f"{config.out} holds a run of another kind: {'; '.join(other)}. To continue it give what it was begun with; "
+            "for a new run give another --out."
+        )
+    return plan
+
+
+def _settings(stage: StageShare, place: Workplace) -> dict[str, Any]:
+    """A stage's settings without places, which may move."""
+    config = stage.configured(place, stage.updates)
+    kept = {
+        k: v
+        for k, v in dataclasses.asdict(config).items()
+        if k not in ("data", "prompt") and not isinstance(v, Path)
+    }
+    return kept | {"loop": loop._identity(config.loop)}
+
+
+def table(recipe: Recipe, plan: Plan, place: Workplace, planned: dict[str, Outlook]) -> str:
+    """The plan as text: stage, what it does, updates, minutes, folder."""
+    rows = [("stage", "what it does", "updates", "minutes", "where")]
+    for stage in recipe.stages:
+        ahead = planned[stage.name]
+        done = Progress.of(place.run(stage.name)).complete
+        updates = f"{ahead.updates:,}" if ahead.left in (0, ahead.updates) else f"{ahead.left:,} more"
+        rows.append(
+            (
+                stage.name,
+                stage.does,
+                updates,
+                "done" if done else f"{ahead.seconds / 60:.1f}",
+                str(place.model(stage.name)),
+            )
+        )
+    rows.append(
+        (
+            "publish",
+            "the folder for the app",
+            "",
+            f"{plan.paces['publish'].begin / 60:.1f}",
+            str(place.out / "model"),
+        )
+    )
+    left = sum(o.seconds for o in planned.values()) + plan.paces["publish"].begin
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    lines = [
+        f"  {a:{widths[0]}}  {b:{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}  {e}"
+        for a, b, c, d, e in rows
+    ]
+    return "\n".join(
+        [
+            "The plan:",
+            *lines,
+            f"About {_minutes(left)}, until {_clock(left)}. "
+            "It can be stopped at any time; the same command continues.",
+        ]
+    )
+
+
+def _stage(
+    stage: StageShare, number: str, config: AllConfig, recipe: Recipe, place: Workplace, plan: Plan
+) -> None:
+    """Train one stage to its end, unless it is complete.
+
+    Raises:
+        KeyboardInterrupt: it was asked to stop.
+    """
+    run = place.run(stage.name)
+    progress = Progress.of(run)
+    if progress.complete:
+        _say(f"{stage.name} ({number}): complete since before, {progress.updates:,} updates.")
+        return
+    planned = outlook(recipe, plan, place, config.minutes, config.extend)
+    ahead = planned[stage.name]
+    if stage.name not in plan.updates:
+        plan.updates[stage.name], plan.expected[stage.name] = ahead.updates, ahead.seconds
+        plan.save(config.out / "plan.json")
+    names = [s.name for s in recipe.stages]
+    after = sum(planned[name].seconds for name in names[names.index(stage.name) + 1 :])
+    more = f"{ahead.left:,} more of {ahead.updates:,}" if progress.updates else f"{ahead.updates:,}"
+    _say(
+        f"\n{stage.name} ({number}), {stage.does}: {more} updates, about {_minutes(ahead.seconds)}, until {_clock(ahead.seconds)}; "
+        f"afterwards about {_minutes(after)} for the stages that follow."
+    )
+    # A session that was killed has left no record of its time.
+    spent = max(progress.seconds, progress.updates * plan.paces[stage.name].update)
+    started, done, complete = time.monotonic(), progress.updates, False
+    try:
+        done = stage.train(stage.configured(place, ahead.updates, plan.paces[stage.name].update))
+        complete = done >= ahead.updates
+    finally:
+        Progress(done, spent + time.monotonic() - started, complete).save(run)
+    if loop.interrupted():
+        raise KeyboardInterrupt
+    if not complete:
+        raise RuntimeError(
+            f"{stage.name} ended after {done} of {ahead.updates} updates though nobody stopped it."
+        )
+
+
+def _publish(recipe: Recipe, place: Workplace, sets: Sequence[str]) -> None:
+    """Write the published folder anew."""
+    chosen = {k: v for k, v in dataclasses.asdict(recipe.sampling).items() if k != "image_size"}
+    publish.publish(
+        publish.PublishConfig(
+            model=place.model(recipe.published),
+            out=place.out / "model",
+            segmenter=place.model(recipe.segmenter),
+            trained_on=tuple(sets),
+            runs=tuple(place.run(s.name) for s in recipe.stages),
+            card=True,
+            **chosen,
+        )
+    )
+
+
+def _minutes(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+
+
+def _clock(seconds: float) -> str:
+    return f"{datetime.now() + timedelta(seconds=seconds):%H:%M}"
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)

@@ -1,0 +1,215 @@
+"""Base model: a latent diffusion model of the images and their prompts, from scratch, without masks."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from siamese.diffusion import Weighting
+from siamese.models.autoencoder import SmallAutoencoder, downsampling, latent_channels
+from siamese.models.checkpoint import Checkpoint, SamplingDefaults, load_checkpoint, save_checkpoint
+from siamese.models.presets import PRESETS
+from siamese.models.prompt_embeddings import PromptTable
+from siamese.models.prompts import EMPTY
+from siamese.objective import DenoisingObjective
+from train.data.latents import Examples, latent_dtype, load_examples
+from train.data.pairs import check_pairs, read_pairs
+from train.engine import identity, loop
+from train.engine.randomness import Draws, sent
+from train.engine.sample_sheet import add_sheet
+from train.stages.latent_batches import StepDraws, latent_batch, on_device, step_draws, validation_draws
+
+
+@dataclass(frozen=True)
+class BaseConfig:
+    """Train a base model (Stable Diffusion's part) from scratch on images and prompts."""
+
+    data: tuple[Path, ...]
+    """Folders with images/, masks/ and split files, or JSON-lines files."""
+    vae: Path = Path("runs/vae/model/vae")
+    """Autoencoder folder."""
+    prompt: str | None = None
+    """Prompt of all pairs, in the place of what JSON lines or a known data set's name say; none: those."""
+    preset: Literal["tiny", "sd15"] = "tiny"
+    init: Path | None = None
+    """Model folder to start from instead of fresh weights."""
+    size: int = 256
+    """Side of the images in pixels."""
+    variants: int = 2
+    """Flips and turns of each image whose latents are cached, the image itself included."""
+    prompt_drop: float = 0.1
+    """Share of samples whose prompt is replaced by the empty one."""
+    weighting: Weighting = "velocity"
+    cache: Path = Path("runs/cache")
+    """Folder of cached latents."""
+    loop: loop.LoopConfig = field(
+        default_factory=lambda: loop.LoopConfig(
+            out=Path("runs/base"),
+            max_steps=20000,
+            batch_size=16,
+            learning_rate=4e-4,
+            betas=(0.9, 0.99),
+            warmup_steps=300,
+            clip_norm=1.0,
+            ema_decay=0.999,
+            mixed_precision="auto",
+            evaluate_every=1000,
+            checkpoint_every=500,
+        )
+    )
+
+
+class BaseModule(nn.Module):
+    """U-Net and prompt table with the denoising loss."""
+
+    def __init__(self, checkpoint: Checkpoint, weighting: Weighting) -> None:
+        super().__init__()
+        self.objective = DenoisingObjective(
+            checkpoint.unet, checkpoint.alphas, checkpoint.prediction, weighting
+        )
+        self.context = checkpoint.context
+
+    def forward(self, batch: dict[str, Tensor], step: int, max_steps: int) -> dict[str, Tensor]:
+        """Loss of a batch; the base's loss does not depend on ``step``."""
+        return self.objective(batch["z0"], self.context.table[batch["prompt"]], batch["t"], batch["noise"])
+
+
+class BaseStage:
+    """What the loop needs to train a base model."""
+
+    def __init__(self, config: BaseConfig) -> None:
+        self.config = config
+        train, val = (
+            read_pairs(config.data, "train", config.prompt),
+            read_pairs(config.data, "val", config.prompt, required=False),
+        )
+        if config.init:
+            self.checkpoint = load_checkpoint(config.init)
+            self.checkpoint.controlnet = None
+            if not isinstance(self.checkpoint.context, PromptTable):
+                raise ValueError(
+                    f"{config.init} reads its prompts with a text encoder; the base stage trains a table of prompts. "
+                    "Fine-tune it with the Siamese stage."
+                )
+            self.checkpoint.defaults = dataclasses.replace(self.checkpoint.defaults, image_size=config.size)
+        else:
+            vae = SmallAutoencoder.from_pretrained(config.vae).eval()
+            network = PRESETS[config.preset]
+            if network.latent_channels != latent_channels(vae):
+                raise ValueError(
+                    f"{config.vae} makes {latent_channels(vae)} latent channels, preset {config.preset} takes {network.latent_channels}."
+                )
+            torch.manual_seed(config.loop.seed)
+            prompts = sorted({p.prompt for p in train} - {EMPTY}) + [EMPTY]
+            network = dataclasses.replace(network, latent_size=config.size // downsampling(vae))
+            self.checkpoint = Checkpoint(
+                vae,
+                network.build_unet(),
+                None,
+                PromptTable(prompts, network.cross_attention_dim),
+                network.scheduler_config(),
+                SamplingDefaults(config.size, 20, 2.0, "dpm++"),
+            )
+        self.checkpoint.check()
+        check_pairs(train + val, self.checkpoint.context.prompts)
+        self.began_with = identity.of_pairs(train, val)
+        self.began_with["autoencoder_weights"] = identity.of_weights(self.checkpoint.vae)
+        if config.init:
+            self.began_with["init_weights"] = identity.of_weights(*self.checkpoint.networks())
+        vae = self.checkpoint.vae.requires_grad_(False).to(memory_format=torch.channels_last)
+        dtype = latent_dtype(config.loop.mixed_precision)
+        self.train = load_examples(train, vae, config.size, config.variants, config.cache, dtype=dtype)
+        self.val = (
+            load_examples(val, vae, config.size, 1, config.cache, augment=False, dtype=dtype) if val else None
+        )
+        self.prompt_rows = self._rows(self.train.prompts)
+        self.val_rows = self._rows(self.val.prompts) if self.val else None
+        self.size = len(self.train)
+        self.module = BaseModule(self.checkpoint, config.weighting).to(memory_format=torch.channels_last)
+
+    def _rows(self, prompts: list[str]) -> np.ndarray:
+        return np.array([self.checkpoint.context.index(p) for p in prompts])
+
+    def batch(self, indices: np.ndarray, draws: Draws, device: torch.device) -> dict[str, Tensor]:
+        """Latents, noise, timesteps and prompt rows."""
+        some = step_draws(
+            draws,
+            self.train.mean.shape[2:],
+            len(self.checkpoint.alphas),
+            self.config.variants,
+            self.config.prompt_drop,
+        )
+        return self._batch(self.train, self.prompt_rows, indices, some, device)
+
+    def _batch(
+        self,
+        examples: Examples,
+        rows: np.ndarray,
+        indices: np.ndarray,
+        draws: StepDraws,
+        device: torch.device,
+    ) -> dict[str, Tensor]:
+        prompts = np.where(draws.drop, self.checkpoint.context.index(EMPTY), rows[indices])
+        return {
+            "z0": latent_batch(examples, indices, draws, device),
+            "prompt": sent(prompts, device),
+        } | on_device(draws, device)
+
+    def prepared(self) -> list[nn.Module]:
+        """The autoencoder, which sheets need, is no part of the module that accelerate has moved."""
+        self.checkpoint.vae.to(next(self.module.parameters()).device)
+        return []
+
+    @torch.no_grad()
+    def evaluate(self, step: int, writer: SummaryWriter) -> dict[str, float]:
+        """Loss on the validation split at fixed noise and timesteps, and a sheet of eight samples of fixed seeds."""
+        device = next(self.module.parameters()).device
+        add_sheet(
+            self.checkpoint, writer, step, None, [p for p in self.checkpoint.context.prompts if p] or [EMPTY]
+        )
+        if self.val is None:
+            return {}
+        total, count = 0.0, len(self.val)
+        draws = validation_draws(count, self.val.mean.shape[2:], len(self.checkpoint.alphas))
+        for part in np.array_split(np.arange(count), max(1, count // 32)):
+            batch = self._batch(self.val, self.val_rows, part, draws.part(part, device), device)
+            total += float(self.module(batch, step, self.config.loop.max_steps)["total"]) * len(part)
+        return {"loss": total / count}
+
+    def export(self, folder: Path) -> None:
+        """Save the model folder (without ControlNet)."""
+        save_checkpoint(self.checkpoint, folder)
+
+    def schedule(self, step: int, max_steps: int) -> str:
+        """Nothing of this loss depends on the step."""
+        return ""
+
+
+def main(config: BaseConfig, told: bool = True) -> int:
+    """Train and export, and where ``told`` say what comes next; returns the updates done."""
+    stage = BaseStage(config)
+    return loop.run(
+        stage,
+        config.loop,
+        {
+            "data": config.data,
+            "init": config.init,
+            "vae": config.vae,
+            "preset": config.preset,
+            "weighting": config.weighting,
+            "size": config.size,
+            "variants": config.variants,
+            "prompt_drop": config.prompt_drop,
+        }
+        | stage.began_with,
+        f"Next, Mask-Diffusion:\n  python -m train siamese --init {config.loop.out / 'model'} --data ..."
+        if told
+        else None,
+    )

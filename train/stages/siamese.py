@@ -1,0 +1,272 @@
+"""Siamese stage: Mask- and Image-Diffusion together, from a base model (or Stable Diffusion), on image-mask pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from siamese.models.autoencoder import downsampling
+from siamese.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from siamese.models.controlnet import SiameseControlNet
+from siamese.models.presets import PRESETS
+from siamese.models.prompt_embeddings import PromptTable
+from siamese.models.prompts import EMPTY
+from siamese.models.unet import freeze_encoder
+from siamese.objective import SiameseConfig, SiameseObjective, in_words
+from train.data.latents import Examples, latent_dtype, load_examples
+from train.data.pairs import check_pairs, read_pairs
+from train.engine import identity, loop
+from train.engine.randomness import Draws, sent
+from train.engine.sample_sheet import add_sheet, without_validation
+from train.stages.latent_batches import (
+    StepDraws,
+    latent_batch,
+    on_device,
+    padded_rows,
+    step_draws,
+    validation_draws,
+)
+
+
+@dataclass(frozen=True)
+class SiameseTrainConfig:
+    """Train Mask-Diffusion with the Siamese algorithm, or fine-tune one on your own pairs."""
+
+    data: tuple[Path, ...]
+    """Folders with images/, masks/ and optional split files, or JSON-lines files {source, target, prompt}."""
+    init: Path
+    """Model folder to start from: a base model, a trained Siamese model, or Stable Diffusion in diffusers' format."""
+    controlnet: Path | None = None
+    """Model folder whose ControlNet to start from, where --init (a base model trained further) has none of its own."""
+    prompt: str | None = None
+    """Prompt of all pairs, for example "a colonoscopy image of a polyp", in the place of what JSON lines or a known data set's name
+    say; none: those."""
+    preset: Literal["tiny", "sd15"] = "tiny"
+    """Hint block of a new ControlNet (not used where --init has a ControlNet)."""
+    train_encoder: bool = False
+    """Train the U-Net's encoder as well (the paper freezes it)."""
+    variants: int = 2
+    """Flips and turns of each pair, itself included. 1 switches augmentation off."""
+    prompt_drop: float = 0.05
+    """Share of samples whose prompt is replaced by the empty one."""
+    objective: SiameseConfig = SiameseConfig()
+    cache: Path = Path("runs/cache")
+    """Folder of cached latents."""
+    loop: loop.LoopConfig = field(
+        default_factory=lambda: loop.LoopConfig(
+            out=Path("runs/siamese"),
+            max_steps=3000,
+            batch_size=8,
+            learning_rate=2e-4,
+            betas=(0.9, 0.99),
+            warmup_steps=100,
+            clip_norm=1.0,
+            ema_decay=0.999,
+            mixed_precision="auto",
+            evaluate_every=500,
+            checkpoint_every=250,
+        )
+    )
+
+
+class SiameseModule(nn.Module):
+    """U-Net and ControlNet with the Siamese loss; the prompts' context is frozen in this stage."""
+
+    def __init__(self, checkpoint: Checkpoint, config: SiameseConfig) -> None:
+        super().__init__()
+        self.objective = SiameseObjective(
+            checkpoint.unet, checkpoint.controlnet, checkpoint.alphas, checkpoint.prediction, config
+        )
+        self.context = checkpoint.context.requires_grad_(False)
+
+    def embed(self, prompts: Sequence[str]) -> Tensor:
+        """Context [B, tokens, D], as a constant."""
+        with torch.no_grad():
+            return self.context(prompts)
+
+    def forward(self, batch: dict[str, Tensor], step: int, max_steps: int) -> dict[str, Tensor]:
+        """Losses of a batch at ``step`` of ``max_steps``."""
+        return self.objective(
+            batch["z0"],
+            batch["context"],
+            batch["mask"],
+            batch["image"],
+            batch["t"],
+            batch["noise"],
+            step,
+            max_steps,
+            (batch["early"], batch["early_weight"]),
+        )
+
+
+class SiameseStage:
+    """What the loop needs to train Mask-Diffusion."""
+
+    def __init__(self, config: SiameseTrainConfig) -> None:
+        self.config = config
+        self.checkpoint = load_checkpoint(config.init)
+        context = self.checkpoint.context
+        train, val = (
+            read_pairs(config.data, "train", config.prompt),
+            read_pairs(config.data, "val", config.prompt, required=False),
+        )
+        check_pairs(train + val, context.prompts if isinstance(context, PromptTable) else None)
+        self.began_with = identity.of_pairs(train, val) | {
+            "init_weights": identity.of_weights(*self.checkpoint.networks())
+        }
+        torch.manual_seed(config.loop.seed)
+        if config.controlnet is not None:
+            if self.checkpoint.controlnet is not None:
+                raise ValueError(
+                    f"{config.init} has a ControlNet; leave --controlnet out, or start from a base model."
+                )
+            self.checkpoint.controlnet = load_checkpoint(config.controlnet).controlnet
+            if self.checkpoint.controlnet is None:
+                raise ValueError(f"{config.controlnet} is a base model without a ControlNet.")
+            check_fit(self.checkpoint.unet, self.checkpoint.controlnet, config.controlnet)
+        if self.checkpoint.controlnet is None:
+            network = PRESETS[config.preset]
+            mergings = int(np.log2(downsampling(self.checkpoint.vae)))
+            self.checkpoint.controlnet = SiameseControlNet.from_unet(
+                self.checkpoint.unet, network.hint_widths, mergings
+            )
+            if network.hint_keeps_variance:
+                self.checkpoint.controlnet.controlnet_cond_embedding.keep_variance()
+        if config.train_encoder:
+            self.checkpoint.unet.requires_grad_(True)
+        else:
+            freeze_encoder(self.checkpoint.unet)
+        vae = self.checkpoint.vae.requires_grad_(False).to(memory_format=torch.channels_last)
+        size = self.checkpoint.defaults.image_size
+        dtype = latent_dtype(config.loop.mixed_precision)
+        self.train = load_examples(train, vae, size, config.variants, config.cache, dtype=dtype)
+        self.val = load_examples(val, vae, size, 1, config.cache, augment=False, dtype=dtype) if val else None
+        # Prompts are few: each is read by the text encoder once, and lies on the device from then on.
+        self.prompts = sorted({EMPTY, *self.train.prompts, *(self.val.prompts if self.val else ())})
+        self.contexts: Tensor | None = None
+        self.size = len(self.train)
+        # Channels last: the hint block at full resolution is the costliest layer on a CPU, and twice as fast so.
+        self.module = SiameseModule(self.checkpoint, config.objective).to(memory_format=torch.channels_last)
+
+    def batch(self, indices: np.ndarray, draws: Draws, device: torch.device) -> dict[str, Tensor]:
+        """Latents, hints, context, noise, timesteps, and the rows of samples that are augmented, known here from their t."""
+        some = step_draws(
+            draws,
+            self.train.mean.shape[2:],
+            len(self.checkpoint.alphas),
+            self.config.variants,
+            self.config.prompt_drop,
+        )
+        return self._batch(self.train, indices, some, device)
+
+    def _batch(
+        self, examples: Examples, indices: np.ndarray, draws: StepDraws, device: torch.device
+    ) -> dict[str, Tensor]:
+        mask, image = examples.hints(indices, draws.variant, device)
+        prompts = [
+            EMPTY if drop else examples.prompts[i] for i, drop in zip(indices, draws.drop, strict=True)
+        ]
+        early, weight = padded_rows(draws.t <= self.module.objective.augment_t)
+        return {
+            "z0": latent_batch(examples, indices, draws, device),
+            "mask": mask,
+            "image": image,
+            "context": self._context(prompts, device),
+            "early": sent(early, device),
+            "early_weight": sent(weight, device),
+        } | on_device(draws, device)
+
+    def _context(self, prompts: Sequence[str], device: torch.device) -> Tensor:
+        """[B, tokens, D] of ``prompts``, rows of the table of all prompts; 0.24 MB each for Stable Diffusion."""
+        if self.contexts is None:
+            self.contexts = torch.cat(
+                [self.module.embed(self.prompts[i : i + 64]) for i in range(0, len(self.prompts), 64)]
+            ).to(device)
+        return self.contexts.index_select(0, sent(np.array([self.prompts.index(p) for p in prompts]), device))
+
+    def prepared(self) -> list[nn.Module]:
+        """theta' aliases the parameters that accelerate has moved."""
+        self.module.objective.build_tied_decoder()
+        self.checkpoint.vae.to(next(self.module.parameters()).device)
+        return self.module.objective.aliases()
+
+    @torch.no_grad()
+    def evaluate(self, step: int, writer: SummaryWriter) -> dict[str, float]:
+        """Losses on validation pairs at fixed noise and timesteps, and a sheet of eight validation masks.
+
+        Without validation pairs a sheet of eight training masks alone.
+        """
+        device = next(self.module.parameters()).device
+        if self.val is None:
+            without_validation("samples of training masks")
+            self._sheet(self.train, np.arange(len(self.train)), "train", step, writer, device)
+            return {}
+        chosen = np.linspace(0, len(self.val) - 1, min(len(self.val), 96)).astype(int)
+        draws = validation_draws(len(chosen), self.val.mean.shape[2:], len(self.checkpoint.alphas))
+        sums: dict[str, float] = {}
+        for part in np.array_split(np.arange(len(chosen)), max(1, len(chosen) // 16)):
+            batch = self._batch(self.val, chosen[part], draws.part(part, device), device)
+            losses = self.module(batch, self.config.loop.max_steps, self.config.loop.max_steps)
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + float(value) * len(part) / len(chosen)
+        self._sheet(self.val, chosen, "val", step, writer, device)
+        return sums
+
+    def _sheet(
+        self,
+        examples: Examples,
+        chosen: np.ndarray,
+        split: str,
+        step: int,
+        writer: SummaryWriter,
+        device: torch.device,
+    ) -> None:
+        """Samples of eight of the ``chosen`` masks."""
+        shown = chosen[np.linspace(0, len(chosen) - 1, 8).astype(int)]
+        mask, _ = examples.hints(shown, np.zeros(8, int), device)
+        add_sheet(self.checkpoint, writer, step, mask, [examples.prompts[i] for i in shown], split=split)
+
+    def export(self, folder: Path) -> None:
+        """Save the model folder."""
+        save_checkpoint(self.checkpoint, folder)
+
+    def schedule(self, step: int, max_steps: int) -> str:
+        """w_i and the augmentation's gate."""
+        return in_words(self.config.objective, step, max_steps)
+
+
+def check_fit(unet: nn.Module, controlnet: SiameseControlNet, where: Path) -> None:
+    """ValueError where the ControlNet of ``where`` was made for another U-Net."""
+    for name in ("in_channels", "block_out_channels", "layers_per_block", "cross_attention_dim"):
+        ours, its = getattr(unet.config, name), getattr(controlnet.config, name)
+        if ours != its and tuple(np.atleast_1d(ours)) != tuple(np.atleast_1d(its)):
+            raise ValueError(
+                f"the ControlNet of {where} does not fit the U-Net: {name} is {its}, not {ours}."
+            )
+
+
+def main(config: SiameseTrainConfig, told: bool = True) -> int:
+    """Train and export, and where ``told`` say what comes next; returns the updates done."""
+    stage = SiameseStage(config)
+    return loop.run(
+        stage,
+        config.loop,
+        {
+            "data": config.data,
+            "init": config.init,
+            "objective": config.objective,
+            "train_encoder": config.train_encoder,
+            "variants": config.variants,
+            "prompt_drop": config.prompt_drop,
+            "preset": config.preset,
+        }
+        | stage.began_with,
+        f"To open it in the app:\n  python app.py --model {config.loop.out / 'model'}" if told else None,
+    )

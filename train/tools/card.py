@@ -1,0 +1,190 @@
+"""The card of published weights (README.md of their folder), from what the folder and the runs' records say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from siamese.models.autoencoder import downsampling, latent_channels
+from siamese.models.checkpoint import Checkpoint, SamplingDefaults
+from siamese.records.catalogue import figures
+from train.tools.licence import TERMS
+
+PURPOSE = "**Research and education. Not for diagnosis.**"
+NOT_MEASURED = (
+    "Not measured. `python -m train evaluate --model FOLDER --data ...` measures these weights, and `python -m train publish --metrics` "
+    "brings the figures here."
+)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a stage's folder says of its training; None where it does not."""
+
+    stage: str
+    updates: int | None
+    batch: int | None
+    rate: float | None
+    seconds: float | None
+    pairs: int | None
+
+    @classmethod
+    def of(cls, run: Path, stage: str) -> RunRecord:
+        """That of a run's folder: ``run.json``, the newest checkpoint, and ``progress.json`` where ``train all`` made it.
+
+        Raises:
+            FileNotFoundError: there is no run.json.
+            ValueError: one of the files is damaged.
+        """
+        if not (run / "run.json").is_file():
+            raise FileNotFoundError(f"{run}: no run.json; give the folder that --loop.out named.")
+        facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
+        record = run / "progress.json"
+        progress: dict[str, Any] = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+        saved = [
+            int(p.name.split("-")[1]) for p in (run / "checkpoints").glob("step-*") if p.suffix != ".part"
+        ]
+        return cls(
+            stage,
+            max(saved, default=progress.get("updates")),
+            facts.get("batch_size"),
+            facts.get("learning_rate"),
+            progress.get("seconds"),
+            facts.get("samples"),
+        )
+
+    def row(self) -> str:
+        """Its line of the card's table."""
+        seen = None if self.updates is None or self.batch is None else self.updates * self.batch
+        minutes = None if self.seconds is None else f"{self.seconds / 60:.1f}"
+        rate = "" if self.rate is None else f"{self.rate:g}"
+        cells = [
+            self.stage,
+            *(_cell(x) for x in (self.updates, self.batch, seen, self.pairs)),
+            rate,
+            minutes or "",
+        ]
+        return "| " + " | ".join(cells) + " |"
+
+
+def card(
+    name: str,
+    checkpoint: Checkpoint,
+    sets: Sequence[str],
+    segmenter: bool,
+    megabytes: float,
+    runs: Sequence[RunRecord],
+    metrics: dict[str, Any] | None,
+) -> str:
+    """Markdown of the weights ``name``, trained on ``sets``, of ``megabytes`` in all."""
+    side = checkpoint.defaults.image_size
+    prompts = checkpoint.context.prompts
+    return (
+        "\n".join(
+            [
+                "---",
+                "license: other",
+                "tags: [medical, segmentation, synthetic-data, diffusers]",
+                "---",
+                f"# {name}",
+                "",
+                f"Synthetic images of a drawn lesion mask, {side} x {side}, by Mask-Diffusion. {PURPOSE}",
+                "Licence: [`LICENSE`](LICENSE); the code is apart from it under Apache-2.0.",
+                "",
+                "## What it is",
+                "",
+                "| part | |",
+                "| --- | --- |",
+                *(f"| {part} | {what} |" for part, what in _parts(checkpoint)),
+                *(
+                    [
+                        "| segmentation network | `segmenter/`; suggests masks and measures agreement in the app |"
+                    ]
+                    if segmenter
+                    else []
+                ),
+                f"| prompts | {'free text' if prompts is None else ', '.join(json.dumps(p, ensure_ascii=False) for p in prompts)} |",
+                f"| size | {megabytes:.1f} MB, float16 |",
+                "",
+                f"Sampling defaults: {_sampling(checkpoint.defaults)}.",
+                "",
+                "## Training",
+                "",
+                f"Trained on the `train` splits of: {', '.join(sets) or 'not stated'}.",
+                "",
+                *_training(runs),
+                "",
+                "## Figures",
+                "",
+                *_figures(metrics),
+                "",
+                "## Sources",
+                "",
+                "Method: Qiu et al., CVPR 2025, arXiv:2505.06068. No real image is in this folder.",
+                *(text.strip().replace("\n      ", " ") for known, text in TERMS.items() if known in sets),
+            ]
+        )
+        + "\n"
+    )
+
+
+def _parts(checkpoint: Checkpoint) -> list[tuple[str, str]]:
+    vae, unet, controlnet = checkpoint.vae, checkpoint.unet, checkpoint.controlnet
+    parts = [
+        (
+            "autoencoder",
+            f"`{type(vae).__name__}`, latents {downsampling(vae)} times smaller with {latent_channels(vae)} channels, {_size(vae)}",
+        ),
+        (
+            "U-Net",
+            f"widths {', '.join(map(str, unet.config.block_out_channels))}, {checkpoint.prediction.replace('_', ' ')}, {_size(unet)}",
+        ),
+    ]
+    if controlnet is not None:
+        parts.append(
+            (
+                "ControlNet with Dense Hint Input",
+                f"{controlnet.config.hint_mergings} mergings, {_size(controlnet)}",
+            )
+        )
+    return parts
+
+
+def _size(module: nn.Module) -> str:
+    return f"{sum(p.numel() for p in module.parameters()) / 1e6:.2f} M parameters"
+
+
+def _sampling(defaults: SamplingDefaults) -> str:
+    text = f"{defaults.steps} steps of {defaults.scheduler}, guidance {defaults.guidance:g} by the {defaults.guide}"
+    if (defaults.guide_above, defaults.guide_below) != (0, 1):
+        text += f" where {defaults.guide_above:g} <= t / T <= {defaults.guide_below:g}"
+    return text + (f", rescaled by {defaults.rescale:g}" if defaults.rescale else "")
+
+
+def _training(runs: Sequence[RunRecord]) -> list[str]:
+    if not runs:
+        return ["No records of the training were given."]
+    return [
+        "| stage | updates | batch | samples seen | training pairs | learning rate | minutes |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        *(run.row() for run in runs),
+    ]
+
+
+def _figures(metrics: dict[str, Any] | None) -> list[str]:
+    if not metrics:
+        return [NOT_MEASURED]
+    return [
+        "| part | figure | value |",
+        "| --- | --- | --- |",
+        *(f"| {' | '.join(row)} |" for row in figures(metrics)),
+    ]
+
+
+def _cell(number: int | None) -> str:
+    return "" if number is None else f"{number:,}"

@@ -1,0 +1,117 @@
+"""Move a trained model to another autoencoder of the same size, so that its training goes on instead of starting anew.
+
+The new latents are turned (not stretched: noise has to stay white) to where they agree best with the old ones, and the turn goes
+into the first and the last convolutions. Channels that the old latents lack are silent at first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from torch import Tensor, nn
+
+from siamese.models.autoencoder import SmallAutoencoder, downsampling, encode_moments, latent_channels
+from siamese.models.checkpoint import load_checkpoint, save_checkpoint
+from siamese.models.controlnet import SiameseControlNet
+from siamese.models.hints import image_hint
+from train.data.pairs import check_pairs, load_arrays, read_pairs
+
+
+@dataclass(frozen=True)
+class TransplantConfig:
+    """Move a model to another autoencoder; go on training it afterwards with train base or train siamese."""
+
+    init: Path
+    """Model folder."""
+    vae: Path
+    """Folder of the autoencoder that the model is to work with (diffusers format)."""
+    data: tuple[Path, ...]
+    """Folders whose training images tell how the two latent spaces correspond."""
+    out: Path
+    """Folder of the model to write."""
+    prompt: str | None = None
+    """Prompt of all pairs, in the place of what JSON lines or a known data set's name say; none: those."""
+    images: int = 256
+    """Training images to compare."""
+
+
+def best_turn(old: Tensor, new: Tensor) -> Tensor:
+    """Q [c, C] with orthonormal rows (columns where c > C) for which Q new covaries most with ``old``: latents [N, C] and [N, c] of the same places.
+
+    Orthogonal Procrustes problem (Schönemann 1966, Psychometrika 31, 1-10), solved exactly for white ``new``. Means are not compared.
+    """
+    covariance = (old - old.mean(0)).T @ (new - new.mean(0))
+    u, _, vh = torch.linalg.svd(covariance, full_matrices=False)
+    return u @ vh
+
+
+@torch.no_grad()
+def turned_input(conv: nn.Conv2d, turn: Tensor) -> nn.Conv2d:
+    """``conv`` for inputs that ``turn`` [c, C] maps to its own."""
+    made = nn.Conv2d(turn.shape[1], conv.out_channels, conv.kernel_size, conv.stride, conv.padding)
+    made.weight.copy_(torch.einsum("ockl,cd->odkl", conv.weight, turn.to(conv.weight)))
+    made.bias.copy_(conv.bias)
+    return made
+
+
+@torch.no_grad()
+def turned_output(conv: nn.Conv2d, turn: Tensor) -> nn.Conv2d:
+    """``conv`` with outputs turned back by the transpose of ``turn`` [c, C]."""
+    made = nn.Conv2d(conv.in_channels, turn.shape[1], conv.kernel_size, conv.stride, conv.padding)
+    made.weight.copy_(torch.einsum("cikl,cd->dikl", conv.weight, turn.to(conv.weight)))
+    made.bias.copy_(turn.T.to(conv.bias) @ conv.bias)
+    return made
+
+
+def transplant(unet: UNet2DConditionModel, controlnet: SiameseControlNet | None, turn: Tensor) -> None:
+    """Let both networks work on latents that ``turn`` [c, C] maps to those that they know."""
+    unet.conv_in, unet.conv_out = turned_input(unet.conv_in, turn), turned_output(unet.conv_out, turn)
+    unet.register_to_config(in_channels=turn.shape[1], out_channels=turn.shape[1])
+    if controlnet is not None:
+        controlnet.conv_in = turned_input(controlnet.conv_in, turn)
+        controlnet.register_to_config(in_channels=turn.shape[1])
+
+
+@torch.no_grad()
+def latents_of(vae: nn.Module, images: np.ndarray) -> Tensor:
+    """Scaled latents [places, C] of uint8 images [N, H, W, 3]."""
+    found: Sequence[Tensor] = [
+        encode_moments(vae, image_hint(images[i : i + 8]).mul(2).sub(1))[0] for i in range(0, len(images), 8)
+    ]
+    return torch.cat(found).permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def main(config: TransplantConfig) -> None:
+    """Turn and write."""
+    checkpoint = load_checkpoint(config.init)
+    vae = SmallAutoencoder.from_pretrained(config.vae).eval()
+    if downsampling(vae) != downsampling(checkpoint.vae):
+        raise ValueError(
+            f"{config.vae} makes sides {downsampling(vae)} times smaller, the model's autoencoder {downsampling(checkpoint.vae)} times; "
+            "only autoencoders of the same factor can take each other's place."
+        )
+    pairs = read_pairs(config.data, "train", config.prompt)
+    pairs = [pairs[i] for i in np.linspace(0, len(pairs) - 1, min(config.images, len(pairs))).astype(int)]
+    check_pairs(pairs)
+    images, _ = load_arrays(pairs, checkpoint.defaults.image_size)
+    old, new = latents_of(checkpoint.vae, images), latents_of(vae, images)
+    turn = best_turn(old, new)
+    centred, told = old - old.mean(0), (new - new.mean(0)) @ turn.T
+    agreement = [
+        float(torch.corrcoef(torch.stack([centred[:, c], told[:, c]]))[0, 1]) for c in range(old.shape[1])
+    ]
+    print(
+        "correlation of the old latent channels with the turned new ones: "
+        + " ".join(f"{a:.2f}" for a in agreement)
+    )
+    transplant(checkpoint.unet, checkpoint.controlnet, turn)
+    checkpoint.vae = vae
+    save_checkpoint(checkpoint, config.out)
+    print(
+        f"{config.out}: {latent_channels(vae)} latent channels instead of {old.shape[1]}; now train it further."
+    )
