@@ -1,6 +1,6 @@
 """The forward process and its inverse in one step: pure functions of z, noise and t.
 
-t is a timestep index [B] in 0..T-1; ``alphas`` is the table of cumulative products a_t [T].
+t is a timestep index [B] in 0..T-1; ``alphas_cumprod`` is the table of cumulative products a_t [T].
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def log_normal_betas(mean: float = -0.5, std: float = 1.0, steps: int = 1000) ->
     there -1.2 and 1.2 for data of standard deviation 0.5). So nothing else of Algorithm 1 changes with the schedule.
     """
     sigmas = np.exp(mean + std * ndtri((np.arange(steps) + 0.5) / steps))
-    alphas = 1 / (1 + np.square(sigmas))
-    return (1 - alphas / np.concatenate([[1.0], alphas[:-1]])).tolist()
+    alphas_cumprod = 1 / (1 + np.square(sigmas))
+    return (1 - alphas_cumprod / np.concatenate([[1.0], alphas_cumprod[:-1]])).tolist()
 
 
 def alphas_of_betas(betas: Sequence[float]) -> Tensor:
@@ -38,54 +38,56 @@ def alphas_of_betas(betas: Sequence[float]) -> Tensor:
     return torch.from_numpy(np.cumprod(1 - np.asarray(betas, dtype=np.float64))).float()
 
 
-def noise_levels(alphas: Tensor) -> Tensor:
+def noise_levels(alphas_cumprod: Tensor) -> Tensor:
     """sigma_t = sqrt((1 - a_t) / a_t) [T], the noise's standard deviation beside a signal of unit variance."""
-    return ((1 - alphas) / alphas).sqrt()
+    return ((1 - alphas_cumprod) / alphas_cumprod).sqrt()
 
 
-def timestep_like(alphas: Tensor, t: int) -> int:
-    """The largest timestep of ``alphas`` whose noise level is at most that of t on Stable Diffusion's schedule; -1 if there is none.
+def timestep_like(alphas_cumprod: Tensor, t: int) -> int:
+    """The largest timestep of ``alphas_cumprod`` whose noise level is at most that of t on Stable Diffusion's schedule; -1 if there is none.
 
     It carries a bound on t to another schedule. On Stable Diffusion's own it is t.
     """
     level = noise_levels(scaled_linear_alphas())[min(t, 999)] if t >= 0 else -1.0
-    return int((noise_levels(alphas.cpu()) <= level).sum()) - 1
+    return int((noise_levels(alphas_cumprod.cpu()) <= level).sum()) - 1
 
 
-def at(alphas: Tensor, t: Tensor) -> Tensor:
+def at(alphas_cumprod: Tensor, t: Tensor) -> Tensor:
     """a_t [B, 1, 1, 1]."""
-    return alphas[t].reshape(-1, 1, 1, 1)
+    return alphas_cumprod[t].reshape(-1, 1, 1, 1)
 
 
-def add_noise(alphas: Tensor, z0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+def add_noise(alphas_cumprod: Tensor, z0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
     """z_t = sqrt(a_t) z0 + sqrt(1 - a_t) eps (Algorithm 1, line 12)."""
-    a = at(alphas, t)
+    a = at(alphas_cumprod, t)
     return a.sqrt() * z0 + (1 - a).sqrt() * noise
 
 
-def one_step_z0(alphas: Tensor, z_t: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+def predict_x0(alphas_cumprod: Tensor, z_t: Tensor, noise: Tensor, t: Tensor) -> Tensor:
     """z0' = (z_t - sqrt(1 - a_t) eps) / sqrt(a_t), not clipped (Algorithm 1, line 22)."""
-    a = at(alphas, t)
+    a = at(alphas_cumprod, t)
     return (z_t - (1 - a).sqrt() * noise) / a.sqrt()
 
 
-def to_noise(alphas: Tensor, output: Tensor, z_t: Tensor, t: Tensor, prediction: Prediction) -> Tensor:
+def predicted_noise(
+    alphas_cumprod: Tensor, output: Tensor, z_t: Tensor, t: Tensor, prediction: Prediction
+) -> Tensor:
     """The noise eps that a network's output means; eps = sqrt(1 - a_t) z_t + sqrt(a_t) v for a velocity v
     (Salimans and Ho 2022, arXiv:2202.00512, appendix D)."""
     if prediction == "epsilon":
         return output
-    a = at(alphas, t)
+    a = at(alphas_cumprod, t)
     return (1 - a).sqrt() * z_t + a.sqrt() * output
 
 
-def loss_weight(alphas: Tensor, t: Tensor, weighting: Weighting, gamma: float = 5.0) -> Tensor:
+def loss_weight(alphas_cumprod: Tensor, t: Tensor, weighting: Weighting, gamma: float = 5.0) -> Tensor:
     """Weight [B] of a squared noise error.
 
     none      1, the paper's.
     min_snr   min(SNR, gamma) / SNR (Hang et al. 2023, arXiv:2303.09556).
     velocity  1 / a_t: the squared error of the velocity.
     """
-    a = alphas[t]
+    a = alphas_cumprod[t]
     if weighting == "none":
         return torch.ones_like(a)
     if weighting == "velocity":

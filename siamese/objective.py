@@ -16,9 +16,9 @@ from siamese.diffusion import (
     Weighting,
     add_noise,
     loss_weight,
-    one_step_z0,
+    predict_x0,
+    predicted_noise,
     timestep_like,
-    to_noise,
 )
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.unet import Control, Decoder, Encoding, encode, encoder_is_frozen, tied_copy
@@ -75,7 +75,7 @@ class SiameseObjective(nn.Module):
     Args:
         unet: theta. Its encoder runs without gradient where it is frozen (the paper's setting).
         controlnet: F.
-        alphas: a_t [T].
+        alphas_cumprod: a_t [T].
         prediction: what the U-Net puts out; losses are on noise in any case.
     """
 
@@ -83,15 +83,15 @@ class SiameseObjective(nn.Module):
         self,
         unet: nn.Module,
         controlnet: SiameseControlNet,
-        alphas: Tensor,
+        alphas_cumprod: Tensor,
         prediction: Prediction = "epsilon",
         config: SiameseConfig = SiameseConfig(),
     ) -> None:
         super().__init__()
         self.unet, self.controlnet = unet, controlnet
         self.config, self.prediction = config, prediction
-        self.register_buffer("alphas", alphas, persistent=False)
-        self.augment_t = timestep_like(alphas, config.augment_t)
+        self.register_buffer("alphas_cumprod", alphas_cumprod, persistent=False)
+        self.augment_t = timestep_like(alphas_cumprod, config.augment_t)
         self.build_tied_decoder()
 
     def build_tied_decoder(self) -> None:
@@ -104,7 +104,7 @@ class SiameseObjective(nn.Module):
         self, decoder: Decoder, encoding: Encoding, z: Tensor, t: Tensor, context: Tensor, control: Control
     ) -> Tensor:
         output = decoder(encoding, context, control)
-        return to_noise(self.alphas, output.float(), z, t, self.prediction)
+        return predicted_noise(self.alphas_cumprod, output.float(), z, t, self.prediction)
 
     def aliases(self) -> list[nn.Module]:
         """theta', which is no module of this one's."""
@@ -146,9 +146,9 @@ class SiameseObjective(nn.Module):
             raise ValueError(f"step {step} is not within 0..{max_steps}.")
         theta, theta_prime = self._decoders
         w_i = image_weight(step, max_steps) if self.config.ramp else 1.0
-        weight = loss_weight(self.alphas, t, self.config.weighting)
+        weight = loss_weight(self.alphas_cumprod, t, self.config.weighting)
 
-        z_t = add_noise(self.alphas, z0, noise, t)  # line 12
+        z_t = add_noise(self.alphas_cumprod, z0, noise, t)  # line 12
         mask_features = self.controlnet.hint_features(hint_mask)  # once: no function of z_t or t
         image_features = self.controlnet.hint_features(hint_image)
         c_m = self.controlnet.control(z_t, t, context, mask_features)  # line 8
@@ -169,8 +169,8 @@ class SiameseObjective(nn.Module):
         chosen, counts = self.chosen(t) if early is None else early
         if len(chosen):
             t_a, noise_a, context_a = t[chosen], noise[chosen], context[chosen]
-            z0_a = one_step_z0(self.alphas, z_t[chosen], by_image.detach()[chosen], t_a)  # line 22
-            z_a = add_noise(self.alphas, z0_a, noise_a, t_a)  # line 24
+            z0_a = predict_x0(self.alphas_cumprod, z_t[chosen], by_image.detach()[chosen], t_a)  # line 22
+            z_a = add_noise(self.alphas_cumprod, z0_a, noise_a, t_a)  # line 24
             c_a = self.controlnet.control(z_a, t_a, context_a, mask_features[chosen])
             again = self._noise(theta, self._encode(z_a, t_a, context_a), z_a, t_a, context_a, c_a)
             error = self.config.w_a * counts * weight[chosen] * squared_error(again, noise_a)
@@ -213,17 +213,19 @@ class DenoisingObjective(nn.Module):
     def __init__(
         self,
         unet: nn.Module,
-        alphas: Tensor,
+        alphas_cumprod: Tensor,
         prediction: Prediction = "epsilon",
         weighting: Weighting = "none",
     ) -> None:
         super().__init__()
         self.unet, self.prediction, self.weighting = unet, prediction, weighting
-        self.register_buffer("alphas", alphas, persistent=False)
+        self.register_buffer("alphas_cumprod", alphas_cumprod, persistent=False)
 
     def forward(self, z0: Tensor, context: Tensor, t: Tensor, noise: Tensor) -> dict[str, Tensor]:
         """Loss ``total`` of latents [B, C, h, w] at timesteps t [B]."""
-        z_t = add_noise(self.alphas, z0, noise, t)
+        z_t = add_noise(self.alphas_cumprod, z0, noise, t)
         output = Decoder(self.unet)(encode(self.unet, z_t, t, context), context)
-        error = squared_error(to_noise(self.alphas, output.float(), z_t, t, self.prediction), noise)
-        return {"total": (loss_weight(self.alphas, t, self.weighting) * error).mean()}
+        error = squared_error(
+            predicted_noise(self.alphas_cumprod, output.float(), z_t, t, self.prediction), noise
+        )
+        return {"total": (loss_weight(self.alphas_cumprod, t, self.weighting) * error).mean()}

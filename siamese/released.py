@@ -44,12 +44,12 @@ class ReleasedSiamese(nn.Module):
         unet: UNet2DConditionModel,
         controlnet: SiameseControlNet,
         vae: AutoencoderKL | None,
-        alphas: Tensor,
+        alphas_cumprod: Tensor,
         config: SiameseConfig = SiameseConfig(),
     ) -> None:
         super().__init__()
         freeze_encoder(unet)
-        self.objective = SiameseObjective(unet, controlnet, alphas, "epsilon", config)
+        self.objective = SiameseObjective(unet, controlnet, alphas_cumprod, "epsilon", config)
         self.vae = vae
         if vae is not None:
             vae.requires_grad_(False)

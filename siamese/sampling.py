@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from siamese.diffusion import one_step_z0, to_noise
+from siamese.diffusion import predict_x0, predicted_noise
 from siamese.masks.core import binarise, resize_image, resize_mask
 from siamese.models.autoencoder import decode_latents, downsampling
 from siamese.models.checkpoint import Checkpoint, SamplingDefaults, load_checkpoint
@@ -145,7 +145,7 @@ def denoise(
     decoder = Decoder(checkpoint.unet)
     by_mask = guide == "mask" and len(hints) > 0
     total = scheduler.config.num_train_timesteps
-    alphas = checkpoint.alphas.to(z.device)
+    alphas_cumprod = checkpoint.alphas_cumprod.to(z.device)
     timesteps = scheduler.timesteps[first:]
     z = z * scheduler.init_noise_sigma
     for i, t in enumerate(timesteps):
@@ -162,7 +162,7 @@ def denoise(
             control = part.mix(part, weight, 0.0) if control is None else control.mix(part, 1.0, weight)
         encoding = encode(checkpoint.unet, z_in, t_in, embeddings)
         if guided and by_mask:
-            output = decoder(encoding.twice(), torch.cat([embeddings] * 2), control.after_nothing()).float()
+            output = decoder(encoding.twice(), torch.cat([embeddings] * 2), control.with_null_half()).float()
         else:
             output = decoder(encoding, embeddings, control).float()
         if guided:
@@ -174,8 +174,10 @@ def denoise(
                 z_t: Tensor = before, out: Tensor = output, at: Tensor = t_in[: len(z)]
             ) -> np.ndarray:
                 with torch.inference_mode():  # it may be called later, from another thread
-                    noise = to_noise(alphas, out, z_t, at, checkpoint.prediction)
-                    return to_uint8(decode_latents(checkpoint.vae, one_step_z0(alphas, z_t, noise, at)))
+                    noise = predicted_noise(alphas_cumprod, out, z_t, at, checkpoint.prediction)
+                    return to_uint8(
+                        decode_latents(checkpoint.vae, predict_x0(alphas_cumprod, z_t, noise, at))
+                    )
 
             if callback(Progress(i + 1, len(timesteps), preview)) is False:
                 raise SamplingCancelled(f"cancelled after {i + 1} of {len(timesteps)} steps.")

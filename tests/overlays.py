@@ -11,7 +11,7 @@ from tests.phantoms import phantom
 
 SIZES = (256, 384, 512, 720, 1024)
 """Longer sides in pixels; an overlay's text is 10 to 28 pixels high, whatever the image's size."""
-SMALLEST, LARGEST = 10, 28
+MIN_HEIGHT, MAX_HEIGHT = 10, 28
 COLOURS = ((255, 255, 255), (255, 235, 60), (90, 255, 90))
 NAMES = (
     "Miller, Anna",
@@ -70,11 +70,11 @@ def overlay(seed: int) -> tuple[np.ndarray, tuple[float, float, float, float]]:
         draw.rectangle((0, 0, panel, height), fill=(0, 0, 0))
     # A long line of large letters does not fit on a small image; machines write smaller there.
     text, colour = lines(rng), COLOURS[rng.integers(len(COLOURS))]
-    size = int(rng.integers(SMALLEST, LARGEST + 1))
+    size = int(rng.integers(MIN_HEIGHT, MAX_HEIGHT + 1))
     while True:
         font = ImageFont.load_default(size)
         box = draw.multiline_textbbox((0, 0), "\n".join(text), font=font)
-        if size == SMALLEST or box[2] + 8 <= (panel or longer):
+        if size == MIN_HEIGHT or box[2] + 8 <= (panel or longer):
             break
         size -= 1
     right, bottom = rng.random() < 0.5 and not panel, rng.random() < 0.5

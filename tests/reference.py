@@ -34,7 +34,7 @@ def noise(
 def reference_losses(
     unet: UNet2DConditionModel,
     net: nn.Module,
-    alphas: Tensor,
+    alphas_cumprod: Tensor,
     x_start: Tensor,
     context: Tensor,
     hint_mask: Tensor,
@@ -45,7 +45,7 @@ def reference_losses(
     max_steps: int,
 ) -> dict[str, Tensor]:
     """Per-sample losses [B] and their batch mean ``total``, line by line."""
-    a = alphas[t].view(-1, 1, 1, 1)
+    a = alphas_cumprod[t].view(-1, 1, 1, 1)
     z_t = a.sqrt() * x_start + (1 - a).sqrt() * eps  # 12
     c_m = control(net, z_t, t, context, hint_mask)  # 8
     c_i = control(net, z_t, t, context, hint_image)

@@ -24,7 +24,7 @@ SMALL_AREA = 1024
 """Pixels; outlines of smaller parts are kept exactly, so that simplifying cannot change a small lesion noticeably."""
 EXACT_TOLERANCE, TOLERANCE = 0.26, 0.5
 """Pixels by which an outline may be moved to save corners. The first only undoes cut corners: the nearest pixel centre is 0.5 away."""
-LONGEST_NAME = 80
+MAX_NAME_LENGTH = 80
 IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".jpe", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".mpo"}
 RESERVED_NAMES = {"con", "prn", "aux", "nul"} | {
     f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10)
@@ -151,14 +151,14 @@ def run_lengths(mask: np.ndarray) -> dict[str, Any]:
 
 
 def safe_name(name: str) -> str:
-    """``name`` as a file name without folder or image ending: letters, digits, dots, hyphens and underscores, at most ``LONGEST_NAME``.
+    """``name`` as a file name without folder or image ending: letters, digits, dots, hyphens and underscores, at most ``MAX_NAME_LENGTH``.
 
     "photo" where nothing is left. Neither hidden, nor a path, nor a device on Windows.
     """
     name = re.split(r"[/\\]", unicodedata.normalize("NFKC", name).replace("\0", "").rstrip("/\\"))[-1]
     if Path(name).suffix.lower() in IMAGE_ENDINGS:
         name = Path(name).stem
-    name = re.sub(r"[^\w.-]+", "_", name)[:LONGEST_NAME].strip("._-") or "photo"
+    name = re.sub(r"[^\w.-]+", "_", name)[:MAX_NAME_LENGTH].strip("._-") or "photo"
     return f"photo_{name}" if name.split(".")[0].lower() in RESERVED_NAMES else name
 
 

@@ -38,7 +38,7 @@ FORMAT = "siamese lesion shapes 1"
 PACKAGED = "lesion_shapes.json"
 LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 """Levels of the scalars' quantiles."""
-FEWEST = 100
+MIN_SHAPES = 100
 """Fewer masks are refused: their quantiles and covariance would be those of single lesions."""
 COARSE = np.array([1, 3, 4, 5, 6, 7, 8])
 """Orders whose coefficients are modelled one by one, besides 2."""
@@ -46,7 +46,7 @@ FINE = np.arange(9, 49)
 """Orders of which only the common size is modelled."""
 SCALARS, FEATURES = 6, 8 + 2 * len(COARSE)
 RAYS = 256
-SHORTEST = 0.1
+MIN_RADIUS = 0.1
 """Least radius of a profile in r_eq: the centroid may lie outside the lesion."""
 RIDGE = 1e-4
 """Added to the covariance's diagonal, so that it stays positive definite when rounded."""
@@ -79,12 +79,12 @@ class ShapeStatistics:
         """Statistics of masks uint8 [H, W] of 0 / 255; they may differ in size and count as squares.
 
         Raises:
-            ShapeError: fewer than ``FEWEST`` masks, or one that is empty.
+            ShapeError: fewer than ``MIN_SHAPES`` masks, or one that is empty.
         """
         described = [_describe(mask) for mask in masks]
-        if len(described) < FEWEST:
+        if len(described) < MIN_SHAPES:
             raise ShapeError(
-                f"shape statistics need at least {FEWEST} masks, not {len(described)}: fewer would describe single lesions."
+                f"shape statistics need at least {MIN_SHAPES} masks, not {len(described)}: fewer would describe single lesions."
             )
         features, spectra = (np.stack(x) for x in zip(*described, strict=True))
         quantiles = np.quantile(features[:, :SCALARS], LEVELS, axis=0).T
@@ -129,9 +129,9 @@ class ShapeStatistics:
                 raise ShapeError(
                     f"the shape statistics' {name} must be {shapes[name]} finite numbers, not {array.shape}."
                 )
-        if type(count) is not int or count < FEWEST:
+        if type(count) is not int or count < MIN_SHAPES:
             raise ShapeError(
-                f"the shape statistics' count must be a whole number, at least {FEWEST}, not {count!r}."
+                f"the shape statistics' count must be a whole number, at least {MIN_SHAPES}, not {count!r}."
             )
         quantiles, covariance, spectrum = arrays["quantiles"], arrays["covariance"], arrays["spectrum"]
         if (np.diff(quantiles) < 0).any() or (np.abs(quantiles) > 20).any() or quantiles[2].max() > 0:
@@ -246,7 +246,7 @@ def _describe(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     column = np.floor((x + along * np.cos(angles)[:, None]) * width).astype(int)
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
     inside[inside] = lesion[row[inside], column[inside]]
-    profile = np.log(np.maximum(np.sqrt(2 * step * (inside * along).sum(1)) / radius, SHORTEST))
+    profile = np.log(np.maximum(np.sqrt(2 * step * (inside * along).sum(1)) / radius, MIN_RADIUS))
     coefficients = 2 * np.fft.rfft(profile)[: FINE[-1] + 1] / RAYS
     axis = np.angle(coefficients[2]) / 2
     coarse = COARSE * (coefficients[COARSE] * np.exp(-1j * axis * COARSE))

@@ -68,7 +68,7 @@ class Checkpoint:
     name: str = "model"
 
     @property
-    def alphas(self) -> Tensor:
+    def alphas_cumprod(self) -> Tensor:
         """a_t [T] of the noise schedule."""
         c = self.scheduler_config
         if c.get("trained_betas") is not None:

@@ -37,7 +37,7 @@ class PatchMerging(nn.Module):
 
 
 class DenseHintInput(nn.Module):
-    """Hint [B, 3, H, W] in 0..1 to features [B, out_channels, H / 2^m, W / 2^m] for m = ``mergings``.
+    """Hint [B, 3, H, W] in 0..1 to features [B, out_channels, H / 2^m, W / 2^m] for m = ``num_downsamples``.
 
     Five stages, each a 3x3 convolution to its width (no activation after it) and a residual block; a patch merging
     follows stages 2, 3 and 4, and, for autoencoders that halve more often than three times, the stages before. The last
@@ -45,12 +45,16 @@ class DenseHintInput(nn.Module):
     """
 
     def __init__(
-        self, out_channels: int, in_channels: int = 3, widths: tuple[int, ...] = WIDTHS, mergings: int = 3
+        self,
+        out_channels: int,
+        in_channels: int = 3,
+        widths: tuple[int, ...] = WIDTHS,
+        num_downsamples: int = 3,
     ) -> None:
         super().__init__()
-        if not 1 <= mergings < len(widths):
+        if not 1 <= num_downsamples < len(widths):
             raise ValueError(
-                f"mergings is {mergings}; with {len(widths)} stages it must be between 1 and {len(widths) - 1}."
+                f"num_downsamples is {num_downsamples}; with {len(widths)} stages it must be between 1 and {len(widths) - 1}."
             )
         self.convs = nn.ModuleList()
         self.blocks = nn.ModuleList()
@@ -59,14 +63,14 @@ class DenseHintInput(nn.Module):
         for i, width in enumerate(widths):
             self.convs.append(nn.Conv2d(channels, width, 3, padding=1))
             self.blocks.append(ResidualBlock(width))
-            merging = len(widths) - 1 - mergings <= i < len(widths) - 1
+            merging = len(widths) - 1 - num_downsamples <= i < len(widths) - 1
             self.merges.append(PatchMerging(width, 2 * width) if merging else nn.Identity())
             channels = 2 * width if merging else width
         self.conv_out = nn.Conv2d(channels, out_channels, 3, padding=1)
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)
 
-    def keep_variance(self) -> DenseHintInput:
+    def kaiming_init_(self) -> DenseHintInput:
         """He's initialisation (2015, equation 10) with zero biases, for a network that is trained from scratch.
 
         PyTorch's default halves a difference between two masks at each convolution while the biases stay, and large

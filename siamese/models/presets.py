@@ -31,7 +31,7 @@ class NetworkConfig:
     hint_widths: tuple[int, ...] = WIDTHS
     hint_mergings: int = 3
     hint_keeps_variance: bool = False
-    """He's initialisation of the hint block (``DenseHintInput.keep_variance``) instead of the released code's."""
+    """He's initialisation of the hint block (``DenseHintInput.kaiming_init_``) instead of the released code's."""
 
     def build_unet(self) -> UNet2DConditionModel:
         """A U-Net with fresh weights."""

@@ -49,7 +49,7 @@ class Control:
         """The same values as constants: sg[c]."""
         return Control(tuple(s.detach() for s in self.skips), self.middle.detach())
 
-    def after_nothing(self) -> Control:
+    def with_null_half(self) -> Control:
         """Twice the batch: no control for the first half, this one for the second."""
         return Control(
             tuple(torch.cat([torch.zeros_like(s), s]) for s in self.skips),

@@ -18,11 +18,11 @@ import numpy as np
 if TYPE_CHECKING:
     from rapidocr import RapidOCR
 
-LONGEST = 800
+MAX_SIDE = 800
 """Pixels on the longer side of what is looked at; larger images are reduced, so that no image takes much longer than another."""
 SHARE = 9 / 16
 """A tile's side, of the image's: four of them overlap in the middle. The detector misses small letters beside a large lesion."""
-SMALLEST = 32
+MIN_SIDE = 32
 """Pixels on a tile's side that the detector needs; a narrower one gets a black border."""
 LIKELY, SURE = 0.3, 0.7
 """Least scores 0..1 of a line for the detector and for the recogniser, chosen on training frames of real data."""
@@ -30,7 +30,7 @@ LETTERS = 3
 """Letters and digits that a line has at least: two are often a ruler's strokes."""
 ASPECT = 1.3
 """Least width over height of a line."""
-MOST = 12
+MAX_LINES = 12
 """Lines that are read in an image, those with the detector's best scores: a page full of text takes not much longer."""
 
 _one_at_a_time = threading.Lock()
@@ -60,7 +60,7 @@ def find_text(image: np.ndarray) -> tuple[Box, ...]:
             f"an image must be uint8 [H, W, 3] with at least one pixel, not {image.dtype} {image.shape}."
         )
     height, width = image.shape[:2]
-    factor = min(1, LONGEST / max(height, width))
+    factor = min(1, MAX_SIDE / max(height, width))
     if factor < 1:
         width, height = max(1, round(width * factor)), max(1, round(height * factor))
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
@@ -72,7 +72,7 @@ def find_text(image: np.ndarray) -> tuple[Box, ...]:
                 (score, left + x, top + y, right + x, bottom + y)
                 for score, left, top, right, bottom in _lines(image[y : y + high, x : x + wide])
             ]
-    likely = sorted(lines, reverse=True)[:MOST]
+    likely = sorted(lines, reverse=True)[:MAX_LINES]
     return tuple(
         Box(left / width, top / height, right / width, bottom / height)
         for _, left, top, right, bottom in likely
@@ -84,7 +84,7 @@ def _lines(tile: np.ndarray) -> Iterator[tuple[float, int, int, int, int]]:
     """Score 0..1, left, top, right and bottom in pixels of what may be a line in ``tile`` uint8 [H, W, 3] BGR."""
     height, width = tile.shape[:2]
     padded = cv2.copyMakeBorder(
-        tile, 0, max(0, SMALLEST - height), 0, max(0, SMALLEST - width), cv2.BORDER_CONSTANT
+        tile, 0, max(0, MIN_SIDE - height), 0, max(0, MIN_SIDE - width), cv2.BORDER_CONSTANT
     )
     with _one_at_a_time:
         found = _reader()(padded, use_det=True, use_cls=False, use_rec=False)
@@ -114,7 +114,7 @@ def _reader() -> RapidOCR:
             "Global.log_level": "error",
             "Global.text_score": 0.0,
             "Det.limit_type": "max",
-            "Det.limit_side_len": LONGEST,
+            "Det.limit_side_len": MAX_SIDE,
             "Det.box_thresh": LIKELY,
             "EngineConfig.onnxruntime.intra_op_num_threads": 1,
             "EngineConfig.onnxruntime.inter_op_num_threads": 1,

@@ -33,7 +33,7 @@ from PIL import Image
 
 from siamese.records.provenance import NOTICE, SyntheticPair, pair_png
 
-LONGEST_NAME = 120
+MAX_NAME_LENGTH = 120
 """Bytes of a name in UTF-8; file systems take 255 with the suffix."""
 _NAME = re.compile(r"\w(?:[\w.-]*\w)?")
 _DEVICES = re.compile(
@@ -80,11 +80,11 @@ class LabelledPair:
 
 
 def safe_name(name: str) -> str:
-    """``name`` as a file name that every system takes: letters, digits, ``_``, ``-`` and inner dots, at most ``LONGEST_NAME`` bytes."""
+    """``name`` as a file name that every system takes: letters, digits, ``_``, ``-`` and inner dots, at most ``MAX_NAME_LENGTH`` bytes."""
     clean = re.sub(r"[^\w.-]", "_", unicodedata.normalize("NFC", name)).strip(".-")
     if _DEVICES.fullmatch(clean):
         clean = f"mask_{clean}"
-    return clean.encode()[:LONGEST_NAME].decode(errors="ignore").rstrip(".-") or "mask"
+    return clean.encode()[:MAX_NAME_LENGTH].decode(errors="ignore").rstrip(".-") or "mask"
 
 
 def check_name(name: str) -> None:
@@ -96,11 +96,11 @@ def check_name(name: str) -> None:
     if (
         not isinstance(name, str)
         or not _NAME.fullmatch(name)
-        or len(name.encode()) > LONGEST_NAME
+        or len(name.encode()) > MAX_NAME_LENGTH
         or _DEVICES.fullmatch(name)
     ):
         raise PairsError(
-            f"{str(name)[:LONGEST_NAME]!r} cannot name a file; use letters, digits, _ and -, at most {LONGEST_NAME} of them."
+            f"{str(name)[:MAX_NAME_LENGTH]!r} cannot name a file; use letters, digits, _ and -, at most {MAX_NAME_LENGTH} of them."
         )
 
 

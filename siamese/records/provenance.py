@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from siamese.models.checkpoint import SamplingDefaults
 
 NOTICE = "Research use. Images are synthetic. Not for diagnosis."
-LARGEST_SIDE = 4096
+MAX_SIDE = 4096
 """Larger masks in a PNG are not restored: they are not ours."""
-MOST_STEPS = 1000
+MAX_STEPS = 1000
 """The schedulers' training steps: no recipe has more."""
 DECODER_ERRORS = (
     OSError,
@@ -120,7 +120,7 @@ class Recipe:
             right = (
                 all(type(v) is int and 0 <= v < 2**63 for v in whole)
                 and all(isinstance(v, str) and len(v) < 1000 for v in texts)
-                and 1 <= values["steps"] <= MOST_STEPS
+                and 1 <= values["steps"] <= MAX_STEPS
                 and not any(
                     "\ud800" <= c <= "\udfff" for v in texts for c in v
                 )  # half a surrogate pair: cannot be written to any file
@@ -198,7 +198,7 @@ def read_png(data: bytes) -> SyntheticPair:
     """
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as file:
-            if max(file.size) > LARGEST_SIDE or file.mode != "RGB":
+            if max(file.size) > MAX_SIDE or file.mode != "RGB":
                 raise NotSyntheticError("this PNG was not made by the studio.")
             image = np.array(file)  # reads the fields behind the pixels, too
             text = dict(file.text)
@@ -208,7 +208,7 @@ def read_png(data: bytes) -> SyntheticPair:
             )
         recipe = Recipe.from_dict(json.loads(text["Recipe"]))
         with Image.open(io.BytesIO(base64.b64decode(text["Mask"], validate=True)), formats=["PNG"]) as file:
-            if max(file.size) > LARGEST_SIDE or file.mode != "1":
+            if max(file.size) > MAX_SIDE or file.mode != "1":
                 raise NotSyntheticError("the mask in this PNG was not made by the studio.")
             drawn = np.array(file.convert("L"))
     except NotSyntheticError:

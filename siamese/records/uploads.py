@@ -20,22 +20,22 @@ from siamese.records.provenance import DECODER_ERRORS, NotSyntheticError, Synthe
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP")
 """Pillow's decoders that are tried, by the file's content and not its name. Pillow opens an MPO (two-lens camera) file as a JPEG."""
-LARGEST_FILE = 20 * 2**20
+MAX_FILE_BYTES = 20 * 2**20
 """Bytes."""
-LARGEST_SIDE = 4096
+MAX_SIDE = 4096
 """Pixels."""
 
 DARK, BRIGHT = 64, 192
 """Grey values below and from which a pixel counts as black and as white; JPEG's ringing at a sharp edge stays within them."""
-MOST_GREY = 0.1
+MAX_GREY = 0.1
 """Largest share of pixels between black and white in a mask."""
 GREY_PER_WHITE, FEW = 2, 64
 """There are at most so many times more of them than white pixels, or few (pixels): the edge of one dot."""
-MOST_STRAY = 0.002
+MAX_STRAY = 0.002
 """Largest share of those that are no edge: further than ``EDGE`` from the nearest black or the nearest white pixel."""
 EDGE = 4
 """Pixels; the soft edge of a mask that was enlarged four times."""
-MOST_COLOURED = 0.002
+MAX_COLOURED = 0.002
 """Largest share of coloured pixels in a grey image."""
 COLOURED = 32
 """A pixel is coloured where its largest and smallest channel differ by more."""
@@ -123,7 +123,7 @@ def read_mask(path: str | Path) -> np.ndarray:
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """Content of a file of at most ``LARGEST_FILE`` bytes.
+    """Content of a file of at most ``MAX_FILE_BYTES`` bytes.
 
     Raises:
         UploadError: larger, empty, or no file that can be read.
@@ -132,12 +132,12 @@ def read_bytes(path: str | Path) -> bytes:
         if not Path(path).is_file():  # a pipe or a device would never end
             raise UploadError("The uploaded file is no longer there. Upload it again.")
         with open(path, "rb") as file:
-            data = file.read(LARGEST_FILE + 1)
+            data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise UploadError("The uploaded file could not be read. Upload it again.") from error
-    if len(data) > LARGEST_FILE:
+    if len(data) > MAX_FILE_BYTES:
         raise UploadError(
-            f"The file is larger than {LARGEST_FILE // 2**20} MB. Reduce the image, or save it as JPEG, and upload it again."
+            f"The file is larger than {MAX_FILE_BYTES // 2**20} MB. Reduce the image, or save it as JPEG, and upload it again."
         )
     if not data:
         raise UploadError("The file is empty. Export the image again and upload the new file.")
@@ -184,12 +184,12 @@ def decode(data: bytes) -> Image.Image:
 def too_many_pixels(size: tuple[int, int] | None = None) -> str:
     """The visitor's sentence for an image that is too large."""
     has = "has too many pixels" if size is None else f"is {size[0]} x {size[1]} pixels"
-    return f"The image {has}; the studio takes at most {LARGEST_SIDE} on a side. Reduce or crop it and upload it again."
+    return f"The image {has}; the studio takes at most {MAX_SIDE} on a side. Reduce or crop it and upload it again."
 
 
 def check_sides(size: tuple[int, int]) -> None:
-    """UploadError where a side is longer than ``LARGEST_SIDE``, or nought."""
-    if max(size) > LARGEST_SIDE:
+    """UploadError where a side is longer than ``MAX_SIDE``, or nought."""
+    if max(size) > MAX_SIDE:
         raise UploadError(too_many_pixels(size))
     if min(size) < 1:
         raise UploadError(DAMAGED)
@@ -250,7 +250,7 @@ def find_mask(image: Image.Image) -> np.ndarray | None:
     1. Transparent image with one colour where it is opaque: the transparency is the mask, if it is two-valued as in 3.
     2. Exactly two colours: the brighter one (ITU-R 601 luma) is the lesion, if it is brighter than 127 and the other one is not,
        or the other one is black. So label maps of 0 and 1 and colour palettes are masks.
-    3. Grey image (at most ``MOST_COLOURED`` coloured) with at most ``MOST_GREY`` of its pixels between black and white, these
+    3. Grey image (at most ``MAX_COLOURED`` coloured) with at most ``MAX_GREY`` of its pixels between black and white, these
        no more than ``GREY_PER_WHITE`` times the white ones and at the border of black and white: lesion where > 127. So soft edges
        and JPEG files are masks, and dark grey scans are not.
 
@@ -273,7 +273,7 @@ def find_mask(image: Image.Image) -> np.ndarray | None:
             return cv2.inRange(np.array(converted), bright, bright)
     red, green, blue = cv2.split(np.array(converted))
     spread = cv2.max(cv2.max(red, green), blue) - cv2.min(cv2.min(red, green), blue)
-    if np.count_nonzero(spread > COLOURED) > MOST_COLOURED * spread.size:
+    if np.count_nonzero(spread > COLOURED) > MAX_COLOURED * spread.size:
         return None
     return from_grey(np.array(converted.convert("L")))
 
@@ -291,13 +291,13 @@ def from_grey(grey: np.ndarray) -> np.ndarray | None:
     if not dark.any():
         return binarise(grey) if grey.min() >= 255 - FLAT else None
     between = ~(dark | bright)
-    if between.mean() > MOST_GREY or between.sum() > max(FEW, GREY_PER_WHITE * bright.sum()):
+    if between.mean() > MAX_GREY or between.sum() > max(FEW, GREY_PER_WHITE * bright.sum()):
         return None
     square = np.ones((2 * EDGE + 1, 2 * EDGE + 1), np.uint8)
     edge = (cv2.dilate(dark.astype(np.uint8), square) & cv2.dilate(bright.astype(np.uint8), square)).astype(
         bool
     )
-    return None if (between & ~edge).mean() > MOST_STRAY else binarise(grey)
+    return None if (between & ~edge).mean() > MAX_STRAY else binarise(grey)
 
 
 def not_empty(mask: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ from siamese.studio.theme import CSS, FAVICON, HEAD, theme
 from siamese.studio.visitors.cache import caching
 from siamese.studio.visitors.cookie import VisitorCookies
 from siamese.studio.visitors.guard import guard_page
-from siamese.studio.visitors.limits import LARGEST_FORM
+from siamese.studio.visitors.limits import MAX_FORM_BYTES
 from siamese.studio.visitors.memory import give_memory_back
 from siamese.studio.visitors.upload_folder import TemporaryFolder
 from siamese.studio.visitors.values import Values, tell_faults
@@ -140,7 +140,7 @@ class Studio:
             css=CSS,
             head=HEAD + RESCUE,
             favicon_path=str(FAVICON),
-            max_file_size=LARGEST_FORM,
+            max_file_size=MAX_FORM_BYTES,
         )
         tell_faults(app.router.routes[-1].app)
         self._sessions = guard_page(app, page, self._folder, VisitorCookies(data))

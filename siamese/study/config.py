@@ -19,7 +19,7 @@ REAL, SYNTHETIC = "real", "synthetic"
 KINDS = (REAL, SYNTHETIC)
 CONFIDENCE = (1, 10)
 """Least and greatest confidence, whole numbers; the paper's scale."""
-MOST_RANKED = 9
+MAX_RANKED = 9
 """More images than digit keys cannot be ranked by keyboard, nor told apart side by side."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}")
 IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9-]{0,47}")
@@ -30,7 +30,7 @@ LIMITS = {
     "display_side": (128, 2048),
     "seed": (0, 2**63 - 1),
 }
-LONGEST_TEXT = 20_000
+MAX_TEXT_LENGTH = 20_000
 
 DEFAULT_INSTRUCTIONS = {
     REAL_SYNTHETIC: "You will see one image at a time. Decide whether it is a real photograph of a patient or was made by a computer "
@@ -196,8 +196,8 @@ def find_problems(config: StudyConfig) -> list[str]:
     texts = {
         "title": (1, 200),
         "organ": (1, 100),
-        "instructions": (0, LONGEST_TEXT),
-        "consent": (1, LONGEST_TEXT),
+        "instructions": (0, MAX_TEXT_LENGTH),
+        "consent": (1, MAX_TEXT_LENGTH),
     }
     for name, (least, most) in texts.items():
         value = getattr(config, name)
@@ -236,7 +236,7 @@ def method_problems(config: StudyConfig) -> list[str]:
             )
         if method.kind not in KINDS:
             problems.append(f"method {method.name!r} has the kind {method.kind!r}: use real or synthetic.")
-        if not isinstance(method.source, str) or len(method.source) > LONGEST_TEXT:
+        if not isinstance(method.source, str) or len(method.source) > MAX_TEXT_LENGTH:
             problems.append(f"method {method.name!r}: source must be text.")
     names = [str(m.name).casefold() for m in config.methods]
     problems += [
@@ -248,6 +248,6 @@ def method_problems(config: StudyConfig) -> list[str]:
         problems.append(
             f"{config.protocol} needs exactly one real and at least one synthetic method, not {real} and {synthetic}."
         )
-    if config.protocol == RANKING and not 2 <= len(config.methods) <= MOST_RANKED:
-        problems.append(f"ranking needs 2 to {MOST_RANKED} methods, not {len(config.methods)}.")
+    if config.protocol == RANKING and not 2 <= len(config.methods) <= MAX_RANKED:
+        problems.append(f"ranking needs 2 to {MAX_RANKED} methods, not {len(config.methods)}.")
     return problems

@@ -15,10 +15,10 @@ from starlette.responses import Response
 
 from siamese.web.bodies import read_body, replay
 
-LARGEST_JSON = 2 * 2**20
+MAX_JSON_BYTES = 2 * 2**20
 """Bytes; images and archives are sent as files."""
-MOST_DIGITS, DEEPEST = 20, 60
-LONGEST_PATH, LONGEST_PART = 4000, 255
+MAX_DIGITS, DEEPEST = 20, 60
+MAX_PATH_LENGTH, MAX_PART_LENGTH = 4000, 255
 """Bytes of an address and between two of its slashes: no file system has longer names, and what looks one up fails."""
 PARSED = "siamese.json"
 """Where the scope keeps the parsed body for others."""
@@ -85,7 +85,7 @@ def _finite(text: str) -> float:
 
 
 def _whole(text: str) -> int:
-    if len(text) > MOST_DIGITS:
+    if len(text) > MAX_DIGITS:
         raise UnreadableError("a number is too large")
     return int(text)
 
@@ -110,12 +110,12 @@ class CheckedInput:
             if UNWRITABLE.search(scope["path"]) or b"%00" in scope.get("query_string", b""):
                 raise UnreadableError("its address holds a null character")
             path = scope["path"].encode("utf-8")
-            if len(path) > LONGEST_PATH or max(map(len, path.split(b"/"))) > LONGEST_PART:
+            if len(path) > MAX_PATH_LENGTH or max(map(len, path.split(b"/"))) > MAX_PART_LENGTH:
                 raise UnreadableError("its address is too long")
             if scope["method"] not in ("GET", "HEAD", "OPTIONS") and not headers.get(
                 "content-type", ""
             ).lower().startswith(FORMS):
-                body = await read_body(receive, LARGEST_JSON)
+                body = await read_body(receive, MAX_JSON_BYTES)
                 if body:
                     scope[PARSED] = parse_json(body)
                 receive = replay(body, receive)

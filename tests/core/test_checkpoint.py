@@ -47,7 +47,7 @@ def test_round_trip(kind: str, control: bool, tmp_path: Path, caplog: pytest.Log
     assert loaded.name == "model"
     assert loaded.context.prompts == saved.context.prompts
     assert loaded.prediction == saved.prediction
-    assert torch.equal(loaded.alphas, saved.alphas)
+    assert torch.equal(loaded.alphas_cumprod, saved.alphas_cumprod)
     assert saved.scheduler_config.items() <= loaded.scheduler_config.items()
     assert (loaded.controlnet is not None) == control
     assert not any(m.training for m in loaded.networks())
@@ -137,7 +137,7 @@ def test_parts_that_do_not_fit_each_other() -> None:
     checkpoint = build("small")
     checkpoint.scheduler_config = checkpoint.scheduler_config | {"beta_schedule": "linear"}
     with pytest.raises(CheckpointError, match="'linear': only scaled_linear"):
-        _ = checkpoint.alphas
+        _ = checkpoint.alphas_cumprod
 
 
 def test_autoencoder_class_that_is_not_supported(model_folder: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from siamese.diffusion import add_noise, one_step_z0
+from siamese.diffusion import add_noise, predict_x0
 from siamese.models.unet import Decoder, encode
 from siamese.released import (
     CONTROL,
@@ -155,8 +155,8 @@ def test_hint_features(released: ReleasedSiamese, large: dict[str, torch.Tensor]
 @torch.no_grad()
 def test_residuals_and_noise_predictions(released: ReleasedSiamese, large: dict[str, torch.Tensor]) -> None:
     x, unet, net = inputs(), released.unet, released.controlnet
-    alphas, t, context = released.objective.alphas, x["t"], x["context"]
-    z_t = add_noise(alphas, x["x_start"], x["noise"], t)
+    alphas_cumprod, t, context = released.objective.alphas_cumprod, x["t"], x["context"]
+    z_t = add_noise(alphas_cumprod, x["x_start"], x["noise"], t)
     torch.testing.assert_close(z_t, large["x_noisy"], rtol=0, atol=1e-6)
     controls = {
         name: net.control(z_t, t, context, net.hint_features(x[f"hint_{name}"])) for name in ("mask", "image")
@@ -173,9 +173,9 @@ def test_residuals_and_noise_predictions(released: ReleasedSiamese, large: dict[
     }
     for name, prediction in predictions.items():
         torch.testing.assert_close(prediction, large[f"eps_{name}"], rtol=0, atol=EPS_ATOL)
-    z0 = one_step_z0(alphas, z_t, predictions["image"], t)
+    z0 = predict_x0(alphas_cumprod, z_t, predictions["image"], t)
     torch.testing.assert_close(z0, large["z0_pred"], rtol=0, atol=1e-3)
-    again = add_noise(alphas, z0, x["noise"], t)
+    again = add_noise(alphas_cumprod, z0, x["noise"], t)
     torch.testing.assert_close(again, large["x_noisy_aug"], rtol=0, atol=EPS_ATOL * 5)
     c_a = net.control(again, t, context, net.hint_features(x["hint_mask"]))
     prediction = decoder(encode(unet, again, t, context), context, c_a)
@@ -224,10 +224,10 @@ def test_ddim(released: ReleasedSiamese, large: dict[str, torch.Tensor], guidanc
     assert scheduler.timesteps.tolist() == expected["timesteps"][::-1]
 
     class Networks:
-        unet, controlnet, alphas, prediction = (
+        unet, controlnet, alphas_cumprod, prediction = (
             released.unet,
             released.controlnet,
-            released.objective.alphas,
+            released.objective.alphas_cumprod,
             "epsilon",
         )
 
@@ -242,8 +242,10 @@ def test_ddim(released: ReleasedSiamese, large: dict[str, torch.Tensor], guidanc
 
 
 def test_ddim_schedule_alphas(released: ReleasedSiamese) -> None:
-    expected, alphas = figures()["ddim"], released.objective.alphas
-    np.testing.assert_allclose(alphas[expected["timesteps"]].numpy(), expected["alphas"], rtol=1e-6)
+    expected, alphas_cumprod = figures()["ddim"], released.objective.alphas_cumprod
+    np.testing.assert_allclose(
+        alphas_cumprod[expected["timesteps"]].numpy(), expected["alphas_cumprod"], rtol=1e-6
+    )
 
 
 @torch.no_grad()

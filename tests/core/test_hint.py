@@ -20,14 +20,14 @@ def _difference_of_two_masks(hint: DenseHintInput) -> float:
 
 def _hint() -> DenseHintInput:
     torch.manual_seed(0)
-    return DenseHintInput(32, widths=(8, 16, 32, 64, 128), mergings=4)
+    return DenseHintInput(32, widths=(8, 16, 32, 64, 128), num_downsamples=4)
 
 
 def test_variance_keeping_initialisation_keeps_masks_apart() -> None:
-    assert 0.3 < _difference_of_two_masks(_hint().keep_variance()) < 3
+    assert 0.3 < _difference_of_two_masks(_hint().kaiming_init_()) < 3
     assert _difference_of_two_masks(_hint()) < 0.2  # what it is there for
 
 
 def test_variance_keeping_initialisation_leaves_the_output_at_zero() -> None:
     with torch.no_grad():
-        assert not _hint().keep_variance()(torch.rand(1, 3, 64, 64)).any()
+        assert not _hint().kaiming_init_()(torch.rand(1, 3, 64, 64)).any()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers.models.embeddings import get_timestep_embedding
 
-from siamese.diffusion import add_noise, loss_weight, one_step_z0, scaled_linear_alphas, to_noise
+from siamese.diffusion import add_noise, loss_weight, predict_x0, predicted_noise, scaled_linear_alphas
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.dense_hint import DenseHintInput
 from siamese.models.presets import SD15, NetworkConfig
@@ -68,7 +68,7 @@ def test_same_loss_and_gradients_as_the_transcription(step: int) -> None:
     expected = reference_losses(
         other.unet,
         other.controlnet,
-        other.alphas,
+        other.alphas_cumprod,
         x["z0"],
         x["context"],
         x["hint_mask"],
@@ -228,19 +228,19 @@ def test_sizes_at_stable_diffusion() -> None:
     assert sum(p.numel() for p in net.parameters()) == 363_456_512
 
 
-@pytest.mark.parametrize("mergings", [1, 2, 3, 4])
-def test_hint_block_halves_as_often_as_asked(mergings: int) -> None:
-    assert DenseHintInput(24, mergings=mergings)(torch.rand(1, 3, 64, 64)).shape == (
+@pytest.mark.parametrize("num_downsamples", [1, 2, 3, 4])
+def test_hint_block_halves_as_often_as_asked(num_downsamples: int) -> None:
+    assert DenseHintInput(24, num_downsamples=num_downsamples)(torch.rand(1, 3, 64, 64)).shape == (
         1,
         24,
-        64 // 2**mergings,
-        64 // 2**mergings,
+        64 // 2**num_downsamples,
+        64 // 2**num_downsamples,
     )
 
 
 def test_hint_block_refuses_impossible_mergings() -> None:
-    with pytest.raises(ValueError, match="mergings is 5"):
-        DenseHintInput(8, mergings=5)
+    with pytest.raises(ValueError, match="num_downsamples is 5"):
+        DenseHintInput(8, num_downsamples=5)
 
 
 def test_controlnet_takes_the_unets_configuration(tmp_path) -> None:
@@ -275,27 +275,29 @@ def test_controlnet_takes_the_unets_configuration(tmp_path) -> None:
 
 
 def test_velocity_and_noise_say_the_same() -> None:
-    alphas, g = scaled_linear_alphas(), torch.Generator().manual_seed(0)
+    alphas_cumprod, g = scaled_linear_alphas(), torch.Generator().manual_seed(0)
     z0, eps = torch.randn(3, 4, 4, 4, generator=g), torch.randn(3, 4, 4, 4, generator=g)
     t = torch.tensor([0, 500, 999])
-    a = alphas[t].view(-1, 1, 1, 1)
-    z_t, v = add_noise(alphas, z0, eps, t), a.sqrt() * eps - (1 - a).sqrt() * z0
-    torch.testing.assert_close(to_noise(alphas, v, z_t, t, "v_prediction"), eps, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(one_step_z0(alphas, z_t, eps, t), z0, rtol=1e-3, atol=1e-4)
-    wrong = v + 0.3
-    error = (to_noise(alphas, wrong, z_t, t, "v_prediction") - eps).square().mean((1, 2, 3))
+    a = alphas_cumprod[t].view(-1, 1, 1, 1)
+    z_t, v = add_noise(alphas_cumprod, z0, eps, t), a.sqrt() * eps - (1 - a).sqrt() * z0
     torch.testing.assert_close(
-        loss_weight(alphas, t, "velocity") * error, torch.full((3,), 0.09), rtol=1e-3, atol=1e-5
+        predicted_noise(alphas_cumprod, v, z_t, t, "v_prediction"), eps, rtol=1e-4, atol=1e-5
+    )
+    torch.testing.assert_close(predict_x0(alphas_cumprod, z_t, eps, t), z0, rtol=1e-3, atol=1e-4)
+    wrong = v + 0.3
+    error = (predicted_noise(alphas_cumprod, wrong, z_t, t, "v_prediction") - eps).square().mean((1, 2, 3))
+    torch.testing.assert_close(
+        loss_weight(alphas_cumprod, t, "velocity") * error, torch.full((3,), 0.09), rtol=1e-3, atol=1e-5
     )
 
 
 def test_min_snr_weight() -> None:
-    alphas = scaled_linear_alphas()
+    alphas_cumprod = scaled_linear_alphas()
     t = torch.arange(1000)
-    weight, snr = loss_weight(alphas, t, "min_snr"), alphas / (1 - alphas)
+    weight, snr = loss_weight(alphas_cumprod, t, "min_snr"), alphas_cumprod / (1 - alphas_cumprod)
     assert torch.all(weight[snr <= 5] == 1)
     assert torch.allclose((weight * snr)[snr > 5], torch.tensor(5.0))
-    assert torch.all(loss_weight(alphas, t, "none") == 1)
+    assert torch.all(loss_weight(alphas_cumprod, t, "none") == 1)
 
 
 def test_step_outside_the_run_is_refused() -> None:

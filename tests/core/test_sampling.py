@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from siamese.diffusion import add_noise, one_step_z0, scaled_linear_alphas, to_noise
+from siamese.diffusion import add_noise, predict_x0, predicted_noise, scaled_linear_alphas
 from siamese.masks.core import binarise, outline, resize_mask
 from siamese.models.checkpoint import Checkpoint
 from siamese.models.hints import image_hint, mask_hint
@@ -146,7 +146,12 @@ def test_guidance_is_the_formula(ours: MaskDiffusion, mask: np.ndarray) -> None:
             for p in (POLYP, "")
         }
         guided = out[""] + s * (out[POLYP] - out[""])
-        z0 = one_step_z0(network.alphas, z, to_noise(network.alphas, guided, z, t, network.prediction), t)
+        z0 = predict_x0(
+            network.alphas_cumprod,
+            z,
+            predicted_noise(network.alphas_cumprod, guided, z, t, network.prediction),
+            t,
+        )
         image = network.vae.decode(z0 / network.vae.config.scaling_factor).sample.clamp(-1, 1)
     previews = []
     ours.sample(
@@ -172,9 +177,9 @@ def test_guidance_by_mask_is_the_formula(ours: MaskDiffusion, mask: np.ndarray) 
         features = network.controlnet.hint_features(mask_hint(ours.fit_mask(mask)[None]))
         weak = predict(network.unet, z, t, context)
         full = predict(network.unet, z, t, context, network.controlnet.control(z, t, context, features))
-        noise = to_noise(network.alphas, weak + s * (full - weak), z, t, network.prediction)
+        noise = predicted_noise(network.alphas_cumprod, weak + s * (full - weak), z, t, network.prediction)
         image = network.vae.decode(
-            one_step_z0(network.alphas, z, noise, t) / network.vae.config.scaling_factor
+            predict_x0(network.alphas_cumprod, z, noise, t) / network.vae.config.scaling_factor
         ).sample.clamp(-1, 1)
     previews = []
     ours.sample(
@@ -286,19 +291,22 @@ def test_guide_is_the_checkpoints_where_none_is_given(ours: MaskDiffusion, mask:
 def test_schedulers_recover_a_known_image(scheduler: str) -> None:
     """With the true velocity of one z0 as the network's output DDIM arrives at z0 with a_0's noise, DPM-Solver++ at z0."""
     config = build("small", control=False).scheduler_config
-    alphas, (z0, first) = (
+    alphas_cumprod, (z0, first) = (
         scaled_linear_alphas(),
         torch.randn(2, 1, 4, 4, 4, generator=torch.Generator().manual_seed(0)),
     )
     solver = build_scheduler(scheduler, config, 20)
     assert len(solver.timesteps) == 20
-    z = add_noise(alphas, z0, first, solver.timesteps[:1])
+    z = add_noise(alphas_cumprod, z0, first, solver.timesteps[:1])
     for t in solver.timesteps:
-        a = alphas[int(t)]
+        a = alphas_cumprod[int(t)]
         noise = (z - a.sqrt() * z0) / (1 - a).sqrt()
         z = solver.step(a.sqrt() * noise - (1 - a).sqrt() * z0, t, z, return_dict=False)[0]
     torch.testing.assert_close(
-        z, add_noise(alphas, z0, first, torch.tensor([0])) if scheduler == "ddim" else z0, rtol=0, atol=1e-3
+        z,
+        add_noise(alphas_cumprod, z0, first, torch.tensor([0])) if scheduler == "ddim" else z0,
+        rtol=0,
+        atol=1e-3,
     )
 
 
@@ -412,17 +420,17 @@ def test_from_pretrained_takes_a_folder(model_folder: Path, mask: np.ndarray) ->
 
 
 def test_forward_process_and_its_inverse() -> None:
-    alphas, generator = scaled_linear_alphas(), torch.Generator().manual_seed(0)
+    alphas_cumprod, generator = scaled_linear_alphas(), torch.Generator().manual_seed(0)
     z0, noise = torch.randn(2, 5, 4, 4, 4, generator=generator)
     t = torch.tensor([0, 10, 300, 700, 999])
-    z_t = add_noise(alphas, z0, noise, t)
-    torch.testing.assert_close(one_step_z0(alphas, z_t, noise, t), z0, rtol=1e-3, atol=1e-4)
-    a = alphas[t].reshape(-1, 1, 1, 1)
+    z_t = add_noise(alphas_cumprod, z0, noise, t)
+    torch.testing.assert_close(predict_x0(alphas_cumprod, z_t, noise, t), z0, rtol=1e-3, atol=1e-4)
+    a = alphas_cumprod[t].reshape(-1, 1, 1, 1)
     velocity = a.sqrt() * noise - (1 - a).sqrt() * z0
     torch.testing.assert_close(
-        to_noise(alphas, velocity, z_t, t, "v_prediction"), noise, rtol=1e-4, atol=1e-5
+        predicted_noise(alphas_cumprod, velocity, z_t, t, "v_prediction"), noise, rtol=1e-4, atol=1e-5
     )
-    assert to_noise(alphas, noise, z_t, t, "epsilon") is noise
+    assert predicted_noise(alphas_cumprod, noise, z_t, t, "epsilon") is noise
 
 
 def test_masks_and_hints() -> None:

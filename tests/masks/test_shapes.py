@@ -12,8 +12,8 @@ from scipy import ndimage
 
 from siamese.masks.core import resize_mask
 from siamese.masks.shapes import (
-    FEWEST,
     LEVELS,
+    MIN_SHAPES,
     ShapeError,
     ShapeStatistics,
     largest_component,
@@ -146,7 +146,7 @@ def test_largest_component() -> None:
 
 
 def test_small_parts_and_other_sizes_do_not_matter() -> None:
-    masks = ellipses(FEWEST)
+    masks = ellipses(MIN_SHAPES)
     plain = ShapeStatistics.fit(masks)
     dotted = [m.copy() for m in masks]
     for mask in dotted:
@@ -158,7 +158,7 @@ def test_small_parts_and_other_sizes_do_not_matter() -> None:
 
 def test_crescents_and_rings_are_described() -> None:
     crescents = []
-    for mask in ellipses(FEWEST):
+    for mask in ellipses(MIN_SHAPES):
         rows, columns = np.nonzero(mask)
         hollow = mask.copy()
         hollow[
@@ -171,13 +171,13 @@ def test_crescents_and_rings_are_described() -> None:
 
 
 def test_few_masks_are_refused() -> None:
-    with pytest.raises(ShapeError, match=f"at least {FEWEST} masks, not {FEWEST - 1}"):
-        ShapeStatistics.fit(ellipses(FEWEST - 1))
+    with pytest.raises(ShapeError, match=f"at least {MIN_SHAPES} masks, not {MIN_SHAPES - 1}"):
+        ShapeStatistics.fit(ellipses(MIN_SHAPES - 1))
 
 
 def test_identical_masks_can_be_fitted() -> None:
     mask = example_mask(3, 64)
-    statistics = ShapeStatistics.fit([mask] * FEWEST)
+    statistics = ShapeStatistics.fit([mask] * MIN_SHAPES)
     drawn = random_lesion(ShapeStatistics.from_dict(statistics.to_dict()), 0, 64)
     assert (drawn > 0).sum() == pytest.approx((mask > 0).sum(), rel=0.02)
 
@@ -253,8 +253,12 @@ def test_measures_of_known_shapes() -> None:
 def ward(tmp_path: Path) -> Path:
     return write_folder(
         tmp_path / "ward",
-        FEWEST + 8,
-        {"train": range(FEWEST), "val": range(FEWEST, FEWEST + 5), "test": range(FEWEST + 5, FEWEST + 8)},
+        MIN_SHAPES + 8,
+        {
+            "train": range(MIN_SHAPES),
+            "val": range(MIN_SHAPES, MIN_SHAPES + 5),
+            "test": range(MIN_SHAPES + 5, MIN_SHAPES + 8),
+        },
     )
 
 
@@ -267,10 +271,10 @@ def test_stage_fits_train_compares_val_and_ignores_test(
     command.run(
         ["shapes", "--data", str(ward), "--prompt", POLYP, "--out", str(out), "--size", "32", "--many", "10"]
     )
-    assert read_statistics(out.read_text())[POLYP].count == FEWEST
+    assert read_statistics(out.read_text())[POLYP].count == MIN_SHAPES
     printed = capsys.readouterr().out
     assert "compared with 5 validation masks" in printed
-    for row in ("5 random lesions", "10 random lesions", f"{FEWEST} training masks"):
+    for row in ("5 random lesions", "10 random lesions", f"{MIN_SHAPES} training masks"):
         [line] = [x for x in printed.splitlines() if x.strip().startswith(row)]
         assert all(0 <= float(x) <= 1 for x in line.split()[-3:])
 

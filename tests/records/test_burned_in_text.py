@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from siamese.records.burned_in_text import LONGEST, MOST, Box, find_text
+from siamese.records.burned_in_text import MAX_LINES, MAX_SIDE, Box, find_text
 from tests.overlays import overlay
 from tests.phantoms import phantom
 
@@ -83,7 +83,7 @@ def test_large_image_is_reduced_and_keeps_its_places():
         )
     )
     boxes = find_text(large)
-    assert max(large.shape) > 2 * LONGEST
+    assert max(large.shape) > 2 * MAX_SIDE
     assert boxes
     assert all(meets(box, text) for box in boxes)
 
@@ -91,7 +91,8 @@ def test_large_image_is_reduced_and_keeps_its_places():
 def test_a_page_of_text_is_not_read_whole():
     rows = [overlay(seed)[0][:60, :180] for seed in (1007, 1013)]
     assert (
-        len(find_text(np.tile(np.vstack([np.resize(row, (60, 180, 3)) for row in rows]), (6, 4, 1)))) <= MOST
+        len(find_text(np.tile(np.vstack([np.resize(row, (60, 180, 3)) for row in rows]), (6, 4, 1))))
+        <= MAX_LINES
     )
 
 

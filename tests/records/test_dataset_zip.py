@@ -18,7 +18,7 @@ from PIL import Image
 from siamese.masks.core import resize_mask
 from siamese.models.prompts import LESION, POLYP
 from siamese.records.dataset_zip import (
-    LONGEST_NAME,
+    MAX_NAME_LENGTH,
     LabelledPair,
     PairsError,
     atomic_file,
@@ -220,7 +220,7 @@ def test_refuses_names_that_are_no_file_names(name):
         ("../../etc", "_.._etc"),
         ("..", "mask"),
         ("aux", "mask_aux"),
-        ("é" * 200, "é" * (LONGEST_NAME // 2)),
+        ("é" * 200, "é" * (MAX_NAME_LENGTH // 2)),
         ("e\u0301", "é"),
         ("a\x00b", "a_b"),
     ],

@@ -16,8 +16,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from siamese import VERSION
 from siamese.records.provenance import (
-    LARGEST_SIDE,
-    MOST_STEPS,
+    MAX_SIDE,
+    MAX_STEPS,
     NOTICE,
     NotSyntheticError,
     Recipe,
@@ -81,7 +81,7 @@ def with_recipe(**values: object) -> bytes:
         dataclasses.replace(
             RECIPE, prompt='Läsion "x" <b>\n\u75c5\u5909 \U0001f600', guidance=-3.25, version="9.9"
         ),
-        dataclasses.replace(RECIPE, steps=MOST_STEPS, seed=2**63 - 1, reference_weight=0.0),
+        dataclasses.replace(RECIPE, steps=MAX_STEPS, seed=2**63 - 1, reference_weight=0.0),
     ],
 )
 def test_round_trip(recipe):
@@ -168,7 +168,7 @@ def test_refuses_missing_fields(field, value):
         phantom(0, 32, 48)[0],
         phantom(0, 32, 32)[0][..., 0],
         np.zeros((32, 32, 4), np.uint8),
-        np.zeros((8, LARGEST_SIDE + 1, 3), np.uint8),
+        np.zeros((8, MAX_SIDE + 1, 3), np.uint8),
     ],
 )
 def test_refuses_images_that_the_studio_never_makes(image):
@@ -193,7 +193,7 @@ def test_refuses_images_that_the_studio_never_makes(image):
         {"seed": "1"},
         {"seed": None},
         {"steps": 0},
-        {"steps": MOST_STEPS + 1},
+        {"steps": MAX_STEPS + 1},
         {"steps": 20.0},
         {"steps": True},
         {"guidance": "7.5"},
@@ -269,7 +269,7 @@ def encoded(image: Image.Image, kind: str = "PNG") -> str:
         encoded(Image.new("L", (9, 9))),
         encoded(Image.new("RGB", (9, 9))),
         encoded(Image.new("1", (9, 9)), "BMP"),
-        encoded(Image.new("1", (LARGEST_SIDE + 1, 1))),
+        encoded(Image.new("1", (MAX_SIDE + 1, 1))),
         encoded(Image.new("1", (9, 9)))[:40],
         "\n" + encoded(Image.new("1", (9, 9))),
     ],

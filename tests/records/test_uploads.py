@@ -15,8 +15,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from siamese.records.provenance import Recipe, SyntheticPair, pair_png
 from siamese.records.uploads import (
-    LARGEST_FILE,
-    LARGEST_SIDE,
+    MAX_FILE_BYTES,
+    MAX_SIDE,
     UploadError,
     find_mask,
     read_mask,
@@ -416,12 +416,12 @@ def test_synthetic_image_without_its_recipe_is_no_photograph(tmp_path):
 def test_too_large_files(tmp_path):
     path = tmp_path / "upload"
     with open(path, "wb") as file:
-        file.truncate(LARGEST_FILE + 1)
+        file.truncate(MAX_FILE_BYTES + 1)
     with pytest.raises(UploadError, match="larger than 20 MB"):
         read_upload(path)
 
 
-@pytest.mark.parametrize(("width", "height"), [(LARGEST_SIDE + 1, 2), (2, LARGEST_SIDE + 1)])
+@pytest.mark.parametrize(("width", "height"), [(MAX_SIDE + 1, 2), (2, MAX_SIDE + 1)])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP"])
 def test_too_many_pixels(tmp_path, kind, width, height):
     path = write(tmp_path, Image.new("RGB", (width, height)), kind)
@@ -431,7 +431,7 @@ def test_too_many_pixels(tmp_path, kind, width, height):
 
 
 def test_largest_side_is_allowed(tmp_path):
-    assert read_photo(write(tmp_path, Image.new("RGB", (LARGEST_SIDE, 2)))).shape == (2, LARGEST_SIDE, 3)
+    assert read_photo(write(tmp_path, Image.new("RGB", (MAX_SIDE, 2)))).shape == (2, MAX_SIDE, 3)
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from siamese.studio.storage import batches
-from siamese.studio.storage.batches import MASK_SUFFIXES, MOST_MASKS, BatchError, read_mask_zip
+from siamese.studio.storage.batches import MASK_SUFFIXES, MAX_MASKS, BatchError, read_mask_zip
 from tests.phantoms import phantom
 
 
@@ -218,31 +218,31 @@ def test_limits(zipped, tmp_path, monkeypatch):
     path = zipped(good)
     assert len(read_mask_zip(path)) == 6
     for limit, value, message in [
-        ("LARGEST_ZIP", 100, "the ZIP has"),
-        ("MOST_MASKS", 5, "holds 6 files.*at most 5"),
-        ("MOST_ENTRIES", 5, "at most 5"),
-        ("LARGEST_FILE", 10, "at most"),
-        ("LARGEST_SIDE", 50, "64 x 48 pixels"),
-        ("LARGEST_TOTAL", 6 * mask_of().size - 1, "5.png: .*million pixels"),
+        ("MAX_ZIP_BYTES", 100, "the ZIP has"),
+        ("MAX_MASKS", 5, "holds 6 files.*at most 5"),
+        ("MAX_ENTRIES", 5, "at most 5"),
+        ("MAX_FILE_BYTES", 10, "at most"),
+        ("MAX_SIDE", 50, "64 x 48 pixels"),
+        ("MAX_TOTAL_BYTES", 6 * mask_of().size - 1, "5.png: .*million pixels"),
     ]:
         with monkeypatch.context() as patch:
             patch.setattr(batches, limit, value)
             with pytest.raises(BatchError, match=message):
                 read_mask_zip(path)
     large = {f"{i}.bmp": picture(mask_of(i), ".bmp") for i in range(6)}  # more bytes than pixels
-    monkeypatch.setattr(batches, "LARGEST_TOTAL", sum(map(len, large.values())))
+    monkeypatch.setattr(batches, "MAX_TOTAL_BYTES", sum(map(len, large.values())))
     assert len(read_mask_zip(zipped(large))) == 6
-    monkeypatch.setattr(batches, "LARGEST_TOTAL", sum(map(len, large.values())) - 1)
+    monkeypatch.setattr(batches, "MAX_TOTAL_BYTES", sum(map(len, large.values())) - 1)
     assert "5.bmp: the masks up to this one have more than 0 MB unpacked" in str(refused(zipped(large)))
 
 
 def test_limits_are_those_that_were_chosen():
     assert (
-        MOST_MASKS,
-        batches.LARGEST_ZIP,
-        batches.LARGEST_FILE,
-        batches.LARGEST_SIDE,
-        batches.LARGEST_TOTAL,
+        MAX_MASKS,
+        batches.MAX_ZIP_BYTES,
+        batches.MAX_FILE_BYTES,
+        batches.MAX_SIDE,
+        batches.MAX_TOTAL_BYTES,
     ) == (
         200,
         20e6,

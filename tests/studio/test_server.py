@@ -28,7 +28,7 @@ from siamese.studio import server
 from siamese.studio.backend.queue import ModelWorker
 from siamese.studio.components import html
 from siamese.studio.components.canvas import (
-    LARGEST,
+    MAX_SIDE,
     SIDE,
     UPLOADS,
     EmptyMaskError,
@@ -125,7 +125,7 @@ class TestMask:
 
     @pytest.mark.parametrize(
         ("shape", "fitted"),
-        [((100, 60), (100, 60)), ((2048, 1024), (LARGEST, LARGEST // 2)), ((3, 4096), (1, LARGEST))],
+        [((100, 60), (100, 60)), ((2048, 1024), (MAX_SIDE, MAX_SIDE // 2)), ((3, 4096), (1, MAX_SIDE))],
     )
     def test_photos_are_traced_at_a_size_that_a_browser_can_hold(self, shape, fitted):
         assert fit_photo(np.zeros((*shape, 3), np.uint8)).shape == (*fitted, 3)

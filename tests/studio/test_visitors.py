@@ -35,7 +35,7 @@ from siamese.studio.visitors import drawings, limits, sessions, upload_folder
 from siamese.studio.visitors.cache import caching
 from siamese.studio.visitors.cookie import (
     COOKIE,
-    MOST_NEW,
+    MAX_NEW,
     NoCookieError,
     Visitor,
     VisitorCookies,
@@ -56,7 +56,7 @@ META = {"_type": "gradio.FileData"}
 def studio(tmp_path_factory) -> Iterator[Studio]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("temporary")))
-        patch.setattr(visitor, "MOST_NEW", 10_000)
+        patch.setattr(visitor, "MAX_NEW", 10_000)
         studio = Studio(
             ModelWorker(find_models("nowhere", None)), tmp_path_factory.mktemp("data"), "127.0.0.1"
         )
@@ -297,9 +297,9 @@ class TestVisitor:
         assert os.stat(tmp_path / "visitor-key").st_mode & 0o777 == 0o600
 
     def test_one_address_has_no_endless_line_of_visitors(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(visitor, "MOST_NEW", MOST_NEW)  # the studio of these tests takes more
+        monkeypatch.setattr(visitor, "MAX_NEW", MAX_NEW)  # the studio of these tests takes more
         cookies, scope = VisitorCookies(tmp_path), {"headers": [], "client": ("10.1.2.3", 9)}
-        assert all(cookies.new(scope) for _ in range(MOST_NEW))
+        assert all(cookies.new(scope) for _ in range(MAX_NEW))
         assert cookies.new(scope) is None
         assert cookies.new(scope | {"client": ("10.1.2.4", 9)})
 
@@ -554,7 +554,7 @@ class TestQuotas:
         assert "try again in some minutes" in reply.json()["error"]
 
     def test_one_upload_that_is_too_large(self, come, monkeypatch):
-        monkeypatch.setattr(limits, "LARGEST_UPLOAD", 1000)
+        monkeypatch.setattr(limits, "MAX_UPLOAD_BYTES", 1000)
         reply = come().post("/gradio_api/upload", files={"files": ("photo.png", b"x" * 2000)})
         assert reply.status_code == 413
         assert "Make it smaller" in reply.json()["detail"]
@@ -563,7 +563,7 @@ class TestQuotas:
     def test_bodies(self, come, route):
         reply = come().post(
             f"/gradio_api/{route}",
-            content=b" " * (limits.LARGEST_BODY + 1),
+            content=b" " * (limits.MAX_BODY_BYTES + 1),
             headers={"content-type": "application/json"},
         )
         assert reply.status_code == 413

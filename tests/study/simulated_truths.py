@@ -27,7 +27,7 @@ WEIGHTS = WEIGHTS / WEIGHTS.sum()
 LARGE = 10**7
 """Answers that stand for infinitely many where a formula asks for their number."""
 NAMES = np.array(["real", "ours", "poor"])
-MOST_RATERS = 20
+MAX_RATERS = 20
 """More stand for all raters, of whom agreement between raters is not asked."""
 Truths = dict[str, np.ndarray | float]
 
@@ -221,7 +221,7 @@ def ranking_truths(gains: np.ndarray, image: float, generator: np.random.Generat
         "strength": fit(counts, choices.members)[0],
         "rater_means by rater": each @ ranks,
     }
-    if 1 < len(gains) <= MOST_RATERS:
+    if 1 < len(gains) <= MAX_RATERS:
         joint = np.einsum("rqo,sqp->rsop", chances, chances) / chances.shape[1]
         apart = (joint.sum((0, 1)) - np.einsum("rrop->op", joint)) / (len(gains) * (len(gains) - 1))
         matrix = np.einsum("op,omc,pmk->ck", apart, one_hot, one_hot)
@@ -264,7 +264,7 @@ def pair_truths(gains: np.ndarray, image: float) -> Truths:
         "found_real by rater": 1 - won.mean(1),
     }
     both = np.stack([chances, 1 - chances], -1)
-    if 1 < len(gains) <= MOST_RATERS:
+    if 1 < len(gains) <= MAX_RATERS:
         pairs = np.einsum("rmqc,smqk,q->rsck", both, both, WEIGHTS)
         matrix = (pairs.sum((0, 1)) - np.einsum("rrck->ck", pairs)) / pairs.sum()
         truths["alpha"] = float(alpha_from_coincidences(matrix / matrix.sum() * LARGE, np.arange(2), NOMINAL))

@@ -308,10 +308,10 @@ def test_wrong_passwords_slow_their_own_address(guessed):
 def test_nobody_locks_the_administrator_out(guessed):
     """Of thousands of guesses from everywhere none delays another address; what is kept of them is bounded."""
     administrator, _, guess = guessed
-    for i in range(3 * attempts.MOST_ADDRESSES // 2):
+    for i in range(3 * attempts.MAX_ADDRESSES // 2):
         guess(f"10.{i >> 16}.{i >> 8 & 255}.{i & 255}")
     assert administrator.log_in(PASSWORD, "192.0.2.1")
-    assert len(administrator._attempts._failed) in (attempts.MOST_ADDRESSES - 1, attempts.MOST_ADDRESSES)
+    assert len(administrator._attempts._failed) in (attempts.MAX_ADDRESSES - 1, attempts.MAX_ADDRESSES)
 
 
 def test_what_counts_as_one_address(guessed):

@@ -101,7 +101,7 @@ def test_raters_requests_are_short(served):  # noqa: F811
 @pytest.mark.parametrize("said", [True, False])
 def test_upload_is_limited_with_a_message(tmp_path, monkeypatch, said):
     monkeypatch.setenv("SIAMESE_ADMIN_PASSWORD", PASSWORD)
-    monkeypatch.setattr(request_limits, "LARGEST_UPLOAD", 2**20)
+    monkeypatch.setattr(request_limits, "MAX_UPLOAD_BYTES", 2**20)
     make_study(tmp_path)
     app = study_app(tmp_path)
     with TestClient(app, follow_redirects=False) as client:
@@ -130,7 +130,7 @@ def test_errors_of_administrators_are_pages(served):  # noqa: F811
 
 
 def test_one_huge_file_in_a_zip_is_refused(served, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(archive, "LARGEST_FILE", 1000)
+    monkeypatch.setattr(archive, "MAX_FILE_BYTES", 1000)
     client, buffer = served[2], io.BytesIO()
     csrf = log_in(client)
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as made:

@@ -226,5 +226,5 @@ def test_too_few_steps_are_said():
     choices = choices_from_pairs(won, lost, 7)
     with pytest.raises(ConvergenceError, match="2 steps"):
         log_strengths(
-            choices.events.sum(0).reshape(choices.shape), choices.members, tuple("MDTNBCO"), most_steps=2
+            choices.events.sum(0).reshape(choices.shape), choices.members, tuple("MDTNBCO"), max_steps=2
         )

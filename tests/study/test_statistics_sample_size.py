@@ -13,7 +13,7 @@ from siamese.study.statistics.sample_size import (
     difference_components,
     groups_needed,
     half_width,
-    least_raters,
+    min_raters,
     mos_components,
     pilot_components,
     plans,
@@ -74,10 +74,10 @@ def test_raters_not_groups_limit_what_holds_for_others():
     plan = groups_needed(components, 0.05, 6)
     assert plan.groups is None
     assert "invite more raters" in plan.reason
-    raters = least_raters(components, 0.1, 100)
+    raters = min_raters(components, 0.1, 100)
     assert half_width(components, 100, raters) <= 0.1 < half_width(components, 100, raters - 1)
     with pytest.raises(StatisticsError, match="show more groups"):
-        least_raters(mos_components(0.5, group_share=0.5), 0.01, 10)
+        min_raters(mos_components(0.5, group_share=0.5), 0.01, 10)
 
 
 def test_plans_list_what_each_number_of_raters_needs():
@@ -130,7 +130,7 @@ def test_values_out_of_range_are_refused():
         (lambda: half_width(components, 1, 3), "two or more groups"),
         (lambda: half_width(components, 9, 1, conditional=False), "other raters"),
         (lambda: groups_needed(components, 0, 3), "above 0"),
-        (lambda: least_raters(components, -1, 3), "above 0"),
+        (lambda: min_raters(components, -1, 3), "above 0"),
     ]:
         with pytest.raises(StatisticsError, match=message):
             call()

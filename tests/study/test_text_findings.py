@@ -20,7 +20,7 @@ from siamese.study.creation.service import create_study
 from siamese.study.storage import text_findings
 from siamese.study.storage.database import Database
 from siamese.study.storage.store import NoSuchStudyError, StudyError, StudyStore
-from siamese.study.storage.text_findings import MOST_NAMED, text_warning
+from siamese.study.storage.text_findings import MAX_NAMED, text_warning
 from siamese.study.web.app import open_store
 from tests.models import build
 from tests.overlays import overlay
@@ -94,10 +94,10 @@ def test_thumbnail_shows_the_text_framed_and_nothing_else_has_one(store, tmp_pat
 
 
 def test_many_names_are_cut_short():
-    text = text_warning([f"real/{i}" for i in range(MOST_NAMED + 7)], "no.")
-    assert f"into {MOST_NAMED + 7} of" in text
+    text = text_warning([f"real/{i}" for i in range(MAX_NAMED + 7)], "no.")
+    assert f"into {MAX_NAMED + 7} of" in text
     assert "... and 7 more." in text
-    assert text.count("\n- ") == MOST_NAMED
+    assert text.count("\n- ") == MAX_NAMED
 
 
 def test_sampling_does_not_begin(store, tmp_path, monkeypatch):

@@ -53,7 +53,7 @@ def main(options: Options) -> None:
                 "generations": options.generations,
                 "first_mib": round(readings[0], 1),
                 "last_mib": round(readings[-1], 1),
-                "largest_mib": round(max(readings), 1),
+                "max_mib": round(max(readings), 1),
                 "growth_mib_between_first_and_last_tenth": round(
                     sum(readings[-tenth:]) / tenth - sum(readings[:tenth]) / tenth, 1
                 ),

@@ -81,7 +81,10 @@ def test_every_latent_is_noised_to_a_step_of_the_sampler(
             matches = [
                 torch.allclose(
                     add_noise(
-                        stage.checkpoint.alphas, clean[variant, i][None], noise[None], torch.tensor([t])
+                        stage.checkpoint.alphas_cumprod,
+                        clean[variant, i][None],
+                        noise[None],
+                        torch.tensor([t]),
                     )[0],
                     noised[variant, i],
                     atol=1e-5,

@@ -15,7 +15,7 @@ from tests.train.stages import ToyStage
 from train.data.pairs import check_pairs, read_pairs
 from train.engine import loop
 from train.engine.loop import LoopConfig
-from train.recipe.plan import FEWEST, Plan, PlanError, Progress, difference, outlook, write_json
+from train.recipe.plan import MIN_STEPS, Plan, PlanError, Progress, difference, outlook, write_json
 from train.recipe.rehearsal import Pace, Timed, _some_pairs, rehearse
 from train.recipe.stages import EVALUATIONS, SECONDS_AT_RISK, TINY_RECIPE, Recipe, Workplace
 
@@ -77,7 +77,7 @@ def test_a_stage_that_needs_less_hands_its_minutes_on(place: Workplace) -> None:
 
 
 def test_too_few_minutes_leave_a_handful_of_updates(place: Workplace) -> None:
-    assert set(planned(place, Plan({}, paces(10.0, begin=100.0)), 1).values()) == {FEWEST}
+    assert set(planned(place, Plan({}, paces(10.0, begin=100.0)), 1).values()) == {MIN_STEPS}
 
 
 def test_updates_of_a_begun_stage_stay_and_the_others_share_what_remains(place: Workplace) -> None:

@@ -25,9 +25,9 @@ from siamese.sampling import MaskDiffusion, build_scheduler
 from tests.models import build
 
 
-def sigmas(alphas: torch.Tensor) -> np.ndarray:
+def sigmas(alphas_cumprod: torch.Tensor) -> np.ndarray:
     """Noise levels sqrt((1 - a_t) / a_t) [T] in float64."""
-    return np.sqrt((1 - alphas.double()) / alphas.double()).numpy()
+    return np.sqrt((1 - alphas_cumprod.double()) / alphas_cumprod.double()).numpy()
 
 
 def test_uniform_timesteps_draw_a_log_normal_noise_level() -> None:
@@ -49,15 +49,15 @@ def test_betas_are_betas() -> None:
 
 @pytest.mark.parametrize("on_the_other", [False, True], ids=["scaled linear", "log-normal"])
 def test_timestep_of_the_same_noise_level(on_the_other: bool) -> None:
-    alphas = alphas_of_betas(log_normal_betas()) if on_the_other else scaled_linear_alphas()
-    levels, reference = sigmas(alphas), sigmas(scaled_linear_alphas())
+    alphas_cumprod = alphas_of_betas(log_normal_betas()) if on_the_other else scaled_linear_alphas()
+    levels, reference = sigmas(alphas_cumprod), sigmas(scaled_linear_alphas())
     for t in (0, 200, 999):  # 200 is Algorithm 1's gate
-        same = timestep_like(alphas, t)
+        same = timestep_like(alphas_cumprod, t)
         assert levels[same] <= reference[t] * 1.0001
         assert same == 999 or levels[same + 1] > reference[t] * 0.9999
         if not on_the_other:
             assert same == t
-    assert timestep_like(alphas, -1) == -1
+    assert timestep_like(alphas_cumprod, -1) == -1
 
 
 def test_the_gate_of_the_augmentation_is_a_noise_level() -> None:
@@ -67,8 +67,8 @@ def test_the_gate_of_the_augmentation_is_a_noise_level() -> None:
         (None, 200),
         (log_normal_betas(-0.5, 1.0), int(1000 * norm.cdf(math.log(0.57167), -0.5, 1.0) - 0.5)),
     ):
-        alphas = scaled_linear_alphas() if betas is None else alphas_of_betas(betas)
-        objective = SiameseObjective(small.unet, small.controlnet, alphas)
+        alphas_cumprod = scaled_linear_alphas() if betas is None else alphas_of_betas(betas)
+        objective = SiameseObjective(small.unet, small.controlnet, alphas_cumprod)
         assert objective.augment_t == expected
         rows, _ = objective.chosen(torch.tensor([0, expected, expected + 1, 999]))
         assert rows.tolist() == [0, 1]
@@ -79,7 +79,7 @@ def test_a_model_of_that_schedule_is_saved_loaded_and_sampled(tmp_path: Path) ->
     checkpoint.scheduler_config = replace(TINY, log_sigma=(-0.5, 1.0)).scheduler_config()
     save_checkpoint(checkpoint, tmp_path)
     loaded = load_checkpoint(tmp_path)
-    assert torch.equal(loaded.alphas, alphas_of_betas(log_normal_betas(-0.5, 1.0)))
+    assert torch.equal(loaded.alphas_cumprod, alphas_of_betas(log_normal_betas(-0.5, 1.0)))
     assert loaded.scheduler_config["use_karras_sigmas"] is True
     model, mask = MaskDiffusion(loaded), np.zeros((64, 64), np.uint8)
     mask[20:40, 20:40] = 255
@@ -95,12 +95,12 @@ def test_a_model_of_that_schedule_is_saved_loaded_and_sampled(tmp_path: Path) ->
 def test_steps_follow_karras_and_arrive_at_a_known_image() -> None:
     """Sigmas of equation 5 with rho 7; with the true velocity of one z0 as the network's output the solver arrives at z0."""
     config = replace(TINY, log_sigma=(-0.5, 1.0)).scheduler_config()
-    solver, alphas = build_scheduler("dpm++", config, 12), alphas_of_betas(config["trained_betas"])
-    high, low = (sigmas(alphas)[i] ** (1 / 7) for i in (-1, 0))
+    solver, alphas_cumprod = build_scheduler("dpm++", config, 12), alphas_of_betas(config["trained_betas"])
+    high, low = (sigmas(alphas_cumprod)[i] ** (1 / 7) for i in (-1, 0))
     expected = (high + np.arange(12) / 11 * (low - high)) ** 7
     np.testing.assert_allclose(solver.sigmas[:12].numpy(), expected, rtol=1e-3)
     z0, noise = torch.randn(2, 1, 4, 4, 4, generator=torch.Generator().manual_seed(0))
-    z = add_noise(alphas, z0, noise, torch.tensor([999]))
+    z = add_noise(alphas_cumprod, z0, noise, torch.tensor([999]))
     for t, sigma in zip(solver.timesteps, solver.sigmas, strict=True):
         a = 1 / (1 + sigma.square())
         eps = (z - a.sqrt() * z0) / (1 - a).sqrt()

@@ -20,7 +20,7 @@ from train.engine.loop import LoopConfig
 from train.stages.autoencoder import VaeConfig, VaeStage
 from train.stages.base import BaseConfig, BaseStage
 from train.stages.siamese import SiameseStage, SiameseTrainConfig
-from train.tools.swap_autoencoder import TransplantConfig, best_turn, latents_of, main, transplant
+from train.tools.swap_autoencoder import TransplantConfig, latents_of, main, procrustes_rotation, transplant
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_the_turn_is_found() -> None:
     new = torch.randn(20_000, 6, generator=generator)
     q, _ = torch.linalg.qr(torch.randn(6, 6, generator=generator))
     old = new @ q[:4].T + 3.0  # means do not matter
-    found = best_turn(old, new)
+    found = procrustes_rotation(old, new)
     assert torch.allclose(found @ found.T, torch.eye(4), atol=1e-5)
     assert (found - q[:4]).abs().max() < 0.05
 

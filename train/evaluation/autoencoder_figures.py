@@ -20,7 +20,7 @@ from siamese.sampling import to_uint8
 from train.data.pairs import Pair, fingerprint, load_arrays
 from train.evaluation.comparison import Comparison, chosen, equal_count
 from train.evaluation.features import Features, cached_arrays, digest_of
-from train.evaluation.spectrum import SMALLEST, latent_high_low_power, unpacked
+from train.evaluation.spectrum import MIN_SIDE, latent_high_low_power, unpacked
 from train.networks.efficientnet import EfficientNetFeatures
 
 
@@ -61,7 +61,7 @@ def joined(parts: Sequence[Reconstructions]) -> Reconstructions:
 
 def whiteness(latents: np.ndarray) -> dict[str, float]:
     """``latent_high_low_power`` of latents [N, C, h, w] that are not packed; left out, which is printed, where they are too small for it."""
-    if min(latents.shape[2:]) < SMALLEST:
+    if min(latents.shape[2:]) < MIN_SIDE:
         print(
             f"no latent_high_low_power: latents of {latents.shape[2]} x {latents.shape[3]} have no low frequencies.",
             flush=True,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 LOW, HIGH = 0.1, 0.4
 """Cycles a pixel: below the first is low, from the second on is high."""
-SMALLEST = 11
+MIN_SIDE = 11
 """Side of the smallest latents that have a low frequency besides their mean: 1 / 11 < LOW."""
 
 
@@ -28,9 +28,9 @@ def latent_high_low_power(latents: Tensor) -> float:
     Raises:
         ValueError: latents of other dimensions than four, with a side below 11, not finite, or constant.
     """
-    if latents.ndim != 4 or min(latents.shape[2:]) < SMALLEST:
+    if latents.ndim != 4 or min(latents.shape[2:]) < MIN_SIDE:
         raise ValueError(
-            f"latents are {tuple(latents.shape)}; [N, C, h, w] with sides of {SMALLEST} or more are needed."
+            f"latents are {tuple(latents.shape)}; [N, C, h, w] with sides of {MIN_SIDE} or more are needed."
         )
     latents = latents.detach().double()
     power = torch.fft.rfft2(latents - latents.mean((2, 3), keepdim=True)).abs().square().mean((0, 1))

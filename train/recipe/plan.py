@@ -21,7 +21,7 @@ from train.engine.disk import replacing, writing
 from train.recipe.rehearsal import Pace
 from train.recipe.stages import Recipe, StageShare, Workplace
 
-FEWEST = 10
+MIN_STEPS = 10
 """Updates that each stage makes at least, however few the minutes."""
 _SLOWEST, _QUICKEST = 3.0, 0.5
 """Bounds of how far finished stages correct the paces of those to come."""
@@ -199,7 +199,7 @@ def outlook(
 def _count(stage: StageShare, seconds: float, pace: float, extend: bool) -> int:
     if math.isinf(seconds):
         return stage.updates
-    fit = max(FEWEST, math.floor(seconds / pace))
+    fit = max(MIN_STEPS, math.floor(seconds / pace))
     return fit if extend and stage.extends else min(fit, stage.updates)
 
 

@@ -24,7 +24,7 @@ from train.data.pairs import Pair, check_pairs, fingerprint, read_pairs
 from train.engine import loop, messages
 from train.engine.messages import STOPPED
 from train.engine.precision import resolved
-from train.recipe.plan import FEWEST, Outlook, Plan, PlanError, Progress, difference, outlook
+from train.recipe.plan import MIN_STEPS, Outlook, Plan, PlanError, Progress, difference, outlook
 from train.recipe.rehearsal import rehearse
 from train.recipe.stages import RECIPES, Recipe, StageShare, Workplace
 from train.tools import publish
@@ -115,7 +115,7 @@ def _run(config: AllConfig, recipe: Recipe) -> None:
     _say(table(recipe, plan, place, planned))
     if config.minutes is not None and sum(o.seconds for o in planned.values()) > 66 * config.minutes:
         _say(
-            f"{config.minutes:g} minutes are too few: reading the data and {FEWEST} updates of each stage take longer. The model will be poor."
+            f"{config.minutes:g} minutes are too few: reading the data and {MIN_STEPS} updates of each stage take longer. The model will be poor."
         )
     for number, stage in enumerate(recipe.stages, 1):
         _stage(stage, f"{number} of {len(recipe.stages) + 1}", config, recipe, place, plan)

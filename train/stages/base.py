@@ -72,7 +72,7 @@ class BaseModule(nn.Module):
     def __init__(self, checkpoint: Checkpoint, weighting: Weighting) -> None:
         super().__init__()
         self.objective = DenoisingObjective(
-            checkpoint.unet, checkpoint.alphas, checkpoint.prediction, weighting
+            checkpoint.unet, checkpoint.alphas_cumprod, checkpoint.prediction, weighting
         )
         self.context = checkpoint.context
 
@@ -142,7 +142,7 @@ class BaseStage:
         some = step_draws(
             draws,
             self.train.mean.shape[2:],
-            len(self.checkpoint.alphas),
+            len(self.checkpoint.alphas_cumprod),
             self.config.variants,
             self.config.prompt_drop,
         )
@@ -177,7 +177,7 @@ class BaseStage:
         if self.val is None:
             return {}
         total, count = 0.0, len(self.val)
-        draws = validation_draws(count, self.val.mean.shape[2:], len(self.checkpoint.alphas))
+        draws = validation_draws(count, self.val.mean.shape[2:], len(self.checkpoint.alphas_cumprod))
         for part in np.array_split(np.arange(count), max(1, count // 32)):
             batch = self._batch(self.val, self.val_rows, part, draws.part(part, device), device)
             total += float(self.module(batch, step, self.config.loop.max_steps)["total"]) * len(part)

@@ -270,9 +270,9 @@ def _denoise(
             solver = build_scheduler("dpm++", checkpoint.scheduler_config, config.steps)
             noise = initial_noise([key(config.loop.seed, variant, int(i)) for i in index], out.shape[2:])
             z0 = torch.from_numpy(examples.mean[variant, index]).float()
-            z = add_noise(checkpoint.alphas.cpu(), z0, noise, solver.timesteps[start].expand(len(index))).to(
-                device
-            )
+            z = add_noise(
+                checkpoint.alphas_cumprod.cpu(), z0, noise, solver.timesteps[start].expand(len(index))
+            ).to(device)
             masks, _ = examples.hints(index, np.full(len(index), variant), device)
             context = checkpoint.context([examples.prompts[i] for i in index])
             hints = [(1.0, checkpoint.controlnet.hint_features(masks))]

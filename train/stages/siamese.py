@@ -82,7 +82,7 @@ class SiameseModule(nn.Module):
     def __init__(self, checkpoint: Checkpoint, config: SiameseConfig) -> None:
         super().__init__()
         self.objective = SiameseObjective(
-            checkpoint.unet, checkpoint.controlnet, checkpoint.alphas, checkpoint.prediction, config
+            checkpoint.unet, checkpoint.controlnet, checkpoint.alphas_cumprod, checkpoint.prediction, config
         )
         self.context = checkpoint.context.requires_grad_(False)
 
@@ -133,12 +133,12 @@ class SiameseStage:
             check_fit(self.checkpoint.unet, self.checkpoint.controlnet, config.controlnet)
         if self.checkpoint.controlnet is None:
             network = PRESETS[config.preset]
-            mergings = int(np.log2(downsampling(self.checkpoint.vae)))
+            num_downsamples = int(np.log2(downsampling(self.checkpoint.vae)))
             self.checkpoint.controlnet = SiameseControlNet.from_unet(
-                self.checkpoint.unet, network.hint_widths, mergings
+                self.checkpoint.unet, network.hint_widths, num_downsamples
             )
             if network.hint_keeps_variance:
-                self.checkpoint.controlnet.controlnet_cond_embedding.keep_variance()
+                self.checkpoint.controlnet.controlnet_cond_embedding.kaiming_init_()
         if config.train_encoder:
             self.checkpoint.unet.requires_grad_(True)
         else:
@@ -160,7 +160,7 @@ class SiameseStage:
         some = step_draws(
             draws,
             self.train.mean.shape[2:],
-            len(self.checkpoint.alphas),
+            len(self.checkpoint.alphas_cumprod),
             self.config.variants,
             self.config.prompt_drop,
         )
@@ -209,7 +209,7 @@ class SiameseStage:
             self._sheet(self.train, np.arange(len(self.train)), "train", step, writer, device)
             return {}
         chosen = np.linspace(0, len(self.val) - 1, min(len(self.val), 96)).astype(int)
-        draws = validation_draws(len(chosen), self.val.mean.shape[2:], len(self.checkpoint.alphas))
+        draws = validation_draws(len(chosen), self.val.mean.shape[2:], len(self.checkpoint.alphas_cumprod))
         sums: dict[str, float] = {}
         for part in np.array_split(np.arange(len(chosen)), max(1, len(chosen) // 16)):
             batch = self._batch(self.val, chosen[part], draws.part(part, device), device)

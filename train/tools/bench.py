@@ -93,7 +93,7 @@ class Bench:
             loss = reference_losses(
                 self.model.unet,
                 self.model.controlnet,
-                self.model.alphas,
+                self.model.alphas_cumprod,
                 x,
                 context,
                 mask,

@@ -149,7 +149,7 @@ def _parts(checkpoint: Checkpoint) -> list[tuple[str, str]]:
         parts.append(
             (
                 "ControlNet with Dense Hint Input",
-                f"{controlnet.config.hint_mergings} mergings, {_size(controlnet)}",
+                f"{controlnet.config.hint_mergings} downsamplings, {_size(controlnet)}",
             )
         )
     return parts

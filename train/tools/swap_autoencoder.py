@@ -40,7 +40,7 @@ class TransplantConfig:
     """Training images to compare."""
 
 
-def best_turn(old: Tensor, new: Tensor) -> Tensor:
+def procrustes_rotation(old: Tensor, new: Tensor) -> Tensor:
     """Q [c, C] with orthonormal rows (columns where c > C) for which Q new covaries most with ``old``: latents [N, C] and [N, c] of the same places.
 
     Orthogonal Procrustes problem (Schönemann 1966, Psychometrika 31, 1-10), solved exactly for white ``new``. Means are not compared.
@@ -51,7 +51,7 @@ def best_turn(old: Tensor, new: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def turned_input(conv: nn.Conv2d, turn: Tensor) -> nn.Conv2d:
+def rotate_input(conv: nn.Conv2d, turn: Tensor) -> nn.Conv2d:
     """``conv`` for inputs that ``turn`` [c, C] maps to its own."""
     made = nn.Conv2d(turn.shape[1], conv.out_channels, conv.kernel_size, conv.stride, conv.padding)
     made.weight.copy_(torch.einsum("ockl,cd->odkl", conv.weight, turn.to(conv.weight)))
@@ -70,10 +70,10 @@ def turned_output(conv: nn.Conv2d, turn: Tensor) -> nn.Conv2d:
 
 def transplant(unet: UNet2DConditionModel, controlnet: SiameseControlNet | None, turn: Tensor) -> None:
     """Let both networks work on latents that ``turn`` [c, C] maps to those that they know."""
-    unet.conv_in, unet.conv_out = turned_input(unet.conv_in, turn), turned_output(unet.conv_out, turn)
+    unet.conv_in, unet.conv_out = rotate_input(unet.conv_in, turn), turned_output(unet.conv_out, turn)
     unet.register_to_config(in_channels=turn.shape[1], out_channels=turn.shape[1])
     if controlnet is not None:
-        controlnet.conv_in = turned_input(controlnet.conv_in, turn)
+        controlnet.conv_in = rotate_input(controlnet.conv_in, turn)
         controlnet.register_to_config(in_channels=turn.shape[1])
 
 
@@ -100,7 +100,7 @@ def main(config: TransplantConfig) -> None:
     check_pairs(pairs)
     images, _ = load_arrays(pairs, checkpoint.defaults.image_size)
     old, new = latents_of(checkpoint.vae, images), latents_of(vae, images)
-    turn = best_turn(old, new)
+    turn = procrustes_rotation(old, new)
     centred, told = old - old.mean(0), (new - new.mean(0)) @ turn.T
     agreement = [
         float(torch.corrcoef(torch.stack([centred[:, c], told[:, c]]))[0, 1]) for c in range(old.shape[1])

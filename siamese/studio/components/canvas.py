@@ -26,7 +26,7 @@ from siamese.studio.visitors.limits import CANVAS_SIDE
 
 SIDE = 512
 """Side of the drawing in pixels, where no photo is traced."""
-LARGEST = CANVAS_SIDE
+MAX_SIDE = CANVAS_SIDE
 """Longest side of the drawing over a photo."""
 LESION_COLOUR = "#5eead4"
 """What the brush paints; only its opacity means anything."""
@@ -173,9 +173,9 @@ def editor_value(
 
 
 def fit_photo(photo: np.ndarray) -> np.ndarray:
-    """``photo`` uint8 [H, W, 3], reduced so that its longer side is at most ``LARGEST`` pixels: the size it is traced at."""
+    """``photo`` uint8 [H, W, 3], reduced so that its longer side is at most ``MAX_SIDE`` pixels: the size it is traced at."""
     height, width = photo.shape[:2]
-    factor = LARGEST / max(height, width)
+    factor = MAX_SIDE / max(height, width)
     if factor >= 1:
         return photo
     return resize_image(photo, (max(1, round(height * factor)), max(1, round(width * factor))))

@@ -39,16 +39,16 @@ Sample = Callable[
 ]
 """See ``BatchJob.run``."""
 
-MOST_MASKS = 200
-LARGEST_ZIP = 20_000_000
+MAX_MASKS = 200
+MAX_ZIP_BYTES = 20_000_000
 """Bytes of the uploaded file."""
-LARGEST_FILE = 20_000_000
+MAX_FILE_BYTES = 20_000_000
 """Bytes of one mask file in the ZIP, unpacked."""
-LARGEST_SIDE = 4096
+MAX_SIDE = 4096
 """Pixels."""
-LARGEST_TOTAL = 400_000_000
+MAX_TOTAL_BYTES = 400_000_000
 """Bytes of all files in the ZIP, unpacked; and pixels of all masks, which are a byte each in memory."""
-MOST_ENTRIES = 5_000
+MAX_ENTRIES = 5_000
 """Files and folders in the ZIP, with those that are passed over."""
 
 MASK_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp")
@@ -101,9 +101,9 @@ def read_mask_zip(path: Path) -> list[NamedMask]:
         BatchError: no ZIP, above a limit, or files that cannot be used; it lists all of those by name.
     """
     path = Path(path)
-    if path.stat().st_size > LARGEST_ZIP:
+    if path.stat().st_size > MAX_ZIP_BYTES:
         raise BatchError(
-            f"the ZIP has {path.stat().st_size / 1e6:.0f} MB; at most {LARGEST_ZIP / 1e6:.0f} MB are taken. Split it."
+            f"the ZIP has {path.stat().st_size / 1e6:.0f} MB; at most {MAX_ZIP_BYTES / 1e6:.0f} MB are taken. Split it."
         )
     try:
         with zipfile.ZipFile(path) as archive:
@@ -114,16 +114,16 @@ def read_mask_zip(path: Path) -> list[NamedMask]:
 
 
 def _read_archive(archive: zipfile.ZipFile) -> list[NamedMask]:
-    if len(archive.infolist()) > MOST_ENTRIES:
+    if len(archive.infolist()) > MAX_ENTRIES:
         raise BatchError(
-            f"the ZIP holds {len(archive.infolist())} files and folders; at most {MOST_ENTRIES} are taken. Pack the masks alone."
+            f"the ZIP holds {len(archive.infolist())} files and folders; at most {MAX_ENTRIES} are taken. Pack the masks alone."
         )
     entries = [e for e in archive.infolist() if not e.is_dir() and not _passed_over(e.filename)]
     if not entries:
         raise BatchError(f"the ZIP holds no masks; put {', '.join(MASK_SUFFIXES)} files into it.")
-    if len(entries) > MOST_MASKS:
+    if len(entries) > MAX_MASKS:
         raise BatchError(
-            f"the ZIP holds {len(entries)} files; at most {MOST_MASKS} masks are taken at once. Split it."
+            f"the ZIP holds {len(entries)} files; at most {MAX_MASKS} masks are taken at once. Split it."
         )
     faults: list[str] = []
     masks: dict[str, NamedMask] = {}
@@ -135,9 +135,9 @@ def _read_archive(archive: zipfile.ZipFile) -> list[NamedMask]:
         fault = _fault_of(entry)
         if fault is None and name.casefold() in named:
             fault = f"has the same name as {named[name.casefold()]}; rename one of them"
-        if fault is None and (unpacked := unpacked + entry.file_size) > LARGEST_TOTAL:
+        if fault is None and (unpacked := unpacked + entry.file_size) > MAX_TOTAL_BYTES:
             faults.append(
-                f"{shown}: the masks up to this one have more than {LARGEST_TOTAL / 1e6:.0f} MB unpacked; split the ZIP"
+                f"{shown}: the masks up to this one have more than {MAX_TOTAL_BYTES / 1e6:.0f} MB unpacked; split the ZIP"
             )
             break
         if fault is None:
@@ -154,9 +154,9 @@ def _read_archive(archive: zipfile.ZipFile) -> list[NamedMask]:
                 )
         if fault is not None:
             faults.append(f"{shown}: {fault}")
-        if pixels > LARGEST_TOTAL:
+        if pixels > MAX_TOTAL_BYTES:
             faults.append(
-                f"{shown}: the masks up to this one have more than {LARGEST_TOTAL / 1e6:.0f} million pixels; split the ZIP"
+                f"{shown}: the masks up to this one have more than {MAX_TOTAL_BYTES / 1e6:.0f} million pixels; split the ZIP"
             )
             break
     if faults:
@@ -193,14 +193,14 @@ def _fault_of(entry: zipfile.ZipInfo) -> str | None:
         zipfile.ZIP_DEFLATED,
     ):  # zipfile unpacks only these in bounded memory
         return "is packed by another method than deflate; use plain ZIP compression"
-    if entry.file_size > LARGEST_FILE:
-        return f"has {entry.file_size / 1e6:.0f} MB unpacked; at most {LARGEST_FILE / 1e6:.0f} MB are taken"
+    if entry.file_size > MAX_FILE_BYTES:
+        return f"has {entry.file_size / 1e6:.0f} MB unpacked; at most {MAX_FILE_BYTES / 1e6:.0f} MB are taken"
     return None
 
 
 def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
     with archive.open(entry) as file:
-        data = file.read(LARGEST_FILE + 1)  # also ends where a directory lies about the size
+        data = file.read(MAX_FILE_BYTES + 1)  # also ends where a directory lies about the size
         if len(data) != entry.file_size:
             raise BatchError("is not as long as the ZIP says")
     return data
@@ -209,9 +209,9 @@ def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
 def _decode(data: bytes) -> np.ndarray:
     """uint8 [H, W] of 0 / 255. Raises BatchError with the bare fault, or what Pillow raises on damaged files."""
     with Image.open(io.BytesIO(data), formats=_FORMATS) as file:
-        if max(file.size) > LARGEST_SIDE:
+        if max(file.size) > MAX_SIDE:
             raise BatchError(
-                f"is {file.width} x {file.height} pixels; at most {LARGEST_SIDE} x {LARGEST_SIDE} are taken"
+                f"is {file.width} x {file.height} pixels; at most {MAX_SIDE} x {MAX_SIDE} are taken"
             )
         if getattr(file, "is_animated", False):
             raise BatchError("holds several pictures; save each mask as its own file")
@@ -338,7 +338,7 @@ class BatchJob:
         """Store a new job in ``folder``.
 
         Args:
-            masks: 1 to ``MOST_MASKS``, as ``read_mask_zip`` gives them.
+            masks: 1 to ``MAX_MASKS``, as ``read_mask_zip`` gives them.
             seed: base of the items' seeds, see ``item_seed``.
             model: see ``BatchSettings``.
             size: side of the model's images, where known: masks that vanish at it are refused now rather than when they are sampled.
@@ -353,8 +353,8 @@ class BatchJob:
         settings = BatchSettings(prompt, seed, steps, guidance, scheduler, model)
         if (folder / "job.json").exists() or any((folder / "done").glob("*.png")):
             raise BatchError("there is a job in this folder already; open it, or choose another folder.")
-        if not 1 <= len(masks) <= MOST_MASKS:
-            raise BatchError(f"{len(masks)} masks; a job takes 1 to {MOST_MASKS}.")
+        if not 1 <= len(masks) <= MAX_MASKS:
+            raise BatchError(f"{len(masks)} masks; a job takes 1 to {MAX_MASKS}.")
         names = [m.name for m in masks]
         if len({n.casefold() for n in names}) < len(names):
             raise BatchError("two masks have the same name; rename one of them.")
@@ -520,10 +520,8 @@ class BatchJob:
 def _fault_of_mask(mask: np.ndarray, size: int | None) -> str | None:
     if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.dtype != np.uint8:
         return "a mask is uint8 [H, W]"
-    if max(mask.shape) > LARGEST_SIDE:
-        return (
-            f"is {mask.shape[1]} x {mask.shape[0]} pixels; at most {LARGEST_SIDE} x {LARGEST_SIDE} are taken"
-        )
+    if max(mask.shape) > MAX_SIDE:
+        return f"is {mask.shape[1]} x {mask.shape[0]} pixels; at most {MAX_SIDE} x {MAX_SIDE} are taken"
     if not (mask > 127).any():
         return "shows no lesion"
     if size is not None and not binarise(resize_mask(binarise(mask), size)).any():

@@ -33,7 +33,7 @@ from siamese.studio.components.canvas import SIDE
 from siamese.studio.components.download import on_demand
 from siamese.studio.components.errors import reason, sentence_for, whatever_happens
 from siamese.studio.components.listeners import LINED, QUICK
-from siamese.studio.storage.batches import MOST_MASKS, BatchError, BatchJob, NamedMask, read_mask_zip
+from siamese.studio.storage.batches import MAX_MASKS, BatchError, BatchJob, NamedMask, read_mask_zip
 from siamese.studio.tabs.generate import InputError, Presses, check_seed, check_whole
 from siamese.studio.tabs.settings import ORGANS
 from siamese.studio.visitors.cookie import NoCookieError, keeper, visitor_of
@@ -71,7 +71,7 @@ FROM_ZIP, AT_RANDOM = "Masks in a ZIP", "Random lesions"
 def build_batch() -> BatchTab:
     """The tab."""
     gr.HTML(
-        f'<p class="hint">Up to {MOST_MASKS} masks at a time. Each pair is stored as soon as it is made, so a batch that was cancelled, '
+        f'<p class="hint">Up to {MAX_MASKS} masks at a time. Each pair is stored as soon as it is made, so a batch that was cancelled, '
         "or cut off by a closed page or a restart, can be resumed. A new batch replaces the one before; batches are deleted after 7 days.</p>"
     )
     with gr.Row(elem_id="batch"):
@@ -158,7 +158,7 @@ def wire_batch(
             if path is None:
                 raise InputError("Choose a ZIP of mask images first.")
             return read_mask_zip(Path(path))
-        total = check_whole(count, "The number of lesions", 1, MOST_MASKS)
+        total = check_whole(count, "The number of lesions", 1, MAX_MASKS)
         return [
             NamedMask(f"random-{i + 1:03d}", random_lesion(statistics[prompt], (first + i) % 2**32, SIDE))
             for i in range(total)

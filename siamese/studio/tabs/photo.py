@@ -24,7 +24,7 @@ class Photo:
     """
 
     pixels: np.ndarray
-    """uint8 [H, W, 3], what is traced: its longer side is at most ``siamese.studio.components.canvas.LARGEST``."""
+    """uint8 [H, W, 3], what is traced: its longer side is at most ``siamese.studio.components.canvas.MAX_SIDE``."""
     name: str
     original: Path
     """The uploaded file, at its own size, with a folder of its own."""

@@ -28,7 +28,7 @@ COOKIE_SECONDS = 180 * 86400
 """Set anew with every load of the page."""
 FRESH_SECONDS = 60
 """Windows that are opened at the same moment are each given a cookie, of which the browser keeps one; see ``sessions``."""
-MOST_NEW, NEW_SECONDS = 100, 600
+MAX_NEW, NEW_SECONDS = 100, 600
 """New cookies for one address within so many seconds. Further requests count by address: a flood has no endless line of visitors."""
 SCOPE_KEY = "siamese.visitor"
 ADDRESS = "address "
@@ -125,7 +125,7 @@ class VisitorCookies:
                 if (kept := [t for t in times if now - t < NEW_SECONDS])
             }
             times = self._new.setdefault(address, [])
-            if len(times) >= MOST_NEW:
+            if len(times) >= MAX_NEW:
                 return None
             times.append(now)
         name = secrets.token_urlsafe(32)

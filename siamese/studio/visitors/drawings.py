@@ -22,8 +22,8 @@ UNREAD_EACH = 32
 BYTES_EACH, BYTES_ALL = 24 * 2**20, 256 * 2**20
 """As they were sent: of one visitor, and of all."""
 UNREAD_SECONDS = 3600
-MOST_LAYERS = 8
-LONGEST_NAME = 64
+MAX_LAYERS = 8
+MAX_NAME_LENGTH = 64
 
 FULL = (
     "The server holds as many drawings as it can. Try again in a minute; the drawing is still on this page."
@@ -112,8 +112,8 @@ def checked(
     def accept_blobs(self: Any, data: AcceptBlobs) -> None:
         fields, files = data.data, data.files
         index, name = str(fields.get("index") or "null"), fields.get("id")
-        named = isinstance(name, str) and len(name) <= LONGEST_NAME
-        placed = index == "null" or index in map(str, range(MOST_LAYERS))
+        named = isinstance(name, str) and len(name) <= MAX_NAME_LENGTH
+        placed = index == "null" or index in map(str, range(MAX_LAYERS))
         if (
             len(files) != 1
             or fields.get("type") not in ("layer", "background", "composite")

@@ -123,7 +123,7 @@ class PageGuard:
                 else nullcontext()
             ):
                 body = await read_body(
-                    receive, limits.LARGEST_FORM if _is_form(scope) else limits.LARGEST_BODY
+                    receive, limits.MAX_FORM_BYTES if _is_form(scope) else limits.MAX_BODY_BYTES
                 )
                 if not (_is_form(scope) and path.startswith(f"{API}component_server")):
                     self._judge(limits.read_json(body), path, visitor)
@@ -209,7 +209,7 @@ class PageGuard:
             files, _, _ = await upload_fn(
                 Request(request.scope, counted),
                 target,
-                limits.LARGEST_UPLOAD,
+                limits.MAX_UPLOAD_BYTES,
                 name,
                 upload_progress=file_upload_statuses if name else None,
             )

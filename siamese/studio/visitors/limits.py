@@ -17,9 +17,9 @@ from siamese.studio.visitors.refusal import RefusedError
 from siamese.studio.visitors.upload_folder import TemporaryFolder, use
 from siamese.web.inputs import parse_json
 
-LARGEST_UPLOAD = 25 * 2**20
+MAX_UPLOAD_BYTES = 25 * 2**20
 """Bytes of an uploaded file: a little above the studio's own limit, whose message is friendlier."""
-LARGEST_BODY, LARGEST_FORM = 4 * 2**20, 8 * 2**20
+MAX_BODY_BYTES, MAX_FORM_BYTES = 4 * 2**20, 8 * 2**20
 """Bytes of a request in JSON, and of a form, which may hold a picture of the canvas."""
 UPLOADS_EACH, FILES_ALL = 100 * 2**20, 2 * 2**30
 """Bytes: a visitor's uploads, and uploads and results of all."""
@@ -33,7 +33,7 @@ TOO_MUCH = (
     f"You have uploaded {UPLOADS_EACH // MB} MB, which is as much as the studio holds for one visitor. Your uploads go an hour after "
     "their last use; try again later."
 )
-TOO_LARGE = f"The file is larger than {LARGEST_UPLOAD // MB} MB. Make it smaller and upload it again."
+TOO_LARGE = f"The file is larger than {MAX_UPLOAD_BYTES // MB} MB. Make it smaller and upload it again."
 DAMAGED = "The upload is damaged. Upload the file again."
 STRANGE = "The request is not one that the page sends. Reload the page and try again."
 DISK_FULL = "The server's disk is full, so nothing was stored. Try again later."

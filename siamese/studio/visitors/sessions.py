@@ -21,7 +21,7 @@ SESSIONS_EACH, SESSIONS_ALL = 4, 200
 IDLE_SECONDS = 3600
 """After so long without a request a page that is not open any more is forgotten."""
 BEGINNING_SECONDS = 60
-LONGEST_HASH = 64
+MAX_HASH_LENGTH = 64
 
 TOO_MANY = f"You have the studio open in {SESSIONS_EACH} windows, which is as many as it takes. Close one of them, then reload this page."
 FULL = "As many pages of the studio are open as the server takes. Try again in some minutes."
@@ -52,7 +52,7 @@ class Sessions:
         Raises:
             RefusedError: the session is another visitor's, or too many are open.
         """
-        if not isinstance(name, str) or not 0 < len(name) <= LONGEST_HASH:
+        if not isinstance(name, str) or not 0 < len(name) <= MAX_HASH_LENGTH:
             raise RefusedError(400, "The request names no page. Reload the page.")
         ended = []
         with self._lock:

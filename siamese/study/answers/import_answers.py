@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from siamese.study.answers.export import FORMAT
 from siamese.study.config import PAIRWISE, RANKING, REAL_SYNTHETIC, StudyConfig
 from siamese.study.rating.order import MAIN, REPEAT, TRAINING
-from siamese.study.rating.session import LONGEST_TIME, BadAnswerError, Judgement, canonical, check
+from siamese.study.rating.session import MAX_SECONDS, BadAnswerError, Judgement, canonical, check
 from siamese.study.storage.schema import answers, items, presentations, raters, studies, withdrawals
 from siamese.study.storage.store import (
     ADMINISTRATOR,
@@ -54,7 +54,7 @@ class GivenAnswer(BaseModel):
     response: list[StrictInt] = Field(min_length=1, max_length=9)
     confidence: StrictInt | None
     comment: StrictStr
-    client_ms: StrictInt | None = Field(ge=0, le=LONGEST_TIME)
+    client_ms: StrictInt | None = Field(ge=0, le=MAX_SECONDS)
     server_ms: StrictInt = Field(ge=0, le=2**62)
     created_at: float = Seconds
     supersedes: StrictInt | None

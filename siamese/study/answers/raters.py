@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 COMPLETE, ALL = "complete", "all"
 """Raters that figures are of: those who answered everything, or all with an answer."""
 CHOICES = (COMPLETE, ALL)
-MOST_LISTED = 8
+MAX_LISTED = 8
 """Numbers that a sentence lists one by one."""
 
 
@@ -99,7 +99,7 @@ def who_counts(raters: Raters, choice: str, used: Sequence[str]) -> tuple[str, .
 def counted(partial: Sequence[tuple[str, int]], items: int) -> str:
     """``2 raters with 1 and 9 of 48 answers``."""
     numbers = sorted(n for _, n in partial)
-    if len(numbers) > MOST_LISTED:
+    if len(numbers) > MAX_LISTED:
         listed = f"{numbers[0]} to {numbers[-1]}"
     else:
         listed = " and ".join(filter(None, (", ".join(map(str, numbers[:-1])), str(numbers[-1]))))

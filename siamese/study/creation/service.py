@@ -20,7 +20,7 @@ from siamese.study.storage.images import (
 from siamese.study.storage.store import NewItem, Study, StudyError, StudyStore
 from siamese.study.storage.text_findings import Texts, find_texts, names_of, text_warning
 
-MOST_LISTED = 50
+MAX_LISTED = 50
 
 
 def choose_groups(
@@ -57,8 +57,8 @@ def choose_groups(
 
 def shortened(problems: list[str]) -> list[str]:
     """At most 50 of ``problems``, and how many more there are."""
-    return problems[:MOST_LISTED] + (
-        [f"... and {len(problems) - MOST_LISTED} more."] if len(problems) > MOST_LISTED else []
+    return problems[:MAX_LISTED] + (
+        [f"... and {len(problems) - MAX_LISTED} more."] if len(problems) > MAX_LISTED else []
     )
 
 

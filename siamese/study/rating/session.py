@@ -20,8 +20,8 @@ from siamese.study.rating.order import TRAINING, Screen, arrange
 from siamese.study.storage.schema import answers, images, items, presentations, raters, studies, withdrawals
 from siamese.study.storage.store import RATER, Study, StudyStore, find_study, hash_token, random_id
 
-LONGEST_PSEUDONYM, LONGEST_COMMENT, LONGEST_KEY = 80, 2000, 64
-LONGEST_TIME = 2**31 - 1
+MAX_PSEUDONYM_LENGTH, MAX_COMMENT_LENGTH, MAX_KEY_LENGTH = 80, 2000, 64
+MAX_SECONDS = 2**31 - 1
 
 
 class SessionError(RuntimeError):
@@ -147,11 +147,11 @@ class RaterSessions:
         if not consent:
             raise BadAnswerError("the study needs your consent.")
         if (
-            not (0 < len(pseudonym) <= LONGEST_PSEUDONYM and 0 < len(role) <= LONGEST_PSEUDONYM)
+            not (0 < len(pseudonym) <= MAX_PSEUDONYM_LENGTH and 0 < len(role) <= MAX_PSEUDONYM_LENGTH)
             or not (pseudonym + role).isprintable()
         ):
             raise BadAnswerError(
-                f"pseudonym and role are needed, each of up to {LONGEST_PSEUDONYM} characters."
+                f"pseudonym and role are needed, each of up to {MAX_PSEUDONYM_LENGTH} characters."
             )
         with self.database.write() as connection:
             rater, study = self._rater(connection, token)
@@ -197,8 +197,8 @@ class RaterSessions:
             siamese.study.storage.database.StorageError: not stored; see there for a full disk.
             SessionError: see ``overview``.
         """
-        if not 0 < len(key) <= LONGEST_KEY or "\0" in key:
-            raise BadAnswerError(f"an idempotency key of 1 to {LONGEST_KEY} characters is needed.")
+        if not 0 < len(key) <= MAX_KEY_LENGTH or "\0" in key:
+            raise BadAnswerError(f"an idempotency key of 1 to {MAX_KEY_LENGTH} characters is needed.")
         if "\0" in presentation:  # PostgreSQL has no such texts
             raise NoSuchLinkError("there is no such item in your session.")
         now = time.time()
@@ -459,14 +459,14 @@ def check(config: StudyConfig, shown: list[str], judgement: Judgement) -> dict[s
         type(confidence) is int and CONFIDENCE[0] <= confidence <= CONFIDENCE[1]
     ):
         raise BadAnswerError(f"say how sure you are, from {CONFIDENCE[0]} to {CONFIDENCE[1]}.")
-    if len(judgement.comment) > LONGEST_COMMENT or (judgement.comment.strip() and not config.comments):
+    if len(judgement.comment) > MAX_COMMENT_LENGTH or (judgement.comment.strip() and not config.comments):
         raise BadAnswerError(
-            f"a comment has up to {LONGEST_COMMENT} characters."
+            f"a comment has up to {MAX_COMMENT_LENGTH} characters."
             if config.comments
             else "this study takes no comments."
         )
     if "\0" in judgement.comment:
         raise BadAnswerError("a comment is text.")
-    if judgement.client_ms is not None and not 0 <= judgement.client_ms <= LONGEST_TIME:
+    if judgement.client_ms is not None and not 0 <= judgement.client_ms <= MAX_SECONDS:
         raise BadAnswerError("the response time cannot be right.")
     return response

@@ -8,7 +8,7 @@ from html import escape
 
 WIDTH, LEFT, RIGHT = 480, 14, 14
 ROW, TOP, AXIS, LEGEND = 46, 24, 30, 18
-LONGEST = 44
+MAX_LABEL_LENGTH = 44
 """Characters of a label that fit beside its figure."""
 TICKS = 5
 
@@ -98,4 +98,4 @@ def letter(index: int) -> str:
 
 def shorten(label: str) -> str:
     """``label`` with an ellipsis where it is too long for a row."""
-    return label if len(label) <= LONGEST else label[: LONGEST - 1] + "…"
+    return label if len(label) <= MAX_LABEL_LENGTH else label[: MAX_LABEL_LENGTH - 1] + "…"

@@ -41,11 +41,11 @@ from siamese.study.statistics.table import StatisticsError
 
 RESAMPLES = 2000
 LEVEL = 0.95
-FEWEST_RATERS = 6
+MIN_RATERS = 6
 """With fewer raters, intervals are conditional on them: a variance between raters cannot be told from so few."""
-FEWEST_GROUPS = 5
+MIN_GROUPS = 5
 """With fewer mask groups there is no interval."""
-MOST_LOST = 0.05
+MAX_LOST = 0.05
 """Share of resamples in which the figure may be impossible (a method without an answer, say) before its interval is withheld."""
 CHUNK = 4_000_000
 """Numbers held at once while resampling."""
@@ -127,12 +127,12 @@ def bootstrap(
         )
     raters, groups, _ = sums.shape
     if conditional is None:
-        conditional = raters < FEWEST_RATERS
+        conditional = raters < MIN_RATERS
     if not conditional and raters < 2:
         raise StatisticsError("one rater says nothing about other raters: leave conditional at None or True.")
     estimate = statistic(sums.sum(1), np.ones(raters))
-    if groups < FEWEST_GROUPS:
-        reason = f"an interval needs {FEWEST_GROUPS} or more mask groups; there are {groups}."
+    if groups < MIN_GROUPS:
+        reason = f"an interval needs {MIN_GROUPS} or more mask groups; there are {groups}."
         return tuple(
             missing(q.missing) if np.isnan(e) else Figure(float(e), reason=reason)
             for e, q in zip(estimate, quantities, strict=True)
@@ -149,7 +149,7 @@ def bootstrap(
         kept = np.all(np.isfinite(columns), axis=0)
         if np.isnan(estimate[n]):
             figures.append(missing(quantity.missing))
-        elif kept.mean() < 1 - MOST_LOST:
+        elif kept.mean() < 1 - MAX_LOST:
             figures.append(
                 Figure(
                     float(estimate[n]),
@@ -162,7 +162,7 @@ def bootstrap(
             figures.append(
                 finish(
                     float(estimate[n]),
-                    max(variance, quantity.least_variance),
+                    max(variance, quantity.min_variance),
                     freedom,
                     units,
                     level,

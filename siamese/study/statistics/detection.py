@@ -193,7 +193,7 @@ def detect(
         sums = sums[signals & noises]
         d_prime = float(d_prime_variance(sums.sum(1), levels))
         quantities[3], quantities[4] = (
-            dataclasses.replace(q, least_variance=v)
+            dataclasses.replace(q, min_variance=v)
             for q, v in zip(quantities[3:5], (d_prime, d_prime / 4), strict=True)
         )
     return Detection(*bootstrap(sums, detection_statistic(levels, both), quantities, **settings))

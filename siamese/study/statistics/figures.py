@@ -41,7 +41,7 @@ class Quantity:
     """The figure is linear in averages of single answers, so that a value at its limit has an exact bound."""
     comparisons: float = math.inf
     """Independent comparisons that the figure can rest on at most: of a coefficient of agreement, each answer to an item after its first."""
-    least_variance: float = 0.0
+    min_variance: float = 0.0
     """Variance that the figure has at least, where resampling is known to show too little."""
 
     def __post_init__(self) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from siamese.study.statistics.table import StatisticsError
 
 TOLERANCE = 1e-9
-MOST_STEPS = 20_000
+MAX_STEPS = 20_000
 
 
 class DisconnectedError(StatisticsError):
@@ -76,7 +76,7 @@ def connected(counts: np.ndarray, members: np.ndarray) -> np.ndarray:
 
 
 def fit(
-    counts: np.ndarray, members: np.ndarray, tolerance: float = TOLERANCE, most_steps: int = MOST_STEPS
+    counts: np.ndarray, members: np.ndarray, tolerance: float = TOLERANCE, max_steps: int = MAX_STEPS
 ) -> np.ndarray:
     """Maximum likelihood strengths by MM (Hunter 2004, Annals of Statistics 32, equations 3 and 30), many tables at once.
 
@@ -84,7 +84,7 @@ def fit(
         counts: [B, S, M] how often each method was chosen from each set.
         members: bool [S, M].
         tolerance: largest gradient of the log-likelihood, as a share of the choices, at which a table is done.
-        most_steps: steps after which a table is given up.
+        max_steps: steps after which a table is given up.
 
     Returns:
         [B, M] log strengths with mean 0; NaN for tables that are not connected or were given up.
@@ -94,7 +94,7 @@ def fit(
     rows = np.flatnonzero(connected(counts, members))
     wins, faced = counts[rows].sum(1), counts[rows].sum(2)
     strength = np.ones_like(wins)
-    for _ in range(most_steps):
+    for _ in range(max_steps):
         if not len(rows):
             break
         denominator = (faced / (strength @ inside.T)) @ inside
@@ -110,13 +110,13 @@ def fit(
 
 
 def log_strengths(
-    counts: np.ndarray, members: np.ndarray, names: tuple[str, ...], most_steps: int = MOST_STEPS
+    counts: np.ndarray, members: np.ndarray, names: tuple[str, ...], max_steps: int = MAX_STEPS
 ) -> np.ndarray:
     """Log strengths [M] with mean 0 from counts [S, M].
 
     Raises:
         DisconnectedError: some methods never win against the others, or are never compared with them.
-        ConvergenceError: ``most_steps`` were not enough.
+        ConvergenceError: ``max_steps`` were not enough.
     """
     if not connected(counts[None], members)[0]:
         reach = (beaten(counts, members) > 0) | np.eye(len(names), dtype=bool)
@@ -129,10 +129,10 @@ def log_strengths(
             f"strengths have no finite estimate: {', '.join(below)} never won against {', '.join(above)}. "
             "Collect more answers, or leave these methods out."
         )
-    value = fit(counts[None], members, most_steps=most_steps)[0]
+    value = fit(counts[None], members, max_steps=max_steps)[0]
     if np.isnan(value).any():
         raise ConvergenceError(
-            f"the strengths did not converge in {most_steps} steps: collect more answers, or allow more steps."
+            f"the strengths did not converge in {max_steps} steps: collect more answers, or allow more steps."
         )
     return value
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from siamese.study.statistics.agreement import NOMINAL, WithinRater, alpha_figure, matrix_of, within
-from siamese.study.statistics.bootstrap import FEWEST_RATERS, bootstrap, cell_sums
+from siamese.study.statistics.bootstrap import MIN_RATERS, bootstrap, cell_sums
 from siamese.study.statistics.detection import ratio
 from siamese.study.statistics.figures import CONDITIONAL, OVER_RATERS, Figure, Quantity
 from siamese.study.statistics.luce import choices_from_pairs
@@ -121,7 +121,7 @@ def summarise_pairs(pairs: Pairs, **settings: Any) -> PairSummary:
         )
     conditional = settings.get("conditional")
     if conditional is None:
-        conditional = len(raters) < FEWEST_RATERS
+        conditional = len(raters) < MIN_RATERS
     first, second = pairs.repeated()
     return PairSummary(
         len(table),

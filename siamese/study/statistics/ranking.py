@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from siamese.study.statistics.agreement import ORDINAL, WithinRater, alpha_figure, matrix_of, within
-from siamese.study.statistics.bootstrap import FEWEST_RATERS, bootstrap, cell_sums
+from siamese.study.statistics.bootstrap import MIN_RATERS, bootstrap, cell_sums
 from siamese.study.statistics.detection import ratio
 from siamese.study.statistics.figures import CONDITIONAL, OVER_RATERS, Figure, Quantity, missing
 from siamese.study.statistics.luce import (
@@ -266,7 +266,7 @@ def summarise_rankings(rankings: Rankings, **settings: Any) -> RankingSummary:
     blocks = averaged_blocks(table)
     conditional = settings.get("conditional")
     if conditional is None:
-        conditional = len(raters) < FEWEST_RATERS
+        conditional = len(raters) < MIN_RATERS
     unit = group[:, None] * size + np.arange(size)
     data = matrix_of(np.repeat(rater, size), unit.ravel(), ranks.ravel())
     first, second = rankings.repeated()

@@ -16,7 +16,7 @@ from siamese.study.statistics.agreement import (
     matrix_of,
     within,
 )
-from siamese.study.statistics.bootstrap import FEWEST_RATERS, bootstrap, cell_sums
+from siamese.study.statistics.bootstrap import MIN_RATERS, bootstrap, cell_sums
 from siamese.study.statistics.detection import (
     Detection,
     detect,
@@ -217,7 +217,7 @@ def summarise_ratings(ratings: Ratings, **settings: Any) -> RatingSummary:
     )
     conditional = settings.get("conditional")
     if conditional is None:
-        conditional = len(raters) < FEWEST_RATERS
+        conditional = len(raters) < MIN_RATERS
     first, second = ratings.repeated()
     return RatingSummary(
         len(table),

@@ -21,12 +21,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
-from siamese.study.statistics.bootstrap import FEWEST_GROUPS, FEWEST_RATERS, LEVEL
+from siamese.study.statistics.bootstrap import LEVEL, MIN_GROUPS, MIN_RATERS
 from siamese.study.statistics.protocols import Ratings
 from siamese.study.statistics.table import StatisticsError, codes
 
-MOST_GROUPS = 100_000
-MOST_RATERS = 1000
+MAX_GROUPS = 100_000
+MAX_RATERS = 1000
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def half_width(
         StatisticsError: too few groups or raters, or a level that is none.
     """
     if conditional is None:
-        conditional = raters < FEWEST_RATERS
+        conditional = raters < MIN_RATERS
     if groups < 2 or raters < (1 if conditional else 2) or not 0 < level < 1:
         raise StatisticsError(
             "a width needs two or more groups, one or more raters (two or more for other raters) and a level between 0 and 1."
@@ -191,12 +191,12 @@ def groups_needed(
     if not wanted > 0:
         raise StatisticsError("the wanted half width is above 0, such as 0.05.")
     if conditional is None:
-        conditional = raters < FEWEST_RATERS
+        conditional = raters < MIN_RATERS
 
     def reached(groups: int) -> bool:
         return half_width(components, groups, raters, level, conditional) <= wanted
 
-    if not reached(MOST_GROUPS):
+    if not reached(MAX_GROUPS):
         reason = f"{raters} raters do not reach a half width of {wanted:g} with any number of mask groups: "
         return Plan(
             raters,
@@ -205,7 +205,7 @@ def groups_needed(
             conditional,
             reason + ("the images differ too much." if conditional else "invite more raters."),
         )
-    low, high = FEWEST_GROUPS - 1, MOST_GROUPS  # reached at high; below FEWEST_GROUPS there is no interval
+    low, high = MIN_GROUPS - 1, MAX_GROUPS  # reached at high; below MIN_GROUPS there is no interval
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if reached(middle) else (middle, high)
@@ -222,7 +222,7 @@ def plans(
     return tuple(groups_needed(components, wanted, r, level) for r in raters)
 
 
-def least_raters(components: Components, wanted: float, groups: int, level: float = LEVEL) -> int:
+def min_raters(components: Components, wanted: float, groups: int, level: float = LEVEL) -> int:
     """Least number of raters, six or more, for an interval that speaks for other raters too, with ``groups`` mask groups.
 
     Raises:
@@ -230,9 +230,9 @@ def least_raters(components: Components, wanted: float, groups: int, level: floa
     """
     if not wanted > 0:
         raise StatisticsError("the wanted half width is above 0, such as 0.05.")
-    for raters in range(FEWEST_RATERS, MOST_RATERS + 1):
+    for raters in range(MIN_RATERS, MAX_RATERS + 1):
         if half_width(components, groups, raters, level, conditional=False) <= wanted:
             return raters
     raise StatisticsError(
-        f"{groups} mask groups do not reach a half width of {wanted:g} with up to {MOST_RATERS} raters: show more groups."
+        f"{groups} mask groups do not reach a half width of {wanted:g} with up to {MAX_RATERS} raters: show more groups."
     )

@@ -17,7 +17,7 @@ from siamese.web.space import VOLUME, lasts
 DATASET_VARIABLE = "SIAMESE_STUDY_DATASET"
 """Environment variable with the private dataset repository (owner/name) that studies are copied to."""
 MINUTES_VARIABLE = "SIAMESE_STUDY_PUSH_MINUTES"
-DEFAULT_MINUTES, MOST_MINUTES = 5.0, 1440.0
+DEFAULT_MINUTES, MAX_MINUTES = 5.0, 1440.0
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 
 
@@ -50,9 +50,9 @@ def dataset_options() -> DatasetOptions | None:
         minutes = float(said) if said else DEFAULT_MINUTES
     except ValueError as error:
         raise PlaceError(f"{MINUTES_VARIABLE} must be a number of minutes, not {said!r}.") from error
-    if not 0 < minutes <= MOST_MINUTES:
+    if not 0 < minutes <= MAX_MINUTES:
         raise PlaceError(
-            f"{MINUTES_VARIABLE} must be above 0 and at most {MOST_MINUTES:.0f} minutes, not {said}."
+            f"{MINUTES_VARIABLE} must be above 0 and at most {MAX_MINUTES:.0f} minutes, not {said}."
         )
     return DatasetOptions(repository, minutes)
 

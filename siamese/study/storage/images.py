@@ -18,7 +18,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
 """Modes of eight bits a channel or less; others have no agreed way to eight."""
-LARGEST_SIDE, SMALLEST_SIDE = 8192, 16
+MAX_SIDE, MIN_SIDE = 8192, 16
 ENCODING = (cv2.IMWRITE_PNG_COMPRESSION, 0, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE)
 
 
@@ -45,11 +45,11 @@ def opened(file: Path) -> Image.Image:
         raise UnusableImageError("it is no PNG, JPEG, BMP, TIFF or WebP image.") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UnusableImageError(f"it cannot be read ({error}).") from error
-    if not SMALLEST_SIDE <= min(image.size) <= max(image.size) <= LARGEST_SIDE:
+    if not MIN_SIDE <= min(image.size) <= max(image.size) <= MAX_SIDE:
         width, height = image.size
         image.close()
         raise UnusableImageError(
-            f"its size is {width} x {height}; sides of {SMALLEST_SIDE} to {LARGEST_SIDE} pixels can be used."
+            f"its size is {width} x {height}; sides of {MIN_SIDE} to {MAX_SIDE} pixels can be used."
         )
     if image.mode not in MODES:
         mode = image.mode

@@ -27,7 +27,7 @@ from siamese.study.storage.text_findings import (
 )
 
 RATER, ADMINISTRATOR = "rater", "administrator"
-LONGEST_LABEL = 200
+MAX_LABEL_LENGTH = 200
 
 
 class StudyError(RuntimeError):
@@ -371,8 +371,8 @@ class StudyStore:
             NoSuchStudyError: there is no such study.
             StudyError: a label is longer than 200 characters.
         """
-        if any(len(label) > LONGEST_LABEL for label in labels):
-            raise StudyError(f"labels have up to {LONGEST_LABEL} characters.")
+        if any(len(label) > MAX_LABEL_LENGTH for label in labels):
+            raise StudyError(f"labels have up to {MAX_LABEL_LENGTH} characters.")
         if any("\0" in label for label in labels):
             raise StudyError("a label is text, without null characters.")
         made = [Invitation(random_id(), label, secrets.token_urlsafe(24)) for label in labels]

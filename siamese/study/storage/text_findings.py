@@ -21,7 +21,7 @@ from siamese.study.storage.schema import images, items, studies
 
 Texts = Mapping[tuple[str, str], tuple[Box, ...]]
 """Boxes of text by method and mask id; of an image without text no boxes, of one that was not looked at no entry."""
-MOST_NAMED = 50
+MAX_NAMED = 50
 THUMBNAIL = 320
 """Longer side in pixels at most."""
 FRAME = (0, 0, 255)
@@ -64,11 +64,11 @@ def names_of(found: Texts) -> list[str]:
 
 def text_warning(names: Sequence[str], outcome: str) -> str:
     """What was found in the images of ``names``, what came of it and what to do."""
-    more = [f"... and {len(names) - MOST_NAMED} more."] if len(names) > MOST_NAMED else []
+    more = [f"... and {len(names) - MAX_NAMED} more."] if len(names) > MAX_NAMED else []
     return "\n".join(
         [
             f"{outcome} Text is burned into {len(names)} of the real images. It may name a patient, and it tells raters what is real:",
-            *(f"- {name}" for name in names[:MOST_NAMED]),
+            *(f"- {name}" for name in names[:MAX_NAMED]),
             *more,
             "Crop the images or cover the text and make the study from those; or look at each image and accept its text "
             "(on the command line: --accept-text).",

@@ -12,9 +12,9 @@ from siamese.study.config import NAME, ConfigError
 from siamese.study.storage.database import StorageFullError
 from siamese.study.storage.images import SUFFIXES
 
-LARGEST, MOST_FILES, LARGEST_FILE = 4 * 2**30, 20_000, 64 * 2**20
+MAX_BYTES, MAX_FILES, MAX_FILE_BYTES = 4 * 2**30, 20_000, 64 * 2**20
 """Bytes after unpacking, files, and bytes of one file, which is held in memory."""
-LONGEST_NAME = 250
+MAX_NAME_LENGTH = 250
 """Bytes that file systems take, and the database as a mask's name."""
 
 
@@ -33,10 +33,10 @@ def unpack(stream: BinaryIO, folder: Path) -> dict[str, Path]:
                 and Path(e.filename).suffix.lower() in SUFFIXES
                 and not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(e.filename).parts)
             ]
-            if len(entries) > MOST_FILES or sum(e.file_size for e in entries) > LARGEST:
+            if len(entries) > MAX_FILES or sum(e.file_size for e in entries) > MAX_BYTES:
                 raise ConfigError(
                     [
-                        f"the ZIP file unpacks to more than {MOST_FILES} images or {LARGEST // 2**30} GiB; use a folder on the server."
+                        f"the ZIP file unpacks to more than {MAX_FILES} images or {MAX_BYTES // 2**30} GiB; use a folder on the server."
                     ]
                 )
             depths = {len(PurePosixPath(e.filename).parts) for e in entries}
@@ -55,18 +55,18 @@ def unpack(stream: BinaryIO, folder: Path) -> dict[str, Path]:
                             f"{entry.filename[:100]!r} in the ZIP file: folders need letters, digits, spaces and . _ + - only."
                         ]
                     )
-                if len(name.encode("utf-8", "replace")) > LONGEST_NAME:
+                if len(name.encode("utf-8", "replace")) > MAX_NAME_LENGTH:
                     raise ConfigError(
                         [
-                            f"{name[:40]!r}... in the ZIP file: names have up to {LONGEST_NAME} bytes. Rename the files."
+                            f"{name[:40]!r}... in the ZIP file: names have up to {MAX_NAME_LENGTH} bytes. Rename the files."
                         ]
                     )
                 found[method] = folder / method
                 found[method].mkdir(exist_ok=True)
-                if entry.file_size > LARGEST_FILE:
+                if entry.file_size > MAX_FILE_BYTES:
                     raise ConfigError(
                         [
-                            f"{entry.filename[:100]!r} in the ZIP file is larger than {LARGEST_FILE // 2**20} MiB."
+                            f"{entry.filename[:100]!r} in the ZIP file is larger than {MAX_FILE_BYTES // 2**20} MiB."
                         ]
                     )
                 # The header's size is a claim: no more than it is read.

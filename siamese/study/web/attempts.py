@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 FREE = 3
 """Failures of an address without delay; after that the next attempt waits 1, 2, 4, ... seconds."""
-LONGEST_SECONDS = 900
+MAX_SECONDS = 900
 FORGOTTEN_SECONDS = 24 * 3600
 """After so long without a failure an address begins anew."""
-MOST_ADDRESSES = 10_000
+MAX_ADDRESSES = 10_000
 """The addresses that failed longest ago are forgotten before more are kept."""
 AT_ONCE, WAITING, PATIENCE_SECONDS = 2, 16, 5.0
 """Passwords that are hashed at once (32 MiB and a core each), those that wait for it, each in a thread, and for how long."""
@@ -41,7 +41,7 @@ class Failures:
     def wait(self, now: float) -> float:
         """Seconds until the next attempt is looked at; none where not positive."""
         return (
-            self.last + min(2.0 ** min(self.count - FREE, 40), LONGEST_SECONDS) - now
+            self.last + min(2.0 ** min(self.count - FREE, 40), MAX_SECONDS) - now
             if self.count >= FREE
             else 0.0
         )
@@ -76,7 +76,7 @@ class Attempts:
                 )
             self._failed[key] = Failures(found.count + 1, now)
             self._failed.move_to_end(key)
-            while len(self._failed) > MOST_ADDRESSES:
+            while len(self._failed) > MAX_ADDRESSES:
                 self._failed.popitem(last=False)
 
     def undo(self, address: str) -> None:

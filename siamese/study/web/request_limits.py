@@ -15,10 +15,10 @@ from starlette.responses import Response
 from siamese.study.web.auth import COOKIE, Administrator, NotLoggedInError
 
 HOME = "/study/admin"
-LARGEST_UPLOAD = 512 * 2**20
+MAX_UPLOAD_BYTES = 512 * 2**20
 """Bytes of a ZIP file or an export with its form; the paper's study has about 60 MB."""
-LARGEST_FORM = 256 * 2**10
-LARGEST_ANSWER = 64 * 2**10
+MAX_FORM_BYTES = 256 * 2**10
+MAX_ANSWER_BYTES = 64 * 2**10
 """Bytes of a rater's request; the longest comment fits several times."""
 LOGIN, OAUTH = f"{HOME}/login", f"{HOME}/login/huggingface"
 CALLBACK = f"{OAUTH}/callback"
@@ -38,7 +38,9 @@ class TooLargeError(HTTPException):
 
 def limit_of(path: str) -> int:
     """Most bytes that a request to ``path`` may have."""
-    return LARGEST_UPLOAD if path in UPLOADS else LARGEST_FORM if path.startswith(HOME) else LARGEST_ANSWER
+    return (
+        MAX_UPLOAD_BYTES if path in UPLOADS else MAX_FORM_BYTES if path.startswith(HOME) else MAX_ANSWER_BYTES
+    )
 
 
 class Gate:

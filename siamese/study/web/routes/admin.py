@@ -38,7 +38,7 @@ from siamese.study.web.oauth import (
     oauth_settings,
 )
 from siamese.study.web.pages import report_html, results_values, templates
-from siamese.study.web.request_limits import CALLBACK, HOME, LARGEST_UPLOAD, LOGIN, Gate
+from siamese.study.web.request_limits import CALLBACK, HOME, LOGIN, MAX_UPLOAD_BYTES, Gate
 from siamese.study.web.security import install_errors, refusal, storable
 from siamese.study.web.threads import ADMINISTRATORS
 from siamese.web.inputs import CheckedInput
@@ -205,7 +205,7 @@ def install_admin(app: FastAPI, store: StudyStore, folder: Path, turn: Turn = nu
             message,
             studies=store.studies(),
             consent=DEFAULT_CONSENT,
-            most=LARGEST_UPLOAD // 2**20,
+            most=MAX_UPLOAD_BYTES // 2**20,
             copy=store.durability.report() if store.durability else None,
         )
 
