@@ -75,7 +75,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         base.main(
             base.BaseConfig(
                 data,
-                autoencoder=root / "vae" / "model" / "vae",
+                vae=root / "vae" / "model" / "vae",
                 size=64,
                 cache=root / "cache",
                 loop=loop("base", 100, 3e-3, 16),

@@ -157,7 +157,7 @@ def _vae(place: Workplace) -> autoencoder.VaeConfig:
 def _base(place: Workplace) -> base.BaseConfig:
     return base.BaseConfig(
         place.data,
-        autoencoder=place.model("vae") / "vae",
+        vae=place.model("vae") / "vae",
         prompt=place.prompt,
         preset="tiny",
         variants=1,
