@@ -13,59 +13,53 @@ import psutil
 import pytest
 import torch
 
+from tests.child import Child, start_group
 from tests.train.stages import checkpoints, final_state, real_stage
 from train.engine import loop
 
 ROOT = Path(__file__).parents[2]
 
 
-def _two_processes(data: Path, model: Path, out: Path, steps: int, mode: str = "run") -> subprocess.Popen:
-    """The Siamese stage under torch's launcher; its port is a free one."""
-    launcher = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        "2",
-        "--rdzv-backend",
-        "c10d",
-        "--rdzv-endpoint",
-        "localhost:0",
-    ]
-    child = ["-m", "tests.child", mode, "siamese", str(data), str(model), str(out), str(steps), "1"]
-    return subprocess.Popen(
-        launcher + child,
-        cwd=ROOT,
-        env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def _arguments(data: Path, model: Path, out: Path, steps: int, mode: str = "run") -> list[str]:
+    return [mode, "siamese", str(data), str(model), str(out), str(steps), "1"]
 
 
-def test_two_processes_train_as_one_does(polyps: Path, model_folder: Path, tmp_path: Path) -> None:
-    loop.run(
-        *real_stage("siamese", polyps, model_folder, tmp_path / "one", max_steps=2)
-    )  # also fills the cache of latents
-    child = _two_processes(polyps, model_folder, tmp_path / "two", 2)
-    _, said = child.communicate(timeout=300)
-    assert child.returncode == 0, said
-    one, two = final_state(tmp_path / "one"), final_state(tmp_path / "two")
+def _ended(children: list[Child], seconds: float) -> None:
+    for child in children:
+        assert child.wait(seconds) == 0, child.said
+
+
+def _same(one: dict, two: dict, before: dict) -> None:
     assert one["step"] == two["step"] == 2
-    start, _ = real_stage("siamese", polyps, model_folder, tmp_path / "none")
-    before = start.module.state_dict()
     moved = torch.cat([(value - before[name]).flatten() for name, value in one["module"].items()])
     apart = torch.cat([(value - two["module"][name]).flatten() for name, value in one["module"].items()])
     # Adam turns rounding errors of tiny gradients into whole steps, hence all weights together and not the largest error.
     assert apart.norm() < 0.01 * moved.norm()
 
 
+def test_two_processes_train_as_one_does(polyps: Path, model_folder: Path, tmp_path: Path) -> None:
+    # The first run also fills the cache of latents.
+    loop.run(*real_stage("siamese", polyps, model_folder, tmp_path / "one", max_steps=2))
+    _ended(start_group(_arguments(polyps, model_folder, tmp_path / "two", 2), tmp_path / "errors"), 300)
+    start, _ = real_stage("siamese", polyps, model_folder, tmp_path / "none")
+    _same(final_state(tmp_path / "one"), final_state(tmp_path / "two"), start.module.state_dict())
+
+
 @pytest.mark.parametrize("model_folder", ["small"], indirect=True)
-def test_one_process_that_is_asked_to_stop_stops_all(
+def test_one_process_that_is_asked_to_stop_stops_all_under_torchs_launcher(
     polyps: Path, model_folder: Path, tmp_path: Path
 ) -> None:
     steps = 100_000
     loop.run(*real_stage("siamese", polyps, model_folder, tmp_path / "cached", max_steps=1))
-    launcher = _two_processes(polyps, model_folder, tmp_path / "two", steps)
+    launcher = subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+        + ["--rdzv-endpoint", "localhost:0", "-m", "tests.child"]
+        + _arguments(polyps, model_folder, tmp_path / "two", steps),
+        cwd=ROOT,
+        env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     limit = time.monotonic() + 240
     while not list((tmp_path / "two").glob("checkpoints/step-*/state.pt")):
         assert launcher.poll() is None and time.monotonic() < limit, launcher.stderr.read()
@@ -87,12 +81,8 @@ def test_a_signal_between_two_looks_at_it_is_neither_lost_nor_stops_one_alone(
     mode: str, polyps: Path, model_folder: Path, tmp_path: Path
 ) -> None:
     loop.run(*real_stage("siamese", polyps, model_folder, tmp_path / "cached", max_steps=1))
-    launcher = _two_processes(polyps, model_folder, tmp_path / "two", 500, mode)
-    try:
-        _, said = launcher.communicate(timeout=100)
-    finally:
-        launcher.terminate()  # torch's launcher ends its workers with it
-        launcher.wait()
-    assert launcher.returncode == 0, said
+    _ended(
+        start_group(_arguments(polyps, model_folder, tmp_path / "two", 500, mode), tmp_path / "errors"), 200
+    )
     assert checkpoints(tmp_path / "two")[-1] in (2, 3, 4)
     assert (tmp_path / "two" / "model").is_dir()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 import torch
 
 from siamese.models.checkpoint import load_checkpoint, save_checkpoint
+from tests.child import Child, start
 from tests.models import build
 from tests.train.stages import ToyStage, checkpoints, differences, final_state, interrupted_after, real_stage
 from train.engine import loop
@@ -46,15 +46,10 @@ def test_continued_run_equals_uninterrupted_run(
     assert any(torch.equal(exported[0].unet.conv_out.weight, average) for average in whole["ema"]["values"])
 
 
-def _child(
-    mode: str, kind: str, data: Path, model: Path, out: Path, steps: int, every: int
-) -> subprocess.Popen:
-    arguments = [mode, kind, str(data), str(model), str(out), str(steps), str(every)]
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.child", *arguments],
-        cwd=Path(__file__).parents[2],
-        stderr=subprocess.PIPE,
-        text=True,
+def _child(mode: str, kind: str, data: Path, model: Path, out: Path, steps: int, every: int) -> Child:
+    out.parent.mkdir(exist_ok=True)
+    return start(
+        [mode, kind, str(data), str(model), str(out), str(steps), str(every)], out.with_suffix(".errors")
     )
 
 
@@ -70,8 +65,7 @@ def test_run_killed_in_the_middle_of_a_save_continues_from_the_save_before(
     polyps: Path, kl_model: Path, tmp_path: Path
 ) -> None:
     child = _child("killed", "siamese", polyps, kl_model, tmp_path / "killed", 6, 2)
-    _, said = child.communicate(timeout=300)
-    assert child.returncode == -signal.SIGKILL, said
+    assert child.wait(300) == -signal.SIGKILL, child.said
     left = {p.name: (p / "state.pt").stat().st_size for p in (tmp_path / "killed" / "checkpoints").iterdir()}
     assert left.keys() == {"step-00000002", "step-00000004.part"}
     assert 0 < left["step-00000004.part"] < 0.6 * left["step-00000002"]
@@ -86,12 +80,11 @@ def test_interrupt_saves_and_ends_cleanly(polyps: Path, kl_model: Path, tmp_path
     child = _child("run", "base", polyps, kl_model, tmp_path / "stopped", steps, 1)
     limit = time.monotonic() + 300
     while not (tmp_path / "stopped" / "checkpoints" / "step-00000002").is_dir():
-        assert child.poll() is None and time.monotonic() < limit, child.stderr.read()
+        assert child.process.is_alive() and time.monotonic() < limit, child.said
         time.sleep(0.01)
-    child.send_signal(signal.SIGINT)
-    _, said = child.communicate(timeout=120)
-    assert child.returncode == 0, said
-    assert "Traceback" not in said
+    os.kill(child.process.pid, signal.SIGINT)
+    assert child.wait(120) == 0, child.said
+    assert "Traceback" not in child.said
     assert 2 <= checkpoints(tmp_path / "stopped")[-1] < steps
     assert (tmp_path / "stopped" / "model" / "unet").is_dir()
     loop.run(*real_stage("base", polyps, kl_model, tmp_path / "stopped", max_steps=steps))
