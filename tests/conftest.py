@@ -7,57 +7,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from xdist.scheduler import LoadScopeScheduling
 
 from siamese.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from tests.models import build
 from tests.phantoms import phantom, write_folder
 
-LONG = [
-    "test_processes",
-    "test_bench",
-    "test_process",
-    "test_resume",
-    "test_kill",
-    "test_phantom_training",
-    "test_golden",
-    "test_sampling",
-    "test_app",
-    "test_lean",
-    "test_run",
-    "test_fuzz",
-]
-"""Files of half a minute and more."""
+TESTS = Path(__file__).parent
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first, so that both processes end together; the browser last, which then has the machine for itself."""
-
-    def turn(item: pytest.Item) -> tuple[bool, int, str]:
-        return (
-            "browser" in item.keywords,
-            LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG),
-            scope(item.nodeid),
-        )
-
-    items.sort(key=turn)
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
-    """A file's tests run in one process, for its fixtures' sake; so do all of the browser's, since two browsers draw no faster than one."""
-    return ByFile(config, log)
-
-
-class ByFile(LoadScopeScheduling):
-    """Shares out files."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        return scope(nodeid)
-
-
-def scope(nodeid: str) -> str:
-    """What is shared out whole: a file, or the browser's folder."""
-    return "tests/browser" if nodeid.startswith("tests/browser/") else nodeid.split("::")[0]
+    """A file's tests run in one process, for its fixtures' sake; so do all of the browser's, since two browsers draw no
+    faster than one. Long ones come first, so that both processes end together.
+    """
+    for item in items:
+        file = item.path.relative_to(TESTS)
+        if file.parts[0] == "browser":
+            item.add_marker("browser")
+            item.add_marker("slow")
+        item.add_marker(pytest.mark.xdist_group("browser" if file.parts[0] == "browser" else str(file)))
+    slow = {item.path for item in items if "slow" in item.keywords}
+    items.sort(key=lambda item: ("browser" not in item.keywords, item.path not in slow, str(item.path)))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -22,7 +22,6 @@ from tests.browser.actions import changing, clear, draw, generate, open_file, to
 from tests.browser.conftest import PATIENCE, PHONE
 from tests.records.test_provenance import make_pair
 
-pytestmark = pytest.mark.browser
 SHARP = {"width": 320, "height": 700}
 """The narrowest window at high pixel ratios: browser and editor draw every physical pixel in software."""
 BRUSH = 2 * BRUSH_SIZE

@@ -8,7 +8,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-pytestmark = pytest.mark.browser
 TRY = """async address => {
     const tried = async (path, options) => {
         try { const reply = await fetch(address + path, {credentials: "include", ...options}); return `${reply.status} ${(await reply.text()).slice(0, 20)}`; }

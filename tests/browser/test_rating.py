@@ -20,7 +20,6 @@ from tests.browser.conftest import PATIENCE, PHONE, Serving
 from tests.study.phantom_study import make_study
 from tests.study.test_results import rated_study
 
-pytestmark = pytest.mark.browser
 WINDOWS = {
     "desktop": {"width": 1440, "height": 900},
     "dark": {"width": 1440, "height": 900, "dark": True},

@@ -22,8 +22,6 @@ from tests.browser.conftest import PATIENCE, PHONE
 from tests.studio.stand_in_model import StandIn
 from tests.studio_model import quick_model
 
-pytestmark = pytest.mark.browser
-
 
 def test_first_visit_samples_the_example_exactly(studio, visit):
     page = visit(studio.address)

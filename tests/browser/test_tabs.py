@@ -18,8 +18,6 @@ from tests.browser.actions import generate, tab
 from tests.browser.conftest import PATIENCE, PHONE, ready
 from tests.studio_model import quick_model
 
-pytestmark = pytest.mark.browser
-
 
 def download(page, name: str) -> zipfile.ZipFile:
     with page.expect_download() as download:

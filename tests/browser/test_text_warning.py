@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -11,8 +10,6 @@ from tests.browser.actions import open_file
 from tests.browser.conftest import PATIENCE
 from tests.overlays import overlay
 from tests.phantoms import phantom
-
-pytestmark = pytest.mark.browser
 
 SMALL = 37
 """Seed of a phantom of 230 x 256 pixels with a date."""

@@ -1,7 +1,7 @@
 """The golden network and inputs, rebuilt from names and shapes alone.
 
 A parameter is uniform noise seeded by the CRC of its released key: unit gain for weight matrices, near 1 for norm
-scales, near 0 for biases, rounded to float16. Scalar figures of the released code are in ``golden.json`` beside this.
+scales, near 0 for biases, rounded to float16. Figures of the released code are in ``golden.json`` and ``outputs.safetensors`` beside this.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 HERE = Path(__file__).parent
-LARGE = Path(__file__).resolve().parents[3] / "shared" / "golden" / "outputs.safetensors"
+LARGE = HERE / "outputs.safetensors"
+"""What the released code computes, tensors."""
 
 
 @cache
