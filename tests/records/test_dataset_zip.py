@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from siamese.masks.core import resize_mask
+from siamese.prompts import LESION, POLYP
 from siamese.records.dataset_zip import (
     MAX_NAME_LENGTH,
     LabelledPair,
@@ -26,7 +27,6 @@ from siamese.records.dataset_zip import (
     safe_name,
     write_pairs,
 )
-from siamese.records.prompts import LESION, POLYP
 from siamese.records.provenance import NOTICE, Recipe, SyntheticPair, pair_png, read_png
 from tests.phantoms import phantom
 from train.data.pairs import check_pairs, read_image, read_mask, read_pairs
