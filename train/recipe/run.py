@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from siamese.models.presets import PRESETS
 from train.data.pairs import Pair, check_pairs, fingerprint, read_pairs
-from train.engine import loop, messages
+from train.engine import identity, loop, messages
 from train.engine.messages import STOPPED
 from train.engine.precision import resolved
 from train.recipe.plan import MIN_STEPS, Outlook, Plan, PlanError, Progress, difference, outlook
@@ -199,7 +199,7 @@ def _settings(stage: StageShare, place: Workplace) -> dict[str, Any]:
         for k, v in dataclasses.asdict(config).items()
         if k not in ("data", "prompt") and not isinstance(v, Path)
     }
-    return kept | {"loop": loop._identity(config.loop)}
+    return kept | {"loop": identity.settings_of(config.loop)}
 
 
 def table(recipe: Recipe, plan: Plan, place: Workplace, planned: dict[str, Outlook]) -> str:

@@ -123,9 +123,9 @@ class Recipe:
             raise ValueError(f"the stages' shares of the minutes add up to {total:.3f}, not 1.")
 
 
-def _untold(train: Callable[..., int]) -> Callable[[Any], int]:
-    """``train`` without its words on what comes next: ``all`` does that."""
-    return functools.partial(train, told=False)
+def _silent(train: Callable[..., int]) -> Callable[[Any], int]:
+    """``train`` without its advice on what comes next: ``all`` prints that."""
+    return functools.partial(train, reports=False)
 
 
 def _vae(place: Workplace) -> autoencoder.VaeConfig:
@@ -251,7 +251,7 @@ TINY_RECIPE = Recipe(
             0.25,
             3000,
             autoencoder.VaeStage,
-            _untold(autoencoder.main),
+            _silent(autoencoder.main),
             _vae,
         ),
         StageShare(
@@ -260,7 +260,7 @@ TINY_RECIPE = Recipe(
             0.35,
             2083,
             base.BaseStage,
-            _untold(base.main),
+            _silent(base.main),
             _base,
         ),
         StageShare(
@@ -269,7 +269,7 @@ TINY_RECIPE = Recipe(
             0.27,
             1800,
             siamese.SiameseStage,
-            _untold(siamese.main),
+            _silent(siamese.main),
             _siamese,
         ),
         # More updates of this one bring samples away from real images again.
@@ -279,7 +279,7 @@ TINY_RECIPE = Recipe(
             0.05,
             200,
             decoder.DecoderStage,
-            _untold(decoder.main),
+            _silent(decoder.main),
             _decoder,
             extends=False,
         ),
@@ -289,7 +289,7 @@ TINY_RECIPE = Recipe(
             0.08,
             600,
             segment.SegmentStage,
-            _untold(segment.main),
+            _silent(segment.main),
             _segment,
         ),
     ),

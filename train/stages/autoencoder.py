@@ -173,7 +173,7 @@ def crop_batch(crops: Tensor, draws: Draws) -> dict[str, Any]:
     return {"images": images_of(crops), "offset": draws.shared("offset", 0, 4, 2)}
 
 
-class VaeStage:
+class VaeStage(loop.Stage):
     """What the loop needs to train an autoencoder."""
 
     def __init__(self, config: VaeConfig) -> None:
@@ -333,31 +333,15 @@ def measure(config: VaeConfig) -> dict[str, dict[str, float]]:
     )
 
 
-def main(config: VaeConfig, told: bool = True) -> int:
-    """Train, export, where ``told`` say what comes next, and, if asked to, measure; returns the updates done."""
+def main(config: VaeConfig, reports: bool = True) -> int:
+    """Train, export, print what comes next if ``reports``, and measure if ``config.measure``; returns the updates done."""
     stage = VaeStage(config)
     updates = loop.run(
         stage,
         config.loop,
-        {
-            "data": config.data,
-            "init": config.init,
-            "grow_to": config.grow_to,
-            "model": config.model,
-            "size": config.size,
-            "crop": config.crop,
-            "lpips_weight": config.lpips_weight,
-            "texture_weight": config.texture_weight,
-            "adversarial_weight": config.adversarial_weight,
-            "penalty_weight": config.penalty_weight,
-            "equivariance": config.equivariance,
-            "colour_weight": config.colour_weight,
-            "latent_noise": config.latent_noise,
-            "decoder_only": config.decoder_only,
-        }
-        | stage.began_with,
+        identity.facts_of(config) | stage.began_with,
         f"Next, the base model:\n  python -m train base --vae {config.loop.out / 'model' / 'vae'} --data ..."
-        if told
+        if reports
         else None,
     )
     if (

@@ -152,7 +152,7 @@ def texture(images: Tensor) -> Tensor:
     return images - F.interpolate(F.avg_pool2d(images, 8), scale_factor=8, mode="bilinear")
 
 
-class DecoderStage:
+class DecoderStage(loop.Stage):
     """What the loop needs to train a decoder."""
 
     def __init__(self, config: DecoderConfig) -> None:
@@ -291,24 +291,12 @@ def _grouped(count: int, starts: np.ndarray, seed: int, batch: int) -> list[tupl
     return [(start, index[i : i + batch]) for start, index in same for i in range(0, len(index), batch)]
 
 
-def main(config: DecoderConfig, told: bool = True) -> int:
-    """Train and export, and where ``told`` say what comes next; returns the updates done."""
+def main(config: DecoderConfig, reports: bool = True) -> int:
+    """Train, export, and print what comes next if ``reports``; returns the updates done."""
     stage = DecoderStage(config)
     return loop.run(
         stage,
         config.loop,
-        {
-            "data": config.data,
-            "init": config.init,
-            "variants": config.variants,
-            "steps": config.steps,
-            "noised_below": config.noised_below,
-            "encoded_share": config.encoded_share,
-            "crop": config.crop,
-            "lpips_weight": config.lpips_weight,
-            "colour_weight": config.colour_weight,
-            "adversarial_weight": config.adversarial_weight,
-        }
-        | stage.began_with,
-        f"To open it in the app:\n  python app.py --model {config.loop.out / 'model'}" if told else None,
+        identity.facts_of(config) | stage.began_with,
+        f"To open it in the app:\n  python app.py --model {config.loop.out / 'model'}" if reports else None,
     )

@@ -132,7 +132,7 @@ def augment(images: Tensor, masks: Tensor, draws: Draws) -> tuple[Tensor, Tensor
     )
 
 
-class SegmentStage:
+class SegmentStage(loop.Stage):
     """What the loop needs to train a segmenter."""
 
     def __init__(self, config: SegmentConfig) -> None:
@@ -173,9 +173,10 @@ class SegmentStage:
         )
         return {"images": images, "masks": masks}
 
-    def prepared(self) -> list[nn.Module]:
-        """Nothing to build after accelerate's prepare."""
-        return []
+    def parameter_groups(self) -> list[loop.ParameterGroup]:
+        """VGG16's pretrained convolutions learn more slowly than the decoder; the small network has one group."""
+        network = self.segmenter.network
+        return network.parameter_groups() if isinstance(network, VggUNet) else super().parameter_groups()
 
     @torch.no_grad()
     def evaluate(self, step: int, writer: SummaryWriter) -> dict[str, float]:
@@ -202,10 +203,6 @@ class SegmentStage:
         """Save the segmenter."""
         self.segmenter.save_pretrained(folder)
 
-    def schedule(self, step: int, max_steps: int) -> str:
-        """Nothing of this loss depends on the step."""
-        return ""
-
 
 def _add_outlines(
     split: str, images: np.ndarray, masks: np.ndarray, found: np.ndarray, step: int, writer: SummaryWriter
@@ -230,8 +227,8 @@ def fixed_subset(pairs: Sequence[Pair], count: int) -> list[Pair]:
     ]
 
 
-def main(config: SegmentConfig, told: bool = True) -> int:
-    """Train and export, and where ``told`` say what comes next; returns the updates done."""
+def main(config: SegmentConfig, reports: bool = True) -> int:
+    """Train, export, and print what comes next if ``reports``; returns the updates done."""
     # Both are usually trained, one after the other, and the measurements expect them in folders of their own.
     settings = dataclasses.replace(config.loop, out=config.loop.out / config.architecture)
     config = dataclasses.replace(config, loop=settings)
@@ -243,12 +240,6 @@ def main(config: SegmentConfig, told: bool = True) -> int:
     return loop.run(
         stage,
         settings,
-        {
-            "data": [*config.data, *config.synthetic],
-            "architecture": config.architecture,
-            "size": config.size,
-            "trained_convs": config.trained_convs,
-        }
-        | stage.began_with,
-        then if told else None,
+        identity.facts_of(config) | stage.began_with,
+        then if reports else None,
     )
