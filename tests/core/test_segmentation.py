@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from siamese.models.segmenter import CompactUNet, LesionSegmenter, SegmenterError, dice
 from tests.stand_ins import phantom, write_perceptual, write_set
 from tests.train.stages import draws_of
+from train.data.organs import fixed_subset
 from train.engine.loop import LoopConfig
 from train.networks.lpips import load_perceptual
 from train.networks.vgg_unet import VggSegmenter, VggUNet
@@ -21,7 +22,6 @@ from train.stages.segmenter import (
     SegmentConfig,
     SegmentStage,
     augment,
-    fixed_subset,
     main,
     soft_dice_loss,
 )

@@ -326,7 +326,7 @@ def test_no_stage_writes_anything_tracked_by_default(stage: str) -> None:
     """What it writes without being told where lies in runs/, which git ignores; what it only reads is named here."""
     root = Path(__file__).parents[2]
     assert "runs/" in (root / ".gitignore").read_text().splitlines()
-    read_only = {"weights": Path("../shared/weights")} | (
+    read_only = {"weights": Path("weights")} | (
         {"model": Path("assets/siamese-tiny")} if stage == "bench" else {}
     )
     places = {

@@ -24,9 +24,9 @@ from train.data.pairs import DataError, check_pairs, load_arrays, read_pairs
 from train.evaluation.autoencoder_figures import Reconstructions, joined, reconstruct, whiteness
 from train.evaluation.comparison import Comparison, by_organ, chosen, equal_count
 from train.evaluation.distances import fd_at_n, kernel_distance
+from train.evaluation.efficientnet import EfficientNetFeatures
 from train.evaluation.features import Features, resized
 from train.evaluation.synthesis import SamplingConfig, Synthesiser, seed_of, untrained
-from train.networks.efficientnet import EfficientNetFeatures
 from train.networks.vgg_unet import VggSegmenter
 
 
@@ -49,7 +49,7 @@ class EvaluateConfig:
     """Folder of the independent VGG16 U-Net (python -m train segment --architecture vgg16)."""
     prompt: str | None = None
     """Prompt of all pairs, in the place of what JSON lines or a known data set's name say; none: those."""
-    weights: Path = Path("../shared/weights")
+    weights: Path = Path("weights")
     """Folder of the perceptual weights."""
     split: Literal["val", "test"] = "val"
     final: bool = False

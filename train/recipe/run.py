@@ -48,7 +48,7 @@ class AllConfig:
     """Make more updates than the recipe where the minutes allow it (on a GPU)."""
     out: Path = Path("runs/all")
     """Folder of everything. An interrupted run there is continued; the model comes to lie in OUT/model."""
-    weights: Path = Path("../shared/weights")
+    weights: Path = Path("weights")
     """Folder of the perceptual weights (alexnet_lpips.safetensors). The word ``none``: train without them, and get blurred images."""
 
 

@@ -32,11 +32,11 @@ from train.engine.randomness import Draws, sent
 from train.engine.sample_sheet import without_validation
 from train.evaluation.autoencoder_figures import measure_autoencoder, psnr, whiteness
 from train.evaluation.comparison import by_organ
+from train.evaluation.efficientnet import EfficientNetFeatures
 from train.evaluation.features import Features
 from train.evaluation.reconstruction import reconstruction_losses
 from train.evaluation.spectrum import unpacked
 from train.networks.discriminator import AUGMENTATIONS, ProjectedDiscriminator, discriminator_losses
-from train.networks.efficientnet import EfficientNetFeatures
 from train.networks.lpips import PerceptualNetwork, load_perceptual
 
 
@@ -60,7 +60,7 @@ class VaeConfig:
     """Folders with images/, masks/ and split files."""
     prompt: str | None = None
     """Prompt of all pairs, in the place of what JSON lines or a known data set's name say; none: those."""
-    weights: Path = Path("../shared/weights")
+    weights: Path = Path("weights")
     """Folder of the perceptual weights (alexnet_lpips.safetensors)."""
     init: Path | None = None
     """Autoencoder folder to start from (diffusers format). Its architecture counts, not ``model``'s."""

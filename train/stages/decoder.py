@@ -29,12 +29,12 @@ from siamese.models.autoencoder import SmallAutoencoder, downsampling
 from siamese.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, weights_hash
 from siamese.models.unet import tied_copy
 from siamese.sampling import build_scheduler, denoise, initial_noise
+from train.data.cache import cached_array, digest_of
 from train.data.latents import Examples, load_examples
 from train.data.pairs import check_pairs, fingerprint, load_arrays, read_pairs
 from train.engine import identity, loop
 from train.engine.held_out import Held, cropped, turned
 from train.engine.randomness import Draws, key
-from train.evaluation.features import cached_array, digest_of
 from train.evaluation.reconstruction import reconstruction_losses
 from train.networks.lpips import load_perceptual
 from train.stages.autoencoder import crop_batch, rise, training_sheet, validation_figures
@@ -50,7 +50,7 @@ class DecoderConfig:
     """Siamese model folder; its autoencoder is a ``SmallAutoencoder``."""
     prompt: str | None = None
     """Prompt of all pairs, in the place of what JSON lines or a known data set's name say; none: those."""
-    weights: Path = Path("../shared/weights")
+    weights: Path = Path("weights")
     """Folder of the perceptual weights (alexnet_lpips.safetensors)."""
     variants: int = 1
     """Flips and turns of each pair, itself included."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -16,17 +15,16 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from siamese.masks.core import outline
-from siamese.models.prompts import EMPTY, LESION, POLYP
+from siamese.models.prompts import EMPTY
 from siamese.models.segmenter import CompactUNet, LesionSegmenter, dice
-from train.data.pairs import Pair, check_pairs, load_arrays, read_pairs
+from train.data.organs import ORGANS, fixed_subset
+from train.data.pairs import check_pairs, load_arrays, read_pairs
 from train.engine import identity, loop
 from train.engine.held_out import Held, turned
 from train.engine.randomness import Draws, sent
 from train.engine.sample_sheet import without_validation
 from train.networks.lpips import load_perceptual
 from train.networks.vgg_unet import VggSegmenter, VggUNet
-
-ORGANS = {POLYP: "polyp", LESION: "lesion"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class SegmentConfig:
     """small: the shipped network, from scratch. vgg16: U-Net on ImageNet's VGG16, for measurements only."""
     synthetic: tuple[Path, ...] = ()
     """Further pairs to learn from, made by ``python -m train sample`` (real + synthetic experiment)."""
-    weights: Path = Path("../shared/weights")
+    weights: Path = Path("weights")
     """Folder of the perceptual weights (vgg16_lpips.safetensors); for vgg16 only."""
     trained_convs: int = 6
     """How many of VGG16's last convolutions learn (0..13); the others are frozen."""
@@ -213,18 +211,6 @@ def _add_outlines(
         for image, mask, own in zip(images, masks, found, strict=True)
     ]
     writer.add_images(f"{split}/found", np.stack(sheet), step, dataformats="NHWC")
-
-
-def fixed_subset(pairs: Sequence[Pair], count: int) -> list[Pair]:
-    """``count`` pairs of each prompt, evenly spread over the sorted names (all of them where there are fewer)."""
-    by_prompt = defaultdict(list)
-    for pair in pairs:
-        by_prompt[pair.prompt].append(pair)
-    return [
-        group[i]
-        for group in by_prompt.values()
-        for i in np.linspace(0, len(group) - 1, min(count, len(group))).astype(int)
-    ]
 
 
 def main(config: SegmentConfig, reports: bool = True) -> int:

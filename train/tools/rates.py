@@ -42,7 +42,7 @@ class RatesConfig:
     compile: bool = False
     updates: int = 3
     """Timed updates, after two that are not. Siamese updates are late ones, with augmentation."""
-    weights: Path = Path("../shared/weights")
+    weights: Path = Path("weights")
     """Folder of the perceptual weights. Where they are missing, vae and decoder are timed without LPIPS."""
 
 
