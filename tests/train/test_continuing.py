@@ -21,7 +21,7 @@ from tests.models import build
 from tests.phantoms import write_folder
 from tests.train.stages import LOOP, ToyStage, checkpoints, differences, final_state, interrupted_after
 from train import __main__ as command
-from train.engine import loop, messages
+from train.engine import loop, messages, signals
 from train.engine.checkpoints import ResumeError, SaveError
 from train.engine.disk import DiskFull, is_full, replacing, writing
 from train.engine.identity import FREE_LOOP_SETTINGS, FREE_STAGE_SETTINGS, PLACES, facts_of, settings_of
@@ -122,7 +122,7 @@ def test_exit_status_and_no_traceback(
             raise OSError(28, "No space left on device", "cache.npz")
 
     monkeypatch.setattr("train.stages.lesion_shapes.main", main)
-    monkeypatch.setattr(loop, "interrupted", lambda: end == "stopped")
+    monkeypatch.setattr(signals, "interrupted", lambda: end == "stopped")
     arguments = ["shapes", "--data", str(tmp_path)]
     if end == "done":
         command.run(arguments)

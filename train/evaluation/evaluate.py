@@ -118,27 +118,24 @@ def evaluate(config: EvaluateConfig) -> dict[str, dict[str, float]]:
             comparison, trained, reconstructions[-1].part([whole.index(p) for p in pairs]), config
         )
         if segmenter is not None:
-            fresh = Synthesiser(
-                MaskDiffusion(untrained(model.checkpoint, config.seed), model.device),
-                config.sampling,
-                f"{identity} untrained {config.seed}",
-                config.cache,
-            )
+            fresh = _untrained_synthesiser(model, identity, config)
             metrics[organ] |= measure_further(comparison, trained, fresh, segmenter, features, config)
     together = joined(reconstructions)
     metrics["autoencoder"] = together.figures() | whiteness(together.latents)
-    _record(
-        config,
-        identity,
-        {
-            "n": count,
-            "sampling": trained.record,
-            "model_weights": identity,
-            "segmenter_weights": None if segmenter is None else weights_hash(config.segmenter),
-        },
-        metrics,
-    )
+    measured_by = None if segmenter is None else weights_hash(config.segmenter)
+    weights = {"model_weights": identity, "segmenter_weights": measured_by}
+    _record(config, {"n": count, "sampling": trained.record} | weights, metrics)
     return metrics
+
+
+def _untrained_synthesiser(model: MaskDiffusion, identity: str, config: EvaluateConfig) -> Synthesiser:
+    """One of a model of the same architecture with random weights: the ceiling of distances."""
+    return Synthesiser(
+        MaskDiffusion(untrained(model.checkpoint, config.seed), model.device),
+        config.sampling,
+        f"{identity} untrained {config.seed}",
+        config.cache,
+    )
 
 
 def images_of(comparison: Comparison, synthesiser: Synthesiser, title: str, seed: int) -> np.ndarray:
@@ -223,11 +220,9 @@ def agreement(segmenter: LesionSegmenter, images: np.ndarray, masks: np.ndarray,
     return float(dice(found, masks).mean())
 
 
-def _record(
-    config: EvaluateConfig, identity: str, settings: dict[str, Any], metrics: dict[str, dict[str, float]]
-) -> None:
+def _record(config: EvaluateConfig, settings: dict[str, Any], metrics: dict[str, dict[str, float]]) -> None:
     """Write figures and settings; for the test split, first the line that counts this measurement."""
-    command = " ".join(["python -m train", *sys.argv[1:]])
+    identity, command = settings["model_weights"], " ".join(["python -m train", *sys.argv[1:]])
     date = datetime.now(UTC).isoformat(timespec="seconds")
     if config.split == "test":
         record = config.model / "test_measurements.jsonl"

@@ -9,7 +9,7 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -62,6 +62,8 @@ class VaeConfig:
     """Prompt of all pairs, in the place of what JSON lines or a known data set's name say; none: those."""
     weights: Path = Path("weights")
     """Folder of the perceptual weights (alexnet_lpips.safetensors)."""
+    preset: Literal["tiny"] | None = None
+    """Take all settings that are not given by hand from this preset (``train.recipe.presets``); none: the defaults shown here."""
     init: Path | None = None
     """Autoencoder folder to start from (diffusers format). Its architecture counts, not ``model``'s."""
     grow_to: int | None = None

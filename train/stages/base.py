@@ -38,6 +38,8 @@ class BaseConfig:
     prompt: str | None = None
     """Prompt of all pairs, in the place of what JSON lines or a known data set's name say; none: those."""
     preset: Literal["tiny", "sd15"] = "tiny"
+    """Networks. ``tiny`` given by hand also sets all that is not given by hand (``train.recipe.presets``); ``sd15``, which the paper
+    does not train from scratch, sets the networks alone."""
     init: Path | None = None
     """Model folder to start from instead of fresh weights."""
     size: int = 256

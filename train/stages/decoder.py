@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -50,6 +50,8 @@ class DecoderConfig:
     """Siamese model folder; its autoencoder is a ``SmallAutoencoder``."""
     prompt: str | None = None
     """Prompt of all pairs, in the place of what JSON lines or a known data set's name say; none: those."""
+    preset: Literal["tiny"] | None = None
+    """Take all settings that are not given by hand from this preset (``train.recipe.presets``); none: the defaults shown here."""
     weights: Path = Path("weights")
     """Folder of the perceptual weights (alexnet_lpips.safetensors)."""
     variants: int = 1

@@ -35,6 +35,8 @@ class SegmentConfig:
     """Folders with images/, masks/ and split files. Only the train split is learnt from."""
     prompt: str | None = None
     """Prompt of all pairs, in the place of what JSON lines or a known data set's name say; none: those."""
+    preset: Literal["tiny", "sd15"] | None = None
+    """Take all settings that are not given by hand from this preset (``train.recipe.presets``); none: the defaults shown here."""
     architecture: Literal["small", "vgg16"] = "small"
     """small: the shipped network, from scratch. vgg16: U-Net on ImageNet's VGG16, for measurements only."""
     synthetic: tuple[Path, ...] = ()

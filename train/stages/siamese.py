@@ -49,7 +49,8 @@ class SiameseTrainConfig:
     """Prompt of all pairs, for example "a colonoscopy image of a polyp", in the place of what JSON lines or a known data set's name
     say; none: those."""
     preset: Literal["tiny", "sd15"] = "tiny"
-    """Hint block of a new ControlNet (not used where --init has a ControlNet)."""
+    """Hint block of a new ControlNet, if --init has none. Given by hand, it also sets all that is not given by hand
+    (``train.recipe.presets``): ``sd15`` trains as the paper does."""
     train_encoder: bool = False
     """Train the U-Net's encoder as well (the paper freezes it)."""
     variants: int = 2
