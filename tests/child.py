@@ -20,7 +20,7 @@ from typing import IO, Any
 import torch
 
 from tests.train.stages import real_stage
-from train.engine import loop
+from train.engine import loop, signals
 
 WHOLE_SAVES = 1
 
@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> None:
     if mode == "killed":
         die_while_saving()
     if mode == "asked-while-agreeing":
-        be_asked_to_stop(loop.Trainer, "any_process", rank="1")
+        be_asked_to_stop(signals.StopAgreement, "any_process", rank="1")
     if mode == "asked-while-saving":
         be_asked_to_stop(torch, "save", rank="0")
     loop.run(

@@ -14,7 +14,7 @@ from siamese.models.dense_hint import DenseHintInput
 from siamese.models.presets import SD15, NetworkConfig
 from siamese.models.unet import Decoder, encode, freeze_encoder, predict, tied_copy
 from siamese.objective import SiameseConfig, SiameseObjective
-from tests.reference import reference_losses
+from train.tools.reference import reference_losses
 
 SMALL = NetworkConfig(
     block_out_channels=(64, 64),

@@ -8,19 +8,20 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from siamese.models.segmenter import CompactUNet, LesionSegmenter, SegmenterError, dice
 from tests.stand_ins import phantom, write_perceptual, write_set
 from tests.train.stages import draws_of
+from train.data.organs import fixed_subset
 from train.engine.loop import LoopConfig
 from train.networks.lpips import load_perceptual
-from train.networks.vgg_unet import SlowConv, VggSegmenter, VggUNet
+from train.networks.vgg_unet import VggSegmenter, VggUNet
 from train.stages.segmenter import (
     SegmentationLoss,
     SegmentConfig,
     SegmentStage,
     augment,
-    fixed_subset,
     main,
     soft_dice_loss,
 )
@@ -106,7 +107,6 @@ def test_vgg_encoder_is_imagenets_and_round_trips(tmp_path):
         conv.register_forward_hook(lambda module, inputs, output: taken.append(output))
     unet(images)
     torch.testing.assert_close(taken[-1].relu(), network.features(images)[-1], rtol=1e-4, atol=1e-5)
-    assert [isinstance(c, SlowConv) for c in unet.convs] == [False] * 10 + [True] * 3
     assert [c.weight.requires_grad for c in unet.convs] == [False] * 10 + [True] * 3
     segmenter = VggSegmenter(unet.eval(), 32)
     segmenter.save_pretrained(tmp_path / "vgg", torch.float32)
@@ -118,17 +118,46 @@ def test_vgg_encoder_is_imagenets_and_round_trips(tmp_path):
     )
 
 
-def test_slow_convolution_moves_by_its_share_of_the_learning_rate():
-    torch.manual_seed(0)
-    conv, rate = SlowConv(3, 4, 0.1), 0.02
-    before = (conv.weight * conv.rate).detach().clone()
-    optimiser = torch.optim.Adam(conv.parameters(), lr=rate)
-    conv(torch.randn(2, 3, 8, 8)).square().sum().backward()
+def test_pretrained_convolutions_move_by_their_share_of_the_learning_rate(tmp_path):
+    network = load_perceptual("vgg16", write_perceptual(tmp_path / "weights"))
+    unet = VggUNet.from_perceptual(network, decoder=(8, 8, 8, 8, 8), trained_convs=3)
+    full, slow = unet.parameter_groups()
+    assert slow.parameters == [p for conv in unet.convs[10:] for p in conv.parameters()]
+    assert (full.relative_rate, slow.relative_rate) == (1.0, 0.05)
+    assert len(full.parameters) + len(slow.parameters) == sum(p.requires_grad for p in unet.parameters())
+    before = unet.convs[12].weight.detach().clone()
+    rate = 0.02
+    groups = [{"params": g.parameters, "lr": rate * g.relative_rate} for g in (full, slow)]
+    optimiser = torch.optim.Adam(groups)
+    unet(torch.randn(2, 3, 32, 32)).square().sum().backward()
     optimiser.step()
-    moved = (conv.weight * conv.rate - before).abs()
-    torch.testing.assert_close(
-        moved, torch.full_like(moved, 0.1 * rate), rtol=1e-2, atol=0
-    )  # Adam's first step is the rate itself
+    moved = (unet.convs[12].weight - before).abs()
+    # Adam's first step is the rate itself, in all weights that have a gradient.
+    assert float(moved.max()) == pytest.approx(0.05 * rate, rel=1e-2)
+    assert [len(g.parameters) for g in VggUNet([8] * 13, (8,) * 5, trained_convs=0).parameter_groups()] == [
+        sum(p.requires_grad for p in VggUNet([8] * 13, (8,) * 5, trained_convs=0).parameters())
+    ]
+
+
+def test_vgg_segmenter_of_an_earlier_version_is_read(tmp_path):
+    """It stored the slow convolutions' weights divided by their rate, and called that ``rate`` in its configuration."""
+    segmenter = VggSegmenter(VggUNet([8] * 13, (8, 8, 8, 8, 8), trained_convs=3).eval(), 32)
+    segmenter.save_pretrained(tmp_path / "new", torch.float32)
+    segmenter.save_pretrained(tmp_path / "old", torch.float32)
+    config = json.loads((tmp_path / "old" / "config.json").read_text())
+    config["network"]["rate"] = config["network"].pop("relative_rate")
+    (tmp_path / "old" / "config.json").write_text(json.dumps(config))
+    weights = load_file(tmp_path / "old" / "model.safetensors")
+    for name in weights:
+        if name.startswith(("convs.10.", "convs.11.", "convs.12.")):
+            weights[name] = weights[name] / 0.05
+    save_file(weights, tmp_path / "old" / "model.safetensors")
+    arrays = np.stack([phantom(i)[0] for i in range(2)])
+    old = VggSegmenter.from_pretrained(tmp_path / "old")
+    np.testing.assert_allclose(old.probabilities(arrays), segmenter.probabilities(arrays), atol=1e-5)
+    old.save_pretrained(tmp_path / "again", torch.float32)
+    again = VggSegmenter.from_pretrained(tmp_path / "again")
+    np.testing.assert_allclose(again.probabilities(arrays), segmenter.probabilities(arrays), atol=1e-5)
 
 
 def test_soft_dice_loss():

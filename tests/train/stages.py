@@ -40,7 +40,7 @@ class ToyModule(nn.Module):
         return {"total": error.mean(), "first": error[0]}
 
 
-class ToyStage:
+class ToyStage(Stage):
     """Least squares on ``size`` points, each with noise of its own; remembers what it was asked for."""
 
     def __init__(self, size: int = 10, poison: int | None = None) -> None:
@@ -58,9 +58,6 @@ class ToyStage:
         if self.poison is not None and len(self.asked) > self.poison:
             x = x * float("nan")
         return {"x": x, "y": x.sum(1) + 0.1 * noise}
-
-    def prepared(self) -> list[nn.Module]:
-        return []
 
     def evaluate(self, step: int, writer: SummaryWriter) -> dict[str, float]:
         self.evaluated.append((step, self.module.weight.detach().clone()))

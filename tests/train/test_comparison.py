@@ -16,11 +16,11 @@ from train.evaluation import autoencoder_figures, comparison
 from train.evaluation.autoencoder_figures import measure_autoencoder, reconstruct
 from train.evaluation.comparison import Comparison, by_organ, chosen, equal_count
 from train.evaluation.distances import fd_at_n
+from train.evaluation.efficientnet import EfficientNetFeatures
 from train.evaluation.features import Features
 from train.evaluation.patches import SIDES, swd
 from train.evaluation.spectrum import latent_high_low_power
 from train.evaluation.two_sample import c2st
-from train.networks.efficientnet import EfficientNetFeatures
 
 CPU = torch.device("cpu")
 

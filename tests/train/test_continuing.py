@@ -16,16 +16,23 @@ from PIL import Image
 
 from siamese.models.checkpoint import load_checkpoint, save_checkpoint
 from siamese.objective import SiameseConfig, in_words
+from siamese.prompts import POLYP
 from tests.models import build
 from tests.phantoms import write_folder
 from tests.train.stages import LOOP, ToyStage, checkpoints, differences, final_state, interrupted_after
 from train import __main__ as command
-from train.engine import loop, messages
+from train.engine import loop, messages, signals
 from train.engine.checkpoints import ResumeError, SaveError
 from train.engine.disk import DiskFull, is_full, replacing, writing
-from train.engine.identity import FACTS_THAT_MAY_CHANGE, SETTINGS_THAT_MAY_CHANGE
+from train.engine.identity import FREE_LOOP_SETTINGS, FREE_STAGE_SETTINGS, PLACES, facts_of, settings_of
+from train.engine.identity import differences as differences_of_facts
 from train.engine.loop import LoopConfig
+from train.engine.schedule import learning_rate
 from train.stages import siamese
+from train.stages.autoencoder import VaeConfig
+from train.stages.base import BaseConfig
+from train.stages.decoder import DecoderConfig
+from train.stages.segmenter import SegmentConfig
 from train.stages.siamese import SiameseTrainConfig
 
 FULL = OSError(28, "No space left on device")
@@ -115,7 +122,7 @@ def test_exit_status_and_no_traceback(
             raise OSError(28, "No space left on device", "cache.npz")
 
     monkeypatch.setattr("train.stages.lesion_shapes.main", main)
-    monkeypatch.setattr(loop, "interrupted", lambda: end == "stopped")
+    monkeypatch.setattr(signals, "interrupted", lambda: end == "stopped")
     arguments = ["shapes", "--data", str(tmp_path)]
     if end == "done":
         command.run(arguments)
@@ -304,8 +311,8 @@ def test_updates_before_an_extension_are_those_of_the_run(tmp_path: Path) -> Non
 
 def test_cosine_falls_anew_in_an_extension(tmp_path: Path) -> None:
     config = _toy(tmp_path, schedule="cosine", max_steps=10)
-    rates = [loop.learning_rate(config, step, [10, 14, 20]) for step in range(20)]
-    assert rates[:10] == [loop.learning_rate(config, step) for step in range(10)]
+    rates = [learning_rate(config, step, [10, 14, 20]) for step in range(20)]
+    assert rates[:10] == [learning_rate(config, step) for step in range(10)]
     assert rates[10:] == pytest.approx(
         [
             0.05 * (1 + np.cos(np.pi * x))
@@ -435,9 +442,64 @@ def test_a_run_continues_from_its_weights_only(part: str, begun: SiameseTrainCon
 
 def test_what_may_change_is_named_in_one_place() -> None:
     fields = set(LoopConfig.__dataclass_fields__)
-    assert fields > SETTINGS_THAT_MAY_CHANGE
-    assert loop._identity(LoopConfig()).keys() == fields - SETTINGS_THAT_MAY_CHANGE
-    assert (
-        not {"seed", "batch_size", "max_steps", "learning_rate", "mixed_precision"} & SETTINGS_THAT_MAY_CHANGE
+    assert fields > FREE_LOOP_SETTINGS
+    assert settings_of(LoopConfig()).keys() == fields - FREE_LOOP_SETTINGS
+    assert not {"seed", "batch_size", "max_steps", "learning_rate", "mixed_precision"} & FREE_LOOP_SETTINGS
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        VaeConfig(()),
+        BaseConfig(()),
+        SiameseTrainConfig((), Path("a")),
+        DecoderConfig((), Path("a")),
+        SegmentConfig(()),
+    ],
+    ids=["vae", "base", "siamese", "decoder", "segment"],
+)
+def test_every_setting_of_a_stage_is_a_fact_of_its_run(config: Any) -> None:
+    """Also one that nobody thought of: the facts are all fields but the free ones. What lies in places is compared by digests."""
+    facts = facts_of(config)
+    assert facts.keys() == set(config.__dataclass_fields__) - FREE_STAGE_SETTINGS
+    changed = facts | dict.fromkeys(facts, "another")
+    found = " ".join(differences_of_facts(facts, changed))
+    assert all(f"{name} was" in found for name in facts.keys() - PLACES)
+    assert not any(f"{name} was" in found for name in facts.keys() & PLACES)
+    assert differences_of_facts({}, changed) == []  # runs of earlier versions do not know all facts
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"prompt": POLYP}, "prompt was None, now 'a colonoscopy"),
+        ({"preset": "sd15"}, "preset was tiny, now sd15"),
+        ({"prompt_drop": 0.5}, "prompt_drop was 0.05, now 0.5"),
+    ],
+)
+def test_a_run_continues_with_its_stage_s_settings_only(
+    change: dict[str, Any], message: str, begun: SiameseTrainConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(ResumeError, match=message.replace("'", "")):
+        siamese.main(_continued(begun, tmp_path, **change))
+
+
+def test_a_run_continues_from_its_controlnet_only(
+    small_model: Path, begun: SiameseTrainConfig, tmp_path: Path
+) -> None:
+    base = load_checkpoint(small_model)
+    controlnet, base.controlnet = base.controlnet, None
+    save_checkpoint(base, tmp_path / "base")
+    config = replace(
+        begun,
+        init=tmp_path / "base",
+        controlnet=small_model,
+        loop=replace(begun.loop, out=tmp_path / "first"),
     )
-    assert {"init", "data", "vae"} == FACTS_THAT_MAY_CHANGE  # places; their contents are compared
+    siamese.main(config)
+    base.controlnet = controlnet
+    with torch.no_grad():
+        next(controlnet.parameters()).add_(0.01)
+    save_checkpoint(base, tmp_path / "other")
+    with pytest.raises(ResumeError, match="the weights of --controlnet have changed"):
+        siamese.main(replace(config, controlnet=tmp_path / "other"))

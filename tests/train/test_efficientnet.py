@@ -13,7 +13,7 @@ from torch import Tensor
 from siamese.masks.core import resize_image
 from tests.stand_ins import phantom, write_set
 from train.data.pairs import load_arrays, read_pairs
-from train.networks.efficientnet import EfficientNetFeatures
+from train.evaluation.efficientnet import EfficientNetFeatures
 
 # Kernel, stride, expansion and repetitions of each stage: Tan and Le 2019, table 1, whose first and last stage Lite does not scale.
 STAGES = [(3, 1, 1, 1), (3, 2, 6, 2), (5, 2, 6, 2), (3, 2, 6, 3), (5, 1, 6, 3), (5, 2, 6, 4), (3, 1, 6, 1)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.train.stages import ToyStage, checkpoints, draws_of, final_state, interrupted_after, real_stage
 from train.engine import loop
+from train.engine.log import Throughput
 from train.engine.loop import LoopConfig
-from train.engine.randomness import Draws
+from train.engine.randomness import Draws, sample_order
+from train.engine.schedule import learning_rate
 from train.stages.latent_batches import padded_rows
 
 
@@ -30,12 +33,12 @@ def _figures(out: Path, name: str) -> dict[int, float]:
 
 def test_no_sample_is_dropped_or_repeated_in_an_epoch() -> None:
     size, batch = 10, 4  # the last batch of an epoch is not whole
-    seen = np.concatenate([loop.sample_order(3, size, step * batch, batch) for step in range(10)])
+    seen = np.concatenate([sample_order(3, size, step * batch, batch) for step in range(10)])
     epochs = seen.reshape(4, size)
     assert all(sorted(e) == list(range(size)) for e in epochs)
     assert not np.array_equal(epochs[0], epochs[1])
-    assert not np.array_equal(epochs[0], loop.sample_order(4, size, 0, size))
-    assert sorted(loop.sample_order(0, 3, 0, 9)) == [
+    assert not np.array_equal(epochs[0], sample_order(4, size, 0, size))
+    assert sorted(sample_order(0, 3, 0, 9)) == [
         0,
         0,
         0,
@@ -50,12 +53,12 @@ def test_no_sample_is_dropped_or_repeated_in_an_epoch() -> None:
 
 def test_learning_rate_rises_then_stays_or_falls(tmp_path: Path) -> None:
     constant = _config(tmp_path, warmup_steps=4, max_steps=10)
-    assert [loop.learning_rate(constant, s) for s in range(6)] == pytest.approx(
+    assert [learning_rate(constant, s) for s in range(6)] == pytest.approx(
         [0.025, 0.05, 0.075, 0.1, 0.1, 0.1]
     )
-    assert loop.learning_rate(_config(tmp_path), 0) == 0.1
+    assert learning_rate(_config(tmp_path), 0) == 0.1
     cosine = _config(tmp_path, schedule="cosine", max_steps=10)
-    assert [loop.learning_rate(cosine, s) for s in (0, 5, 10)] == pytest.approx([0.1, 0.05, 0])
+    assert [learning_rate(cosine, s) for s in (0, 5, 10)] == pytest.approx([0.1, 0.05, 0])
     loop.run(ToyStage(), _config(tmp_path, warmup_steps=4, log_every=1))
     assert list(_figures(tmp_path, "train/learning_rate").values()) == pytest.approx(
         [0.025, 0.05, 0.075, 0.1, 0.1, 0.1]
@@ -73,7 +76,7 @@ def test_an_update_uses_the_rate_of_its_step(tmp_path: Path) -> None:
 def test_each_sample_gets_the_draws_of_its_position(tmp_path: Path) -> None:
     stage = ToyStage()
     loop.run(stage, _config(tmp_path, seed=7, max_steps=3))
-    order = loop.sample_order(7, 10, 0, 12)
+    order = sample_order(7, 10, 0, 12)
     noise = [v for step in range(3) for v in draws_of(4, step, 7).normal("noise", ()).tolist()]
     assert stage.asked == list(zip(order.tolist(), noise, strict=True))
     assert len(set(noise)) == 12
@@ -264,11 +267,11 @@ def test_figures_of_undone_updates_are_purged(tmp_path: Path) -> None:
 def test_samples_a_second_are_of_the_time_since_the_last_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     """A continued run counts its own updates, and evaluations are no part of the time."""
     now = [100.0]
-    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
-    clock = loop._Clock(batch_size=8, step=50)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    clock = Throughput(batch_size=8, step=50)
     now[0] += 2
     assert clock.samples_per_second(60) == pytest.approx(10 * 8 / 2)
-    with clock.stopped():
+    with clock.paused():
         now[0] += 100
     now[0] += 1
     assert clock.samples_per_second(65) == pytest.approx(5 * 8 / 1)

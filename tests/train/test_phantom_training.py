@@ -31,7 +31,8 @@ def _figures(events: EventAccumulator, name: str) -> list[float]:
 def _falls(events: EventAccumulator, name: str, share: float, ends: int = 10) -> None:
     values = _figures(events, name)
     start, end = np.mean(values[:ends]), np.mean(values[-ends:])
-    assert np.isfinite(values).all() and end < share * start, (name, start, end)
+    assert np.isfinite(values).all(), name
+    assert end < share * start, (name, start, end)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from tests.phantoms import write_folder
 from tests.stand_ins import write_perceptual
 from tests.train.stages import ToyStage, real_stage
 from train.engine import loop
-from train.engine.loop import LoopConfig, Stage, Trainer
+from train.engine.loop import LoopConfig, Stage, Trainer, update
 from train.engine.readings import Readings
 from train.stages.autoencoder import AutoencoderConfig, VaeConfig, VaeStage
 from train.stages.decoder import DecoderConfig, DecoderStage
@@ -76,8 +76,8 @@ def test_ten_updates_ask_nothing(kind: str, ward: Path, model: Path, tmp_path: P
     trainer = Trainer(_stage(kind, ward, model, tmp_path, config), config)
     trainer.optimiser.step = lambda: None
     trainer.step = 9  # augmentation, where there is any, is on
-    trainer.update()
-    assert _asked(lambda: [trainer.update() for _ in range(10)]) == set()
+    update(trainer)
+    assert _asked(lambda: [update(trainer) for _ in range(10)]) == set()
     assert trainer.step == 20
     assert {"total", "gradient_norm"} <= trainer.readings.read().keys()
     assert kind != "siamese" or "augmented" in trainer.readings.figures
@@ -123,7 +123,7 @@ def test_blocks_are_compiled_where_asked_and_give_the_same_losses(
         trainer = Trainer(stage, config)
         assert bool(compiled) == asked
         for _ in range(3):
-            trainer.update()
+            update(trainer)
             losses.append(trainer.readings.read())
     unet, tied = stage.checkpoint.unet, stage.module.objective.aliases()[0]
     assert {

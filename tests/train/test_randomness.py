@@ -142,8 +142,8 @@ def test_crops_in_a_batch_are_those_one_by_one() -> None:
     )
     found = cropped(torch.from_numpy(x), top, left, 4, first, second)
     assert found.shape == (30, 4, 4, 3)
-    for crop, t, l, i, j in zip(found.numpy(), top, left, first, second, strict=True):
-        assert np.array_equal(crop, x[i, j, t : t + 4, l : l + 4])
+    for crop, y, x0, i, j in zip(found.numpy(), top, left, first, second, strict=True):
+        assert np.array_equal(crop, x[i, j, y : y + 4, x0 : x0 + 4])
 
 
 def test_held_array_is_not_copied_on_a_cpu_unless_stored_as_another_type() -> None:

@@ -15,9 +15,9 @@ from siamese.models.checkpoint import load_checkpoint, save_checkpoint
 from tests.child import Child, start
 from tests.models import build
 from tests.train.stages import ToyStage, checkpoints, differences, final_state, interrupted_after, real_stage
-from train.engine import loop
+from train.engine import loop, signals
 from train.engine.checkpoints import ResumeError
-from train.engine.loop import LoopConfig
+from train.engine.loop import LoopConfig, ParameterGroup
 
 
 @pytest.mark.parametrize("kind", ["base", "siamese"])
@@ -115,19 +115,19 @@ def test_interrupt_that_comes_after_a_look_stops_after_the_next_update_and_is_sa
 ) -> None:
     """There is one look an update: what is not seen by it is seen by the next."""
 
-    class Late(loop._Interrupt):
+    class Late(signals.StopSignals):
         looks = 0
 
         @property
-        def asked(self) -> bool:
+        def received(self) -> bool:
             type(self).looks += 1
             return type(self).looks >= 2
 
-        @asked.setter
-        def asked(self, value: bool) -> None:
+        @received.setter
+        def received(self, value: bool) -> None:
             assert value is False
 
-    monkeypatch.setattr(loop, "_Interrupt", Late)
+    monkeypatch.setattr(loop, "StopSignals", Late)
     assert loop.run(ToyStage(), _toy(tmp_path)) == 2
     assert checkpoints(tmp_path) == [2]
 
@@ -214,3 +214,29 @@ def test_what_does_not_change_the_result_may_change(tmp_path: Path) -> None:
     assert loop.run(ToyStage(), config) == 6
     assert checkpoints(tmp_path / "parts") == [6]
     assert differences(final_state(tmp_path / "whole"), final_state(tmp_path / "parts")) == []
+
+
+def test_optimiser_of_other_parameter_groups_is_refused(tmp_path: Path) -> None:
+    """As of the VGG16 U-Net before its slow convolutions had a parameter group of their own."""
+
+    class Grouped(ToyStage):
+        def parameter_groups(self) -> list[ParameterGroup]:
+            return [ParameterGroup([self.module.weight]), ParameterGroup([self.module.more], 0.05)]
+
+    def grouped() -> ToyStage:
+        stage = Grouped()
+        stage.module.more = torch.nn.Parameter(torch.ones(1))
+        return stage
+
+    loop.run(interrupted_after(grouped(), 2), _toy(tmp_path / "new"))
+    assert loop.run(grouped(), _toy(tmp_path / "new")) == 6
+    one = ToyStage()
+    one.module.more = torch.nn.Parameter(torch.ones(1))
+    loop.run(interrupted_after(one, 2), _toy(tmp_path / "old"))
+    with pytest.raises(ResumeError, match="learning rates of pretrained and new weights in another way"):
+        loop.run(grouped(), _toy(tmp_path / "old"))
+    incomplete = Grouped()
+    incomplete.module.more = torch.nn.Parameter(torch.ones(1))
+    incomplete.module.third = torch.nn.Parameter(torch.ones(1))
+    with pytest.raises(ValueError, match="every trainable parameter"):
+        loop.run(incomplete, _toy(tmp_path / "incomplete"))

@@ -1,6 +1,6 @@
 """What makes a run the same run: the settings, the data and the weights that it began with. What may change is named here, and only here.
 
-The machine is none of it: on another device, or where ``auto`` comes to another precision, a run continues, equal to rounding only.
+The machine is not part of it: on another device, or with another precision from ``auto``, a run continues, equal to rounding only.
 """
 
 from __future__ import annotations
@@ -10,13 +10,17 @@ import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, is_dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from train.data.pairs import Pair
+from train.engine.config import LoopConfig
 
-SETTINGS_THAT_MAY_CHANGE = frozenset(
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+FREE_LOOP_SETTINGS = frozenset(
     {
         "out",
         "checkpoint_every",
@@ -29,13 +33,29 @@ SETTINGS_THAT_MAY_CHANGE = frozenset(
     }
 )
 """Fields of ``LoopConfig`` that do not change what an update does. ``extend_to`` adds updates after those that were planned."""
-FACTS_THAT_MAY_CHANGE = frozenset({"init", "data", "vae"})
-"""Places, which may move: what lies there is compared by its content."""
-_WORDS = {"init_weights": "the weights of --init", "autoencoder_weights": "the weights of the autoencoder"}
+FREE_STAGE_SETTINGS = frozenset({"loop", "cache", "measure"})
+"""Fields of a stage's configuration that do not change what it trains; ``loop`` is compared by itself."""
+PLACES = frozenset({"data", "synthetic", "init", "vae", "controlnet", "weights"})
+"""Files and folders, which may move. They are recorded; what lies there is compared by its content."""
+_WORDS = {
+    "init_weights": "the weights of --init",
+    "autoencoder_weights": "the weights of the autoencoder",
+    "controlnet_weights": "the weights of --controlnet",
+}
+
+
+def settings_of(config: LoopConfig) -> dict[str, Any]:
+    """The loop's settings that a continuation must share."""
+    return {k: v for k, v in plain(asdict(config)).items() if k not in FREE_LOOP_SETTINGS}
+
+
+def facts_of(config: DataclassInstance) -> dict[str, Any]:
+    """All settings of a stage's configuration but the free ones: a field that nobody thought of is compared."""
+    return {k: v for k, v in plain(asdict(config)).items() if k not in FREE_STAGE_SETTINGS}
 
 
 def plain(values: dict[str, Any]) -> dict[str, Any]:
-    """As JSON gives it back, so that what is saved and what is asked for compare equal."""
+    """As JSON gives it back, so that what is saved and what is given compare equal."""
     return json.loads(
         json.dumps({k: asdict(v) if is_dataclass(v) else v for k, v in values.items()}, default=str)
     )
@@ -79,7 +99,7 @@ def of_weights(*modules: nn.Module) -> str:
 
 
 def of_frozen(module: nn.Module) -> str:
-    """Digest of the weights that are not trained: checkpoints lack them, so a continuation has to bring the same."""
+    """Digest of the weights that are not trained: checkpoints lack them, so a continuation must bring the same."""
     digest = hashlib.sha256()
     for name, p in module.named_parameters():
         if not p.requires_grad:
@@ -89,18 +109,18 @@ def of_frozen(module: nn.Module) -> str:
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """What differs between settings or facts, in words. Facts that an ``old`` run does not know are not compared."""
-    told = []
+    found = []
     for name, now in new.items():
         before = old.get(name)
-        if name not in old or name in FACTS_THAT_MAY_CHANGE or before == now:
+        if name not in old or name in PLACES or before == now:
             continue
         if name in ("training pairs", "validation pairs"):
-            told.append(f"the {name} have changed ({_parts(before, now)})")
+            found.append(f"the {name} have changed ({_parts(before, now)})")
         else:
-            told.append(
+            found.append(
                 f"{_WORDS[name]} have changed" if name in _WORDS else f"{name} was {before}, now {now}"
             )
-    return told
+    return found
 
 
 def _parts(before: dict[str, Any], now: dict[str, Any]) -> str:

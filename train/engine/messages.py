@@ -1,4 +1,4 @@
-"""What a run says of itself: where it continues, where its model is, and the command that goes on."""
+"""What a run prints: where it continues, where its model is, and the command that continues it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ EXTEND = "--loop.extend-to"
 
 
 def typed(extend_to: int | None = None) -> str:
-    """The command that started this process, for a shell; with ``extend_to`` as the option's value, where it is given.
+    """The command that started this process, for a shell; ``extend_to`` becomes the option's value if it is given.
 
-    A program that calls the stages has no such command: it is told to do the same again.
+    A program that calls the stages has no such command, so the words are "the same again".
     """
     if Path(sys.argv[0]).parts[-2:] != ("train", "__main__.py"):
         return "the same again" + (f" with {EXTEND} {extend_to}" if extend_to else "")
@@ -31,7 +31,7 @@ def typed(extend_to: int | None = None) -> str:
 
 
 def _without(arguments: list[str], option: str) -> list[str]:
-    """``arguments`` less an option and its value, however it is spelt."""
+    """``arguments`` without an option and its value, in either spelling."""
     kept, skip = [], False
     for argument in arguments:
         name, given, _ = argument.partition("=")
@@ -44,14 +44,16 @@ def _without(arguments: list[str], option: str) -> list[str]:
     return kept
 
 
-def continues(out: Path, step: int, legs: list[int], max_steps: int, schedule: Callable[[int], str]) -> str:
-    """Where a run goes on that has been trained before.
+def continues(
+    out: Path, *, step: int, ends: list[int], max_steps: int, schedule: Callable[[int], str]
+) -> str:
+    """Where a run continues that has been trained before.
 
     Args:
-        legs: the run's ends: that which it was begun with, and that of each extension.
-        schedule: what the losses' schedule is at a step, in words; empty where there is none.
+        ends: number of updates at the end of the run's first plan, and of each extension.
+        schedule: the losses' schedule at a step, in words; empty if nothing depends on the step.
     """
-    end, from_ = legs[-1], newest(out / "checkpoints")
+    end, from_ = ends[-1], newest(out / "checkpoints")
     if step >= end:
         return f"The run in {out} is complete, {step} of {end} updates: nothing is left to train. The model is written again."
     said = [f"Continues after {step} of {end} updates, from {from_}."]

@@ -1,7 +1,7 @@
 """Everything random of an update, drawn for the whole batch at once from generators that are keyed by (seed, step, name).
 
-What control flow needs (timesteps, variants, corners of crops) is drawn on the host, so that nobody has to ask the device
-for it; noise is drawn on the device. A process or an accumulation part draws what the whole batch draws and takes its own
+What control flow needs (timesteps, variants, corners of crops) is drawn on the host, so that it need not be read back from
+the device; noise is drawn on the device. A process or an accumulation part draws what the whole batch draws and takes its own
 rows: what a sample gets depends on its position in the update, never on process layout, accumulation or resumption. A
 draw's name is a part of its key, so that one draw more changes no other.
 
@@ -22,6 +22,14 @@ def key(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
+def sample_order(seed: int, size: int, first: int, count: int) -> np.ndarray:
+    """Indices [count] of samples number ``first`` to ``first + count``: one permutation of ``size`` an epoch, no sample ever dropped."""
+    numbers = np.arange(first, first + count)
+    epochs = numbers // size
+    orders = {e: np.random.default_rng((seed, int(e))).permutation(size) for e in np.unique(epochs)}
+    return np.array([orders[e][n % size] for e, n in zip(epochs, numbers, strict=True)])
+
+
 def sent(array: np.ndarray, device: torch.device) -> Tensor:
     """``array`` on the device, without waiting for it: from pinned memory to a GPU, the same memory on a CPU."""
     tensor = torch.from_numpy(np.ascontiguousarray(array))
@@ -34,7 +42,7 @@ class Draws:
     Args:
         seed, step: of the run, and the updates done so far.
         count: samples of the whole update.
-        rows: which of them are asked for, [B] in 0..count-1.
+        rows: which of them are returned, [B] in 0..count-1.
         device: where ``normal`` draws.
     """
 

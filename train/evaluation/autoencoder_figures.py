@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from siamese.models.autoencoder import decode_latents, encode_moments
 from siamese.models.hints import image_hint
 from siamese.sampling import to_uint8
+from train.data.cache import cached_arrays, digest_of
 from train.data.pairs import Pair, fingerprint, load_arrays
 from train.evaluation.comparison import Comparison, chosen, equal_count
-from train.evaluation.features import Features, cached_arrays, digest_of
+from train.evaluation.efficientnet import EfficientNetFeatures
+from train.evaluation.features import Features
 from train.evaluation.spectrum import MIN_SIDE, latent_high_low_power, unpacked
-from train.networks.efficientnet import EfficientNetFeatures
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
+from train.data.cache import cached_array, digest_of
+from train.data.organs import ORGANS
 from train.data.pairs import DataError, Pair, load_arrays
 from train.data.sequences import groups_of
 from train.evaluation.distances import fd_at_n
-from train.evaluation.features import PooledFeatures, cached_array, digest_of
+from train.evaluation.features import PooledFeatures
 from train.evaluation.patches import swd
 from train.evaluation.two_sample import c2st
-from train.stages.segmenter import ORGANS
 
 C2ST_SEEDS = 5
 SWD_DRAWS = 4

@@ -24,9 +24,9 @@ from train.data.pairs import DataError, check_pairs, load_arrays, read_pairs
 from train.evaluation.autoencoder_figures import Reconstructions, joined, reconstruct, whiteness
 from train.evaluation.comparison import Comparison, by_organ, chosen, equal_count
 from train.evaluation.distances import fd_at_n, kernel_distance
+from train.evaluation.efficientnet import EfficientNetFeatures
 from train.evaluation.features import Features, resized
 from train.evaluation.synthesis import SamplingConfig, Synthesiser, seed_of, untrained
-from train.networks.efficientnet import EfficientNetFeatures
 from train.networks.vgg_unet import VggSegmenter
 
 
@@ -49,7 +49,7 @@ class EvaluateConfig:
     """Folder of the independent VGG16 U-Net (python -m train segment --architecture vgg16)."""
     prompt: str | None = None
     """Prompt of all pairs, in the place of what JSON lines or a known data set's name say; none: those."""
-    weights: Path = Path("../shared/weights")
+    weights: Path = Path("weights")
     """Folder of the perceptual weights."""
     split: Literal["val", "test"] = "val"
     final: bool = False
@@ -118,27 +118,24 @@ def evaluate(config: EvaluateConfig) -> dict[str, dict[str, float]]:
             comparison, trained, reconstructions[-1].part([whole.index(p) for p in pairs]), config
         )
         if segmenter is not None:
-            fresh = Synthesiser(
-                MaskDiffusion(untrained(model.checkpoint, config.seed), model.device),
-                config.sampling,
-                f"{identity} untrained {config.seed}",
-                config.cache,
-            )
+            fresh = _untrained_synthesiser(model, identity, config)
             metrics[organ] |= measure_further(comparison, trained, fresh, segmenter, features, config)
     together = joined(reconstructions)
     metrics["autoencoder"] = together.figures() | whiteness(together.latents)
-    _record(
-        config,
-        identity,
-        {
-            "n": count,
-            "sampling": trained.record,
-            "model_weights": identity,
-            "segmenter_weights": None if segmenter is None else weights_hash(config.segmenter),
-        },
-        metrics,
-    )
+    measured_by = None if segmenter is None else weights_hash(config.segmenter)
+    weights = {"model_weights": identity, "segmenter_weights": measured_by}
+    _record(config, {"n": count, "sampling": trained.record} | weights, metrics)
     return metrics
+
+
+def _untrained_synthesiser(model: MaskDiffusion, identity: str, config: EvaluateConfig) -> Synthesiser:
+    """One of a model of the same architecture with random weights: the ceiling of distances."""
+    return Synthesiser(
+        MaskDiffusion(untrained(model.checkpoint, config.seed), model.device),
+        config.sampling,
+        f"{identity} untrained {config.seed}",
+        config.cache,
+    )
 
 
 def images_of(comparison: Comparison, synthesiser: Synthesiser, title: str, seed: int) -> np.ndarray:
@@ -223,11 +220,9 @@ def agreement(segmenter: LesionSegmenter, images: np.ndarray, masks: np.ndarray,
     return float(dice(found, masks).mean())
 
 
-def _record(
-    config: EvaluateConfig, identity: str, settings: dict[str, Any], metrics: dict[str, dict[str, float]]
-) -> None:
+def _record(config: EvaluateConfig, settings: dict[str, Any], metrics: dict[str, dict[str, float]]) -> None:
     """Write figures and settings; for the test split, first the line that counts this measurement."""
-    command = " ".join(["python -m train", *sys.argv[1:]])
+    identity, command = settings["model_weights"], " ".join(["python -m train", *sys.argv[1:]])
     date = datetime.now(UTC).isoformat(timespec="seconds")
     if config.split == "test":
         record = config.model / "test_measurements.jsonl"

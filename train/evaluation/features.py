@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -16,33 +15,9 @@ from tqdm import tqdm
 
 from siamese.masks.core import resize_image
 from siamese.models.hints import image_hint
+from train.data.cache import cached_array, digest_of
 from train.data.pairs import Pair, fingerprint, load_arrays
-from train.engine.disk import replacing, writing
 from train.networks.lpips import Backbone, PerceptualNetwork, load_perceptual
-
-
-def cached_arrays(file: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The arrays in ``file`` (.npz), or what ``make`` returns, which is then stored there whole or not at all."""
-    if not file.is_file():
-        made = make()
-        with writing(f"the cache ({file})"):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(
-                file, f"{file.stem}.{os.getpid()}.part.npz"
-            ) as part:  # several processes may fill one cache
-                np.savez(part, **made)
-    with np.load(file) as stored:
-        return dict(stored)
-
-
-def cached_array(file: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
-    """``cached_arrays`` of a single array."""
-    return cached_arrays(file, lambda: {"array": make()})["array"]
-
-
-def digest_of(*parts: object) -> str:
-    """Short name of a cache entry from everything that its content depends on."""
-    return hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()[:16]
 
 
 def resized(images: np.ndarray, size: int) -> np.ndarray:

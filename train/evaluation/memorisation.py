@@ -14,10 +14,10 @@ from PIL import Image
 
 from siamese.models.checkpoint import weights_hash
 from siamese.sampling import MaskDiffusion
+from train.data.organs import fixed_subset
 from train.data.pairs import Pair, check_pairs, load_arrays, read_pairs
 from train.evaluation.features import Features
 from train.evaluation.synthesis import SamplingConfig, Synthesiser, contact_sheet, seed_of
-from train.stages.segmenter import fixed_subset
 
 LEVELS = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
@@ -32,7 +32,7 @@ class MemorisationConfig:
     """Model folder."""
     prompt: str | None = None
     """Prompt of all pairs, in the place of what JSON lines or a known data set's name say; none: those."""
-    weights: Path = Path("../shared/weights")
+    weights: Path = Path("weights")
     """Folder of the perceptual weights."""
     count: int = 200
     """Synthetic images, one for each of as many validation masks, the organs equally; and as many real ones."""

@@ -14,8 +14,8 @@ from tqdm import tqdm
 from siamese.models.checkpoint import Checkpoint, SamplingDefaults
 from siamese.models.controlnet import SiameseControlNet
 from siamese.sampling import GuideName, MaskDiffusion, SchedulerName
+from train.data.cache import cached_array, digest_of
 from train.engine.precision import resolved
-from train.evaluation.features import cached_array, digest_of
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -15,27 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from siamese.models.segmenter import LesionSegmenter, conv_block
+from train.engine.stage import ParameterGroup
 from train.networks.lpips import SCALE, SHIFT, PerceptualNetwork
 
 # VGG16: convolution N is preceded by a pooling; the last convolution of each block is tapped (train.networks.lpips).
 POOLED = (2, 4, 7, 10)
 TAPS = (1, 3, 6, 9, 12)
-
-
-class SlowConv(nn.Conv2d):
-    """3 x 3 convolution that learns ``rate`` times as fast as the rest under Adam.
-
-    The loop has one learning rate, which would overwrite pretrained weights. Adam's step does not depend on a
-    parameter's scale: storing W / rate and using rate * W moves W by rate * learning rate.
-    """
-
-    def __init__(self, inputs: int, outputs: int, rate: float) -> None:
-        super().__init__(inputs, outputs, 3, padding=1)
-        self.rate = rate
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolution with the rescaled weights."""
-        return F.conv2d(x, self.weight * self.rate, self.bias * self.rate, padding=1)
 
 
 class VggUNet(nn.Module):
@@ -45,7 +31,8 @@ class VggUNet(nn.Module):
         widths: output channels of the 13 convolutions.
         decoder: channels of the decoder at strides 16, 8, 4, 2, 1; multiples of 8.
         trained_convs: how many of the last convolutions learn; the others are frozen, and cost no backward pass.
-        rate: learning rate of those, relative to the decoder's.
+        relative_rate: learning rate of those, as a share of the decoder's; a whole one would overwrite pretrained weights.
+        rate: only in configurations of earlier versions, which stored those convolutions' weights divided by it; see ``undo_rate``.
     """
 
     def __init__(
@@ -53,7 +40,8 @@ class VggUNet(nn.Module):
         widths: Sequence[int],
         decoder: Sequence[int] = (128, 96, 64, 32, 16),
         trained_convs: int = 6,
-        rate: float = 0.05,
+        relative_rate: float = 0.05,
+        rate: float | None = None,
     ) -> None:
         super().__init__()
         if len(widths) != 13 or len(decoder) != len(TAPS):
@@ -64,14 +52,14 @@ class VggUNet(nn.Module):
             "widths": list(widths),
             "decoder": list(decoder),
             "trained_convs": trained_convs,
-            "rate": rate,
+            "relative_rate": relative_rate,
         }
-        first = len(widths) - trained_convs
+        self.relative_rate, self._rate = relative_rate, rate
+        self.first_trained = len(widths) - trained_convs
         self.convs = nn.ModuleList(
-            SlowConv(i, o, rate) if n >= first else nn.Conv2d(i, o, 3, padding=1)
-            for n, (i, o) in enumerate(zip([3, *widths[:-1]], widths, strict=True))
+            nn.Conv2d(i, o, 3, padding=1) for i, o in zip([3, *widths[:-1]], widths, strict=True)
         )
-        for conv in self.convs[:first]:
+        for conv in self.convs[: self.first_trained]:
             conv.requires_grad_(False)
         # ImageNet activations are large and unnormalised: each tap is projected and normalised before it is used.
         self.taps = nn.ModuleList(
@@ -85,12 +73,27 @@ class VggUNet(nn.Module):
 
     @classmethod
     def from_perceptual(cls, network: PerceptualNetwork, **options: object) -> VggUNet:
-        """Encoder from ImageNet's weights, decoder anew."""
+        """Encoder from ImageNet's weights, decoder with fresh weights."""
         unet = cls([conv.out_channels for conv in network.convs], **options)
         for own, conv in zip(unet.convs, network.convs, strict=True):
-            rate = own.rate if isinstance(own, SlowConv) else 1.0
-            own.load_state_dict({name: tensor / rate for name, tensor in conv.state_dict().items()})
+            own.load_state_dict(conv.state_dict())
         return unet
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """The decoder at the full learning rate, and the pretrained convolutions that learn at ``relative_rate`` of it."""
+        slow = [p for conv in self.convs[self.first_trained :] for p in conv.parameters()]
+        known = {id(p) for p in slow}
+        full = [p for p in self.parameters() if p.requires_grad and id(p) not in known]
+        return [ParameterGroup(full), *([ParameterGroup(slow, self.relative_rate)] if slow else [])]
+
+    @torch.no_grad()
+    def undo_rate(self) -> None:
+        """After an earlier version's weights were loaded: multiply by ``rate`` what was stored divided by it."""
+        if self._rate is not None:
+            for conv in self.convs[self.first_trained :]:
+                conv.weight.mul_(self._rate)
+                conv.bias.mul_(self._rate)
+            self._rate = None
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, 1, H, W] of lesion from images [B, 3, H, W] in -1..1; sides multiples of 16."""
@@ -112,3 +115,10 @@ class VggSegmenter(LesionSegmenter):
     """``LesionSegmenter`` on ``VggUNet``."""
 
     network_class: ClassVar[type[nn.Module]] = VggUNet
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, device: str | torch.device = "cpu") -> VggSegmenter:
+        """Read what ``save_pretrained`` wrote, now or in an earlier version; see ``LesionSegmenter.from_pretrained``."""
+        segmenter = super().from_pretrained(folder, device)
+        segmenter.network.undo_rate()
+        return segmenter

@@ -1,4 +1,4 @@
-"""What ``python -m train all`` remembers of a run: what it was asked for, its paces, and each stage's updates.
+"""What ``python -m train all`` remembers of a run: its options, its paces, and each stage's updates.
 
     OUT/plan.json               request, paces, and the updates of each stage that has begun
     OUT/STAGE/progress.json     updates done, seconds taken and whether the stage is complete
@@ -81,7 +81,7 @@ class Plan:
     """The contents of plan.json."""
 
     request: dict[str, Any]
-    """What the run was asked for, and the recipe's settings: a continuation has to have the same."""
+    """The options of the run and the recipe's settings: a continuation must have the same."""
     paces: dict[str, Pace] = field(default_factory=dict)
     rehearsed: float = 0.0
     """Seconds that were spent before the first stage."""
@@ -112,20 +112,20 @@ class Plan:
         write_json(file, dataclasses.asdict(self))
 
 
-def difference(before: dict[str, Any], now: dict[str, Any], where: str = "") -> list[str]:
-    """What differs between two requests, in words."""
-    told = []
-    for name in sorted(before.keys() | now.keys()):
-        a, b, title = before.get(name), now.get(name), f"{where}{name}"
+def difference(before: dict[str, Any], now: dict[str, Any], title: str = "") -> list[str]:
+    """What differs between two requests, in words. Settings that an earlier version did not record are not compared; stages are."""
+    found = []
+    for name in sorted(before.keys() | {n for n, value in now.items() if isinstance(value, dict)}):
+        a, b, title_of = before.get(name), now.get(name), f"{title}{name}"
         if isinstance(a, dict) and isinstance(b, dict):
-            told += difference(a, b, f"{title} ")
+            found += difference(a, b, f"{title_of} ")
         elif a != b:
-            told.append(
+            found.append(
                 f"the {name[:-6]} have changed"
                 if name.endswith("_files")
-                else f"{title} was {_shown(a)}, now {_shown(b)}"
+                else f"{title_of} was {_shown(a)}, now {_shown(b)}"
             )
-    return told
+    return found
 
 
 def _shown(value: Any) -> str:

@@ -19,9 +19,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+from siamese.models.checkpoint import weights_hash
 from siamese.models.presets import PRESETS
 from train.data.pairs import Pair, check_pairs, fingerprint, read_pairs
-from train.engine import loop, messages
+from train.engine import identity, loop, messages
 from train.engine.messages import STOPPED
 from train.engine.precision import resolved
 from train.recipe.plan import MIN_STEPS, Outlook, Plan, PlanError, Progress, difference, outlook
@@ -40,15 +41,18 @@ class AllConfig:
     """Folders with images/, masks/ and optional split files, or JSON-lines files {source, target, prompt}."""
     prompt: str | None = None
     """Prompt of all pairs, for example "a photo of a leaf with rust", in the place of what JSON lines or a known data set's name say; none: those."""
-    preset: Literal["tiny"] = "tiny"
-    """Architecture and recipe: the embedded model's. (Stable Diffusion is fine-tuned by ``python -m train siamese``.)"""
+    preset: Literal["tiny", "sd15"] = "tiny"
+    """Architecture, settings and sampling (``train.recipe.presets``). tiny: the embedded model's, from scratch. sd15: the paper's,
+    from Stable Diffusion 1.5 in --init."""
+    init: Path | None = None
+    """Model folder that sd15 starts from: Stable Diffusion 1.5 in diffusers' format."""
     minutes: float | None = None
     """How long it may take in all, shared out by the recipe's table; none: the updates that the shipped weights had."""
     extend: bool = False
     """Make more updates than the recipe where the minutes allow it (on a GPU)."""
     out: Path = Path("runs/all")
     """Folder of everything. An interrupted run there is continued; the model comes to lie in OUT/model."""
-    weights: Path = Path("../shared/weights")
+    weights: Path = Path("weights")
     """Folder of the perceptual weights (alexnet_lpips.safetensors). The word ``none``: train without them, and get blurred images."""
 
 
@@ -94,8 +98,8 @@ def _run(config: AllConfig, recipe: Recipe) -> None:
             "No validation pairs (no val.txt): neither the autoencoder's PSNR, nor losses, nor the segmenter's Dice on images that were not "
             "learnt from are measured."
         )
-    if place.weights is None:
-        _say("Without perceptual weights, as asked: images will be blurred.")
+    if str(config.weights) == "none":
+        _say("Without perceptual weights, as given by --weights none: images will be blurred.")
     if resolved("auto") == "no":
         _say("In float32: this machine does not calculate in bfloat16, or only by imitating it.")
     plan = plan_of(config, recipe, place, train, val)
@@ -138,22 +142,28 @@ def workplace(config: AllConfig) -> Workplace:
     """Where the run lies and what it learns from.
 
     Raises:
-        FileNotFoundError: the perceptual weights are missing, and were not renounced.
+        FileNotFoundError: the perceptual weights are missing, and ``--weights none`` was not given.
         ValueError: options that do not go together, or several processes.
     """
     if (config.minutes is not None and config.minutes <= 0) or (config.extend and config.minutes is None):
         raise ValueError("--minutes must be positive, and --extend needs them.")
+    if RECIPES[config.preset].needs_init != (config.init is not None):
+        raise ValueError(
+            "--preset sd15 needs --init, the folder of Stable Diffusion 1.5; tiny starts from scratch."
+        )
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ValueError("`all` runs in one process; under torchrun train the stages one by one.")
-    if str(config.weights) == "none":
-        return Workplace(config.out, config.data, config.prompt)
+    place = Workplace(config.out, config.data, config.prompt, init=config.init)
+    perceptual = {"vae", "decoder"} & {stage.name for stage in RECIPES[config.preset].stages}
+    if str(config.weights) == "none" or not perceptual:
+        return place
     if not (config.weights / PERCEPTUAL).is_file():
         raise FileNotFoundError(
             f"{config.weights / PERCEPTUAL}: no perceptual weights. They sharpen what the autoencoder draws. Give their folder "
             "with --weights (its README or `python -m train vae --help` says what belongs there), or train without them, "
             "for blurred images, with --weights none. Nothing has been trained yet."
         )
-    return Workplace(config.out, config.data, config.prompt, config.weights)
+    return dataclasses.replace(place, weights=config.weights)
 
 
 def plan_of(
@@ -172,6 +182,7 @@ def plan_of(
         "perceptual weights": place.weights is not None,
         "training pairs_files": fingerprint(train),
         "validation pairs_files": fingerprint(val),
+        **({} if config.init is None else {"init": weights_hash(config.init)}),
         "recipe": {stage.name: _settings(stage, place) for stage in recipe.stages}
         | {"network": PRESETS[config.preset].to_dict()},
     }
@@ -199,7 +210,7 @@ def _settings(stage: StageShare, place: Workplace) -> dict[str, Any]:
         for k, v in dataclasses.asdict(config).items()
         if k not in ("data", "prompt") and not isinstance(v, Path)
     }
-    return kept | {"loop": loop._identity(config.loop)}
+    return kept | {"loop": identity.settings_of(config.loop)}
 
 
 def table(recipe: Recipe, plan: Plan, place: Workplace, planned: dict[str, Outlook]) -> str:

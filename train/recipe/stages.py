@@ -1,9 +1,6 @@
-"""Recipes: how a preset's weights are trained, as one table in code. ``python -m train all`` runs it.
+"""Recipes: the order of a preset's stages, and their shares of the time. ``python -m train all`` runs one.
 
-The weights embedded today are older than this table: their card tells how they were made. The next ones come from it.
-
-A recipe's row is one stage: its settings, how many updates the shipped weights had, and its share of the minutes where
-fewer are given. Change a value here and the next run is trained so; a run that was begun with other values is refused.
+The settings of each stage are in ``train.recipe.presets``. A run that was begun with other values is refused.
 """
 
 from __future__ import annotations
@@ -17,20 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from siamese.models.checkpoint import SamplingDefaults
-from siamese.objective import SiameseConfig
-from train.engine.loop import LoopConfig, Stage
-from train.stages import autoencoder, base, decoder, siamese
-from train.stages import segmenter as segment
+from train.engine.stage import Stage
+from train.recipe.presets import TRAINING_PRESETS, configuration
+from train.stages import autoencoder, base, decoder, segmenter, siamese
 
 EVALUATIONS = 4
-"""Most evaluations of a stage: sheets of samples take time from training."""
+"""Largest number of evaluations of a stage: sheets of samples take time from training."""
 SECONDS_AT_RISK = 120
 """About so much work is lost when a run is killed: the time between two checkpoints."""
 
 
 @dataclass(frozen=True)
 class Workplace:
-    """Where a run lies and what it learns from; a stage's settings follow from it."""
+    """Where a run lies and what it learns from."""
 
     out: Path
     """Folder of the whole run."""
@@ -38,6 +34,8 @@ class Workplace:
     prompt: str | None = None
     weights: Path | None = None
     """Folder of the perceptual weights; none: the autoencoder is trained without them."""
+    init: Path | None = None
+    """Model folder that the first stage starts from; none: everything is trained from scratch."""
 
     def run(self, stage: str) -> Path:
         """Folder of a stage's checkpoints, logs and model."""
@@ -54,13 +52,22 @@ class Workplace:
         """Folder of cached latents."""
         return self.out / "cache"
 
-    def perceptual(self, weight: float) -> dict[str, Any]:
-        """``weights`` and ``lpips_weight`` of a stage; the weight is 0 where there are no perceptual weights."""
-        return (
-            {"lpips_weight": 0.0}
-            if self.weights is None
-            else {"lpips_weight": weight, "weights": self.weights}
-        )
+    def options(self, stage: str) -> dict[str, Any]:
+        """Options of a stage that say where it lies and what it starts from."""
+        given: dict[str, Any] = {"data": self.data, "prompt": self.prompt}
+        if stage in ("base", "siamese", "decoder"):
+            given["cache"] = self.cache
+        if stage == "base":
+            given["vae"] = self.model("vae") / "vae"
+        if stage == "siamese":
+            given["init"] = self.init or self.model("base")
+        if stage == "decoder":
+            given["init"] = self.model("siamese")
+        if stage in ("vae", "decoder"):
+            given |= {"lpips_weight": 0.0} if self.weights is None else {"weights": self.weights}
+        if stage == "vae" and self.weights is None:
+            given |= {"texture_weight": 0.0, "adversarial_weight": 0.0}  # both look through AlexNet
+        return given
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,7 @@ class StageShare:
     configure: Callable[[Workplace], Any]
     """Configuration (with a ``loop``) of a workplace. How long it trains is set by ``configured``."""
     extends: bool = True
-    """Whether more updates than ``updates`` can help where there is time."""
+    """Whether more updates than ``updates`` can help if there is time."""
 
     def configured(self, place: Workplace, updates: int, seconds: float | None = None) -> Any:
         """Configuration of ``updates`` updates of about ``seconds`` each, none: unknown.
@@ -118,190 +125,68 @@ class Recipe:
     segmenter: str = "segment"
     """Stage whose network is published beside it."""
 
+    needs_init: bool = False
+    """Whether it starts from a model of the user's (Stable Diffusion) and not from scratch."""
+
     def __post_init__(self) -> None:
         if not math.isclose(total := sum(s.share for s in self.stages), 1):
             raise ValueError(f"the stages' shares of the minutes add up to {total:.3f}, not 1.")
 
 
-def _untold(train: Callable[..., int]) -> Callable[[Any], int]:
-    """``train`` without its words on what comes next: ``all`` does that."""
-    return functools.partial(train, told=False)
+_STAGES: dict[str, tuple[str, Callable[[Any], Stage], Callable[..., int]]] = {
+    "vae": ("autoencoder of the images", autoencoder.VaeStage, autoencoder.main),
+    "base": ("diffusion model of images and prompts", base.BaseStage, base.main),
+    "siamese": ("Mask-Diffusion, which follows a mask", siamese.SiameseStage, siamese.main),
+    "decoder": ("the autoencoder's decoder, on denoised latents", decoder.DecoderStage, decoder.main),
+    "segment": ("segmentation network", segmenter.SegmentStage, segmenter.main),
+}
+"""Description, stage and ``main`` of each."""
 
 
-def _vae(place: Workplace) -> autoencoder.VaeConfig:
-    texture = (
-        {} if place.weights is None else {"texture_weight": 1.0, "adversarial_weight": 0.05}
-    )  # seen through AlexNet
-    return autoencoder.VaeConfig(
-        place.data,
-        prompt=place.prompt,
-        **place.perceptual(0.5),
-        **texture,
-        colour_weight=1.0,
-        model=autoencoder.AutoencoderConfig(latent_channels=8, pack=2, linear_path=True),
-        loop=LoopConfig(
-            out=place.run("vae"),
-            batch_size=8,
-            learning_rate=1e-3,
-            betas=(0.9, 0.99),
-            warmup_steps=50,
-            schedule="cosine",
-            clip_norm=1.0,
-            ema_decay=0.998,
-            mixed_precision="auto",
-            evaluate_every=500,
-        ),
-    )
+def _share(
+    preset: str, name: str, share: float, extends: bool = True, loop: dict[str, Any] | None = None
+) -> StageShare:
+    """A stage of a preset, with ``share`` of the time; ``loop`` replaces settings of the preset's table."""
+    does, begin, main = _STAGES[name]
 
+    def configure(place: Workplace) -> Any:
+        # The segmenter's stage appends its architecture to the folder.
+        out = place.run(name).parent if name == "segment" else place.run(name)
+        return configuration(name, preset, place.options(name), {"out": out} | (loop or {}))
 
-def _base(place: Workplace) -> base.BaseConfig:
-    return base.BaseConfig(
-        place.data,
-        vae=place.model("vae") / "vae",
-        prompt=place.prompt,
-        preset="tiny",
-        variants=1,
-        weighting="velocity",
-        cache=place.cache,
-        loop=LoopConfig(
-            out=place.run("base"),
-            batch_size=32,
-            learning_rate=6e-4,
-            betas=(0.9, 0.99),
-            warmup_steps=200,
-            clip_norm=1.0,
-            ema_decay=0.995,
-            mixed_precision="auto",
-            evaluate_every=1000,
-        ),
-    )
-
-
-def _siamese(place: Workplace) -> siamese.SiameseTrainConfig:
-    return siamese.SiameseTrainConfig(
-        place.data,
-        place.model("base"),
-        prompt=place.prompt,
-        preset="tiny",
-        train_encoder=True,
-        variants=1,
-        cache=place.cache,
-        objective=SiameseConfig(weighting="velocity"),
-        loop=LoopConfig(
-            out=place.run("siamese"),
-            batch_size=16,
-            learning_rate=4e-4,
-            betas=(0.9, 0.999),
-            warmup_steps=100,
-            schedule="cosine",
-            clip_norm=1.0,
-            ema_decay=0.995,
-            mixed_precision="auto",
-            evaluate_every=500,
-        ),
-    )
-
-
-def _decoder(place: Workplace) -> decoder.DecoderConfig:
-    return decoder.DecoderConfig(
-        place.data,
-        place.model("siamese"),
-        prompt=place.prompt,
-        **place.perceptual(0.3),
-        cache=place.cache,
-        loop=LoopConfig(
-            out=place.run("decoder"),
-            batch_size=16,
-            learning_rate=3e-4,
-            betas=(0.5, 0.9),
-            warmup_steps=20,
-            schedule="cosine",
-            ema_decay=0.995,
-            mixed_precision="auto",
-            evaluate_every=200,
-        ),
-    )
-
-
-def _segment(place: Workplace) -> segment.SegmentConfig:
-    return segment.SegmentConfig(
-        place.data,
-        prompt=place.prompt,
-        architecture="small",
-        loop=LoopConfig(
-            out=place.run("segment").parent,
-            batch_size=16,
-            learning_rate=1e-3,
-            betas=(0.9, 0.99),
-            warmup_steps=20,
-            schedule="cosine",
-            clip_norm=1.0,
-            ema_decay=0.99,
-            mixed_precision="auto",
-            evaluate_every=200,
-        ),
+    return StageShare(
+        name=name,
+        does=does,
+        share=share,
+        updates=TRAINING_PRESETS[preset].stages[name].loop["max_steps"],
+        begin=begin,
+        train=functools.partial(main, reports=False),  # what comes next is not up to a single stage
+        configure=configure,
+        extends=extends,
     )
 
 
 TINY_RECIPE = Recipe(
     stages=(
-        StageShare(
-            "vae",
-            "autoencoder of the images",
-            0.25,
-            3000,
-            autoencoder.VaeStage,
-            _untold(autoencoder.main),
-            _vae,
-        ),
-        StageShare(
-            "base",
-            "diffusion model of images and prompts",
-            0.35,
-            2083,
-            base.BaseStage,
-            _untold(base.main),
-            _base,
-        ),
-        StageShare(
-            "siamese",
-            "Mask-Diffusion, which follows a mask",
-            0.27,
-            1800,
-            siamese.SiameseStage,
-            _untold(siamese.main),
-            _siamese,
-        ),
-        # More updates of this one bring samples away from real images again.
-        StageShare(
-            "decoder",
-            "the autoencoder's decoder, on denoised latents",
-            0.05,
-            200,
-            decoder.DecoderStage,
-            _untold(decoder.main),
-            _decoder,
-            extends=False,
-        ),
-        StageShare(
-            "segment",
-            "segmentation network",
-            0.08,
-            600,
-            segment.SegmentStage,
-            _untold(segment.main),
-            _segment,
-        ),
+        _share("tiny", "vae", 0.25),
+        _share("tiny", "base", 0.35),
+        _share("tiny", "siamese", 0.27),
+        # More updates of this one make samples less like real images again.
+        _share("tiny", "decoder", 0.05, extends=False),
+        _share("tiny", "segment", 0.08),
     ),
-    sampling=SamplingDefaults(
-        image_size=256,
-        steps=12,
-        guidance=5.0,
-        scheduler="dpm++",
-        guide="mask",
-        guide_above=0.3,
-        guide_below=0.8,
-    ),
+    sampling=TRAINING_PRESETS["tiny"].sampling,
 )
 
-RECIPES = {"tiny": TINY_RECIPE}
+# One process instead of the paper's eight, each of which takes 6 samples at a time.
+SD15_RECIPE = Recipe(
+    stages=(
+        _share("sd15", "siamese", 0.97, loop={"accumulation": 8}),
+        _share("sd15", "segment", 0.03),
+    ),
+    sampling=TRAINING_PRESETS["sd15"].sampling,
+    published="siamese",
+    needs_init=True,
+)
+
+RECIPES = {"tiny": TINY_RECIPE, "sd15": SD15_RECIPE}

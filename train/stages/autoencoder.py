@@ -9,7 +9,7 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -32,11 +32,11 @@ from train.engine.randomness import Draws, sent
 from train.engine.sample_sheet import without_validation
 from train.evaluation.autoencoder_figures import measure_autoencoder, psnr, whiteness
 from train.evaluation.comparison import by_organ
+from train.evaluation.efficientnet import EfficientNetFeatures
 from train.evaluation.features import Features
 from train.evaluation.reconstruction import reconstruction_losses
 from train.evaluation.spectrum import unpacked
 from train.networks.discriminator import AUGMENTATIONS, ProjectedDiscriminator, discriminator_losses
-from train.networks.efficientnet import EfficientNetFeatures
 from train.networks.lpips import PerceptualNetwork, load_perceptual
 
 
@@ -60,8 +60,10 @@ class VaeConfig:
     """Folders with images/, masks/ and split files."""
     prompt: str | None = None
     """Prompt of all pairs, in the place of what JSON lines or a known data set's name say; none: those."""
-    weights: Path = Path("../shared/weights")
+    weights: Path = Path("weights")
     """Folder of the perceptual weights (alexnet_lpips.safetensors)."""
+    preset: Literal["tiny"] | None = None
+    """Take all settings that are not given by hand from this preset (``train.recipe.presets``); none: the defaults shown here."""
     init: Path | None = None
     """Autoencoder folder to start from (diffusers format). Its architecture counts, not ``model``'s."""
     grow_to: int | None = None
@@ -173,7 +175,7 @@ def crop_batch(crops: Tensor, draws: Draws) -> dict[str, Any]:
     return {"images": images_of(crops), "offset": draws.shared("offset", 0, 4, 2)}
 
 
-class VaeStage:
+class VaeStage(loop.Stage):
     """What the loop needs to train an autoencoder."""
 
     def __init__(self, config: VaeConfig) -> None:
@@ -333,31 +335,15 @@ def measure(config: VaeConfig) -> dict[str, dict[str, float]]:
     )
 
 
-def main(config: VaeConfig, told: bool = True) -> int:
-    """Train, export, where ``told`` say what comes next, and, if asked to, measure; returns the updates done."""
+def main(config: VaeConfig, reports: bool = True) -> int:
+    """Train, export, print what comes next if ``reports``, and measure if ``config.measure``; returns the updates done."""
     stage = VaeStage(config)
     updates = loop.run(
         stage,
         config.loop,
-        {
-            "data": config.data,
-            "init": config.init,
-            "grow_to": config.grow_to,
-            "model": config.model,
-            "size": config.size,
-            "crop": config.crop,
-            "lpips_weight": config.lpips_weight,
-            "texture_weight": config.texture_weight,
-            "adversarial_weight": config.adversarial_weight,
-            "penalty_weight": config.penalty_weight,
-            "equivariance": config.equivariance,
-            "colour_weight": config.colour_weight,
-            "latent_noise": config.latent_noise,
-            "decoder_only": config.decoder_only,
-        }
-        | stage.began_with,
+        identity.facts_of(config) | stage.began_with,
         f"Next, the base model:\n  python -m train base --vae {config.loop.out / 'model' / 'vae'} --data ..."
-        if told
+        if reports
         else None,
     )
     if (

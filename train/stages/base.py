@@ -38,6 +38,8 @@ class BaseConfig:
     prompt: str | None = None
     """Prompt of all pairs, in the place of what JSON lines or a known data set's name say; none: those."""
     preset: Literal["tiny", "sd15"] = "tiny"
+    """Networks. ``tiny`` given by hand also sets all that is not given by hand (``train.recipe.presets``); ``sd15``, which the paper
+    does not train from scratch, sets the networks alone."""
     init: Path | None = None
     """Model folder to start from instead of fresh weights."""
     size: int = 256
@@ -81,7 +83,7 @@ class BaseModule(nn.Module):
         return self.objective(batch["z0"], self.context.table[batch["prompt"]], batch["t"], batch["noise"])
 
 
-class BaseStage:
+class BaseStage(loop.Stage):
     """What the loop needs to train a base model."""
 
     def __init__(self, config: BaseConfig) -> None:
@@ -187,29 +189,15 @@ class BaseStage:
         """Save the model folder (without ControlNet)."""
         save_checkpoint(self.checkpoint, folder)
 
-    def schedule(self, step: int, max_steps: int) -> str:
-        """Nothing of this loss depends on the step."""
-        return ""
 
-
-def main(config: BaseConfig, told: bool = True) -> int:
-    """Train and export, and where ``told`` say what comes next; returns the updates done."""
+def main(config: BaseConfig, reports: bool = True) -> int:
+    """Train, export, and print what comes next if ``reports``; returns the updates done."""
     stage = BaseStage(config)
     return loop.run(
         stage,
         config.loop,
-        {
-            "data": config.data,
-            "init": config.init,
-            "vae": config.vae,
-            "preset": config.preset,
-            "weighting": config.weighting,
-            "size": config.size,
-            "variants": config.variants,
-            "prompt_drop": config.prompt_drop,
-        }
-        | stage.began_with,
+        identity.facts_of(config) | stage.began_with,
         f"Next, Mask-Diffusion:\n  python -m train siamese --init {config.loop.out / 'model'} --data ..."
-        if told
+        if reports
         else None,
     )

@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,12 +29,12 @@ from siamese.models.autoencoder import SmallAutoencoder, downsampling
 from siamese.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, weights_hash
 from siamese.models.unet import tied_copy
 from siamese.sampling import build_scheduler, denoise, initial_noise
+from train.data.cache import cached_array, digest_of
 from train.data.latents import Examples, load_examples
 from train.data.pairs import check_pairs, fingerprint, load_arrays, read_pairs
 from train.engine import identity, loop
 from train.engine.held_out import Held, cropped, turned
 from train.engine.randomness import Draws, key
-from train.evaluation.features import cached_array, digest_of
 from train.evaluation.reconstruction import reconstruction_losses
 from train.networks.lpips import load_perceptual
 from train.stages.autoencoder import crop_batch, rise, training_sheet, validation_figures
@@ -50,7 +50,9 @@ class DecoderConfig:
     """Siamese model folder; its autoencoder is a ``SmallAutoencoder``."""
     prompt: str | None = None
     """Prompt of all pairs, in the place of what JSON lines or a known data set's name say; none: those."""
-    weights: Path = Path("../shared/weights")
+    preset: Literal["tiny"] | None = None
+    """Take all settings that are not given by hand from this preset (``train.recipe.presets``); none: the defaults shown here."""
+    weights: Path = Path("weights")
     """Folder of the perceptual weights (alexnet_lpips.safetensors)."""
     variants: int = 1
     """Flips and turns of each pair, itself included."""
@@ -152,7 +154,7 @@ def texture(images: Tensor) -> Tensor:
     return images - F.interpolate(F.avg_pool2d(images, 8), scale_factor=8, mode="bilinear")
 
 
-class DecoderStage:
+class DecoderStage(loop.Stage):
     """What the loop needs to train a decoder."""
 
     def __init__(self, config: DecoderConfig) -> None:
@@ -291,24 +293,12 @@ def _grouped(count: int, starts: np.ndarray, seed: int, batch: int) -> list[tupl
     return [(start, index[i : i + batch]) for start, index in same for i in range(0, len(index), batch)]
 
 
-def main(config: DecoderConfig, told: bool = True) -> int:
-    """Train and export, and where ``told`` say what comes next; returns the updates done."""
+def main(config: DecoderConfig, reports: bool = True) -> int:
+    """Train, export, and print what comes next if ``reports``; returns the updates done."""
     stage = DecoderStage(config)
     return loop.run(
         stage,
         config.loop,
-        {
-            "data": config.data,
-            "init": config.init,
-            "variants": config.variants,
-            "steps": config.steps,
-            "noised_below": config.noised_below,
-            "encoded_share": config.encoded_share,
-            "crop": config.crop,
-            "lpips_weight": config.lpips_weight,
-            "colour_weight": config.colour_weight,
-            "adversarial_weight": config.adversarial_weight,
-        }
-        | stage.began_with,
-        f"To open it in the app:\n  python app.py --model {config.loop.out / 'model'}" if told else None,
+        identity.facts_of(config) | stage.began_with,
+        f"To open it in the app:\n  python app.py --model {config.loop.out / 'model'}" if reports else None,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -17,16 +16,15 @@ from torch.utils.tensorboard import SummaryWriter
 
 from siamese.masks.core import outline
 from siamese.models.segmenter import CompactUNet, LesionSegmenter, dice
-from siamese.prompts import EMPTY, LESION, POLYP
-from train.data.pairs import Pair, check_pairs, load_arrays, read_pairs
+from siamese.prompts import EMPTY
+from train.data.organs import ORGANS, fixed_subset
+from train.data.pairs import check_pairs, load_arrays, read_pairs
 from train.engine import identity, loop
 from train.engine.held_out import Held, turned
 from train.engine.randomness import Draws, sent
 from train.engine.sample_sheet import without_validation
 from train.networks.lpips import load_perceptual
 from train.networks.vgg_unet import VggSegmenter, VggUNet
-
-ORGANS = {POLYP: "polyp", LESION: "lesion"}
 
 
 @dataclass(frozen=True)
@@ -37,11 +35,13 @@ class SegmentConfig:
     """Folders with images/, masks/ and split files. Only the train split is learnt from."""
     prompt: str | None = None
     """Prompt of all pairs, in the place of what JSON lines or a known data set's name say; none: those."""
+    preset: Literal["tiny", "sd15"] | None = None
+    """Take all settings that are not given by hand from this preset (``train.recipe.presets``); none: the defaults shown here."""
     architecture: Literal["small", "vgg16"] = "small"
     """small: the shipped network, from scratch. vgg16: U-Net on ImageNet's VGG16, for measurements only."""
     synthetic: tuple[Path, ...] = ()
     """Further pairs to learn from, made by ``python -m train sample`` (real + synthetic experiment)."""
-    weights: Path = Path("../shared/weights")
+    weights: Path = Path("weights")
     """Folder of the perceptual weights (vgg16_lpips.safetensors); for vgg16 only."""
     trained_convs: int = 6
     """How many of VGG16's last convolutions learn (0..13); the others are frozen."""
@@ -132,7 +132,7 @@ def augment(images: Tensor, masks: Tensor, draws: Draws) -> tuple[Tensor, Tensor
     )
 
 
-class SegmentStage:
+class SegmentStage(loop.Stage):
     """What the loop needs to train a segmenter."""
 
     def __init__(self, config: SegmentConfig) -> None:
@@ -173,9 +173,10 @@ class SegmentStage:
         )
         return {"images": images, "masks": masks}
 
-    def prepared(self) -> list[nn.Module]:
-        """Nothing to build after accelerate's prepare."""
-        return []
+    def parameter_groups(self) -> list[loop.ParameterGroup]:
+        """VGG16's pretrained convolutions learn more slowly than the decoder; the small network has one group."""
+        network = self.segmenter.network
+        return network.parameter_groups() if isinstance(network, VggUNet) else super().parameter_groups()
 
     @torch.no_grad()
     def evaluate(self, step: int, writer: SummaryWriter) -> dict[str, float]:
@@ -202,10 +203,6 @@ class SegmentStage:
         """Save the segmenter."""
         self.segmenter.save_pretrained(folder)
 
-    def schedule(self, step: int, max_steps: int) -> str:
-        """Nothing of this loss depends on the step."""
-        return ""
-
 
 def _add_outlines(
     split: str, images: np.ndarray, masks: np.ndarray, found: np.ndarray, step: int, writer: SummaryWriter
@@ -218,20 +215,8 @@ def _add_outlines(
     writer.add_images(f"{split}/found", np.stack(sheet), step, dataformats="NHWC")
 
 
-def fixed_subset(pairs: Sequence[Pair], count: int) -> list[Pair]:
-    """``count`` pairs of each prompt, evenly spread over the sorted names (all of them where there are fewer)."""
-    by_prompt = defaultdict(list)
-    for pair in pairs:
-        by_prompt[pair.prompt].append(pair)
-    return [
-        group[i]
-        for group in by_prompt.values()
-        for i in np.linspace(0, len(group) - 1, min(count, len(group))).astype(int)
-    ]
-
-
-def main(config: SegmentConfig, told: bool = True) -> int:
-    """Train and export, and where ``told`` say what comes next; returns the updates done."""
+def main(config: SegmentConfig, reports: bool = True) -> int:
+    """Train, export, and print what comes next if ``reports``; returns the updates done."""
     # Both are usually trained, one after the other, and the measurements expect them in folders of their own.
     settings = dataclasses.replace(config.loop, out=config.loop.out / config.architecture)
     config = dataclasses.replace(config, loop=settings)
@@ -243,12 +228,6 @@ def main(config: SegmentConfig, told: bool = True) -> int:
     return loop.run(
         stage,
         settings,
-        {
-            "data": [*config.data, *config.synthetic],
-            "architecture": config.architecture,
-            "size": config.size,
-            "trained_convs": config.trained_convs,
-        }
-        | stage.began_with,
-        then if told else None,
+        identity.facts_of(config) | stage.began_with,
+        then if reports else None,
     )

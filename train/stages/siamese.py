@@ -49,7 +49,8 @@ class SiameseTrainConfig:
     """Prompt of all pairs, for example "a colonoscopy image of a polyp", in the place of what JSON lines or a known data set's name
     say; none: those."""
     preset: Literal["tiny", "sd15"] = "tiny"
-    """Hint block of a new ControlNet (not used where --init has a ControlNet)."""
+    """Hint block of a new ControlNet, if --init has none. Given by hand, it also sets all that is not given by hand
+    (``train.recipe.presets``): ``sd15`` trains as the paper does."""
     train_encoder: bool = False
     """Train the U-Net's encoder as well (the paper freezes it)."""
     variants: int = 2
@@ -106,7 +107,7 @@ class SiameseModule(nn.Module):
         )
 
 
-class SiameseStage:
+class SiameseStage(loop.Stage):
     """What the loop needs to train Mask-Diffusion."""
 
     def __init__(self, config: SiameseTrainConfig) -> None:
@@ -123,22 +124,10 @@ class SiameseStage:
         }
         torch.manual_seed(config.loop.seed)
         if config.controlnet is not None:
-            if self.checkpoint.controlnet is not None:
-                raise ValueError(
-                    f"{config.init} has a ControlNet; leave --controlnet out, or start from a base model."
-                )
-            self.checkpoint.controlnet = load_checkpoint(config.controlnet).controlnet
-            if self.checkpoint.controlnet is None:
-                raise ValueError(f"{config.controlnet} is a base model without a ControlNet.")
-            check_fit(self.checkpoint.unet, self.checkpoint.controlnet, config.controlnet)
+            self.checkpoint.controlnet = controlnet_of(config.controlnet, self.checkpoint, config.init)
+            self.began_with["controlnet_weights"] = identity.of_weights(self.checkpoint.controlnet)
         if self.checkpoint.controlnet is None:
-            network = PRESETS[config.preset]
-            num_downsamples = int(np.log2(downsampling(self.checkpoint.vae)))
-            self.checkpoint.controlnet = SiameseControlNet.from_unet(
-                self.checkpoint.unet, network.hint_widths, num_downsamples
-            )
-            if network.hint_keeps_variance:
-                self.checkpoint.controlnet.controlnet_cond_embedding.kaiming_init_()
+            self.checkpoint.controlnet = new_controlnet(self.checkpoint, config.preset)
         if config.train_encoder:
             self.checkpoint.unet.requires_grad_(True)
         else:
@@ -242,31 +231,49 @@ class SiameseStage:
         return in_words(self.config.objective, step, max_steps)
 
 
-def check_fit(unet: nn.Module, controlnet: SiameseControlNet, where: Path) -> None:
-    """ValueError where the ControlNet of ``where`` was made for another U-Net."""
+def new_controlnet(checkpoint: Checkpoint, preset: str) -> SiameseControlNet:
+    """A ControlNet that starts as a copy of the U-Net's encoder, with the hint block of ``preset`` (``PRESETS``)."""
+    network = PRESETS[preset]
+    num_downsamples = int(np.log2(downsampling(checkpoint.vae)))
+    controlnet = SiameseControlNet.from_unet(checkpoint.unet, network.hint_widths, num_downsamples)
+    if network.hint_keeps_variance:
+        controlnet.controlnet_cond_embedding.kaiming_init_()
+    return controlnet
+
+
+def controlnet_of(folder: Path, base: Checkpoint, base_folder: Path) -> SiameseControlNet:
+    """The ControlNet in the model ``folder``, for a base model that has none.
+
+    Raises:
+        ValueError: the base model has one, ``folder`` has none, or it was made for another U-Net.
+    """
+    if base.controlnet is not None:
+        raise ValueError(
+            f"{base_folder} has a ControlNet; leave --controlnet out, or start from a base model."
+        )
+    controlnet = load_checkpoint(folder).controlnet
+    if controlnet is None:
+        raise ValueError(f"{folder} is a base model without a ControlNet.")
+    check_fit(base.unet, controlnet, folder)
+    return controlnet
+
+
+def check_fit(unet: nn.Module, controlnet: SiameseControlNet, folder: Path) -> None:
+    """Raise ValueError if the ControlNet of ``folder`` was made for another U-Net."""
     for name in ("in_channels", "block_out_channels", "layers_per_block", "cross_attention_dim"):
         ours, its = getattr(unet.config, name), getattr(controlnet.config, name)
         if ours != its and tuple(np.atleast_1d(ours)) != tuple(np.atleast_1d(its)):
             raise ValueError(
-                f"the ControlNet of {where} does not fit the U-Net: {name} is {its}, not {ours}."
+                f"the ControlNet of {folder} does not fit the U-Net: {name} is {its}, not {ours}."
             )
 
 
-def main(config: SiameseTrainConfig, told: bool = True) -> int:
-    """Train and export, and where ``told`` say what comes next; returns the updates done."""
+def main(config: SiameseTrainConfig, reports: bool = True) -> int:
+    """Train, export, and print what comes next if ``reports``; returns the updates done."""
     stage = SiameseStage(config)
     return loop.run(
         stage,
         config.loop,
-        {
-            "data": config.data,
-            "init": config.init,
-            "objective": config.objective,
-            "train_encoder": config.train_encoder,
-            "variants": config.variants,
-            "prompt_drop": config.prompt_drop,
-            "preset": config.preset,
-        }
-        | stage.began_with,
-        f"To open it in the app:\n  python app.py --model {config.loop.out / 'model'}" if told else None,
+        identity.facts_of(config) | stage.began_with,
+        f"To open it in the app:\n  python app.py --model {config.loop.out / 'model'}" if reports else None,
     )

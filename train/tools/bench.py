@@ -1,12 +1,13 @@
 """Cost of a training step beside the released algorithm's, samples a second of each stage, and time of sampling.
 
 The step: floating-point operations (forward and backward, counted by torch), wall-clock and peak memory of
-``SiameseObjective`` and of the literal transcription in ``tests/reference.py``, on the golden configuration.
+``SiameseObjective`` and of the literal transcription in ``train/tools/reference.py``, on the golden configuration.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import platform
 import resource
@@ -23,9 +24,16 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from siamese.diffusion import scaled_linear_alphas
+from siamese.models.controlnet import SiameseControlNet
+from siamese.models.presets import NetworkConfig
+from siamese.models.unet import freeze_encoder
+from siamese.objective import SiameseObjective
+from siamese.sampling import MaskDiffusion
 from train.engine.randomness import sent
 from train.stages.latent_batches import padded_lengths, padded_rows
 from train.tools.rates import RatesConfig, rates
+from train.tools.reference import reference_losses
 
 Which = Literal["reference", "ours"]
 MAX_STEPS, BEFORE, AFTER = 3000, 500, 1500
@@ -55,12 +63,6 @@ class Bench:
     """Golden-size networks with random weights and a batch of inputs."""
 
     def __init__(self, batch: int) -> None:
-        from siamese.diffusion import scaled_linear_alphas
-        from siamese.models.controlnet import SiameseControlNet
-        from siamese.models.presets import NetworkConfig
-        from siamese.models.unet import freeze_encoder
-        from siamese.objective import SiameseObjective
-
         torch.manual_seed(0)
         unet = NetworkConfig(
             block_out_channels=(32, 64, 128, 128), cross_attention_dim=64, latent_size=16
@@ -87,8 +89,6 @@ class Bench:
             early = [sent(x, t.device) for x in padded_rows(known <= self.model.augment_t)]
             loss = self.model(*self.inputs, t, self.noise, step, MAX_STEPS, tuple(early))["total"]
         else:
-            from tests.reference import reference_losses
-
             x, context, mask, image = self.inputs
             loss = reference_losses(
                 self.model.unet,
@@ -134,9 +134,7 @@ def expected_flops(batch: int) -> dict[str, dict[str, float]]:
 
 
 def _binomial(n: int, k: int, p: float) -> float:
-    from math import comb
-
-    return comb(n, k) * p**k * (1 - p) ** (n - k)
+    return math.comb(n, k) * p**k * (1 - p) ** (n - k)
 
 
 def _measure(which: Which, batch: int, repeats: int, results: Any) -> None:
@@ -145,7 +143,7 @@ def _measure(which: Which, batch: int, repeats: int, results: Any) -> None:
     rng = np.random.default_rng(0)
     loaded = _peak_memory()
     times = []
-    for i in range(repeats + 1):
+    for _ in range(repeats + 1):
         t = torch.from_numpy(rng.integers(0, 1000, batch))
         started = time.perf_counter()
         bench.step(which, t, AFTER)
@@ -195,8 +193,6 @@ def sampling(model_folder: Path, repeats: int) -> dict[str, float]:
     started = time.perf_counter()
     subprocess.run([sys.executable, "-c", _FIRST_IMAGE, str(model_folder)], check=True)
     first = time.perf_counter() - started
-    from siamese.sampling import MaskDiffusion
-
     model = MaskDiffusion.from_pretrained(model_folder)
     mask = np.zeros((256, 256), np.uint8)
     mask[90:170, 80:190] = 255

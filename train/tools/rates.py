@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from siamese.prompts import POLYP
-from train.engine.loop import LoopConfig, Stage, Trainer
+from train.engine.loop import LoopConfig, Stage, Trainer, update
 from train.stages.autoencoder import AutoencoderConfig, VaeConfig, VaeStage
 from train.stages.base import BaseConfig, BaseStage
 from train.stages.decoder import DecoderConfig, DecoderStage
@@ -42,7 +42,7 @@ class RatesConfig:
     compile: bool = False
     updates: int = 3
     """Timed updates, after two that are not. Siamese updates are late ones, with augmentation."""
-    weights: Path = Path("../shared/weights")
+    weights: Path = Path("weights")
     """Folder of the perceptual weights. Where they are missing, vae and decoder are timed without LPIPS."""
 
 
@@ -115,7 +115,7 @@ def timed(stage: Stage, updates: int) -> dict[str, float]:
         _wait()
         started = time.perf_counter()
         for _ in range(count):
-            trainer.update()
+            update(trainer)
         _wait()
         seconds = time.perf_counter() - started
     trainer.readings.read()  # a figure of updates that were not finite would be none

@@ -23,9 +23,9 @@ from tqdm import tqdm
 
 from siamese.models.checkpoint import find_folder, weights_hash
 from siamese.sampling import MaskDiffusion
+from train.data.cache import digest_of
 from train.data.pairs import IMAGE_SUFFIXES, DataError, read_mask, read_pairs
 from train.engine.disk import replacing, writing
-from train.evaluation.features import digest_of
 from train.evaluation.synthesis import SamplingConfig, Synthesiser, contact_sheet, seed_of
 
 
