@@ -32,9 +32,9 @@ from siamese.studio.visitors.limits import MAX_FORM_BYTES
 from siamese.studio.visitors.memory import give_memory_back
 from siamese.studio.visitors.upload_folder import TemporaryFolder
 from siamese.studio.visitors.values import Values, tell_faults
-from siamese.study.storage.location import data_directory, default_folder, note_address
-from siamese.study.web.app import add_study_routes, open_store
+from siamese.study.web.app import mount_studies
 from siamese.web.access import StudioAccess
+from siamese.web.data_folder import default_folder
 from siamese.web.guard import guard
 from siamese.web.headers import studio_headers
 from siamese.web.hosts import hosts_of
@@ -97,7 +97,7 @@ class Studio:
     Raises:
         OSError: the port is taken.
         siamese.web.access.AccessError: ``access`` cannot be used.
-        PlaceError, StorageError: the studies' database cannot be used.
+        SetupError, StorageError: the studies' database cannot be used.
     """
 
     def __init__(
@@ -126,9 +126,8 @@ class Studio:
         app.add_middleware(
             Values, page=page
         )  # first, so that it stands behind what the studies' routes bring
-        studies = data_directory(data / "studies")
         # Before the page, which takes every other path.
-        add_study_routes(app, open_store(studies), studies, functools.partial(worker.turn, ADMINISTRATOR))
+        studies = mount_studies(app, data / "studies", turn=functools.partial(worker.turn, ADMINISTRATOR))
         gr.mount_gradio_app(
             app,
             page,
@@ -169,7 +168,7 @@ class Studio:
             if not self._thread.is_alive():
                 raise OSError("the server stopped while it started; its message is above.")
             time.sleep(0.02)
-        note_address(studies, self.address)
+        studies.note_address(self.address)
         threading.Thread(target=clean, args=(data,), name="cleaning", daemon=True).start()
         self._closing = threading.Event()
         threading.Thread(target=self._tidy, name="tidying", daemon=True).start()

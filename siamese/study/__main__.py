@@ -26,16 +26,18 @@ from siamese.study.creation.generated import create_sampled_study, parse_all
 from siamese.study.creation.service import count_groups, create_study
 from siamese.study.report.results import read_results
 from siamese.study.storage.database import StorageError
-from siamese.study.storage.location import PlaceError, data_directory, note_address, noted_address
+from siamese.study.storage.location import data_directory, note_address, noted_address
+from siamese.study.storage.opening import open_store
 from siamese.study.storage.store import StudyError, StudyStore
 from siamese.study.storage.text_findings import text_warning
-from siamese.study.web.app import open_store, study_app
+from siamese.study.web.app import study_app
 from siamese.study.web.pages import report_html
 from siamese.study.web.security import HEADERS
 from siamese.web.access import Access, AccessError
 from siamese.web.guard import guard
 from siamese.web.hosts import hosts_of, is_local
 from siamese.web.listen import BACKLOG, ListenError, address_of, bound
+from siamese.web.settings import SetupError
 from siamese.web.space import origin, trusted_proxies
 
 PORT = 8600
@@ -329,7 +331,7 @@ class Export:
     def run(self) -> None:
         """Write the file and say how many answers it holds."""
         if self.out.suffix not in (".csv", ".json"):
-            raise PlaceError(f"{self.out}: name a file that ends in .csv or .json.")
+            raise SetupError(f"{self.out}: name a file that ends in .csv or .json.")
         store = self.place.store()
         given = read_answers(store, self.study)
         text = (
@@ -354,7 +356,7 @@ class Import:
         try:
             text = self.file.read_bytes()
         except OSError as error:
-            raise PlaceError(f"{self.file} cannot be read ({error.strerror}).") from error
+            raise SetupError(f"{self.file} cannot be read ({error.strerror}).") from error
         store = self.place.store()
         study = import_study(store, text).config.id
         print(
@@ -381,7 +383,7 @@ class Report:
         try:
             self.out.write_text(html, encoding="utf-8")
         except OSError as error:
-            raise PlaceError(f"{self.out} cannot be written ({error.strerror}).") from error
+            raise SetupError(f"{self.out} cannot be written ({error.strerror}).") from error
         print(
             "\n".join(
                 [
@@ -444,7 +446,7 @@ def main(arguments: list[str] | None = None) -> None:
     command = tyro.cli(Commands, args=arguments, description=__doc__, config=(tyro.conf.OmitArgPrefixes,))
     try:
         command.run()
-    except (AccessError, ConfigError, ListenError, PlaceError, StorageError, StudyError) as error:
+    except (AccessError, ConfigError, ListenError, SetupError, StorageError, StudyError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from error
     except KeyboardInterrupt as error:
