@@ -6,7 +6,6 @@ Free of torch, which only ``create --sample`` and ``demo`` load.
 from __future__ import annotations
 
 import logging
-import socket
 import sys
 import time
 from dataclasses import dataclass, field
@@ -14,8 +13,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-import uvicorn
-from fastapi import FastAPI
 
 from siamese.study.answers.export import answers_csv, answers_json, read_answers
 from siamese.study.answers.import_answers import import_study
@@ -26,17 +23,19 @@ from siamese.study.creation.generated import create_sampled_study, parse_all
 from siamese.study.creation.service import count_groups, create_study
 from siamese.study.report.results import read_results
 from siamese.study.storage.database import StorageError
-from siamese.study.storage.location import PlaceError, data_directory, note_address, noted_address
+from siamese.study.storage.location import data_directory, note_address, noted_address
+from siamese.study.storage.opening import open_store
 from siamese.study.storage.store import StudyError, StudyStore
 from siamese.study.storage.text_findings import text_warning
-from siamese.study.web.app import open_store, study_app
+from siamese.study.web.app import study_app
 from siamese.study.web.pages import report_html
 from siamese.study.web.security import HEADERS
 from siamese.web.access import Access, AccessError
-from siamese.web.guard import guard
-from siamese.web.hosts import hosts_of, is_local
-from siamese.web.listen import BACKLOG, ListenError, address_of, bound
-from siamese.web.space import origin, trusted_proxies
+from siamese.web.hosts import is_local
+from siamese.web.listen import ListenError
+from siamese.web.serving import WebServer
+from siamese.web.settings import SetupError
+from siamese.web.space import origin
 
 PORT = 8600
 """Where ``serve`` serves."""
@@ -237,31 +236,10 @@ class Serve:
 
     def run(self) -> None:
         """Serve until interrupted."""
-        trusted_proxies(self.access)  # a wrong option is told before the long part
+        server = WebServer(self.host, self.port, self.access)
         app = study_app(self.place.data, self.place.database)
-        listener = bound(self.host, [self.port], listening=False)
-        serve_on(
-            app,
-            listener,
-            self.place,
-            self.host,
-            self.access,
-            f"Rating studies are at {address_of(listener)}/study/admin",
-        )
-
-
-def serve_on(
-    app: FastAPI, listener: socket.socket, place: Place, host: str, access: Access, message: str
-) -> None:
-    """Serve until interrupted; print ``message`` once a browser can connect. ``host`` is as the operator gave it."""
-    guard(app, hosts_of(listener, host, (*access.allow_host, origin())), trusted_proxies(access), HEADERS)
-    listener.listen(BACKLOG)
-    note_address(data_directory(place.data), address_of(listener))
-    print(message, flush=True)
-    # Requests are not logged: their addresses hold the raters' links. The proxies' headers are read by the guard.
-    uvicorn.Server(
-        uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, proxy_headers=False)
-    ).run(sockets=[listener])
+        note_address(data_directory(self.place.data), server.address)
+        server.run(app, HEADERS, f"Rating studies are at {server.address}/study/admin")
 
 
 @dataclass(frozen=True)
@@ -292,8 +270,7 @@ class Demo:
 
     def run(self) -> None:
         """Make it, print the link, serve."""
-        trusted_proxies(self.access)
-        listener = bound(self.host, [self.port], listening=False)  # before the long part
+        server = WebServer(self.host, self.port, self.access)  # before the long part
         store = self.place.store()
         if warning := store.warning():
             print(warning, flush=True)
@@ -303,13 +280,11 @@ class Demo:
         )
         study = make_demo(store, wanted, sampling_report()).config
         (made,) = store.invite(study.id, ["demonstration"])
-        app, address = study_app(self.place.data, self.place.database), address_of(listener)
-        serve_on(
+        app, address = study_app(self.place.data, self.place.database), server.address
+        note_address(data_directory(self.place.data), address)
+        server.run(
             app,
-            listener,
-            self.place,
-            self.host,
-            self.access,
+            HEADERS,
             f"{study.id}: {study.rated} items. Rate at\n\n    {address}{made.path}\n\nStudies and results: {address}/study/admin",
         )
 
@@ -329,7 +304,7 @@ class Export:
     def run(self) -> None:
         """Write the file and say how many answers it holds."""
         if self.out.suffix not in (".csv", ".json"):
-            raise PlaceError(f"{self.out}: name a file that ends in .csv or .json.")
+            raise SetupError(f"{self.out}: name a file that ends in .csv or .json.")
         store = self.place.store()
         given = read_answers(store, self.study)
         text = (
@@ -354,7 +329,7 @@ class Import:
         try:
             text = self.file.read_bytes()
         except OSError as error:
-            raise PlaceError(f"{self.file} cannot be read ({error.strerror}).") from error
+            raise SetupError(f"{self.file} cannot be read ({error.strerror}).") from error
         store = self.place.store()
         study = import_study(store, text).config.id
         print(
@@ -381,7 +356,7 @@ class Report:
         try:
             self.out.write_text(html, encoding="utf-8")
         except OSError as error:
-            raise PlaceError(f"{self.out} cannot be written ({error.strerror}).") from error
+            raise SetupError(f"{self.out} cannot be written ({error.strerror}).") from error
         print(
             "\n".join(
                 [
@@ -444,7 +419,7 @@ def main(arguments: list[str] | None = None) -> None:
     command = tyro.cli(Commands, args=arguments, description=__doc__, config=(tyro.conf.OmitArgPrefixes,))
     try:
         command.run()
-    except (AccessError, ConfigError, ListenError, PlaceError, StorageError, StudyError) as error:
+    except (AccessError, ConfigError, ListenError, SetupError, StorageError, StudyError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from error
     except KeyboardInterrupt as error:

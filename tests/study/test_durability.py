@@ -13,12 +13,13 @@ from fastapi.testclient import TestClient
 from siamese.study.__main__ import main
 from siamese.study.storage import durability
 from siamese.study.storage.durability import DatasetOptions, Durability
-from siamese.study.storage.location import default_folder
+from siamese.study.storage.opening import open_store
 from siamese.study.storage.schema import studies
 from siamese.study.storage.store import StudyError
-from siamese.study.web.app import open_store, study_app
+from siamese.study.web.app import study_app
 from siamese.web import space
 from siamese.web.access import Access
+from siamese.web.data_folder import default_folder
 from tests.clock import set_clock
 from tests.study.phantom_study import make_study, write_folders
 from tests.study.test_admin import PASSWORD, log_in

@@ -19,10 +19,10 @@ from siamese.study.__main__ import main
 from siamese.study.config import ConfigError, Method
 from siamese.study.creation import generated
 from siamese.study.creation.generated import Sampled, create_sampled_study, parse_all, seed_of
+from siamese.study.storage.opening import open_store
 from siamese.study.storage.schema import images as pictures
 from siamese.study.storage.schema import items
 from siamese.study.storage.store import StudyError
-from siamese.study.web.app import open_store
 from tests.models import build
 from tests.phantoms import phantom
 from tests.study.phantom_study import config, write_folders

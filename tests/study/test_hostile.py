@@ -39,7 +39,7 @@ def served(tmp_path, any_database, monkeypatch):  # noqa: F811
     """Store, client, path of a link; the client lets no exception through, as a server."""
     monkeypatch.setenv("SIAMESE_ADMIN_PASSWORD", PASSWORD)
     store, _ = make_study(tmp_path, url=any_database, groups=1)
-    monkeypatch.setattr("siamese.study.web.app.database_url", lambda folder, url: any_database)
+    monkeypatch.setattr("siamese.study.storage.opening.database_url", lambda folder, url: any_database)
     with TestClient(study_app(tmp_path), follow_redirects=False, raise_server_exceptions=False) as client:
         yield store, client, store.invite("phantoms", ["A"])[0].path
     store.database.close()

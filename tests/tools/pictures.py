@@ -21,8 +21,8 @@ from siamese.study.creation.service import create_study
 from siamese.study.rating.session import Judgement, RaterSessions
 from siamese.study.report.results import read_results
 from siamese.study.storage.location import data_directory
+from siamese.study.storage.opening import open_store
 from siamese.study.storage.store import StudyStore
-from siamese.study.web.app import open_store
 from siamese.study.web.pages import report_html
 from tests.browser.actions import outcome, press
 from tests.browser.conftest import ARGUMENTS, PATIENCE, ready

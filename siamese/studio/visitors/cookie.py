@@ -20,7 +20,7 @@ from typing import Any
 import gradio as gr
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
-from siamese.study.web.auth import private_file
+from siamese.web.keys import private_file
 from siamese.web.space import on_space
 
 COOKIE = "siamese_visitor"

@@ -20,9 +20,10 @@ from huggingface_hub.errors import HfHubHTTPError, RemoteEntryNotFoundError, Rep
 
 from siamese.study.backup.snapshot import IMAGES, dump, dump_images, file_name, lacking, read_rows, restore
 from siamese.study.storage.database import StorageError
-from siamese.study.storage.durability import DATASET_VARIABLE, DatasetOptions
+from siamese.study.storage.durability import DatasetOptions
 from siamese.study.storage.schema import withdrawals
 from siamese.study.storage.store import StudyStore, random_id
+from siamese.web.settings import DATASET_VARIABLE
 
 FORMAT = 1
 SERVER = "server.json"

@@ -15,7 +15,6 @@ from sqlalchemy.exc import IntegrityError
 from siamese.records.burned_in_text import Box
 from siamese.study.config import ConfigError, StudyConfig
 from siamese.study.storage.database import Database, StorageError
-from siamese.study.storage.durability import Durability
 from siamese.study.storage.schema import answers, images, items, presentations, raters, studies, withdrawals
 from siamese.study.storage.text_findings import (
     TextImage,
@@ -174,12 +173,13 @@ class StudyStore:
     """Studies in ``database``. Safe to use from several threads.
 
     Args:
-        durability: whether answers last there; None where that is not asked.
+        risk: what answers could be lost to, as a sentence for the administrator; None if nothing threatens them. A study opens
+            only if that is accepted.
     """
 
-    def __init__(self, database: Database, durability: Durability | None = None) -> None:
+    def __init__(self, database: Database, risk: Callable[[], str | None] = lambda: None) -> None:
         self.database = database
-        self.durability = durability
+        self.warning = risk
         self.changed: Callable[[], object] = lambda: None
         """Is called after each change here that is committed: a copy elsewhere should not wait for it."""
 
@@ -290,10 +290,6 @@ class StudyStore:
             changed = find_study(connection, config.id)
         self.changed()
         return changed
-
-    def warning(self) -> str | None:
-        """What could be lost where storage may not last; None where it does."""
-        return self.durability.warning() if self.durability else None
 
     def check_loss(self, accepted: bool) -> None:
         """Raise a StudyError where answers could be lost and that is not ``accepted``."""

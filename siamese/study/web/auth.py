@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import os
 import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,8 +13,9 @@ from itsdangerous import BadSignature, URLSafeTimedSerializer
 
 from siamese.study.web.attempts import Attempts, TooManyAttemptsError, Turns
 from siamese.study.web.ended_sessions import EndedSessions
+from siamese.web.keys import private_file
+from siamese.web.settings import LoginEnvironment
 
-PASSWORD_VARIABLE = "SIAMESE_ADMIN_PASSWORD"
 COOKIE = "siamese_study_admin"
 SESSION_SECONDS = 12 * 3600
 SCRYPT = {"n": 2**15, "r": 8, "p": 1, "maxmem": 64 * 2**20, "dklen": 32}
@@ -47,18 +47,6 @@ def matches(password: str, stored: str) -> bool:
     )
 
 
-def private_file(file: Path, make: Callable[[], str]) -> tuple[str, bool]:
-    """The text of ``file``, readable by its owner only, made where it is missing; and whether it was made now."""
-    try:
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return file.read_text(encoding="ascii"), False
-    with os.fdopen(handle, "w", encoding="ascii") as stream:
-        text = make()
-        stream.write(text)
-    return text, True
-
-
 class Administrator:
     """Log-in with one password.
 
@@ -72,7 +60,8 @@ class Administrator:
     def __init__(
         self, folder: Path, announce: Callable[[str], None] = print, users: Sequence[str] = ()
     ) -> None:
-        given = os.environ.get(PASSWORD_VARIABLE)
+        said = LoginEnvironment.read().password
+        given = said.get_secret_value() if said else ""
         self._hash: str | None = None
         if given:
             self._hash = hash_password(given)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import re
 import secrets
 from collections.abc import Mapping
@@ -18,19 +17,19 @@ from urllib.parse import urlencode
 import httpx2
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
-from siamese.study.storage.location import PlaceError
 from siamese.study.web.attempts import Attempts
 from siamese.study.web.auth import ForgedRequestError, NotLoggedInError
-from siamese.web.space import HOST_VARIABLE, origin
-
-USERS_VARIABLE = "SIAMESE_ADMIN_USERS"
-"""Environment variable with the administrators' Hugging Face user names, separated by commas."""
-ID_VARIABLE, SECRET_VARIABLE, PROVIDER_VARIABLE, SCOPES_VARIABLE = (
-    "OAUTH_CLIENT_ID",
-    "OAUTH_CLIENT_SECRET",
-    "OPENID_PROVIDER_URL",
-    "OAUTH_SCOPES",
+from siamese.web.settings import (
+    CLIENT_VARIABLE,
+    HOST_VARIABLE,
+    PROVIDER_VARIABLE,
+    SECRET_VARIABLE,
+    USERS_VARIABLE,
+    LoginEnvironment,
+    SetupError,
 )
+from siamese.web.space import origin
+
 STATE_COOKIE = "siamese_study_oauth"
 STATE_SECONDS = 600
 """How long a log-in may take."""
@@ -61,39 +60,36 @@ class OAuthSettings:
 
 
 def oauth_settings(callback: str) -> OAuthSettings | None:
-    """What the environment says; None where it names no users.
+    """What the environment says; None if it names no users.
 
     Args:
         callback: path of the page that the provider sends the browser back to.
 
     Raises:
-        PlaceError: it names users, and something is missing.
+        SetupError: it names users, and something is missing.
     """
-    said = os.environ.get(USERS_VARIABLE)
-    if said is None:
+    said, here = LoginEnvironment.read(), origin()
+    if said.users is None:
         return None
-    users = tuple(name.strip() for name in said.split(",") if name.strip())
-    if not users:
-        raise PlaceError(
-            f"{USERS_VARIABLE} is set, but names nobody; give Hugging Face user names, separated by commas, or do not set it."
-        )
-    missing = [
-        name
-        for name in (ID_VARIABLE, SECRET_VARIABLE, PROVIDER_VARIABLE, HOST_VARIABLE)
-        if not os.environ.get(name)
-    ]
+    needed = {
+        CLIENT_VARIABLE: said.client,
+        SECRET_VARIABLE: said.secret.get_secret_value(),
+        PROVIDER_VARIABLE: said.provider,
+        HOST_VARIABLE: here,
+    }
+    missing = [name for name, value in needed.items() if not value]
     if missing:
-        raise PlaceError(
+        raise SetupError(
             f"{USERS_VARIABLE} is set, but not {', '.join(missing)}; a Space has them with 'hf_oauth: true' in its README.md. "
             f"Elsewhere leave {USERS_VARIABLE} out: the administrator has a password."
         )
     return OAuthSettings(
-        users,
-        os.environ[ID_VARIABLE],
-        os.environ[SECRET_VARIABLE],
-        os.environ[PROVIDER_VARIABLE].rstrip("/"),
-        f"{origin()}{callback}",
-        os.environ.get(SCOPES_VARIABLE) or "openid profile",
+        users=said.users,
+        client=said.client,
+        secret=said.secret.get_secret_value(),
+        provider=said.provider.rstrip("/"),
+        callback=f"{here}{callback}",
+        scopes=said.scopes or "openid profile",
     )
 
 

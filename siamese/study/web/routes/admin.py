@@ -19,7 +19,8 @@ from siamese.study.config import DEFAULT_CONSENT, REAL, SYNTHETIC, ConfigError, 
 from siamese.study.creation.generated import Turn, create_sampled_study, parse_all
 from siamese.study.creation.service import count_groups, create_study
 from siamese.study.report.results import read_results
-from siamese.study.storage.store import StudyError, StudyStore
+from siamese.study.storage.opening import OpenedStudies
+from siamese.study.storage.store import StudyError
 from siamese.study.web.archive import unpack
 from siamese.study.web.attempts import TooManyAttemptsError
 from siamese.study.web.auth import (
@@ -57,12 +58,13 @@ REFUSED = {
 """HTTP status of what is answered with the page to log in."""
 
 
-def install_admin(app: FastAPI, store: StudyStore, folder: Path, turn: Turn = nullcontext) -> None:
-    """Put the administrator's pages on ``app``; ``folder`` keeps the password's hash. Images are sampled in ``turn``.
+def install_admin(app: FastAPI, studies_here: OpenedStudies, turn: Turn = nullcontext) -> None:
+    """Put the administrator's pages on ``app``. Images are sampled in ``turn``.
 
     Raises:
-        PlaceError: the environment names users, and something for their log-in is missing.
+        SetupError: the environment names users, and something for their log-in is missing.
     """
+    store, folder, durability = studies_here.store, studies_here.folder, studies_here.durability
     settings, pages = oauth_settings(CALLBACK), templates()
     administrator = Administrator(folder, users=settings.users if settings else ())
     by_hub = HuggingFaceLogin(settings, administrator.key) if settings else None
@@ -206,7 +208,7 @@ def install_admin(app: FastAPI, store: StudyStore, folder: Path, turn: Turn = nu
             studies=store.studies(),
             consent=DEFAULT_CONSENT,
             most=MAX_UPLOAD_BYTES // 2**20,
-            copy=store.durability.report() if store.durability else None,
+            copy=durability.report() if durability else None,
         )
 
     def study_page(request: Request, study: str, links: list = ()) -> Response:
