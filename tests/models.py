@@ -11,7 +11,7 @@ from siamese.models.checkpoint import Checkpoint, SamplingDefaults
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.presets import NetworkConfig
 from siamese.models.prompt_embeddings import PromptTable
-from siamese.models.prompts import LESION, POLYP
+from siamese.prompts import LESION, POLYP
 
 PROMPTS = (POLYP, LESION, "")
 # 16 times smaller, 16 channels: 64 pixels are 4 x 4.

@@ -14,7 +14,7 @@ from siamese.models.checkpoint import Checkpoint, SamplingDefaults, save_checkpo
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.presets import NetworkConfig
 from siamese.models.prompt_embeddings import PromptTable
-from siamese.models.prompts import EMBEDDED_PROMPTS
+from siamese.prompts import EMBEDDED_PROMPTS
 from train.networks.lpips import _LAYOUT
 
 

@@ -12,7 +12,7 @@ from siamese.models.checkpoint import Checkpoint, SamplingDefaults, save_checkpo
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.presets import TINY
 from siamese.models.prompt_embeddings import PromptTable
-from siamese.models.prompts import EMBEDDED_PROMPTS
+from siamese.prompts import EMBEDDED_PROMPTS
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "assets" / "siamese-tiny"
 

@@ -12,7 +12,7 @@ from gradio import processing_utils
 from PIL import Image
 from playwright.sync_api import expect
 
-from siamese.models.prompts import LESION
+from siamese.prompts import LESION
 from siamese.records.catalogue import describe
 from siamese.records.provenance import read_png
 from siamese.studio.backend.messages import Request

@@ -17,8 +17,8 @@ from siamese.masks.core import binarise, outline, resize_mask
 from siamese.models.checkpoint import Checkpoint
 from siamese.models.hints import image_hint, mask_hint
 from siamese.models.prompt_embeddings import UnknownPromptError
-from siamese.models.prompts import LESION, POLYP
 from siamese.models.unet import predict
+from siamese.prompts import LESION, POLYP
 from siamese.sampling import (
     MaskDiffusion,
     Progress,

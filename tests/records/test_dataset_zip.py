@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from siamese.masks.core import resize_mask
-from siamese.models.prompts import LESION, POLYP
+from siamese.prompts import LESION, POLYP
 from siamese.records.dataset_zip import (
     MAX_NAME_LENGTH,
     LabelledPair,

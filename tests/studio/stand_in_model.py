@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from siamese.masks.core import resize_mask
-from siamese.models.prompts import POLYP
+from siamese.prompts import POLYP
 from siamese.records.provenance import Recipe, SyntheticPair
 from siamese.studio.backend.messages import Cancelled, Generated, ModelInfo, Request, Step
 from tests.phantoms import phantom

@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
-from siamese.models.prompts import POLYP
+from siamese.prompts import POLYP
 from siamese.records.catalogue import describe, find_models
 from siamese.studio.backend import engine as engines
 from siamese.studio.backend.engine import Engine

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from siamese.models.prompts import POLYP
+from siamese.prompts import POLYP
 from siamese.records.catalogue import describe
 from siamese.studio.backend import queue as workers
 from siamese.studio.backend.messages import BusyError, Cancelled, ModelInfo, Request, Waiting

@@ -23,7 +23,7 @@ from gradio.data_classes import DataWithFiles
 from PIL import Image
 from starlette.testclient import TestClient
 
-from siamese.models.prompts import POLYP
+from siamese.prompts import POLYP
 from siamese.records.catalogue import find_models
 from siamese.studio.backend.queue import ModelWorker
 from siamese.studio.components.canvas import DRAWINGS, lesion_canvas

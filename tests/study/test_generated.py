@@ -13,7 +13,7 @@ from PIL import Image
 from sqlalchemy import select
 
 from siamese.models.checkpoint import save_checkpoint, weights_hash
-from siamese.models.prompts import LESION, POLYP
+from siamese.prompts import LESION, POLYP
 from siamese.sampling import MaskDiffusion
 from siamese.study.__main__ import main
 from siamese.study.config import ConfigError, Method

@@ -22,8 +22,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from siamese.models.checkpoint import weights_hash
-from siamese.models.prompts import POLYP
 from siamese.models.segmenter import LesionSegmenter
+from siamese.prompts import POLYP
 from siamese.records.catalogue import find_models
 from siamese.sampling import MaskDiffusion
 from siamese.studio.backend.engine import Engine

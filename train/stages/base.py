@@ -17,8 +17,8 @@ from siamese.models.autoencoder import SmallAutoencoder, downsampling, latent_ch
 from siamese.models.checkpoint import Checkpoint, SamplingDefaults, load_checkpoint, save_checkpoint
 from siamese.models.presets import PRESETS
 from siamese.models.prompt_embeddings import PromptTable
-from siamese.models.prompts import EMPTY
 from siamese.objective import DenoisingObjective
+from siamese.prompts import EMPTY
 from train.data.latents import Examples, latent_dtype, load_examples
 from train.data.pairs import check_pairs, read_pairs
 from train.engine import identity, loop

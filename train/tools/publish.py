@@ -12,7 +12,7 @@ import torch
 
 from siamese.masks.shapes import load_statistics, random_lesion
 from siamese.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, weights_hash
-from siamese.models.prompts import LESION, POLYP
+from siamese.prompts import LESION, POLYP
 from siamese.records.provenance import Recipe, SyntheticPair, pair_png
 from siamese.sampling import GuideName, MaskDiffusion, SchedulerName
 from train.tools.card import RunRecord, card

@@ -15,7 +15,7 @@ import gradio as gr
 import numpy as np
 
 from siamese.masks.shapes import load_statistics, random_lesion
-from siamese.models.prompts import POLYP
+from siamese.prompts import POLYP
 from siamese.records.provenance import SyntheticPair
 from siamese.studio.backend.messages import (
     BusyError,

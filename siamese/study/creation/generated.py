@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from siamese import VERSION
-from siamese.models.prompts import PROMPT_OF_ORGAN
+from siamese.prompts import PROMPT_OF_ORGAN
 from siamese.records.uploads import UploadError, read_mask
 from siamese.study.config import ConfigError, Method, StudyConfig
 from siamese.study.creation.service import (
