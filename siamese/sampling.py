@@ -16,7 +16,7 @@ from siamese.diffusion import predict_x0, predicted_noise
 from siamese.masks.core import binarise, resize_image, resize_mask
 from siamese.models.autoencoder import decode_latents, downsampling
 from siamese.models.checkpoint import Checkpoint, SamplingDefaults, load_checkpoint
-from siamese.models.hints import image_hint, mask_hint
+from siamese.models.dense_hint import image_hint, mask_hint
 from siamese.models.unet import Control, Decoder, encode
 
 SchedulerName = Literal["dpm++", "ddim"]

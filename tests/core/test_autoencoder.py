@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from siamese.models.hints import image_hint
 
 from siamese.models.autoencoder import (
     SmallAutoencoder,
@@ -14,7 +15,7 @@ from siamese.models.autoencoder import (
     rescale_latents,
     start_at_principal_components,
 )
-from siamese.models.hints import image_hint
+from siamese.models.dense_hint import image_hint
 from siamese.prompts import POLYP
 from tests.phantoms import phantom, write_folder
 from train.engine import loop

@@ -15,7 +15,7 @@ import torch
 from siamese.diffusion import add_noise, predict_x0, predicted_noise, scaled_linear_alphas
 from siamese.masks.core import binarise, outline, resize_mask
 from siamese.models.checkpoint import Checkpoint
-from siamese.models.hints import image_hint, mask_hint
+from siamese.models.dense_hint import image_hint, mask_hint
 from siamese.models.prompt_embeddings import UnknownPromptError
 from siamese.models.unet import predict
 from siamese.prompts import LESION, POLYP

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from siamese.models.hints import image_hint
 from torch import Tensor
 from tqdm import tqdm
 
 from siamese.masks.core import resize_image
-from siamese.models.hints import image_hint
+from siamese.models.dense_hint import image_hint
 from train.data.cache import cached_array, digest_of
 from train.data.pairs import Pair, fingerprint, load_arrays
 from train.networks.lpips import Backbone, PerceptualNetwork, load_perceptual

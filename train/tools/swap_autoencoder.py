@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from siamese.models.autoencoder import SmallAutoencoder, downsampling, encode_moments, latent_channels
 from siamese.models.checkpoint import load_checkpoint, save_checkpoint
 from siamese.models.controlnet import SiameseControlNet
-from siamese.models.hints import image_hint
+from siamese.models.dense_hint import image_hint
 from train.data.pairs import check_pairs, load_arrays, read_pairs
 
 
