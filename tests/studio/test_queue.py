@@ -203,11 +203,11 @@ class TestCancelling:
         monkeypatch.setattr(
             worker._process,
             "ask",
-            lambda call, *args, tell, asked_to_stop: ask(
+            lambda call, *args, on_update, is_cancelled: ask(
                 call,
                 *args,
-                tell=lambda update: (heard.append(update), tell(update)),
-                asked_to_stop=asked_to_stop,
+                on_update=lambda update: (heard.append(update), on_update(update)),
+                is_cancelled=is_cancelled,
             ),
         )
         events = worker.sample(request(steps=100))

@@ -31,7 +31,7 @@ from siamese.studio.backend.turns import Share
 from siamese.studio.components import html
 from siamese.studio.components.canvas import SIDE
 from siamese.studio.components.download import on_demand
-from siamese.studio.components.errors import reason, sentence_for, whatever_happens
+from siamese.studio.components.errors import after_event, diagnosis, message_for
 from siamese.studio.components.listeners import LINED, QUICK
 from siamese.studio.storage.batches import MAX_MASKS, BatchError, BatchJob, NamedMask, read_mask_zip
 from siamese.studio.tabs.generate import InputError, Presses, check_seed, check_whole
@@ -316,7 +316,7 @@ def wire_batch(
             pass  # what is made is stored; the line below says how much that is
         except (BusyError, ModelUnavailableError, OutOfMemoryError, OSError, ValueError) as error:
             running.discard(where)
-            what = sentence_for(error) if isinstance(error, OSError) else str(error)
+            what = message_for(error) if isinstance(error, OSError) else str(error)
             yield idle(
                 name, f"{what} {job.done} of {job.total} pairs are made; press Resume to go on.", "error"
             )
@@ -337,7 +337,7 @@ def wire_batch(
     def failed(running_press: str | None) -> dict[Any, Any]:
         """What broke was around the work; what is made is stored."""
         presses.end(running_press)
-        return {**now(), tab.message: html.status("error", reason())}
+        return {**now(), tab.message: html.status("error", diagnosis())}
 
     def rescued(running_press: str | None) -> dict[Any, Any]:
         return failed(running_press) if presses.waits(running_press) else gr.skip()
@@ -365,7 +365,7 @@ def wire_batch(
         (tab.resume, resume, [], parts),
     ):
         worked = button.click(begin, None, started, **QUICK).then(work, [press, *inputs], outputs, **LINED)
-        whatever_happens(worked, over, failed, press, parts)
+        after_event(worked, over, failed, press, parts)
     rescue.click(rescued, press, parts, **QUICK)
     tab.random_seed.change(
         lambda is_random: gr.update(visible=not is_random), tab.random_seed, tab.seed, **QUICK

@@ -16,7 +16,7 @@ from siamese.studio.components import html
 from siamese.studio.components.canvas import SIDE, reader
 from siamese.studio.components.default_mask import FIRST_VISIT, example_mask
 from siamese.studio.components.download import on_demand
-from siamese.studio.components.errors import reason, whatever_happens
+from siamese.studio.components.errors import after_event, diagnosis
 from siamese.studio.components.listeners import LINED, QUICK
 from siamese.studio.tabs import gallery as results
 from siamese.studio.tabs.draw import DrawPanel, build_draw, wire_draw
@@ -27,8 +27,7 @@ from siamese.studio.tabs.settings import SettingsPanel, build_settings, restore,
 from siamese.studio.tabs.text_warning import warn_of_text
 from siamese.studio.visitors.cookie import visitor_of
 
-REVEAL = "() => document.querySelector('#message .done') && document.getElementById('result').scrollIntoView({block: 'nearest'})"
-"""On a phone the images are below the button: bring them into view once they are there."""
+REVEAL = "() => studioPage.revealImages()"
 STEP_PAUSE = 0.25
 """Seconds between two steps that are shown: painting each would take a slow browser, and the model beside it, as long as a step."""
 MORE_WEIGHT = 0.5
@@ -88,7 +87,7 @@ def wire_studio(page: gr.Blocks, studio: Studio, worker: ModelWorker, rescue: gr
         }
 
     def failed(*now: Any) -> dict[Any, Any]:
-        return {**over(*now), settings.message: html.status("error", reason())}
+        return {**over(*now), settings.message: html.status("error", diagnosis())}
 
     def rescued(name: str | None, shown: Shown, previewing: bool) -> dict[Any, Any]:
         """The press did not come to the model: its inputs could not be read."""
@@ -302,7 +301,7 @@ def wire_studio(page: gr.Blocks, studio: Studio, worker: ModelWorker, rescue: gr
     ):
         # The buttons come back in a step of its own, however the one before it ended.
         worked = happens(work, inputs, outputs, **LINED)
-        after, broken = whatever_happens(worked, over, failed, ending, ended)
+        after, broken = after_event(worked, over, failed, ending, ended)
         after.then(settle, [*now, draw.digest, draw.photo], result_parts, **QUICK).then(None, js=REVEAL)
         broken.then(restore_images, [*now, draw.digest, draw.photo], result_parts, **QUICK)
     rescue.click(rescued, ending, ended, **QUICK)
