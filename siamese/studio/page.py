@@ -6,11 +6,13 @@ from pathlib import Path
 
 import gradio as gr
 
+from siamese.studio.backend.batch_runner import BatchRunner
 from siamese.studio.backend.queue import ModelWorker
 from siamese.studio.components import html
 from siamese.studio.components.errors import Page, build_rescue
 from siamese.studio.storage.collections import Collections
-from siamese.studio.tabs.batch import build_batch, wire_batch
+from siamese.studio.tabs.batch import build_batch
+from siamese.studio.tabs.batch_events import wire_batch
 from siamese.studio.tabs.collection import build_collection, wire_collection
 from siamese.studio.tabs.models import build_models, wire_models
 from siamese.studio.tabs.studio import build_studio, wire_studio
@@ -40,6 +42,6 @@ def build_page(worker: ModelWorker, data: Path) -> gr.Blocks:
             studio.results.note,
             collection_tab,
         )
-        wire_batch(batch, worker, data / "batches", studio.model, batch_tab, rescue)
+        wire_batch(batch, BatchRunner(worker, data / "batches"), studio.model, batch_tab, rescue)
         wire_models(models, worker, studio.model, studio.settings)
     return page

@@ -22,7 +22,7 @@ from siamese.records.provenance import Recipe, pair_png, read_png
 from siamese.studio.components import errors as trouble
 from siamese.studio.components.canvas import EmptyMaskError, editor_value, read_mask
 from siamese.studio.page import build_page
-from siamese.studio.storage.batches import BatchJob
+from siamese.studio.storage.batch_job import BatchJob
 from siamese.studio.storage.collections import Collections
 from siamese.studio.tabs import gallery as results
 from siamese.studio.tabs.batch import BatchTab

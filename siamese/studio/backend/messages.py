@@ -83,8 +83,8 @@ class BatchProgress:
 
     done: int
     total: int
-    seconds_left: float
-    """Estimated from the images that this run has sampled so far."""
+    seconds_left: float | None = None
+    """Estimated from the images that this run has sampled so far; None before the first."""
 
 
 @dataclass(frozen=True)
