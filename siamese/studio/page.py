@@ -13,7 +13,7 @@ from siamese.studio.components.errors import Page, build_rescue
 from siamese.studio.storage.collections import Collections
 from siamese.studio.tabs.batch import build_batch
 from siamese.studio.tabs.batch_events import wire_batch
-from siamese.studio.tabs.collection import build_collection, wire_collection
+from siamese.studio.tabs.collection import CollectionEvents, build_collection, wire_collection
 from siamese.studio.tabs.models import build_models, wire_models
 from siamese.studio.tabs.studio import build_studio, wire_studio
 
@@ -35,8 +35,7 @@ def build_page(worker: ModelWorker, data: Path) -> gr.Blocks:
         rescue = build_rescue()
         wire_studio(page, studio, worker, rescue)
         wire_collection(
-            collection,
-            collections,
+            CollectionEvents(collection, collections),
             studio.results.keep,
             studio.results.shown,
             studio.results.note,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import re
 import threading
+import time
 
 import numpy as np
 import pytest
 from gradio import processing_utils
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from siamese.models.prompts import LESION
 from siamese.records.catalogue import describe
@@ -143,11 +144,14 @@ def keep_the_drawing_unsent(page: Page) -> None:
     After a stroke the editor sends the drawing ahead, and the next event names what was sent in place of an upload. Here what it sends
     gets no answer, so it sends nothing ahead any more; the Generate uses up what was sent before.
     """
-    sent_ahead = re.compile("/gradio_api/component_server")
-    page.route(sent_ahead, lambda route: None)
+    held: list[Route] = []
+    page.route(re.compile("/gradio_api/component_server"), held.append)
     page.get_by_role("button", name="Brush", exact=True).click()
-    with page.expect_request(sent_ahead):
-        move_brush(page, [(0.4, 0.4), (0.6, 0.6)])
+    move_brush(page, [(0.4, 0.4), (0.6, 0.6)])
+    end = time.monotonic() + PATIENCE / 1000
+    while not held:  # by the stroke, or by a change before it
+        assert time.monotonic() < end
+        page.wait_for_timeout(50)
     generate(page)
     expect(page.locator("#message .done")).to_be_visible()
 

@@ -29,7 +29,7 @@ from siamese.studio.backend.queue import ModelWorker
 from siamese.studio.components.canvas import DRAWINGS, lesion_canvas
 from siamese.studio.components.default_mask import example_mask
 from siamese.studio.server import Studio
-from siamese.studio.tabs.gallery import Shown
+from siamese.studio.tabs.gallery import GalleryImages
 from siamese.studio.visitors import cookie as visitor
 from siamese.studio.visitors import drawings, limits, sessions, upload_folder
 from siamese.studio.visitors.cache import caching
@@ -325,7 +325,7 @@ class TestVisitor:
             ("three", pair, stranger),
         ):
             post(asks, "run/predict", number, [None], window)
-            page.state_holder[window][function.inputs[0]._id] = Shown((image,), (0.5,))
+            page.state_holder[window][function.inputs[0]._id] = GalleryImages((image,), (0.5,))
             said.append(str(post(asks, "run/predict", number, [None], window).json()["data"]))
         assert ["holds 1 pair." in said[0], "holds 2 pairs." in said[1], "holds 1 pair." in said[2]] == [
             True
