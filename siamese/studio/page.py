@@ -1,4 +1,4 @@
-"""The page: its tabs, and what they share."""
+"""The page and its tabs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from siamese.studio.tabs.studio import build_studio, wire_studio
 
 
 def build_page(worker: ModelWorker, data: Path) -> gr.Blocks:
-    """The studio's page on ``worker``'s models. Each visitor's work is in their own session, what they keep in ``data``."""
+    """The studio's page on ``worker``'s models. A visitor's work is in their own session; what they keep is in ``data``."""
     collections = Collections(data / "collections")
     with Page(title="Siamese-Diffusion Studio", analytics_enabled=False) as page:
         gr.HTML(html.HEADER)

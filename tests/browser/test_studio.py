@@ -145,7 +145,7 @@ def keep_the_drawing_unsent(page: Page) -> None:
     gets no answer, so it sends nothing ahead any more; the Generate uses up what was sent before.
     """
     held: list[Route] = []
-    page.route(re.compile("/gradio_api/component_server"), held.append)
+    page.route(re.compile("/gradio_api/component_server"), lambda route: held.append(route))
     page.get_by_role("button", name="Brush", exact=True).click()
     move_brush(page, [(0.4, 0.4), (0.6, 0.6)])
     end = time.monotonic() + PATIENCE / 1000

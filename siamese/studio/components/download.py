@@ -15,7 +15,7 @@ from gradio.events import Dependency
 from siamese.studio.components import html
 from siamese.studio.components.errors import diagnosis, message_for
 from siamese.studio.components.listeners import HIDDEN, QUICK
-from siamese.studio.storage.collections import CollectionError
+from siamese.studio.storage.collection_entry import CollectionError
 from siamese.studio.visitors.cache import scratch
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,8 @@ from siamese.studio.components import html
 from siamese.studio.components.download import on_demand
 from siamese.studio.components.images import image_caption, picture
 from siamese.studio.components.listeners import QUICK
-from siamese.studio.storage.collections import CollectionError, Collections
+from siamese.studio.storage.collection_entry import CollectionError
+from siamese.studio.storage.collections import Collections
 from siamese.studio.tabs.gallery import NO_FRAME, GalleryImages
 from siamese.studio.visitors.cookie import NoCookieError, keeper
 
@@ -136,7 +137,7 @@ class CollectionEvents:
             return html.note("error", str(error))
         return html.note("done", f"Kept. Your collection holds {_pairs(count)}.")
 
-    def select(self, ids: list[str], event: gr.SelectData) -> Updates:
+    def select_pair(self, ids: list[str], event: gr.SelectData) -> Updates:
         """A pair was clicked."""
         found = event.index < len(ids)  # otherwise the click was on a pair that is gone
         return {
@@ -198,7 +199,7 @@ def wire_collection(
     entering.select(events.refresh, None, tab.parts, **QUICK)
     # The note says how many pairs are kept, which may change in this tab.
     entering.select(lambda: "", None, keep_note, **QUICK)
-    tab.gallery.select(events.select, tab.ids, [tab.gallery, tab.selected, tab.remove], **QUICK)
+    tab.gallery.select(events.select_pair, tab.ids, [tab.gallery, tab.selected, tab.remove], **QUICK)
     tab.remove.click(events.remove, tab.selected, tab.parts, **QUICK)
     tab.delete.click(lambda: gr.update(visible=True), None, tab.sure, **QUICK)
     tab.back.click(lambda: gr.update(visible=False), None, tab.sure, **QUICK)

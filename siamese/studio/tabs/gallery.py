@@ -90,7 +90,7 @@ class ResultPanel:
     note: gr.HTML
     shown: gr.State = field(repr=False)
     previewing: gr.State = field(repr=False)
-    """Whether previews stand in the place of ``shown``."""
+    """Whether the gallery shows previews in place of ``shown``."""
 
     @property
     def parts(self) -> list[Any]:

@@ -60,7 +60,7 @@ class GalleryEvents:
         """After a failure, when it is unknown what the browser shows: show all again."""
         return self.settle(shown, True, outlined, digest, photo)
 
-    def select(
+    def select_image(
         self,
         run_id: str | None,
         shown: GalleryImages,

@@ -103,7 +103,7 @@ def _wire_images(studio: StudioTab, runs: GenerateEvents, images: GalleryEvents)
     """Connect what can be done with the images."""
     result, settings = studio.results, studio.settings
     inputs = [runs.run, *images.state]
-    result.gallery.select(images.select, [*inputs, studio.draw.digest], result.parts, **QUICK)
+    result.gallery.select(images.select_image, [*inputs, studio.draw.digest], result.parts, **QUICK)
     result.outline.change(images.redraw, inputs, result.parts, **QUICK)
     result.use_seed.click(images.use_seed, result.shown, [settings.seed, settings.random_seed], **QUICK)
     on_demand(result.download.click, write_png, [result.shown], result.note)
