@@ -21,6 +21,7 @@ from siamese.studio.backend.messages import (
     Waiting,
 )
 from siamese.studio.backend.queue import ModelWorker
+from siamese.studio.backend.runs import RunRegistry
 from siamese.studio.components.canvas import editor_value
 from siamese.studio.components.default_mask import example_mask
 from siamese.studio.tabs.generate import (
@@ -29,7 +30,6 @@ from siamese.studio.tabs.generate import (
     Failed,
     Finished,
     Form,
-    Presses,
     Started,
     generate,
 )
@@ -203,11 +203,11 @@ class TestCancelling:
         monkeypatch.setattr(
             worker._process,
             "ask",
-            lambda call, *args, tell, asked_to_stop: ask(
+            lambda call, *args, on_update, is_cancelled: ask(
                 call,
                 *args,
-                tell=lambda update: (heard.append(update), tell(update)),
-                asked_to_stop=asked_to_stop,
+                on_update=lambda update: (heard.append(update), on_update(update)),
+                is_cancelled=is_cancelled,
             ),
         )
         events = worker.sample(request(steps=100))
@@ -220,19 +220,19 @@ class TestCancelling:
         assert max(u.step for u in heard[:-2]) < 30
 
     def test_cancel_stops_within_a_step(self, worker):
-        presses = Presses()
-        name, steps = presses.begin(), []
-        events = generate(worker, form(steps=100), presses.event(name))
+        runs = RunRegistry()
+        name, steps = runs.begin(), []
+        events = generate(worker, form(steps=100), runs.event(name))
         for event in events:
             if isinstance(event, Step):
                 steps.append(event.step)
                 if event.step == 1:
-                    presses.cancel(name)
+                    runs.cancel(name)
         assert isinstance(event, Failed)
         assert event.cancelled
         assert max(steps) < 20
-        presses.end(name)
-        assert not presses.event(name).is_set()
+        runs.end(name)
+        assert not runs.event(name).is_set()
 
     def test_cancelling_while_waiting_does_not_wait_for_the_turn(self, worker):
         stop = threading.Event()

@@ -104,6 +104,6 @@ def test_functions_that_do_not_wait_are_called_directly(hanging):
     studio, _ = hanging
     studio.worker._process.loaded = ModelInfo("x", 1, 1.0, "ddim", 64, None, False)
     visitor = Visitor(studio.address, "page")
-    assert visitor.call("wait", "run").status_code == 200
+    assert visitor.call("begin", "run").status_code == 200
     assert visitor.call(MORE, "run").status_code == 404
-    assert visitor.call("wait", "api").status_code == 404, "a way that the page does not go"
+    assert visitor.call("begin", "api").status_code == 404, "a way that the page does not go"

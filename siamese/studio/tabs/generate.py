@@ -112,54 +112,6 @@ class Failed:
     cancelled: bool = False
 
 
-class Presses:
-    """Running presses of Generate by an unguessable id, so that Cancel reaches the right one."""
-
-    def __init__(self) -> None:
-        self._events: dict[str, threading.Event] = {}
-        self._waiting: set[str] = set()
-        self._lock = threading.Lock()
-
-    def begin(self) -> str:
-        """Register a press and return its id."""
-        name = secrets.token_urlsafe(16)
-        with self._lock:
-            self._events[name] = threading.Event()
-            self._waiting.add(name)
-        return name
-
-    def event(self, name: str | None) -> threading.Event:
-        """The press's event, set once it is cancelled; a fresh one where the press is unknown."""
-        with self._lock:
-            return self._events.get(name or "") or threading.Event()
-
-    def go(self, name: str | None) -> threading.Event:
-        """The press's event, as it begins to ask the model."""
-        with self._lock:
-            self._waiting.discard(name or "")
-        return self.event(name)
-
-    def waits(self, name: str | None) -> bool:
-        """Whether the press has begun but not yet asked the model."""
-        with self._lock:
-            return name in self._waiting
-
-    def runs(self, name: str | None) -> bool:
-        """Whether the press has not ended."""
-        with self._lock:
-            return name in self._events
-
-    def cancel(self, name: str | None) -> None:
-        """Stop a press within one step; nothing where it has ended."""
-        self.event(name).set()
-
-    def end(self, name: str | None) -> None:
-        """Forget a press."""
-        with self._lock:
-            self._events.pop(name or "", None)
-            self._waiting.discard(name or "")
-
-
 def generate(
     worker: ModelWorker, form: Form, cancelled: threading.Event | None = None, visitor: str = ""
 ) -> Iterator[Started | Update | Finished | Failed]:

@@ -1,4 +1,4 @@
-"""The models tab: which model samples, with its card, licence and figures."""
+"""The models tab: choice of the model, with its card, licence and figures."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ def wire_models(tab: ModelsTab, worker: ModelWorker, chosen: gr.State, settings:
 
 
 def _card(entry: ModelEntry) -> str:
-    return entry.card or f"{entry.name} has no card. It is read from {entry.source}."
+    return entry.card or f"{entry.name} has no model card. It is loaded from {entry.source}."
 
 
 def _licence(entry: ModelEntry) -> str:
-    return entry.licence or "This model states no licence; ask whoever gave it to you."
+    return entry.licence or "This model has no licence file; ask the person who gave it to you."
 
 
 def _rows(entry: ModelEntry) -> list[list[str]]:
