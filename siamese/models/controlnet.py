@@ -1,4 +1,4 @@
-"""ControlNet with the Dense Hint Input: F in ALGORITHM.md."""
+"""ControlNet with the Dense Hint Input: F in docs/algorithm.md."""
 
 from __future__ import annotations
 

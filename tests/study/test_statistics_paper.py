@@ -1,15 +1,25 @@
-"""The paper's figures, against its text where it is at hand."""
+"""The paper's figures, against the values of its supplement, which ``paper_tables.json`` holds."""
 
 from __future__ import annotations
 
-import re
+import json
 from pathlib import Path
 
 import pytest
 
-from siamese.study.statistics.paper import CONFIDENCE, ISIC2016, ISIC2018, OURS, POLYPS, REPORTED, reported
+from siamese.study.statistics.paper import (
+    CONFIDENCE,
+    ISIC2016,
+    ISIC2018,
+    MOS,
+    OURS,
+    POLYPS,
+    REPORTED,
+    reported,
+)
+from siamese.study.statistics.table import REAL
 
-SUPPLEMENT = Path(__file__).parents[3] / "shared" / "paper" / "supplement.txt"
+PAPER = json.loads((Path(__file__).parent / "paper_tables.json").read_text())
 
 
 def test_figures_are_consistent():
@@ -23,20 +33,17 @@ def test_figures_are_consistent():
     assert reported("Stain") == {}
 
 
-@pytest.mark.skipif(not SUPPLEMENT.exists(), reason="the paper's supplement is not at hand")
 def test_figures_are_the_papers():
-    text = SUPPLEMENT.read_text("utf-8")
-    for dataset, table in ((ISIC2016, 7), (ISIC2018, 8)):
-        rows = text.split(f"Table {table}.")[1].split("Methods")[1].splitlines()[1:4]
-        columns = {r.split("\t")[0].split(" [")[0]: r.split("\t")[-1] for r in rows}
-        assert columns == {
-            "T2I-Adapter": "-",
-            "ControlNet": str(reported(dataset)["ControlNet"]),
-            "Ours": str(reported(dataset)[OURS]),
+    tables, text = PAPER["tables"], PAPER["section 9.1"]
+    for dataset, table in ((ISIC2016, "7"), (ISIC2018, "8")):
+        assert tables[table]["dataset"] == dataset
+        columns = {method: row["MOS"] for method, row in tables[table]["rows"].items()}
+        figures = reported(dataset)
+        assert columns == {"T2I-Adapter": None, "ControlNet": figures["ControlNet"], "Ours": figures[OURS]}
+        assert {m: row["MOS"] for m, row in text[dataset].items()} == {
+            "Ours": figures[OURS],
+            "real": figures[REAL],
         }
-        paragraph = re.search(rf"{dataset} Dataset:.*?(?=\n\n\w+ (?:&|Dataset))", text, re.S).group()
-        assert f"MOS score of {reported(dataset)['real']}." in paragraph
-    assert "MOS score of 0.587 with a confidence level of 6.04" in text
-    assert "MOS score of 0.9 and confidence level of 6.17" in text
-    assert reported(POLYPS) == {"real": 0.9, OURS: 0.587}
-    assert reported(POLYPS, CONFIDENCE) == {"real": 6.17, OURS: 6.04}
+    for figure in (MOS, CONFIDENCE):
+        expected = {OURS: text["Polyps"]["Ours"][figure], REAL: text["Polyps"]["real"][figure]}
+        assert reported(POLYPS, figure) == expected

@@ -350,11 +350,11 @@ def test_help_calls_nothing_the_papers_that_is_not(stage: str) -> None:
     assert "Each stage has defaults of its own" in LoopConfig.__doc__
 
 
-def test_paper_s_settings_in_the_readme_are_the_papers() -> None:
-    """ALGORITHM.md, steps 2 to 9: the README's options give them, as the defaults do not."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+def test_the_documented_command_has_the_papers_settings() -> None:
+    """The command in docs/algorithm.md gives the paper's settings, which the defaults do not."""
+    page = (Path(__file__).parents[2] / "docs" / "algorithm.md").read_text()
     options = shlex.split(
-        re.search(r"```sh\n(python -m train siamese --preset sd15 .*?)```", readme, re.S)[1].replace(
+        re.search(r"```sh\n(python -m train siamese --preset sd15 .*?)```", page, re.S)[1].replace(
             "\\\n", ""
         )
     )[4:]
