@@ -26,6 +26,7 @@ from siamese.study.statistics import Figure, Ratings, summarise_ratings
 from siamese.study.storage.store import StudyStore
 from siamese.study.web.app import study_app
 from siamese.study.web.pages import report_html
+from tests.study.fixed_chance import fixed_chance
 from tests.study.phantom_study import METHODS, make_study
 
 HOSTILE = "<script>alert('x')</script>\"&"
@@ -56,17 +57,18 @@ def random_judgement(protocol: str, task: Task, chance: random.Random) -> Judgem
 
 def rated_study(folder, raters: int = 3, most: int | tuple[int, ...] = 10**9, **changes) -> StudyStore:
     """A study with random answers, at most ``most`` a rater, or as many as it says for each."""
-    store, study = make_study(folder, **changes)
-    sessions, chance = RaterSessions(store), random.Random(5)
-    for n, most in enumerate([most] * raters if isinstance(most, int) else most):
-        token = store.invite(study.config.id, [f"Dr Secret {n}"])[0].token
-        step = sessions.register(token, f"owl{n}", HOSTILE, True)
-        for count in range(most):
-            if not step.task:
-                break
-            step = sessions.answer(
-                token, step.task.id, str(count), random_judgement(study.config.protocol, step.task, chance)
-            ).step
+    # The orders are fixed: which answer an image gets depends on them, and some answers leave no interval.
+    with fixed_chance(changes.get("id", "phantoms")):
+        store, study = make_study(folder, **changes)
+        sessions, chance = RaterSessions(store), random.Random(5)
+        for n, screens in enumerate([most] * raters if isinstance(most, int) else most):
+            token = store.invite(study.config.id, [f"Dr Secret {n}"])[0].token
+            step = sessions.register(token, f"owl{n}", HOSTILE, True)
+            for count in range(screens):
+                if not step.task:
+                    break
+                judgement = random_judgement(study.config.protocol, step.task, chance)
+                step = sessions.answer(token, step.task.id, str(count), judgement).step
     return store
 
 
