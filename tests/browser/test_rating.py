@@ -13,11 +13,11 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from siamese.study.answers.export import Answered, read_answers
-from siamese.study.config import PAIRWISE, RANKING
 from siamese.study.storage.store import StudyStore
 from siamese.study.web.app import study_app
 from tests.browser.conftest import PATIENCE, PHONE, Serving
 from tests.study.phantom_study import make_study
+from tests.study.protocols import PAIRWISE, RANKING
 from tests.study.test_results import rated_study
 
 pytestmark = pytest.mark.browser
