@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from siamese.study.statistics.paper import CONFIDENCE, ISIC2016, ISIC2018, OURS, POLYPS, REPORTED, reported
+from siamese.study.statistics.paper import CONFIDENCE, ISIC2016, ISIC2018, MOS, OURS, POLYPS, REPORTED
 
 SUPPLEMENT = Path(__file__).parents[3] / "shared" / "paper" / "supplement.txt"
+
+
+def reported(dataset: str, figure: str = MOS) -> dict[str, float]:
+    """Value by method."""
+    return {r.method: r.value for r in REPORTED if r.dataset == dataset and r.figure == figure}
 
 
 def test_figures_are_consistent():
