@@ -10,7 +10,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -21,6 +21,7 @@ from siamese.study.creation.demo import Demonstration, make_demo
 from siamese.study.creation.generated import Report as SamplingReport
 from siamese.study.creation.generated import create_sampled_study, parse_all
 from siamese.study.creation.service import count_groups, create_study
+from siamese.study.protocols import protocol_names
 from siamese.study.report.results import read_results
 from siamese.study.storage.database import StorageError
 from siamese.study.storage.location import data_directory, note_address, noted_address
@@ -37,6 +38,10 @@ from siamese.web.serving import WebServer
 from siamese.web.settings import SetupError
 from siamese.web.space import origin
 
+if TYPE_CHECKING:
+    ProtocolName = str
+else:
+    ProtocolName = tyro.extras.literal_type_from_choices(protocol_names())
 PORT = 8600
 """Where ``serve`` serves."""
 EMBEDDED_MODEL = Path(__file__).resolve().parents[2] / "assets" / "siamese-tiny"
@@ -70,8 +75,8 @@ class Create:
     """Short name: lower-case letters, digits, hyphens."""
     title: str
     """Raters see it."""
-    protocol: Literal["real_synthetic", "ranking", "pairwise"] = "real_synthetic"
-    """real_synthetic: one image, Real or Synthetic with a confidence. ranking: a group side by side. pairwise: which of two is real."""
+    protocol: ProtocolName = protocol_names()[0]
+    """How images are shown and judged: real or synthetic one at a time, a ranking side by side, or which of two is real."""
     organ: str = "polyp"
     """What the images show: polyp, lesion, ... Sampled images need one of these two, or --prompt."""
     sample: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()

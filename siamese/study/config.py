@@ -1,8 +1,4 @@
-"""A study's configuration: what is shown to whom and how it is judged, as typed values with one canonical form and its hash.
-
-The paper's two protocols (supplement, section 9.1) and a paired one: ``real_synthetic`` shows one image at a time, judged Real or
-Synthetic with a confidence; ``ranking`` shows a group's images side by side; ``pairwise`` asks which of two is real.
-"""
+"""A study's configuration: what is shown to whom and how it is judged, as typed values with one canonical form and its hash."""
 
 from __future__ import annotations
 
@@ -13,14 +9,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-REAL_SYNTHETIC, RANKING, PAIRWISE = "real_synthetic", "ranking", "pairwise"
-PROTOCOLS = (REAL_SYNTHETIC, RANKING, PAIRWISE)
-REAL, SYNTHETIC = "real", "synthetic"
-KINDS = (REAL, SYNTHETIC)
-CONFIDENCE = (1, 10)
-"""Least and greatest confidence, whole numbers; the paper's scale."""
-MAX_RANKED = 9
-"""More images than digit keys cannot be ranked by keyboard, nor told apart side by side."""
+from siamese.study.methods import KINDS, SYNTHETIC, Method, of_kind
+from siamese.study.protocols import RatingProtocol, find_protocol, protocol_names
+from siamese.study.statistics.table import REAL
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}")
 IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9-]{0,47}")
 LIMITS = {
@@ -32,15 +24,6 @@ LIMITS = {
 }
 MAX_TEXT_LENGTH = 20_000
 
-DEFAULT_INSTRUCTIONS = {
-    REAL_SYNTHETIC: "You will see one image at a time. Decide whether it is a real photograph of a patient or was made by a computer "
-    "(synthetic), then say how sure you are, from 1 (guessing) to 10 (certain). All images were prepared alike; "
-    "their sharpness and size say nothing.",
-    RANKING: "You will see several images of the same outline side by side. Rank them by how realistic they are: the highest number is "
-    "the best. No two images share a rank. All images were prepared alike; their sharpness and size say nothing.",
-    PAIRWISE: "You will see two images side by side. One is a real photograph of a patient, the other was made by a computer. Choose the "
-    "real one, then say how sure you are, from 1 (guessing) to 10 (certain).",
-}
 DEFAULT_CONSENT = (
     "I take part of my own will. My answers, their times, my pseudonym and my role are stored and may be published without my "
     "name. I can stop at any time, and have my data deleted with the button Withdraw."
@@ -56,18 +39,6 @@ class ConfigError(ValueError):
 
 
 @dataclass(frozen=True)
-class Method:
-    """Where a study's images come from."""
-
-    name: str
-    """Shown to administrators only."""
-    kind: str
-    """``real`` or ``synthetic``."""
-    source: str = ""
-    """How the images were made, for the record: a checkpoint with its settings, or empty for a given folder."""
-
-
-@dataclass(frozen=True)
 class StudyConfig:
     """What a study shows and asks.
 
@@ -80,7 +51,7 @@ class StudyConfig:
     title: str
     """Raters see it: it must not name a method."""
     protocol: str
-    """``real_synthetic``, ``ranking`` or ``pairwise``."""
+    """One of ``siamese.study.protocols.protocol_names()``."""
     organ: str
     """What the images show, for the record: polyp, lesion, ..."""
     methods: tuple[Method, ...]
@@ -95,7 +66,7 @@ class StudyConfig:
     comments: bool = True
     """Whether a comment can be left with an answer."""
     instructions: str = ""
-    """Plain text; the protocol's default where empty."""
+    """Plain text; the protocol's own if empty."""
     consent: str = DEFAULT_CONSENT
     """Plain text that a rater agrees to."""
     display_side: int = 512
@@ -105,26 +76,35 @@ class StudyConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "methods", tuple(self.methods))
-        if not self.instructions and isinstance(self.protocol, str) and self.protocol in DEFAULT_INSTRUCTIONS:
-            object.__setattr__(self, "instructions", DEFAULT_INSTRUCTIONS[self.protocol])
+        known = find_protocol(self.protocol)
+        if not self.instructions and known:
+            object.__setattr__(self, "instructions", known.instructions)
         problems = find_problems(self)
         if problems:
             raise ConfigError(problems)
 
     @property
+    def rules(self) -> RatingProtocol[Any]:
+        """The protocol itself: what it shows, which answers fit and how they are analysed."""
+        rules = find_protocol(self.protocol)
+        if rules is None:  # every configuration was checked when it was made
+            raise ConfigError([unknown_protocol(self.protocol)])
+        return rules
+
+    @property
     def real(self) -> tuple[Method, ...]:
         """Methods of real images, in the configuration's order."""
-        return tuple(m for m in self.methods if m.kind == REAL)
+        return of_kind(self.methods, REAL)
 
     @property
     def synthetic(self) -> tuple[Method, ...]:
         """Methods of synthetic images, in the configuration's order."""
-        return tuple(m for m in self.methods if m.kind == SYNTHETIC)
+        return of_kind(self.methods, SYNTHETIC)
 
     @property
     def per_group(self) -> int:
         """Items (screens) that one group yields."""
-        return {REAL_SYNTHETIC: len(self.methods), RANKING: 1, PAIRWISE: len(self.synthetic)}[self.protocol]
+        return self.rules.screens_per_group(self.methods)
 
     @property
     def training_groups(self) -> int:
@@ -191,7 +171,7 @@ class StudyConfig:
 
 
 def find_problems(config: StudyConfig) -> list[str]:
-    """Everything that is wrong with ``config``, one sentence each; empty where it can be used."""
+    """Everything that is wrong with ``config``, one sentence each; empty if it can be used."""
     problems = []
     texts = {
         "title": (1, 200),
@@ -214,8 +194,8 @@ def find_problems(config: StudyConfig) -> list[str]:
     for name in ("share_known", "comments"):
         if type(getattr(config, name)) is not bool:
             problems.append(f"{name} must be true or false.")
-    if config.protocol not in PROTOCOLS:
-        problems.append(f"protocol {config.protocol!r}: use one of {', '.join(PROTOCOLS)}.")
+    if find_protocol(config.protocol) is None:
+        problems.append(unknown_protocol(config.protocol))
     problems += method_problems(config)
     if not problems and config.repeats > config.groups * config.per_group:
         problems.append(
@@ -243,11 +223,11 @@ def method_problems(config: StudyConfig) -> list[str]:
         f"two methods are named {name!r} (case does not tell them apart)."
         for name in sorted({n for n in names if names.count(n) > 1})
     ]
-    real, synthetic = (sum(m.kind == kind for m in config.methods) for kind in KINDS)
-    if config.protocol in (REAL_SYNTHETIC, PAIRWISE) and not (real == 1 and synthetic):
-        problems.append(
-            f"{config.protocol} needs exactly one real and at least one synthetic method, not {real} and {synthetic}."
-        )
-    if config.protocol == RANKING and not 2 <= len(config.methods) <= MAX_RANKED:
-        problems.append(f"ranking needs 2 to {MAX_RANKED} methods, not {len(config.methods)}.")
-    return problems
+    rules = find_protocol(config.protocol)
+    wrong = rules.method_problem(config.methods) if rules else None
+    return [*problems, wrong] if wrong else problems
+
+
+def unknown_protocol(name: object) -> str:
+    """That there is no such protocol, and which there are."""
+    return f"protocol {name!r}: use one of {', '.join(protocol_names())}."

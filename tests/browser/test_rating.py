@@ -12,12 +12,13 @@ import uvicorn
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from siamese.study.answers.export import Answered, read_answers
-from siamese.study.config import PAIRWISE, RANKING
+from siamese.study.answers.export import read_answers
+from siamese.study.answers.record import AnswerRecord
 from siamese.study.storage.store import StudyStore
 from siamese.study.web.app import study_app
 from tests.browser.conftest import PATIENCE, PHONE, Serving
 from tests.study.phantom_study import make_study
+from tests.study.protocols import PAIRWISE, RANKING
 from tests.study.test_results import rated_study
 
 WINDOWS = {
@@ -128,7 +129,7 @@ def no_overflow(page: Page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
-def given(store: StudyStore, study: str) -> list[Answered]:
+def given(store: StudyStore, study: str) -> list[AnswerRecord]:
     """Answers as stored."""
     return list(read_answers(store, study).answers)
 

@@ -6,12 +6,15 @@ from pathlib import Path
 
 from PIL import Image
 
-from siamese.study.config import RANKING, REAL_SYNTHETIC, Method, StudyConfig
+from siamese.study.config import Method, StudyConfig
 from siamese.study.creation.service import create_study
-from siamese.study.rating.session import Judgement, RaterSessions, Task
+from siamese.study.rating.judgement import Judgement
+from siamese.study.rating.session import RaterSessions
+from siamese.study.rating.steps import Task
 from siamese.study.storage.database import Database
 from siamese.study.storage.store import Study, StudyStore
 from tests.phantoms import phantom
+from tests.study.protocols import RANKING, REAL_SYNTHETIC
 
 METHODS = (Method("real", "real"), Method("ControlNet", "synthetic"), Method("Ours", "synthetic"))
 

@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from siamese.study.config import PAIRWISE, PROTOCOLS, RANKING, ConfigError, Method, StudyConfig
+from siamese.study.config import ConfigError, Method, StudyConfig
+from tests.study.protocols import PAIRWISE, PROTOCOLS, RANKING
 
 PAPER = (
     Method("real", "real"),

@@ -22,7 +22,8 @@ from siamese.study.answers.import_answers import import_study
 from siamese.study.backup import snapshot
 from siamese.study.backup.hub import DatasetCopy, DatasetError, start_copy
 from siamese.study.backup.snapshot import TABLES, dump, dump_images, restore
-from siamese.study.rating.session import RaterSessions, WithdrawnError
+from siamese.study.rating.errors import WithdrawnError
+from siamese.study.rating.session import RaterSessions
 from siamese.study.storage.database import Database, StorageError
 from siamese.study.storage.durability import DatasetOptions
 from siamese.study.storage.schema import (

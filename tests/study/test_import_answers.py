@@ -9,12 +9,13 @@ import pytest
 from siamese.study.__main__ import main
 from siamese.study.answers.export import answers_json, read_answers
 from siamese.study.answers.import_answers import ImportRefusedError, import_study
-from siamese.study.config import PROTOCOLS, RANKING, ConfigError
+from siamese.study.config import ConfigError
 from siamese.study.rating.session import RaterSessions
 from siamese.study.report.results import read_results
 from siamese.study.storage.opening import open_store
 from siamese.study.storage.store import StudyError
 from tests.study.phantom_study import judge
+from tests.study.protocols import PROTOCOLS, RANKING
 from tests.study.servers import any_database, postgres  # noqa: F401 (fixtures)
 from tests.study.test_admin import log_in, served  # noqa: F401 (fixture)
 from tests.study.test_results import HOSTILE, rated_study
@@ -92,7 +93,7 @@ def changed(data: dict, **values) -> dict:
         (lambda d: d | {"config": d["config"] | {"title": "Other"}}, "does not have the hash"),
         (lambda d: d | {"content_sha256": "x"}, "content_sha256"),
         (lambda d: d | {"answers": [{}]}, "answers.0"),
-        (lambda d: [], "no export"),
+        (lambda d: [], "not an export"),
         (lambda d: changed(d, confidence=11), "answer 3: say how sure"),
         (lambda d: changed(d, response=[2]), "answer 3: say Real"),
         (lambda d: changed(d, response=[1, 0]), "images and values"),
@@ -106,7 +107,7 @@ def changed(data: dict, **values) -> dict:
         (lambda d: changed(d, role="a\0b"), "null character"),
         (lambda d: changed(d, phase="training"), "for practice and is rated"),
         (lambda d: changed(d, rater="rater 99999"), "rater"),
-        (lambda d: changed(d, created_at=float("nan")), "no export"),
+        (lambda d: changed(d, created_at=float("nan")), "not an export"),
         (lambda d: changed(d, server_ms=-1), "server_ms"),
         (lambda d: changed(d, comment="x" * 3000), "comment"),
     ],
@@ -123,7 +124,7 @@ def test_what_does_not_fit_is_refused(tmp_path, change, message):
 def test_configuration_and_noise(tmp_path):
     store = empty(tmp_path)
     for noise in ("", "{", "null", b"\xff\xfe", "[" * 100_000):
-        with pytest.raises(ImportRefusedError, match="no export"):
+        with pytest.raises(ImportRefusedError, match="not an export"):
             import_study(store, noise)
     with pytest.raises(ConfigError, match="missing"):
         import_study(
@@ -163,7 +164,7 @@ def test_commands(tmp_path, capsys):
     capsys.readouterr()
     for arguments, message in (
         (["import", str(tmp_path / "none.json")], "cannot be read"),
-        (["import", str(tmp_path / "one.html")], "no export"),
+        (["import", str(tmp_path / "one.html")], "not an export"),
         (["open", "phantoms"], "no images"),
         (["close", "none"], "no study"),
         (["report", "--study", "none", "--out", "x.html"], "no study"),
@@ -188,7 +189,7 @@ def test_import_on_the_page(served, tmp_path):  # noqa: F811
     assert page.status_code == 200
     assert "Fleiss" in page.text
     assert HOSTILE not in page.text
-    for content, message in ((data, "already"), ("noise", "no export")):
+    for content, message in ((data, "already"), ("noise", "not an export")):
         reply = client.post(
             "/study/admin/import",
             data={"csrf": csrf},

@@ -16,17 +16,23 @@ from fastapi.testclient import TestClient
 from siamese.study.__main__ import main
 from siamese.study.answers.export import answers_csv, answers_json, read_answers
 from siamese.study.answers.raters import ALL, CHOICES, COMPLETE, Raters, who_counts
-from siamese.study.config import PAIRWISE, PROTOCOLS, RANKING, REAL_SYNTHETIC, Method
-from siamese.study.rating.session import Judgement, RaterSessions, Task
+from siamese.study.config import Method
+from siamese.study.document.blocks import number, p_value, table
+from siamese.study.document.plot import Dot, Line, dot_plot, shorten
+from siamese.study.protocols.real_synthetic import RealSynthetic
+from siamese.study.rating.judgement import Judgement
+from siamese.study.rating.session import RaterSessions
+from siamese.study.rating.steps import Task
 from siamese.study.report import results as results_module
-from siamese.study.report.plot import Dot, Line, dot_plot, shorten
 from siamese.study.report.results import read_results
-from siamese.study.report.sections import number, p_value, sections_of, table
+from siamese.study.report.sections import sections_of
 from siamese.study.statistics import Figure, Ratings, summarise_ratings
 from siamese.study.storage.store import StudyStore
 from siamese.study.web.app import study_app
 from siamese.study.web.pages import report_html
+from tests.study.fixed_chance import fixed_chance
 from tests.study.phantom_study import METHODS, make_study
+from tests.study.protocols import PAIRWISE, PROTOCOLS, RANKING, REAL_SYNTHETIC
 
 HOSTILE = "<script>alert('x')</script>\"&"
 
@@ -56,17 +62,18 @@ def random_judgement(protocol: str, task: Task, chance: random.Random) -> Judgem
 
 def rated_study(folder, raters: int = 3, most: int | tuple[int, ...] = 10**9, **changes) -> StudyStore:
     """A study with random answers, at most ``most`` a rater, or as many as it says for each."""
-    store, study = make_study(folder, **changes)
-    sessions, chance = RaterSessions(store), random.Random(5)
-    for n, most in enumerate([most] * raters if isinstance(most, int) else most):
-        token = store.invite(study.config.id, [f"Dr Secret {n}"])[0].token
-        step = sessions.register(token, f"owl{n}", HOSTILE, True)
-        for count in range(most):
-            if not step.task:
-                break
-            step = sessions.answer(
-                token, step.task.id, str(count), random_judgement(study.config.protocol, step.task, chance)
-            ).step
+    # The orders are fixed: which answer an image gets depends on them, and some answers leave no interval.
+    with fixed_chance(changes.get("id", "phantoms")):
+        store, study = make_study(folder, **changes)
+        sessions, chance = RaterSessions(store), random.Random(5)
+        for n, screens in enumerate([most] * raters if isinstance(most, int) else most):
+            token = store.invite(study.config.id, [f"Dr Secret {n}"])[0].token
+            step = sessions.register(token, f"owl{n}", HOSTILE, True)
+            for count in range(screens):
+                if not step.task:
+                    break
+                judgement = random_judgement(study.config.protocol, step.task, chance)
+                step = sessions.answer(token, step.task.id, str(count), judgement).step
     return store
 
 
@@ -227,12 +234,13 @@ def test_excluded_and_withdrawn_raters(tmp_path):
 def test_summaries_are_kept_until_answers_change(tmp_path, monkeypatch):
     store = rated_study(tmp_path)
     calls = []
-    table_kind, summarised = results_module.TABLES[REAL_SYNTHETIC]
-    monkeypatch.setitem(
-        results_module.TABLES,
-        REAL_SYNTHETIC,
-        (table_kind, lambda *a, **k: calls.append(1) or summarised(*a, **k)),
-    )
+    summarise = RealSynthetic.summarise
+
+    def counted(*arguments):
+        calls.append(arguments)
+        return summarise(*arguments)
+
+    monkeypatch.setattr(RealSynthetic, "summarise", counted)
     results_module.compute.cache_clear()
     first = read_results(store, "phantoms").summary
     store.close("phantoms")

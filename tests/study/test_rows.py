@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from siamese.study.answers.export import read_answers
-from siamese.study.answers.rows import statistics_rows
-from siamese.study.config import PROTOCOLS
-from siamese.study.rating.session import Judgement, RaterSessions
+from siamese.study.answers.rows import rows_of
+from siamese.study.rating.judgement import Judgement
+from siamese.study.rating.session import RaterSessions
 from tests.study.phantom_study import answer_all, make_study
+from tests.study.protocols import PROTOCOLS
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -29,7 +30,7 @@ def test_rows_for_the_statistics(tmp_path, protocol):
         token, task.id, "c", Judgement(last, None if protocol == "ranking" else 1), correction=True
     )
     given = read_answers(store, "phantoms")
-    rows = statistics_rows(given)
+    rows = rows_of(study.config, given.answers)
     each = 3 if protocol == "ranking" else 1
     assert len(rows) == each * 2 * (2 + study.config.rated)
     assert sum(r.training for r in rows) == each * 4
@@ -52,4 +53,4 @@ def test_rows_for_the_statistics(tmp_path, protocol):
         assert rows[-1].winner == corrected.methods[1]
         assert rows[-1].loser == corrected.methods[0]
     store.exclude(store.progress("phantoms")[0].rater, "too fast")
-    assert {r.rater for r in statistics_rows(read_answers(store, "phantoms"))} == {"rater 2"}
+    assert {r.rater for r in rows_of(study.config, read_answers(store, "phantoms").answers)} == {"rater 2"}

@@ -10,23 +10,23 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import delete, func, select, update
 
-from siamese.study.config import PAIRWISE, PROTOCOLS, RANKING
 from siamese.study.rating import session
-from siamese.study.rating.order import REPEAT
-from siamese.study.rating.session import (
+from siamese.study.rating.errors import (
     BadAnswerError,
     ConflictError,
-    Judgement,
     LinkClosedError,
     NoSuchLinkError,
-    RaterSessions,
     WithdrawnError,
 )
+from siamese.study.rating.judgement import Judgement
+from siamese.study.rating.order import REPEAT
+from siamese.study.rating.session import RaterSessions
 from siamese.study.storage.database import Database, StorageError, StorageFullError
 from siamese.study.storage.schema import answers, items, presentations, raters, studies
 from siamese.study.storage.store import NoSuchStudyError, StudyError, StudyStore
 from tests.clock import set_clock
 from tests.study.phantom_study import answer_all, judge, make_study
+from tests.study.protocols import PAIRWISE, PROTOCOLS, RANKING
 from tests.study.servers import any_database, postgres  # noqa: F401 (fixtures)
 
 

@@ -22,6 +22,11 @@ from siamese.study.statistics.table import REAL
 PAPER = json.loads((Path(__file__).parent / "paper_tables.json").read_text())
 
 
+def reported(dataset: str, figure: str = MOS) -> dict[str, float]:
+    """Value by method."""
+    return {r.method: r.value for r in REPORTED if r.dataset == dataset and r.figure == figure}
+
+
 def test_figures_are_consistent():
     """Three ranks of 1 to 3 sum to 6 in each group; shares of 150 answers (three raters, 50 groups) are whole numbers of answers."""
     for dataset in (ISIC2016, ISIC2018):

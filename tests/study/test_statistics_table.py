@@ -51,17 +51,6 @@ def test_first_answers_count_and_the_rest_is_recorded():
     assert [r.tolist() for r in table.repeated()] == [[0], [1]]
 
 
-def test_a_rater_is_left_out_with_a_reason():
-    table = Ratings.from_rows([ROW, change(rater="bob")])
-    left = table.without_rater("bob", "stopped after one image")
-    assert left.raters == ("ann",)
-    assert left.exclusions == (Exclusion("bob", 1, "stopped after one image"),)
-    with pytest.raises(StatisticsError, match="choose one of ann, bob"):
-        table.without_rater("eve", "unknown")
-    with pytest.raises(StatisticsError, match="say why"):
-        table.without_rater("bob", " ")
-
-
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -103,7 +92,7 @@ def test_nothing_to_analyse(rows):
 
 def test_rankings_have_no_ties_and_are_complete():
     def rows(group, ranks):
-        return [Ranked("ann", group, m, r) for m, r in zip(("real", "ours", "other"), ranks, strict=True)]
+        return [Ranked("ann", group, m, r) for m, r in zip(("real", "ours", "other"), ranks, strict=False)]
 
     table = Rankings.from_rows([*rows("g1", (3, 2, 1)), *rows("g2", (2, 1))])
     assert table.complete().groups == ("g1",)

@@ -16,9 +16,10 @@ from siamese.records.catalogue import find_models
 from siamese.sampling import MaskDiffusion
 from siamese.studio.backend.queue import ModelWorker
 from siamese.studio.server import Studio
-from siamese.study.config import RANKING, REAL, REAL_SYNTHETIC, SYNTHETIC, Method, StudyConfig
+from siamese.study.config import REAL, SYNTHETIC, Method, StudyConfig
 from siamese.study.creation.service import create_study
-from siamese.study.rating.session import Judgement, RaterSessions
+from siamese.study.rating.judgement import Judgement
+from siamese.study.rating.session import RaterSessions
 from siamese.study.report.results import read_results
 from siamese.study.storage.location import data_directory
 from siamese.study.storage.opening import open_store
@@ -27,6 +28,7 @@ from siamese.study.web.pages import report_html
 from tests.browser.actions import outcome, press
 from tests.browser.conftest import ARGUMENTS, PATIENCE, ready
 from tests.studio_model import EMBEDDED
+from tests.study.protocols import RANKING, REAL_SYNTHETIC
 
 ASSETS = EMBEDDED.parent
 WINDOW = {"width": 1440, "height": 940}

@@ -9,18 +9,44 @@ import csv
 import io
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Connection, Row, select
 
+from siamese.study.answers.export_format import FORMAT
 from siamese.study.answers.raters import complete_raters
-from siamese.study.config import RANKING, REAL_SYNTHETIC
+from siamese.study.answers.record import AnswerRecord
+from siamese.study.rater_names import rater_name, rater_number
 from siamese.study.storage.schema import answers, items, presentations, raters
 from siamese.study.storage.store import Study, StudyStore, find_study
 
-FORMAT = 1
+COLUMNS = (
+    "number",
+    "rater",
+    "pseudonym",
+    "role",
+    "phase",
+    "position",
+    "repeat_of",
+    "group",
+    "methods",
+    "response",
+    "confidence",
+    "comment",
+    "client_ms",
+    "server_ms",
+    "answered_at",
+    "supersedes",
+    "current",
+    "excluded",
+    "rater_complete",
+    "study",
+    "config_sha256",
+)
+"""Of the CSV file."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """A cell that begins with one of these is a formula to some spreadsheet."""
 LEADING = ' "\u00a0\u3000\ufeff\u200b\u200c\u200d\u200e\u200f\0'
@@ -33,42 +59,11 @@ quotes then do not hold the cell together, and what a spreadsheet passes over at
 
 
 @dataclass(frozen=True)
-class Answered:
-    """One answer with everything that is known about it."""
-
-    number: int
-    """Counts the study's answers, from 1, in the order of their arrival."""
-    rater: str
-    """``rater 1``, ``rater 2``, ..."""
-    pseudonym: str
-    role: str
-    phase: str
-    position: int
-    repeat_of: int | None
-    group: str
-    methods: tuple[str, ...]
-    """From left to right."""
-    response: tuple[int, ...]
-    """For each image: 1 judged real and 0 synthetic, its rank, or 1 for the chosen one and 0 for the other."""
-    confidence: int | None
-    comment: str
-    client_ms: int | None
-    server_ms: int
-    created_at: float
-    supersedes: int | None
-    """Number of the answer that this one corrects."""
-    current: bool
-    """Whether no later answer corrects it."""
-    excluded: str
-    """Why its rater is left out; empty where not."""
-
-
-@dataclass(frozen=True)
 class StudyAnswers:
     """A study and all its answers at one moment."""
 
     study: Study
-    answers: tuple[Answered, ...]
+    answers: tuple[AnswerRecord, ...]
 
 
 def read_answers(store: StudyStore, study: str) -> StudyAnswers:
@@ -79,71 +74,66 @@ def read_answers(store: StudyStore, study: str) -> StudyAnswers:
     """
     with store.database.read() as connection:
         found = find_study(connection, study)
-        people = {
-            r.id: (n, r)
-            for n, r in enumerate(
-                connection.execute(
-                    select(raters)
-                    .where(raters.c.study_id == study)
-                    .order_by(raters.c.created_at, raters.c.id)
-                ),
-                1,
-            )
-        }
+        people = raters_by_id(connection, study)
         methods = dict(
             connection.execute(select(items.c.id, items.c.method).where(items.c.study_id == study))
             .tuples()
             .all()
         )
-        given = connection.execute(
-            select(
-                answers,
-                presentations.c.phase,
-                presentations.c.position,
-                presentations.c.repeat_of,
-                presentations.c.group_name,
-                presentations.c.item_ids,
-            )
-            .join(presentations, presentations.c.id == answers.c.presentation_id)
-            .join(raters, raters.c.id == answers.c.rater_id)
-            .where(raters.c.study_id == study)
-            .order_by(answers.c.id)
-        ).all()
+        given = stored_answers(connection, study)
     numbers = {r.id: n for n, r in enumerate(given, 1)}
     superseded = {r.supersedes for r in given}
-    rows = []
+    records = []
     for row in given:
         number, person = people[row.rater_id]
-        shown, response = json.loads(row.item_ids), json.loads(row.response)
-        if found.config.protocol == REAL_SYNTHETIC:
-            values = (int(response["real"]),)
-        elif found.config.protocol == RANKING:
-            values = tuple(response["ranks"][i] for i in shown)
-        else:
-            values = tuple(int(i == response["chosen"]) for i in shown)
-        rows.append(
-            Answered(
-                numbers[row.id],
-                f"rater {number}",
-                person.pseudonym or "",
-                person.role or "",
-                row.phase,
-                row.position,
-                row.repeat_of,
-                row.group_name,
-                tuple(methods[i] for i in shown),
-                values,
-                row.confidence,
-                row.comment,
-                row.client_ms,
-                row.server_ms,
-                row.created_at,
-                numbers.get(row.supersedes),
-                row.id not in superseded,
-                person.excluded_reason or "",
+        shown = json.loads(row.item_ids)
+        records.append(
+            AnswerRecord(
+                number=numbers[row.id],
+                rater=rater_name(number),
+                pseudonym=person.pseudonym or "",
+                role=person.role or "",
+                phase=row.phase,
+                position=row.position,
+                repeat_of=row.repeat_of,
+                group=row.group_name,
+                methods=tuple(methods[i] for i in shown),
+                response=found.config.rules.values(shown, json.loads(row.response)),
+                confidence=row.confidence,
+                comment=row.comment,
+                client_ms=row.client_ms,
+                server_ms=row.server_ms,
+                created_at=row.created_at,
+                supersedes=numbers.get(row.supersedes),
+                current=row.id not in superseded,
+                excluded=person.excluded_reason or "",
             )
         )
-    return StudyAnswers(found, tuple(rows))
+    return StudyAnswers(found, tuple(records))
+
+
+def raters_by_id(connection: Connection, study: str) -> dict[str, tuple[int, Row]]:
+    """The study's raters, each with the number of the invitation, from 1."""
+    query = select(raters).where(raters.c.study_id == study).order_by(raters.c.created_at, raters.c.id)
+    return {r.id: (n, r) for n, r in enumerate(connection.execute(query), 1)}
+
+
+def stored_answers(connection: Connection, study: str) -> Sequence[Row]:
+    """Rows of the study's answers with their screens, in the order of their arrival."""
+    return connection.execute(
+        select(
+            answers,
+            presentations.c.phase,
+            presentations.c.position,
+            presentations.c.repeat_of,
+            presentations.c.group_name,
+            presentations.c.item_ids,
+        )
+        .join(presentations, presentations.c.id == answers.c.presentation_id)
+        .join(raters, raters.c.id == answers.c.rater_id)
+        .where(raters.c.study_id == study)
+        .order_by(answers.c.id)
+    ).all()
 
 
 def safe_cell(text: str) -> str:
@@ -160,31 +150,7 @@ def answers_csv(given: StudyAnswers, pseudonyms: bool = False) -> str:
     complete = complete_raters(given.study.config, given.answers)
     buffer = io.StringIO()
     writer = csv.writer(buffer, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
-    writer.writerow(
-        [
-            "number",
-            "rater",
-            *(["pseudonym"] if pseudonyms else []),
-            "role",
-            "phase",
-            "position",
-            "repeat_of",
-            "group",
-            "methods",
-            "response",
-            "confidence",
-            "comment",
-            "client_ms",
-            "server_ms",
-            "answered_at",
-            "supersedes",
-            "current",
-            "excluded",
-            "rater_complete",
-            "study",
-            "config_sha256",
-        ]
-    )
+    writer.writerow([c for c in COLUMNS if pseudonyms or c != "pseudonym"])
     for a in given.answers:
         cells = [
             a.number,
@@ -229,9 +195,7 @@ def answers_json(store: StudyStore, given: StudyAnswers, pseudonyms: bool = Fals
             "content_sha256": study.content_hash,
             "locked_at": None if study.locked_at is None else iso(study.locked_at),
             "answers": rows,
-            "complete_raters": sorted(
-                complete_raters(study.config, given.answers), key=lambda rater: int(rater.split()[1])
-            ),
+            "complete_raters": sorted(complete_raters(study.config, given.answers), key=rater_number),
             "withdrawals": [
                 {
                     "at": iso(w.created_at),

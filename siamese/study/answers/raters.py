@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from siamese.study.answers.record import AnswerRecord
 from siamese.study.config import StudyConfig
+from siamese.study.rater_names import rater_number
 from siamese.study.rating.order import MAIN
-
-if TYPE_CHECKING:
-    from siamese.study.answers.export import Answered
 
 COMPLETE, ALL = "complete", "all"
 """Raters that figures are of: those who answered everything, or all with an answer."""
@@ -35,7 +33,7 @@ class Raters:
     """The others, with how many each has answered; 0 with answers for practice only."""
 
 
-def items_answered(answers: Sequence[Answered]) -> dict[str, int]:
+def items_answered(answers: Sequence[AnswerRecord]) -> dict[str, int]:
     """Items that count which each rater has answered; a corrected answer is one. Raters without any answer are not in it."""
     items: dict[str, set[int]] = {}
     for a in answers:
@@ -45,16 +43,16 @@ def items_answered(answers: Sequence[Answered]) -> dict[str, int]:
     return {rater: len(found) for rater, found in items.items()}
 
 
-def complete_raters(config: StudyConfig, answers: Sequence[Answered]) -> frozenset[str]:
+def complete_raters(config: StudyConfig, answers: Sequence[AnswerRecord]) -> frozenset[str]:
     """Raters who have answered every item that counts, excluded ones too."""
     return frozenset(rater for rater, count in items_answered(answers).items() if count >= config.counted)
 
 
-def raters_of(config: StudyConfig, answers: Sequence[Answered]) -> Raters:
+def raters_of(config: StudyConfig, answers: Sequence[AnswerRecord]) -> Raters:
     """How far the raters of ``answers`` are that are not excluded."""
     count = items_answered([a for a in answers if not a.excluded])
     complete = complete_raters(config, answers)
-    names = sorted(count, key=lambda rater: int(rater.split()[1]))
+    names = sorted(count, key=rater_number)
     return Raters(
         config.counted,
         tuple(r for r in names if r in complete),

@@ -10,8 +10,9 @@ from random import Random
 from PIL import Image
 
 from siamese.masks.shapes import load_statistics, random_lesion
-from siamese.study.config import RANKING, REAL, REAL_SYNTHETIC, SYNTHETIC, ConfigError, Method, StudyConfig
+from siamese.study.config import REAL, SYNTHETIC, ConfigError, Method, StudyConfig
 from siamese.study.creation.generated import Report, Sampled, create_sampled_study, prompt_of
+from siamese.study.protocols import protocols
 from siamese.study.storage.images import list_images
 from siamese.study.storage.store import Study, StudyStore
 
@@ -93,7 +94,7 @@ def make_demo(
     config = StudyConfig(
         free_id(store),
         "Demonstration",
-        REAL_SYNTHETIC if real else RANKING,
+        next(p.name for p in protocols() if p.method_problem(methods) is None),
         wanted.organ,
         methods,
         wanted.groups,

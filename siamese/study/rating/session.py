@@ -9,113 +9,26 @@ from __future__ import annotations
 import json
 import random
 import time
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select, update
 
-from siamese.study.config import CONFIDENCE, PAIRWISE, RANKING, REAL_SYNTHETIC, StudyConfig
+from siamese.study.config import StudyConfig
+from siamese.study.rating.errors import (
+    BadAnswerError,
+    ConflictError,
+    LinkClosedError,
+    NoSuchLinkError,
+    WithdrawnError,
+)
+from siamese.study.rating.judgement import Judgement, canonical, check_judgement
 from siamese.study.rating.order import TRAINING, Screen, arrange
+from siamese.study.rating.steps import Acknowledged, Overview, Step, Task, current_answer, to_task
 from siamese.study.storage.schema import answers, images, items, presentations, raters, studies, withdrawals
 from siamese.study.storage.store import RATER, Study, StudyStore, find_study, hash_token, random_id
 
-MAX_PSEUDONYM_LENGTH, MAX_COMMENT_LENGTH, MAX_KEY_LENGTH = 80, 2000, 64
-MAX_SECONDS = 2**31 - 1
-
-
-class SessionError(RuntimeError):
-    """A rater's request cannot be met; the message says why. ``status`` is its HTTP status."""
-
-    status = 400
-
-
-class BadAnswerError(SessionError):
-    """The answer does not fit the protocol."""
-
-    status = 422
-
-
-class NoSuchLinkError(SessionError):
-    """No rater has this link, or not this item now."""
-
-    status = 404
-
-
-class LinkClosedError(SessionError):
-    """The link was revoked, or the study is not open."""
-
-    status = 403
-
-
-class WithdrawnError(SessionError):
-    """The rater's data was deleted."""
-
-    status = 410
-
-
-class ConflictError(SessionError):
-    """The request does not fit where the session is, as after an answer in another window; load the session again."""
-
-    status = 409
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What a rater says about one screen."""
-
-    response: dict[str, Any]
-    """``{"real": bool}``, ``{"ranks": {item: 1..k}}`` with k the best, or ``{"chosen": item}``."""
-    confidence: int | None = None
-    """1 to 10; None in a ranking."""
-    comment: str = ""
-    client_ms: int | None = None
-    """Milliseconds from the image on the screen to the answer, by the browser's clock."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """A screen to be judged."""
-
-    id: str
-    number: int
-    """From 1, within its phase as the rater sees it: training, or all that is rated."""
-    total: int
-    training: bool
-    items: tuple[str, ...]
-    """Image ids, from left to right."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """Where a rater is."""
-
-    task: Task | None
-    """None when all is done."""
-    upcoming: tuple[str, ...]
-    """Image ids of the screen after it, to be fetched ahead."""
-    can_go_back: bool
-    """Whether the last answer can be corrected."""
-
-
-@dataclass(frozen=True)
-class Acknowledged:
-    """An answer is stored."""
-
-    step: Step
-    feedback: dict[str, Any] | None
-    """After a training screen: ``real``, the ids of its real images, and ``correct``."""
-
-
-@dataclass(frozen=True)
-class Overview:
-    """What a link opens with."""
-
-    config: StudyConfig
-    registered: bool
-    pseudonym: str | None
-    step: Step | None
-    """None before registration."""
+MAX_PSEUDONYM_LENGTH, MAX_KEY_LENGTH = 80, 64
 
 
 class RaterSessions:
@@ -212,7 +125,7 @@ class RaterSessions:
             if screen is None:
                 raise NoSuchLinkError("there is no such item in your session.")
             shown = json.loads(screen.item_ids)
-            response = canonical(check(study.config, shown, judgement))
+            response = canonical(check_judgement(study.config, shown, judgement))
             before = connection.execute(
                 select(answers).where(answers.c.rater_id == rater.id, answers.c.idempotency_key == key)
             ).one_or_none()
@@ -324,7 +237,8 @@ class RaterSessions:
         for group, members in groupby(rows, key=lambda r: r.group_name):
             members = list(members)
             (training if members[0].training else main).extend(
-                screens(config, group, {r.method: r.id for r in members})
+                Screen(group, shown)
+                for shown in config.rules.screens(config.methods, {r.method: r.id for r in members})
             )
         # All raters practise on the same screens.
         return arrange(
@@ -383,90 +297,4 @@ class RaterSessions:
         kinds = {m.name: m.kind for m in config.methods}
         rows = connection.execute(select(items.c.id, items.c.method).where(items.c.id.in_(shown))).all()
         real = sorted(r.id for r in rows if kinds[r.method] == "real")
-        if config.protocol == REAL_SYNTHETIC:
-            correct = judgement.response["real"] == bool(real)
-        elif config.protocol == PAIRWISE:
-            correct = judgement.response["chosen"] in real
-        else:  # real images should be above the others
-            ranks = judgement.response["ranks"]
-            correct = sorted(ranks, key=ranks.get)[len(ranks) - len(real) :] == sorted(real, key=ranks.get)
-        return {"real": real, "correct": correct}
-
-
-def screens(config: StudyConfig, group: str, members: dict[str, str]) -> list[Screen]:
-    """The screens of one group, from its item ids by method."""
-    if config.protocol == REAL_SYNTHETIC:
-        return [Screen(group, (item,)) for item in members.values()]
-    if config.protocol == RANKING:
-        return [Screen(group, tuple(members.values()))]
-    return [Screen(group, (members[config.real[0].name], members[m.name])) for m in config.synthetic]
-
-
-def to_task(row: Row, config: StudyConfig) -> Task:
-    """A screen as the rater sees it. Repeats are not told from the others."""
-    training = row.phase == TRAINING
-    return Task(
-        row.id,
-        row.position + 1 - (0 if training else config.training),
-        config.training if training else config.rated,
-        training,
-        tuple(json.loads(row.item_ids)),
-    )
-
-
-def current_answer(connection: Connection, presentation: str) -> Row:
-    """The answer to ``presentation`` that no other supersedes; there is exactly one once it was answered."""
-    later = answers.alias()
-    return connection.execute(
-        select(answers)
-        .outerjoin(later, later.c.supersedes == answers.c.id)
-        .where(answers.c.presentation_id == presentation, later.c.id.is_(None))
-    ).one()
-
-
-def canonical(response: dict[str, Any]) -> str:
-    """One text for one response."""
-    return json.dumps(response, sort_keys=True, separators=(",", ":"))
-
-
-def check(config: StudyConfig, shown: list[str], judgement: Judgement) -> dict[str, Any]:
-    """The response, if the whole judgement fits the protocol and the images shown.
-
-    Raises:
-        BadAnswerError: it does not.
-    """
-    response, confidence = judgement.response, judgement.confidence
-    if config.protocol == REAL_SYNTHETIC:
-        right = set(response) == {"real"} and type(response["real"]) is bool
-        message = "say Real or Synthetic."
-    elif config.protocol == PAIRWISE:
-        right = set(response) == {"chosen"} and response["chosen"] in shown
-        message = "choose one of the two images."
-    else:
-        ranks = response.get("ranks") if set(response) == {"ranks"} else None
-        right = (
-            isinstance(ranks, dict)
-            and set(ranks) == set(shown)
-            and all(type(r) is int for r in ranks.values())
-            and sorted(ranks.values()) == list(range(1, len(shown) + 1))
-        )
-        message = f"give each image a rank of its own, from 1 to {len(shown)}."
-    if not right:
-        raise BadAnswerError(message)
-    if config.protocol == RANKING and confidence is not None:
-        raise BadAnswerError("a ranking has no confidence.")
-    if config.protocol != RANKING and not (
-        type(confidence) is int and CONFIDENCE[0] <= confidence <= CONFIDENCE[1]
-    ):
-        raise BadAnswerError(f"say how sure you are, from {CONFIDENCE[0]} to {CONFIDENCE[1]}.")
-    if len(judgement.comment) > MAX_COMMENT_LENGTH or (judgement.comment.strip() and not config.comments):
-        raise BadAnswerError(
-            f"a comment has up to {MAX_COMMENT_LENGTH} characters."
-            if config.comments
-            else "this study takes no comments."
-        )
-    if "\0" in judgement.comment:
-        raise BadAnswerError("a comment is text.")
-    if judgement.client_ms is not None and not 0 <= judgement.client_ms <= MAX_SECONDS:
-        raise BadAnswerError("the response time cannot be right.")
-    return response
+        return {"real": real, "correct": config.rules.is_correct(real, judgement.response)}

@@ -11,42 +11,24 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
-from siamese.study.answers.export import Answered, StudyAnswers, read_answers
+from siamese.study.answers.export import StudyAnswers, read_answers
 from siamese.study.answers.raters import COMPLETE, items_answered, nobody_complete, raters_of, who_counts
+from siamese.study.answers.record import AnswerRecord
 from siamese.study.answers.rows import rows_of
-from siamese.study.config import PAIRWISE, RANKING, REAL_SYNTHETIC, StudyConfig
+from siamese.study.config import StudyConfig
+from siamese.study.rater_names import rater_name, rater_number
 from siamese.study.rating.order import MAIN
-from siamese.study.statistics import (
-    Exclusion,
-    Pairs,
-    PairSummary,
-    Rankings,
-    RankingSummary,
-    Ratings,
-    RatingSummary,
-    StatisticsError,
-    summarise_pairs,
-    summarise_rankings,
-    summarise_ratings,
-)
-from siamese.study.statistics.paper import ISIC2016, ISIC2018, POLYPS, REPORTED, Reported
+from siamese.study.statistics import Exclusion, StatisticsError
+from siamese.study.statistics.paper import REPORTED, Reported
 from siamese.study.statistics.realism import ResponseTimes, response_times
 from siamese.study.storage.store import Study, StudyStore, Withdrawal
 
 SEED = 0
 """Of the resampling."""
-TABLES = {
-    REAL_SYNTHETIC: (Ratings, summarise_ratings),
-    RANKING: (Rankings, summarise_rankings),
-    PAIRWISE: (Pairs, summarise_pairs),
-}
-PAPER = {REAL_SYNTHETIC: (POLYPS,), RANKING: (ISIC2016, ISIC2018), PAIRWISE: ()}
-"""Data sets that the paper rates by each protocol."""
-
-Summary = RatingSummary | RankingSummary | PairSummary
 
 
 @dataclass(frozen=True)
@@ -82,7 +64,8 @@ class Results:
     """Whose answers the figures are of: ``COMPLETE`` or ``ALL`` of ``siamese.study.answers.raters``."""
     who: tuple[str, ...]
     """Sentences that say which raters and how many count, and how much each weighs."""
-    summary: Summary | None
+    summary: Any
+    """Figures of the study's protocol (see ``RatingProtocol.summarise``), or None."""
     missing: str | None
     """Why there is no summary."""
     progress: tuple[RaterProgress, ...]
@@ -116,7 +99,11 @@ def read_results(store: StudyStore, study: str, raters: str = COMPLETE) -> Resul
     summary, missing = (None, missing) if missing else summarise(config, taken.answers)
     progress = tuple(
         RaterProgress(
-            f"rater {n}", p.answered, p.screens, items.get(f"rater {n}", 0), p.excluded_reason or ""
+            rater=rater_name(n),
+            answered=p.answered,
+            screens=p.screens,
+            counted=items.get(rater_name(n), 0),
+            excluded=p.excluded_reason or "",
         )
         for n, p in enumerate(store.progress(study), 1)
     )
@@ -128,28 +115,28 @@ def read_results(store: StudyStore, study: str, raters: str = COMPLETE) -> Resul
         Exclusion(rater, current[rater], f"answered {count} of {far.items} items that count")
         for rater, count in partial.items()
     ]
-    # The statistics count a ranking's images.
-    each = len(config.methods) if config.protocol == RANKING else 1
+    # The statistics count rows, such as a ranking's images.
+    each = config.rules.rows_per_answer(config.methods)
     exclusions = (
         *left_out,
         *(Exclusion(e.rater, e.answers // each, e.reason) for e in (summary.exclusions if summary else ())),
     )
     return Results(
-        given.study,
-        raters,
-        who_counts(far, raters, names_of(summary)),
-        summary,
-        missing,
-        progress,
-        exclusions,
-        sum(not a.current for a in given.answers),
-        tuple(store.withdrawals(study)),
-        rater_times(taken, names_of(summary)),
-        tuple(r for r in REPORTED if r.dataset in PAPER[config.protocol]),
+        study=given.study,
+        raters=raters,
+        who=who_counts(far, raters, names_of(summary)),
+        summary=summary,
+        missing=missing,
+        progress=progress,
+        exclusions=exclusions,
+        corrections=sum(not a.current for a in given.answers),
+        withdrawals=tuple(store.withdrawals(study)),
+        times=rater_times(taken, names_of(summary)),
+        reported=tuple(r for r in REPORTED if r.dataset in config.rules.datasets),
     )
 
 
-def names_of(summary: Summary | None) -> tuple[str, ...]:
+def names_of(summary: Any) -> tuple[str, ...]:
     """Raters whose answers a summary is of; none where there is no summary."""
     return () if summary is None else tuple(r if isinstance(r, str) else r.rater for r in summary.raters)
 
@@ -157,18 +144,17 @@ def names_of(summary: Summary | None) -> tuple[str, ...]:
 busy = threading.Lock()
 
 
-def summarise(config: StudyConfig, answers: tuple[Answered, ...]) -> tuple[Summary | None, str | None]:
+def summarise(config: StudyConfig, answers: tuple[AnswerRecord, ...]) -> tuple[Any, str | None]:
     """The summary of ``answers``, or None and why there is none. One is computed at a time: raters need the processor too."""
     with busy:
         return compute(config, answers)
 
 
 @lru_cache(maxsize=4)
-def compute(config: StudyConfig, answers: tuple[Answered, ...]) -> tuple[Summary | None, str | None]:
+def compute(config: StudyConfig, answers: tuple[AnswerRecord, ...]) -> tuple[Any, str | None]:
     """See ``summarise``; kept by what the answers are, not by how many."""
-    table, summarised = TABLES[config.protocol]
     try:
-        return summarised(table.from_rows(rows_of(config, answers)), seed=SEED), None
+        return config.rules.summarise(rows_of(config, answers), SEED), None
     except StatisticsError as error:
         return None, str(error)
 
@@ -176,9 +162,9 @@ def compute(config: StudyConfig, answers: tuple[Answered, ...]) -> tuple[Summary
 def rater_times(given: StudyAnswers, raters: Sequence[str]) -> tuple[RaterTimes, ...]:
     """Response times of the counted first answers of ``raters``, overall and by rater; a corrected answer's time is the correction's."""
     used = [a for a in given.answers if a.current and a.rater in raters and a.phase == MAIN]
-    raters = sorted({a.rater for a in used}, key=lambda r: int(r.split()[1]))
+    raters = sorted({a.rater for a in used}, key=rater_number)
 
-    def times(rows: list[Answered]) -> ResponseTimes:
+    def times(rows: list[AnswerRecord]) -> ResponseTimes:
         return response_times(
             np.array([np.nan if a.client_ms is None else a.client_ms / 1000 for a in rows], np.float64)
         )

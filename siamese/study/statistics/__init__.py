@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
+from siamese.study.statistics.answer_tables import Pairs, Rankings, Ratings
 from siamese.study.statistics.figures import CONDITIONAL, OVER_RATERS, Figure
 from siamese.study.statistics.pairwise import PairSummary, summarise_pairs
-from siamese.study.statistics.protocols import Pairs, Rankings, Ratings
 from siamese.study.statistics.ranking import RankingSummary, summarise_rankings
 from siamese.study.statistics.realism import RatingSummary, summarise_ratings
 from siamese.study.statistics.table import REAL, Exclusion, Pair, Ranked, Rating, StatisticsError

@@ -57,28 +57,6 @@ def item_agreement(counts: np.ndarray) -> np.ndarray:
     return ((counts**2).sum(1) - answers) / (answers * (answers - 1))
 
 
-def fleiss_kappa(counts: np.ndarray) -> float:
-    """Fleiss' kappa (1971, Psychological Bulletin 76, 378-382).
-
-    Args:
-        counts: [N, C] number of raters who put item n into category c; every item by the same number of raters, two or more.
-
-    Raises:
-        StatisticsError: items differ in their number of raters, there are fewer than two, or all answers are alike.
-    """
-    counts = np.asarray(counts, np.float64)
-    raters = np.unique(counts.sum(1)) if counts.ndim == 2 and len(counts) else np.zeros(0)
-    if len(raters) != 1 or raters[0] < 2:
-        raise StatisticsError(
-            "Fleiss' kappa needs items that were all judged by the same two or more raters; "
-            "Krippendorff's alpha allows for missing answers."
-        )
-    value = float(kappa_from_sums(item_agreement(counts).sum(), np.float64(len(counts)), counts.sum(0)))
-    if np.isnan(value):
-        raise StatisticsError("Fleiss' kappa is undefined: every answer is the same.")
-    return value
-
-
 def coincidences(counts: np.ndarray) -> np.ndarray:
     """Coincidence matrices [N, C, C] of units from their answers by value [N, C]; zero for units with fewer than two answers."""
     answers = counts.sum(1)
@@ -108,25 +86,6 @@ def alpha_from_coincidences(matrix: np.ndarray, values: np.ndarray, level: str) 
     return 1 - ratio((totals.sum(-1) - 1) * (matrix * distance).sum((-2, -1)), expected)
 
 
-def krippendorff_alpha(data: np.ndarray, level: str) -> float:
-    """Krippendorff's alpha of ``data`` [raters, units], float with NaN for missing answers.
-
-    Args:
-        level: ``nominal``, ``ordinal`` or ``interval``.
-
-    Raises:
-        StatisticsError: no unit has two answers, all answers are alike, or the level is unknown.
-    """
-    values, counts = value_counts(np.asarray(data, np.float64))
-    matrix = coincidences(counts).sum(0)
-    if not matrix.any():
-        raise StatisticsError("Krippendorff's alpha needs items answered by two or more raters.")
-    value = float(alpha_from_coincidences(matrix, values, level))
-    if np.isnan(value):
-        raise StatisticsError("Krippendorff's alpha is undefined: every answer is the same.")
-    return value
-
-
 def value_counts(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distinct values [C], ascending, of ``data`` [raters, units] and how often [units, C] each was given."""
     values = np.unique(data[~np.isnan(data)])
@@ -141,7 +100,7 @@ def matrix_of(rater: np.ndarray, unit: np.ndarray, value: np.ndarray) -> np.ndar
 
 
 def fleiss_figure(data: np.ndarray, group: np.ndarray, **settings) -> tuple[Figure, int]:
-    """Fleiss' kappa with interval, and the number of units left out because a rater's answer is missing.
+    """Fleiss' kappa (1971, Psychological Bulletin 76, 378-382) with interval, and the number of units left out because a rater's answer is missing.
 
     Args:
         data: [raters, units] float with NaN for missing answers.

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from siamese.study.statistics.agreement import NOMINAL, WithinRater, alpha_figure, matrix_of, within
+from siamese.study.statistics.answer_tables import Pairs
 from siamese.study.statistics.bootstrap import MIN_RATERS, bootstrap, cell_sums
 from siamese.study.statistics.detection import ratio
 from siamese.study.statistics.figures import CONDITIONAL, OVER_RATERS, Figure, Quantity
 from siamese.study.statistics.luce import choices_from_pairs
-from siamese.study.statistics.protocols import Pairs
 from siamese.study.statistics.ranking import strengths
 from siamese.study.statistics.realism import ResponseTimes, response_times
 from siamese.study.statistics.table import REAL, Exclusion, codes

@@ -49,8 +49,3 @@ REPORTED = (
     Reported(ISIC2018, OURS, MOS, 2.12, RANKED, "supplement, table 8"),
 )
 """T2I-Adapter has no MOS in tables 7 and 8: the clinicians excluded it as unrealistic."""
-
-
-def reported(dataset: str, figure: str = MOS) -> dict[str, float]:
-    """Value by method that the paper reports for ``dataset``; empty for a dataset that it does not rate."""
-    return {r.method: r.value for r in REPORTED if r.dataset == dataset and r.figure == figure}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from siamese.study.statistics.agreement import ORDINAL, WithinRater, alpha_figure, matrix_of, within
+from siamese.study.statistics.answer_tables import Rankings
 from siamese.study.statistics.bootstrap import MIN_RATERS, bootstrap, cell_sums
 from siamese.study.statistics.detection import ratio
 from siamese.study.statistics.figures import CONDITIONAL, OVER_RATERS, Figure, Quantity, missing
@@ -19,7 +20,6 @@ from siamese.study.statistics.luce import (
     log_strengths,
     luce_statistic,
 )
-from siamese.study.statistics.protocols import Rankings
 from siamese.study.statistics.table import Exclusion, StatisticsError, codes
 
 

@@ -16,6 +16,7 @@ from siamese.study.statistics.agreement import (
     matrix_of,
     within,
 )
+from siamese.study.statistics.answer_tables import Ratings
 from siamese.study.statistics.bootstrap import MIN_RATERS, bootstrap, cell_sums
 from siamese.study.statistics.detection import (
     Detection,
@@ -26,7 +27,6 @@ from siamese.study.statistics.detection import (
     signed_levels,
 )
 from siamese.study.statistics.figures import CONDITIONAL, OVER_RATERS, Figure, Quantity, missing
-from siamese.study.statistics.protocols import Ratings
 from siamese.study.statistics.table import CONFIDENCES, REAL, Exclusion, codes
 
 NO_REAL = "add real images to the study"

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
+from siamese.study.statistics.answer_tables import Ratings
 from siamese.study.statistics.bootstrap import LEVEL, MIN_GROUPS, MIN_RATERS
-from siamese.study.statistics.protocols import Ratings
 from siamese.study.statistics.table import StatisticsError, codes
 
 MAX_GROUPS = 100_000

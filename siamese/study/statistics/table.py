@@ -128,8 +128,9 @@ class Answers(ABC):
             raise StatisticsError("repeat counts earlier presentations: 0, 1, 2, ...")
         self.check()
 
+    @abstractmethod
     def check(self) -> None:
-        """What a protocol asks of its own columns."""
+        """Raise a StatisticsError unless the columns hold what such a table asks of them."""
 
     @classmethod
     def columns(cls) -> list[str]:
@@ -192,18 +193,6 @@ class Answers(ABC):
         return self.take(
             ~rows, [Exclusion(str(r), int(n), reason) for r, n in zip(raters, counts, strict=True)]
         )
-
-    def without_rater(self, rater: str, reason: str) -> Self:
-        """Without all answers of ``rater``.
-
-        Raises:
-            StatisticsError: there is no such rater, or no reason is given.
-        """
-        if not np.any(self.rater == rater):
-            raise StatisticsError(f"no answers of a rater {rater!r}: choose one of {', '.join(self.raters)}.")
-        if not reason.strip():
-            raise StatisticsError("say why the rater is left out: the reason is published with the results.")
-        return self.drop(self.rater == rater, reason)
 
     @abstractmethod
     def shown(self) -> tuple[np.ndarray, ...]:

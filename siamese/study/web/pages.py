@@ -9,17 +9,25 @@ from importlib import resources
 import jinja2
 
 from siamese.study.answers.export import iso
+from siamese.study.protocols import protocols
 from siamese.study.report.results import SEED, Results
 from siamese.study.report.sections import sections_of
+from siamese.study.web.protocol_files import protocol_loader
 
 
 @lru_cache(maxsize=1)
 def templates() -> jinja2.Environment:
     """Templates that escape whatever they are given."""
     folder = str(resources.files("siamese.study.web") / "templates")
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder), autoescape=True, undefined=jinja2.StrictUndefined
-    )
+    loader = jinja2.ChoiceLoader([protocol_loader(), jinja2.FileSystemLoader(folder)])
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    environment.globals["protocols"] = protocols
+    return environment
+
+
+def rating_page() -> bytes:
+    """The raters' page: the same for everyone, with a template part and a script of each protocol."""
+    return templates().get_template("rate.html").render().encode("utf-8")
 
 
 def results_values(results: Results) -> dict[str, object]:

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from siamese.study.config import ConfigError
-from siamese.study.rating.session import SessionError
+from siamese.study.rating.errors import SessionError
 from siamese.study.storage.database import StorageError, StorageFullError
 from siamese.study.storage.store import NoSuchStudyError, StudyError
 from siamese.study.web.request_limits import HOME, TooLargeError

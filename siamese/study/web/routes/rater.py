@@ -11,8 +11,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
-from siamese.study.config import CONFIDENCE
-from siamese.study.rating.session import Judgement, NoSuchLinkError, RaterSessions, Step, Task
+from siamese.study.rating.errors import NoSuchLinkError
+from siamese.study.rating.judgement import Judgement
+from siamese.study.rating.session import RaterSessions
+from siamese.study.rating.steps import Step, Task
+from siamese.study.statistics.table import CONFIDENCES
+from siamese.study.web.pages import rating_page
+from siamese.study.web.protocol_files import scripts
 from siamese.study.web.security import static_file
 from siamese.study.web.threads import RATERS
 
@@ -20,6 +25,7 @@ Token = Annotated[str, Path(max_length=100)]
 ItemId = Annotated[str, Path(max_length=64)]
 STATIC = {
     "rate.js": "text/javascript",
+    "controls.js": "text/javascript",
     "rate.css": "text/css",
     "admin.css": "text/css",
     "icon.svg": "image/svg+xml",
@@ -59,10 +65,11 @@ def rater_router(sessions: RaterSessions) -> APIRouter:
     """Routes under ``/rate/`` and ``/study-static/``; in no schema."""
     router = APIRouter(include_in_schema=False, route_class=RATERS.route)
     web = resources.files("siamese.study.web")
-    shell = (web / "templates" / "rate.html").read_bytes()
+    shell = rating_page()
     files = {name: ((web / "static" / name).read_bytes(), kind) for name, kind in STATIC.items()}
+    files |= {name: (script, STATIC["rate.js"]) for name, script in scripts().items()}
 
-    @router.get("/study-static/{name}")
+    @router.get("/study-static/{name:path}")
     def static(name: str) -> Response:
         if name not in files:
             raise NoSuchLinkError("there is no such file.")
@@ -76,24 +83,17 @@ def rater_router(sessions: RaterSessions) -> APIRouter:
     def state(token: Token) -> dict[str, Any]:
         found = sessions.overview(token)
         config = found.config
-        kinds = [m.kind for m in config.methods]
         return {
             "title": config.title,
             "protocol": config.protocol,
             "instructions": config.instructions,
             "consent": config.consent,
             "comments": config.comments,
-            "confidence": list(CONFIDENCE),
+            "confidence": list(CONFIDENCES),
             "training": config.training,
             "total": config.rated,
-            "images": 2
-            if config.protocol == "pairwise"
-            else len(kinds)
-            if config.protocol == "ranking"
-            else 1,
-            "share": round(100 * kinds.count("real") / len(kinds))
-            if config.share_known and config.protocol == "real_synthetic"
-            else None,
+            "images": config.rules.images_per_screen(config.methods),
+            "share": config.rules.share_of_real(config.methods) if config.share_known else None,
             "registered": found.registered,
             "pseudonym": found.pseudonym,
             "step": step_json(found.step),

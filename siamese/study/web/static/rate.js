@@ -1,17 +1,15 @@
 // The rater's page. All text is set as text, never as HTML. The link's own address is the only thing that says who rates.
+// What differs between protocols is in a script and a template part of each.
+import { choice, element, letter, protocols } from "./controls.js";
+
 const base = location.pathname.replace(/\/+$/, "");
 const at = (id) => document.getElementById(id);
 const blobs = new Map();        // item id -> promise of an object URL
-let study, step, task, answer, correcting = false, sending = false, shownAt = 0, key = "", waiting = null, retry = null;
+let study, protocol, question, step, task, answer, correcting = false, sending = false, shownAt = 0, key = "", waiting = null, retry = null;
 
 function text(id, value) { at(id).textContent = value; }
 function show(...ids) { for (const id of ["welcome", "rating", "done"]) at(id).hidden = !ids.includes(id); }
 function notice(message) { text("notice", message ?? ""); at("notice").hidden = !message; if (!message) { at("again").hidden = true; } }
-function element(name, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
-}
 
 class Refused extends Error { constructor(status, message) { super(message); this.status = status; } }
 
@@ -92,12 +90,30 @@ async function start() {
   text("menu-instructions", study.instructions);
   text("consent-text", study.consent);
   if (study.share !== null) { text("share", `${study.share} % of the images are real.`); at("share").hidden = false; }
-  text("keys", { real_synthetic: "Keys: R real, S synthetic, 1 to 9 and 0 (for 10) how sure, Enter confirms, Z enlarges.",
-    pairwise: "Keys: A left, B right, 1 to 9 and 0 (for 10) how sure, Enter confirms.",
-    ranking: `Keys: 1 to ${study.images} give ranks from the left image to the right, Backspace takes the last one back, Enter confirms.` }[study.protocol]);
+  choose(study.protocol);
   at("menu-open").hidden = false;
   if (study.registered) { step = study.step; await next(); } else show("welcome");
 }
+
+// Puts the protocol's part of the page in its place.
+function choose(name) {
+  protocol = protocols.get(name);
+  const part = at(`protocol-${name}`).content.cloneNode(true);
+  for (const count of part.querySelectorAll(".count")) count.textContent = study.images;
+  const take = (selector) => { const found = part.querySelector(selector); found.remove(); return found.textContent; };
+  question = take(".question");
+  text("keys", take(".keys"));
+  at("controls").replaceChildren(part);
+}
+
+// What a protocol's script sees and does; see controls.js.
+const page = {
+  get study() { return study; },
+  get task() { return task; },
+  get response() { return answer.response; },
+  ready: () => ready(),
+  respond(response) { if (ready()) { answer.response = response; update(); } },
+};
 
 async function next() {
   correcting = false;
@@ -149,7 +165,7 @@ async function present(shown, given) {
 }
 
 async function figure(address, index, count) {
-  const label = count > 1 ? `Image ${name(index)}` : "Image";
+  const label = count > 1 ? `Image ${letter(index)}` : "Image";
   const image = element("img", { src: address, alt: label, draggable: false });
   try { await image.decode(); } catch { throw new Refused(0, "An image could not be shown."); }
   // A fixed size in pixels of the page, the same for every image of the study.
@@ -163,49 +179,26 @@ async function figure(address, index, count) {
   const made = element("figure", { className: "shown" }, button);
   made.style.setProperty("--side", `${side}px`);
   made.style.setProperty("--shape", `${image.naturalWidth} / ${image.naturalHeight}`);
-  if (count > 1) made.append(element("figcaption", { textContent: name(index) }));
+  if (count > 1) made.append(element("figcaption", { textContent: letter(index) }));
   return made;
 }
 
-const name = (index) => String.fromCharCode(65 + index);
-
-function choice(label, hint, pressed, act) {
-  const button = element("button", { type: "button", ariaPressed: String(pressed) }, label, ...(hint ? [" ", element("kbd", { textContent: hint })] : []));
-  button.addEventListener("click", act);
-  return button;
-}
-
 function controls() {
-  text("question", correcting ? "Correct your last answer" : { real_synthetic: "Real or synthetic?", pairwise: "Which image is real?",
-    ranking: `Rank the images: ${study.images} is the best` }[study.protocol]);
-  at("choices").className = study.protocol === "ranking" ? "ranks" : "";
-  at("confidence").hidden = study.protocol === "ranking";
+  text("question", correcting ? "Correct your last answer" : question);
   update();
 }
 
 function update() {
   const focused = document.activeElement?.dataset?.name;
-  const { response } = answer;
-  let buttons;
-  if (study.protocol === "real_synthetic") {
-    buttons = [choice("Real", "R", response?.real === true, () => respond({ real: true })),
-      choice("Synthetic", "S", response?.real === false, () => respond({ real: false }))];
-  } else if (study.protocol === "pairwise") {
-    buttons = task.items.map((item, i) => choice(`Image ${name(i)}`, name(i), response?.chosen === item, () => respond({ chosen: item })));
-  } else {
-    buttons = task.items.map((item, i) => element("div", { className: "rank", role: "group", ariaLabel: `Rank of image ${name(i)}` },
-      element("span", { textContent: `Image ${name(i)}` }),
-      ...task.items.map((_, r) => choice(String(r + 1), "", response?.ranks?.[item] === r + 1, () => rank(item, r + 1)))));
-  }
-  at("choices").replaceChildren(...buttons);
-  at("levels").replaceChildren(...Array.from({ length: 10 }, (_, i) => {
+  at("choices").replaceChildren(...protocol.render(page));
+  at("levels")?.replaceChildren(...Array.from({ length: 10 }, (_, i) => {
     const made = choice(String(i + 1), "", answer.confidence === i + 1, () => confide(i + 1));
     made.ariaLabel = `Confidence ${i + 1} of 10`;
     return made;
   }));
-  [...at("choices").querySelectorAll("button"), ...at("levels").querySelectorAll("button")].forEach((b, i) => { b.dataset.name = `c${i}`; });
+  at("controls").querySelectorAll("button").forEach((b, i) => { b.dataset.name = `c${i}`; });
   if (focused) document.querySelector(`[data-name="${focused}"]`)?.focus();
-  document.querySelectorAll(".shown").forEach((f, i) => f.classList.toggle("chosen", response?.chosen === task.items[i]));
+  document.querySelectorAll(".shown").forEach((f, i) => f.classList.toggle("chosen", Boolean(protocol.isChosen?.(page, task.items[i]))));
   at("submit").disabled = !complete() || sending;
   at("submit").firstChild.textContent = waiting ? "Continue " : correcting ? "Store correction " : "Confirm ";
 }
@@ -213,28 +206,18 @@ function update() {
 function complete() {
   if (waiting) return true;
   if (!answer.response || !at("stage").children.length) return false;
-  if (study.protocol === "ranking") return Object.keys(answer.response.ranks).length === task.items.length;
-  return answer.confidence !== null;
+  return protocol.complete(page) && (!at("levels") || answer.confidence !== null);
 }
 
 const ready = () => !waiting && !sending && at("stage").children.length > 0;
-function respond(response) { if (ready()) { answer.response = response; update(); } }
 function confide(level) { if (ready()) { answer.confidence = level; update(); } }
-function rank(item, value) {
-  if (!ready()) return;
-  // No ties: another image with this rank loses it.
-  const ranks = Object.fromEntries(Object.entries(answer.response?.ranks ?? {}).filter(([i, r]) => i !== item && r !== value));
-  ranks[item] = value;
-  answer.response = { ranks };
-  update();
-}
 
 async function submit() {
   if (waiting) { const go = waiting; waiting = null; return go(); }
   if (!complete() || sending) return;
   sending = true;
   update();
-  const body = { task: task.id, key, ...answer, confidence: study.protocol === "ranking" ? null : answer.confidence,
+  const body = { task: task.id, key, ...answer, confidence: at("levels") ? answer.confidence : null,
     comment: study.comments ? at("comment").value : "", client_ms: Math.min(Math.round(performance.now() - shownAt), 2 ** 31 - 1), correction: correcting };
   try {
     const done = await insist("/api/answer", body);
@@ -250,11 +233,8 @@ async function submit() {
 }
 
 function feedback(given) {
-  const names = task.items.map((item, i) => given.real.includes(item) ? name(i) : null).filter(Boolean);
-  const truth = study.protocol === "real_synthetic" ? `The image is ${given.real.length ? "real" : "synthetic"}.`
-    : names.length ? `Real: image ${names.join(", ")}.` : "No image is real.";
   const over = step.task && !step.task.training ? " The practice is over: from now on your answers count, without feedback." : "";
-  text("feedback", `${given.correct ? "Right." : "Not right."} ${truth}${over}`);
+  text("feedback", `${given.correct ? "Right." : "Not right."} ${protocol.truth(page, given.real)}${over}`);
   at("feedback").className = given.correct ? "right" : "wrong";
   at("feedback").hidden = false;
   waiting = next;
@@ -303,19 +283,8 @@ function keyboard(event) {
     if (event.target.matches?.("#back, #again, #menu-open, .shown button, summary")) return;
     event.preventDefault();
     if (!event.repeat) submit();
-  } else if (study.protocol === "ranking") {
-    const ranks = answer.response?.ranks ?? {};
-    if (digit && digit <= task.items.length && !Object.values(ranks).includes(digit)) {
-      const free = task.items.find((item) => !(item in ranks));
-      if (free) rank(free, digit);
-    } else if (pressed === "backspace" && ready()) {
-      const kept = task.items.filter((item) => item in ranks).slice(0, -1);
-      answer.response = { ranks: Object.fromEntries(kept.map((item) => [item, ranks[item]])) };
-      update();
-    }
-  } else if (digit) { confide(digit);
-  } else if (study.protocol === "real_synthetic" && ["r", "s"].includes(pressed)) { respond({ real: pressed === "r" });
-  } else if (study.protocol === "pairwise" && ["a", "b"].includes(pressed)) { respond({ chosen: task.items["ab".indexOf(pressed)] });
+  } else if (protocol.key(page, pressed, digit)) {  // the protocol's own
+  } else if (digit && at("levels")) { confide(digit);
   } else if (pressed === "z") { document.querySelector(".shown button")?.click(); }
 }
 

@@ -1,4 +1,4 @@
-"""The tables of the three protocols: real or synthetic, ranking, pairs."""
+"""The tables of answers that are analysed: judged images, ranked images, pairs."""
 
 from __future__ import annotations
 
