@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from siamese.models.hints import image_hint
 
 from siamese.models.autoencoder import (
     SmallAutoencoder,

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import StableDiffusionControlNetPipeline
-from siamese.models.hints import mask_hint
 
 from siamese.models.checkpoint import load_checkpoint
 from siamese.models.controlnet import SiameseControlNet

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from siamese.models.hints import image_hint
 
 from siamese.models.autoencoder import encode_moments
 from siamese.models.dense_hint import image_hint

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from siamese.models.hints import image_hint
 from torch import Tensor
 from tqdm import tqdm
 
