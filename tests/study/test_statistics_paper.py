@@ -15,7 +15,6 @@ from siamese.study.statistics.paper import (
     OURS,
     POLYPS,
     REPORTED,
-    reported,
 )
 from siamese.study.statistics.table import REAL
 

@@ -354,9 +354,7 @@ def test_the_documented_command_has_the_papers_settings() -> None:
     """The command in docs/algorithm.md gives the paper's settings, which the defaults do not."""
     page = (Path(__file__).parents[2] / "docs" / "algorithm.md").read_text()
     options = shlex.split(
-        re.search(r"```sh\n(python -m train siamese --preset sd15 .*?)```", page, re.S)[1].replace(
-            "\\\n", ""
-        )
+        re.search(r"```sh\n(python -m train siamese --preset sd15 .*?)```", page, re.S)[1].replace("\\\n", "")
     )[4:]
     config = command.parse("siamese", options)
     paper = LoopConfig(config.loop.out)
@@ -379,7 +377,9 @@ def test_the_documented_command_has_the_papers_settings() -> None:
 def test_command_line_as_a_user_starts_it(capfd: pytest.CaptureFixture[str]) -> None:
     root = Path(__file__).parents[2]
     # As python -m does it; the list of commands comes without importing torch, which takes seconds.
-    start = "import runpy, sys; sys.argv = ['train', '--help']; runpy.run_module('train', run_name='__main__')"
+    start = (
+        "import runpy, sys; sys.argv = ['train', '--help']; runpy.run_module('train', run_name='__main__')"
+    )
     checked = f"{start}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", checked], cwd=root).returncode == 0
     said = capfd.readouterr().out
