@@ -198,9 +198,8 @@ class Fixed:
         self.values = {"scale": 0.0, "shift": 0.0, "contrast": 1.0, "brightness": 0.0, "tint": 1.0} | values
 
     def uniform(self, name, low, high, *shape):
-        assert np.all(low <= np.array(self.values[name])) and np.all(np.array(self.values[name]) <= high), (
-            name
-        )
+        assert np.all(low <= np.array(self.values[name])), name
+        assert np.all(np.array(self.values[name]) <= high), name
         return np.broadcast_to(np.float64(self.values[name]), (1, *shape))
 
 

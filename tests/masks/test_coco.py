@@ -270,7 +270,7 @@ def test_zip_refuses_what_does_not_belong_together(tmp_path):
         annotation_zip(mask, mask, tmp_path / "a.zip", "a")
     with pytest.raises(ValueError, match=r"uint8 \[H, W\]"):
         annotation_zip(photo, mask > 0, tmp_path / "a.zip", "a")
-    with pytest.raises(OSError):
+    with pytest.raises(FileNotFoundError):
         annotation_zip(photo, mask, tmp_path / "missing" / "a.zip", "a")
     assert not list(tmp_path.iterdir())
 

@@ -161,7 +161,8 @@ def test_positive_angles_are_clockwise() -> None:
     mask[19:22, 30:36] = 255  # the thick end points right
     turned = editing.rotate(mask, 90)
     rows, columns = np.nonzero(editing.shrink(turned, 1))
-    assert rows.min() > 20 and abs(columns.mean() - 23) < 2, "it points down"
+    assert rows.min() > 20, "it points down"
+    assert abs(columns.mean() - 23) < 2, "it points down"
 
 
 def test_rotating_back_nearly_undoes() -> None:

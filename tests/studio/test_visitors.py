@@ -151,7 +151,12 @@ class TestPaths:
                     client, route, number, [shapes[(number + i) % 3] for i in range(len(function.inputs))]
                 )
                 # 400 of a null character; 404 and 422 where the function is the browser's alone, or its input of another kind.
-                assert reply.status_code in (400, 403, 404, 422) and reply.json()["detail"].endswith("."), (
+                assert reply.status_code in (400, 403, 404, 422), (
+                    number,
+                    name,
+                    reply.text,
+                )
+                assert reply.json()["detail"].endswith("."), (
                     number,
                     name,
                     reply.text,

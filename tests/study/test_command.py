@@ -221,7 +221,8 @@ def test_cells_are_harmless_whatever_separates_them(tmp_path):
                         tuple("=+-@＝＋－＠")
                     )
                 ]
-                assert len(cells) >= len(rows) and not bad, (separator, bad[:3])
+                assert len(cells) >= len(rows), (separator, bad[:3])
+                assert not bad, (separator, bad[:3])
     back = [row["comment"] for row in csv.DictReader(io.StringIO(answers_csv(given), newline=""))]
     assert [b.replace("'", "") for b in back] == [
         c.replace("'", "") for c in stored

@@ -64,7 +64,12 @@ def test_raters_requests_with_what_cannot_be_stored_or_written(served):
                 reply = client.post(
                     f"{link}/api/{route}", content=body, headers={"Content-Type": "application/json"}
                 )
-                assert 400 <= reply.status_code < 500 and reply.json()["error"], (
+                assert 400 <= reply.status_code < 500, (
+                    link,
+                    body,
+                    reply.status_code,
+                )
+                assert reply.json()["error"], (
                     link,
                     body,
                     reply.status_code,
@@ -93,11 +98,9 @@ def test_administrators_forms_with_what_cannot_be_stored(served):
         ("studies/phantoms/invite", {"labels": "é" * 201}, 422),
     ):
         reply = client.post(f"/study/admin/{path}", data={"csrf": csrf} | values)
-        assert (
-            reply.status_code == status
-            and reply.headers["content-type"].startswith("text/html")
-            and "This was not done" in reply.text
-        ), path
+        assert reply.status_code == status, path
+        assert reply.headers["content-type"].startswith("text/html"), path
+        assert "This was not done" in reply.text, path
     for path in ("studies/%00", "studies/%00/results", f"studies/{'é' * 100}", "studies/x/answers.csv"):
         assert client.get(f"/study/admin/{path}").status_code in (400, 404)
     assert client.get("/study/admin/studies/phantoms").status_code == 200
@@ -142,9 +145,8 @@ def test_a_form_with_what_it_cannot_use_gets_a_page(admin, field, value):  # noq
         "folder": "/nowhere",
     }
     reply = client.post("/study/admin/create", data=values | {field: value})
-    assert reply.status_code == 422 and reply.headers["content-type"].startswith("text/html"), reply.text[
-        :300
-    ]
+    assert reply.status_code == 422, reply.text[:300]
+    assert reply.headers["content-type"].startswith("text/html"), reply.text[:300]
     assert 'role="alert"' in reply.text or "This was not done" in reply.text
 
 

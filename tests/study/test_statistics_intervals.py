@@ -160,20 +160,22 @@ def test_every_interval_stays_in_its_range(protocol, no_tests):
             name = name_of(path)
             low, high = RANGES[name] if name != "fleiss_kappa" else (-1 / max(1, raters - 1), 1)
             if figure.value is None:
-                assert figure.reason and figure.low is None and figure.high is None, path
+                assert figure.reason, path
+                assert figure.low is None, path
+                assert figure.high is None, path
                 continue
             assert low - 1e-9 <= figure.value <= high + 1e-9, (path, figure)
             if figure.low is None:
-                assert figure.reason and figure.high is None, (path, figure)
+                assert figure.reason, (path, figure)
+                assert figure.high is None, (path, figure)
                 continue
             seen[name] += 1
-            assert (
-                low <= figure.low <= figure.value <= figure.high <= high
-                and figure.low < figure.high
-                and figure.basis
-            ), (path, figure)
+            assert low <= figure.low <= figure.value <= figure.high <= high, (path, figure)
+            assert figure.low < figure.high, (path, figure)
+            assert figure.basis, (path, figure)
     names = {name_of(p) for p, _ in figures_of(summary)}
-    assert names <= RANGES.keys() and all(seen[n] >= 5 for n in names), seen
+    assert names <= RANGES.keys(), seen
+    assert all(seen[n] >= 5 for n in names), seen
 
 
 MODEL = Model((0.9, 0.587))

@@ -227,7 +227,7 @@ def test_full_disk_is_recognised_behind_other_errors(tmp_path: Path) -> None:
         raise OSError(2, "no such file")
     file = tmp_path / "a.txt"
     file.write_text("old")
-    with pytest.raises(OSError), replacing(file) as part:
+    with pytest.raises(OSError, match="No space"), replacing(file) as part:
         part.write_text("ne")
         raise FULL
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]

@@ -62,7 +62,8 @@ def test_one_process_that_is_asked_to_stop_stops_all_under_torchs_launcher(
     )
     limit = time.monotonic() + 240
     while not list((tmp_path / "two").glob("checkpoints/step-*/state.pt")):
-        assert launcher.poll() is None and time.monotonic() < limit, launcher.stderr.read()
+        assert launcher.poll() is None, launcher.stderr.read()
+        assert time.monotonic() < limit, launcher.stderr.read()
         time.sleep(0.2)
     workers = [p for p in psutil.Process(launcher.pid).children() if "tests.child" in p.cmdline()]
     assert len(workers) == 2

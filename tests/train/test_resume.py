@@ -80,7 +80,8 @@ def test_interrupt_saves_and_ends_cleanly(polyps: Path, kl_model: Path, tmp_path
     child = _child("run", "base", polyps, kl_model, tmp_path / "stopped", steps, 1)
     limit = time.monotonic() + 300
     while not (tmp_path / "stopped" / "checkpoints" / "step-00000002").is_dir():
-        assert child.process.is_alive() and time.monotonic() < limit, child.said
+        assert child.process.is_alive(), child.said
+        assert time.monotonic() < limit, child.said
         time.sleep(0.01)
     os.kill(child.process.pid, signal.SIGINT)
     assert child.wait(120) == 0, child.said

@@ -215,7 +215,8 @@ def test_stopped_killed_and_continued_run_has_the_weights_of_one_that_was_not(
     )
     limit = time.monotonic() + 240
     while not (out / "base" / "checkpoints" / "step-00000003").is_dir():
-        assert child.poll() is None and time.monotonic() < limit, child.stderr.read()
+        assert child.poll() is None, child.stderr.read()
+        assert time.monotonic() < limit, child.stderr.read()
         time.sleep(0.01)
     child.kill()
     child.communicate()
