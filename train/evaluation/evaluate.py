@@ -31,7 +31,7 @@ from train.networks.vgg_unet import VggSegmenter
 
 
 class FinalSplitError(DataError):
-    """The test split was asked for without saying that this is the final measurement."""
+    """The test split was requested without ``--final``."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class EvaluateConfig:
     segmenter: Path = Path("runs/segment/vgg16/model")
     """Folder of the independent VGG16 U-Net (python -m train segment --architecture vgg16)."""
     prompt: str | None = None
-    """Prompt of all pairs, in the place of what JSON lines or a known data set's name say; none: those."""
+    """Prompt of all pairs, instead of what JSON lines or a known data set's name say; none: those."""
     weights: Path = Path("weights")
     """Folder of the perceptual weights."""
     split: Literal["val", "test"] = "val"
@@ -195,7 +195,7 @@ def measure_diversity(
     features: Features,
     config: EvaluateConfig,
 ) -> float:
-    """Mean LPIPS between images of the same mask, over masks spread evenly; 0 where the mask alone determines the image."""
+    """Mean LPIPS between images of the same mask, over masks spread evenly; 0 if the mask alone determines the image."""
     picked = np.unique(np.linspace(0, len(masks) - 1, min(config.diversity_masks, len(masks))).astype(int))
     plan = [
         (i, v) for i in picked for v in range(1, config.diversity_images + 1)

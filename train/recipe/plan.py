@@ -104,7 +104,7 @@ class Plan:
             return cls(**values | {"paces": {name: Pace(**pace) for name, pace in values["paces"].items()}})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise PlanError(
-                f"{file} is damaged ({error!r}); give another --out, or remove that folder to begin anew."
+                f"{file} is damaged ({error!r}); give another --out, or remove that folder to start over."
             ) from error
 
     def save(self, file: Path) -> None:

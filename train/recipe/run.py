@@ -40,7 +40,7 @@ class AllConfig:
     data: tuple[Path, ...]
     """Folders with images/, masks/ and optional split files, or JSON-lines files {source, target, prompt}."""
     prompt: str | None = None
-    """Prompt of all pairs, for example "a photo of a leaf with rust", in the place of what JSON lines or a known data set's name say; none: those."""
+    """Prompt of all pairs, for example "a photo of a leaf with rust", instead of what JSON lines or a known data set's name say; none: those."""
     preset: Literal["tiny", "sd15"] = "tiny"
     """Architecture, settings and sampling (``train.recipe.presets``). tiny: the embedded model's, from scratch. sd15: the paper's,
     from Stable Diffusion 1.5 in --init."""
@@ -49,7 +49,7 @@ class AllConfig:
     minutes: float | None = None
     """How long it may take in all, shared out by the recipe's table; none: the updates that the shipped weights had."""
     extend: bool = False
-    """Make more updates than the recipe where the minutes allow it (on a GPU)."""
+    """Make more updates than the recipe if the minutes allow it (on a GPU)."""
     out: Path = Path("runs/all")
     """Folder of everything. An interrupted run there is continued; the model comes to lie in OUT/model."""
     weights: Path = Path("weights")
@@ -169,7 +169,7 @@ def workplace(config: AllConfig) -> Workplace:
 def plan_of(
     config: AllConfig, recipe: Recipe, place: Workplace, train: Sequence[Pair], val: Sequence[Pair]
 ) -> Plan:
-    """The plan of ``config.out``, or a new one where nothing was begun there.
+    """The plan of ``config.out``, or a new one if nothing was begun there.
 
     Raises:
         PlanError: another run was begun there.
@@ -215,7 +215,7 @@ def _settings(stage: StageShare, place: Workplace) -> dict[str, Any]:
 
 def table(recipe: Recipe, plan: Plan, place: Workplace, planned: dict[str, Outlook]) -> str:
     """The plan as text: stage, what it does, updates, minutes, folder."""
-    rows = [("stage", "what it does", "updates", "minutes", "where")]
+    rows = [("stage", "what it does", "updates", "minutes", "folder")]
     for stage in recipe.stages:
         ahead = planned[stage.name]
         done = Progress.of(place.run(stage.name)).complete
@@ -260,7 +260,7 @@ def _stage(
     """Train one stage to its end, unless it is complete.
 
     Raises:
-        KeyboardInterrupt: it was asked to stop.
+        KeyboardInterrupt: Ctrl-C or SIGTERM came.
     """
     run = place.run(stage.name)
     progress = Progress.of(run)
@@ -296,7 +296,7 @@ def _stage(
 
 
 def _publish(recipe: Recipe, place: Workplace, sets: Sequence[str]) -> None:
-    """Write the published folder anew."""
+    """Write the published folder, and replace what it held."""
     chosen = {k: v for k, v in dataclasses.asdict(recipe.sampling).items() if k != "image_size"}
     publish.publish(
         publish.PublishConfig(
