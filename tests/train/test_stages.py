@@ -379,7 +379,9 @@ def test_paper_s_settings_in_the_readme_are_the_papers() -> None:
 def test_command_line_as_a_user_starts_it(capfd: pytest.CaptureFixture[str]) -> None:
     root = Path(__file__).parents[2]
     # As python -m does it; the list of commands comes without importing torch, which takes seconds.
-    start = "import runpy, sys; sys.argv = ['train', '--help']; runpy.run_module('train', run_name='__main__')"
+    start = (
+        "import runpy, sys; sys.argv = ['train', '--help']; runpy.run_module('train', run_name='__main__')"
+    )
     checked = f"{start}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", checked], cwd=root).returncode == 0
     said = capfd.readouterr().out

@@ -27,7 +27,7 @@ class SaveError(RuntimeError):
     """A checkpoint could not be written."""
 
 
-def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
+def save_state(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
     """Write ``folder/step-XXXXXXXX/state.pt`` so that it is either complete or absent, then drop the oldest.
 
     What could not be written whole is removed again: on a full disk it would keep the space that is to be freed.
@@ -92,7 +92,7 @@ def go_on(folder: Path) -> str:
     return f"{last_whole(folder)} Make space{size}; then the same command {'goes on from there' if found else 'starts over'}."
 
 
-def load_checkpoint(
+def load_state(
     folder: Path, settings: dict[str, Any], facts: dict[str, Any] | None = None
 ) -> dict[str, Any] | None:
     """Newest complete checkpoint, or None. Facts that the checkpoint does not know are not compared.
@@ -177,7 +177,7 @@ class CheckpointWriter:
         self.wait()
         self._writing = (
             step,
-            self._thread.submit(save_checkpoint, self.folder, step, on_host(state), self.keep),
+            self._thread.submit(save_state, self.folder, step, on_host(state), self.keep),
         )
 
     def check(self) -> None:

@@ -138,7 +138,7 @@ def _untrained_synthesiser(model: MaskDiffusion, identity: str, config: Evaluate
     )
 
 
-def images_of(comparison: Comparison, synthesiser: Synthesiser, title: str, seed: int) -> np.ndarray:
+def synthetic_images(comparison: Comparison, synthesiser: Synthesiser, title: str, seed: int) -> np.ndarray:
     """One image of ``synthesiser`` for each mask of ``comparison``: uint8 [N, S, S, 3]."""
     _, masks = load_arrays(comparison.pairs, synthesiser.model.size)
     seeds = [seed_of(seed, i, 0) for i in range(len(masks))]
@@ -151,7 +151,7 @@ def measure_organ(
     comparison: Comparison, trained: Synthesiser, reconstructions: Reconstructions, config: EvaluateConfig
 ) -> dict[str, float]:
     """One organ's distances of the model, the floor and the autoencoder, ``reconstructions`` being those of the comparison's N images."""
-    synthetic = images_of(comparison, trained, "one image a mask", config.seed)
+    synthetic = synthetic_images(comparison, trained, "one image a mask", config.seed)
     print(f"{comparison.organ}: distances", flush=True)
     found = {"": synthetic, "_floor": None, "_autoencoder": reconstructions.images}
     return {
@@ -172,8 +172,8 @@ def measure_further(
     """One organ's figures that a quick measurement leaves out."""
     images, masks = load_arrays(comparison.pairs, trained.model.size)
     prompts, real = [p.prompt for p in comparison.pairs], comparison.of_train(features)
-    synthetic = images_of(comparison, trained, "one image a mask", config.seed)
-    noise = images_of(comparison, fresh, "untrained model", config.seed)
+    synthetic = synthetic_images(comparison, trained, "one image a mask", config.seed)
+    noise = synthetic_images(comparison, fresh, "untrained model", config.seed)
     diversity = measure_diversity(comparison.organ, masks, prompts, trained, features, config)
     print(f"{comparison.organ}: ceiling and agreement", flush=True)
     return {

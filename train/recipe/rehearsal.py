@@ -22,7 +22,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from train.data.pairs import Pair
 from train.engine import loop
-from train.recipe.stages import Recipe, StageShare, Workplace
+from train.recipe.stages import StageShare, TrainingRecipe, Workplace
 
 FEW, MANY = 4, 20
 """Pairs on which each stage begins; the difference is what a further pair costs."""
@@ -77,7 +77,7 @@ def _now() -> float:
 
 
 def rehearse(
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     train: Sequence[Pair],
     val: Sequence[Pair],
     place: Workplace,
