@@ -35,7 +35,7 @@ STAGES = {
     ),
     "transplant": Command(
         "train.tools.swap_autoencoder",
-        "TransplantConfig",
+        "SwapConfig",
         "move a model to another autoencoder, to train it further",
     ),
     "siamese": Command(

@@ -18,7 +18,7 @@ from tests.models import SMALL
 from train import __main__ as command
 from train.engine import sample_sheet
 from train.recipe import rehearsal
-from train.recipe.stages import RECIPES, TINY_RECIPE, Recipe, StageShare, Workplace
+from train.recipe.stages import RECIPES, TINY_RECIPE, StageShare, TrainingRecipe, Workplace
 from train.stages.autoencoder import AutoencoderConfig
 
 SMALL_VAE = AutoencoderConfig(
@@ -46,7 +46,7 @@ def small_stage(stage: StageShare, updates: int) -> StageShare:
     return dataclasses.replace(stage, updates=updates, configure=configure)
 
 
-def small_recipe(updates: Callable[[str], int] = UPDATES.__getitem__) -> Recipe:
+def small_recipe(updates: Callable[[str], int] = UPDATES.__getitem__) -> TrainingRecipe:
     """The tiny recipe, small."""
     sampling = dataclasses.replace(TINY_RECIPE.sampling, image_size=64, steps=3)
     return dataclasses.replace(
@@ -56,7 +56,7 @@ def small_recipe(updates: Callable[[str], int] = UPDATES.__getitem__) -> Recipe:
     )
 
 
-def use(patch: pytest.MonkeyPatch, recipe: Recipe) -> None:
+def use(patch: pytest.MonkeyPatch, recipe: TrainingRecipe) -> None:
     """``recipe`` is the tiny one's."""
     patch.setitem(PRESETS, "tiny", SMALL)
     patch.setitem(RECIPES, "tiny", recipe)

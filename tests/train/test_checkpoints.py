@@ -72,7 +72,7 @@ def test_what_is_written_is_the_state_when_it_was_saved(tmp_path: Path, gate: th
 
 
 def test_only_one_is_written_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save, at_once, most = module.save_checkpoint, [0], [0]
+    save, at_once, most = module.save_state, [0], [0]
 
     def counted(*arguments: Any) -> Path:
         at_once[0] += 1
@@ -82,7 +82,7 @@ def test_only_one_is_written_at_a_time(tmp_path: Path, monkeypatch: pytest.Monke
         at_once[0] -= 1
         return path
 
-    monkeypatch.setattr(module, "save_checkpoint", counted)
+    monkeypatch.setattr(module, "save_state", counted)
     with CheckpointWriter(tmp_path, 9) as writer:
         for step in range(5):
             writer.save(step, {"step": step})

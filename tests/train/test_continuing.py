@@ -186,7 +186,7 @@ def test_failed_checkpoint_leaves_its_space_free(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(
-        SaveError, match=r"There is no checkpoint yet in .* Make space; then the same command begins anew"
+        SaveError, match=r"There is no checkpoint yet in .* Make space; then the same command starts over"
     ):
         loop.run(ToyStage(), _toy(tmp_path, checkpoint_every=2))
     assert not any((tmp_path / "checkpoints").iterdir())

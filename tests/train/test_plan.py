@@ -15,9 +15,9 @@ from tests.train.stages import ToyStage
 from train.data.pairs import check_pairs, read_pairs
 from train.engine import loop
 from train.engine.loop import LoopConfig
-from train.recipe.plan import MIN_STEPS, Plan, PlanError, Progress, difference, outlook, write_json
+from train.recipe.plan import MIN_STEPS, Plan, PlanError, StageProgress, difference, outlook, write_json
 from train.recipe.rehearsal import Pace, Timed, _some_pairs, rehearse
-from train.recipe.stages import EVALUATIONS, SECONDS_AT_RISK, TINY_RECIPE, Recipe, Workplace
+from train.recipe.stages import EVALUATIONS, SECONDS_AT_RISK, TINY_RECIPE, TrainingRecipe, Workplace
 
 NAMES = [stage.name for stage in TINY_RECIPE.stages]
 
@@ -45,7 +45,7 @@ def test_shares_are_of_the_whole() -> None:
         "segment": 0.08,
     }
     with pytest.raises(ValueError, match=r"add up to 0.920"):
-        Recipe(TINY_RECIPE.stages[:-1], TINY_RECIPE.sampling)
+        TrainingRecipe(TINY_RECIPE.stages[:-1], TINY_RECIPE.sampling)
 
 
 def test_minutes_are_shared_out_by_the_table_and_what_is_needed_beside_is_taken_off(place: Workplace) -> None:
@@ -82,9 +82,9 @@ def test_too_few_minutes_leave_a_handful_of_updates(place: Workplace) -> None:
 
 def test_updates_of_a_begun_stage_stay_and_the_others_share_what_remains(place: Workplace) -> None:
     plan = Plan({}, paces(1.0), updates={"vae": 250, "base": 350})
-    Progress(250, 450.0, True).save(place.run("vae"))
+    StageProgress(250, 450.0, True).save(place.run("vae"))
     (place.model("vae")).mkdir()
-    Progress(100, 100.0).save(place.run("base"))
+    StageProgress(100, 100.0).save(place.run("base"))
     found = outlook(TINY_RECIPE, plan, place, 1000 / 60, False)
     assert (found["vae"].left, found["vae"].seconds) == (0, 0)
     assert (found["base"].updates, found["base"].left) == (350, 250)
@@ -94,7 +94,7 @@ def test_updates_of_a_begun_stage_stay_and_the_others_share_what_remains(place: 
 def test_a_machine_that_has_become_slower_is_noticed(place: Workplace) -> None:
     plan = Plan({}, paces(1.0), updates={"vae": 250}, expected={"vae": 250.0})
     place.model("vae").mkdir(parents=True)
-    Progress(250, 500.0, True).save(place.run("vae"))
+    StageProgress(250, 500.0, True).save(place.run("vae"))
     assert planned(place, plan, 1000 / 60)["base"] == math.floor(500 * 0.35 / 0.75 / 2)
 
 
@@ -114,12 +114,14 @@ def test_settings_shrink_with_the_updates(place: Workplace) -> None:
 
 
 def test_progress_counts_the_checkpoint_that_a_killed_run_left(tmp_path: Path) -> None:
-    assert Progress.of(tmp_path) == Progress()
+    assert StageProgress.of(tmp_path) == StageProgress()
     for name in ("step-00000005", "step-00000007", "step-00000009.part"):
         (tmp_path / "checkpoints" / name).mkdir(parents=True)
         (tmp_path / "checkpoints" / name / "state.pt").touch()
-    Progress(3, 2.0, True).save(tmp_path)
-    assert Progress.of(tmp_path) == Progress(7, 2.0, False), "without its model folder no stage is complete"
+    StageProgress(3, 2.0, True).save(tmp_path)
+    assert StageProgress.of(tmp_path) == StageProgress(7, 2.0, False), (
+        "without its model folder no stage is complete"
+    )
 
 
 def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:

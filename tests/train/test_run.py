@@ -33,7 +33,7 @@ from tests.train.stages import interrupted_after
 from train import __main__ as command
 from train.engine import loop
 from train.recipe import run as everything
-from train.recipe.plan import PlanError, Progress, write_json
+from train.recipe.plan import PlanError, StageProgress, write_json
 from train.recipe.rehearsal import Timed
 from train.recipe.run import STOPPED, AllConfig
 from train.recipe.stages import RECIPES, TINY_RECIPE, Workplace
@@ -107,7 +107,7 @@ def test_plan_and_stages_are_told_in_order(whole: tuple[Path, str]) -> None:
     assert places == sorted(places)
     table = said[said.index("The plan:") : said.index("About ")].splitlines()[2:]
     assert [line.split()[0] for line in table] == [*STAGES, "publish"]
-    for line, name in zip(table, STAGES, strict=True):
+    for line, name in zip(table[:-1], STAGES, strict=True):
         assert str(UPDATES[name]) in line.split()
         assert str(out / name) in line
     assert "seconds, until" in said
@@ -119,7 +119,7 @@ def test_every_stage_makes_the_recipes_updates_and_nothing_of_the_rehearsal_is_l
 ) -> None:
     out, _ = whole
     for name in STAGES:
-        progress = Progress.of(Workplace(out, ()).run(name))
+        progress = StageProgress.of(Workplace(out, ()).run(name))
         assert progress.complete
         assert progress.updates == UPDATES[name]
         assert progress.seconds > 0
@@ -221,8 +221,8 @@ def test_stopped_killed_and_continued_run_has_the_weights_of_one_that_was_not(
     child.kill()
     child.communicate()
     assert child.returncode == -signal.SIGKILL
-    assert Progress.of(out / "vae").complete
-    assert 3 <= Progress.of(out / "base").updates < 10
+    assert StageProgress.of(out / "vae").complete
+    assert 3 <= StageProgress.of(out / "base").updates < 10
     assert not (out / "base" / "progress.json").exists()
     with monkeypatch.context() as patch:
         patch.setattr(loop, "run", _interrupting(siamese.SiameseStage, 5))
@@ -230,8 +230,8 @@ def test_stopped_killed_and_continued_run_has_the_weights_of_one_that_was_not(
     assert "Rehearsal" not in said
     assert "vae (1 of 6): complete since before" in said
     assert "more of 10 updates" in said
-    assert Progress.of(out / "base").seconds > 300  # those of the killed session, as its updates tell
-    assert Progress.of(out / "siamese").updates == 5
+    assert StageProgress.of(out / "base").seconds > 300  # those of the killed session, as its updates tell
+    assert StageProgress.of(out / "siamese").updates == 5
     assert not (out / "decoder").exists()
     said = run(data, out)
     assert "base (2 of 6): complete since before" in said
@@ -271,7 +271,7 @@ def test_a_stop_that_comes_after_the_last_update_of_a_stage_is_heard(
 ) -> None:
     monkeypatch.setattr(vae.VaeStage, "evaluate", lambda *_: signal.raise_signal(signal.SIGINT) or {})
     said = stopped(data, rehearsed)
-    assert Progress.of(rehearsed / "vae").complete
+    assert StageProgress.of(rehearsed / "vae").complete
     assert "base (2 of 6)" not in said
 
 

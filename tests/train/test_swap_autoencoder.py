@@ -20,7 +20,7 @@ from train.engine.loop import LoopConfig
 from train.stages.autoencoder import VaeConfig, VaeStage
 from train.stages.base import BaseConfig, BaseStage
 from train.stages.siamese import SiameseStage, SiameseTrainConfig
-from train.tools.swap_autoencoder import TransplantConfig, latents_of, main, procrustes_rotation, transplant
+from train.tools.swap_autoencoder import SwapConfig, latents_of, main, procrustes_rotation, swap_autoencoder
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_networks_do_the_same_on_turned_latents() -> None:
     model = build("small")
     turn = torch.eye(24)[torch.randperm(24, generator=torch.Generator().manual_seed(1))][:16]
     unet, controlnet = copy.deepcopy(model.unet), copy.deepcopy(model.controlnet)
-    transplant(unet, controlnet, turn)
+    swap_autoencoder(unet, controlnet, turn)
     z, hint, t = torch.randn(2, 24, 4, 4), torch.rand(2, 3, 64, 64), torch.tensor([5, 700])
     context, known = model.context([POLYP, ""]), torch.einsum("cd,bdhw->bchw", turn, z)
 
@@ -125,7 +125,7 @@ def test_a_moved_model_is_whole_and_trains_on(
 ) -> None:
     save_checkpoint(build("small"), tmp_path / "old")
     grow_latents(_seeded(7), 8).save_pretrained(tmp_path / "vae")
-    main(TransplantConfig(tmp_path / "old", tmp_path / "vae", (polyps,), tmp_path / "new", POLYP))
+    main(SwapConfig(tmp_path / "old", tmp_path / "vae", (polyps,), tmp_path / "new", POLYP))
     assert "32 latent channels instead of 16" in capsys.readouterr().out
     moved = load_checkpoint(tmp_path / "new")  # checks that its parts fit
     assert (
@@ -168,7 +168,7 @@ def test_the_siamese_stage_takes_up_a_controlnet(polyps: Path, tmp_path: Path) -
     with pytest.raises(ValueError, match="without a ControlNet"):
         SiameseStage(replace(settings, controlnet=tmp_path / "base"))
     other = build("small")
-    transplant(other.unet, other.controlnet, torch.eye(16, 32))
+    swap_autoencoder(other.unet, other.controlnet, torch.eye(16, 32))
     other.vae = grow_latents(other.vae, 8)
     save_checkpoint(other, tmp_path / "other")
     with pytest.raises(ValueError, match="in_channels is 32, not 16"):
@@ -182,4 +182,4 @@ def test_an_autoencoder_of_another_factor_is_refused(polyps: Path, tmp_path: Pat
         widths=(8, 8, 16), encoder_layers=(1, 1, 1), decoder_layers=(1, 1, 1)
     ).save_pretrained(tmp_path / "vae")
     with pytest.raises(ValueError, match="same factor"):
-        main(TransplantConfig(tmp_path / "old", tmp_path / "vae", (polyps,), tmp_path / "new", POLYP))
+        main(SwapConfig(tmp_path / "old", tmp_path / "vae", (polyps,), tmp_path / "new", POLYP))

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: complete or absent, written by a thread of their own, refused where they belong to another run."""
+"""Checkpoints of a run: complete or absent, written by a thread of their own, and refused if they belong to another run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class SaveError(RuntimeError):
     """A checkpoint could not be written."""
 
 
-def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
+def save_state(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
     """Write ``folder/step-XXXXXXXX/state.pt`` so that it is either complete or absent, then drop the oldest.
 
     What could not be written whole is removed again: on a full disk it would keep the space that is to be freed.
@@ -86,13 +86,13 @@ def last_whole(folder: Path) -> str:
 
 
 def go_on(folder: Path) -> str:
-    """``last_whole``, and what to do once the cause is mended: space, a disk that can be written to."""
+    """``last_whole``, and how to continue after the cause (a full or read-only disk) is removed."""
     found = newest(folder)
     size = f" (a checkpoint takes {(found / 'state.pt').stat().st_size / 1e6:.3g} MB)" if found else ""
-    return f"{last_whole(folder)} Make space{size}; then the same command {'goes on from there' if found else 'begins anew'}."
+    return f"{last_whole(folder)} Make space{size}; then the same command {'goes on from there' if found else 'starts over'}."
 
 
-def load_checkpoint(
+def load_state(
     folder: Path, settings: dict[str, Any], facts: dict[str, Any] | None = None
 ) -> dict[str, Any] | None:
     """Newest complete checkpoint, or None. Facts that the checkpoint does not know are not compared.
@@ -110,7 +110,7 @@ def load_checkpoint(
     if state.get("drawing") != DRAWING:
         raise ResumeError(
             f"{found} was begun with a version of this program that drew its random numbers in another way, so this one cannot "
-            "continue it exactly. Continue it with that version, or begin anew with another --loop.out."
+            "continue it exactly. Continue it with that version, or begin a new run with another --loop.out."
         )
     other = differences(dict.fromkeys(settings) | state["config"], settings) + differences(
         state.get("facts", {}), facts or {}
@@ -118,7 +118,7 @@ def load_checkpoint(
     if other:
         longer = settings.get("max_steps", 0) > (state["config"].get("max_steps") or 0)
         raise ResumeError(
-            f"{found} belongs to a run that was begun otherwise: {'; '.join(other)}. To continue it give what it was begun with; "
+            f"{found} belongs to a run that was begun with other settings: {'; '.join(other)}. To continue it give what it was begun with; "
             "for a new run give another --loop.out."
             + (
                 f" To train this run longer leave --loop.max-steps and add --loop.extend-to {settings['max_steps']}."
@@ -177,16 +177,16 @@ class CheckpointWriter:
         self.wait()
         self._writing = (
             step,
-            self._thread.submit(save_checkpoint, self.folder, step, on_host(state), self.keep),
+            self._thread.submit(save_state, self.folder, step, on_host(state), self.keep),
         )
 
     def check(self) -> None:
-        """SaveError where a checkpoint has failed by now; does not wait."""
+        """Raise SaveError if a checkpoint has failed by now; does not wait."""
         if self._writing is not None and self._writing[1].done():
             self.wait()
 
     def wait(self) -> None:
-        """Until nothing is being written. SaveError where it failed."""
+        """Wait until nothing is being written. Raise SaveError if it failed."""
         if self._writing is None:
             return
         (step, future), self._writing = self._writing, None

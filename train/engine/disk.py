@@ -1,4 +1,4 @@
-"""A full disk: recognised whichever library met it, and told by what could not be written."""
+"""A full disk: recognised whichever library met it, and reported with what could not be written."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def replacing(file: Path, name: str | None = None) -> Iterator[Path]:
 
 @contextmanager
 def quiet_log_thread() -> Iterator[None]:
-    """Within, a thread that ends for want of space prints no traceback: the log's next call raises the same, and is told."""
+    """Within, a thread that ends for want of space prints no traceback: the log's next call raises the same error, which is reported."""
     before = threading.excepthook
 
     def hook(arguments: threading.ExceptHookArgs) -> None:

@@ -19,7 +19,7 @@ def warmed_decay(updates: int, decay: float) -> float:
 
 
 class Average:
-    """The average of ``parameters``; it lies where they lie."""
+    """The average of ``parameters``, on their device."""
 
     def __init__(self, parameters: Sequence[Tensor], decay: float) -> None:
         self.parameters = [p.detach() for p in parameters]
@@ -47,7 +47,7 @@ class Average:
         return {"updates": self.updates, "values": self.values}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what ``state_dict`` gave."""
+        """Continue from what ``state_dict`` returned."""
         self.updates = state["updates"]
         torch._foreach_copy_(
             self.values, [v.to(mine.device) for v, mine in zip(state["values"], self.values, strict=True)]

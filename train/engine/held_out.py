@@ -1,4 +1,4 @@
-"""Training data that lies on the device: batched choosing, flipping, turning and cropping there, with nothing asked back.
+"""Training data that lies on the device: batched choosing, flipping, turning and cropping there, with nothing read back.
 
 A data set of N images at S x S pixels takes N S^2 bytes for each channel, as uint8: 2,872 images and masks take 0.75 GB at
 256 pixels and 1.7 GB at 384. On a CPU an array is held as it is, without a copy. No batch is made on the host, so none has to

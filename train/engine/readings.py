@@ -29,7 +29,7 @@ class Readings:
         self._watched: Tensor | None = None  # [step, total, norm]: the newest, until one is not finite
 
     def add(self, step: int, figures: dict[str, Tensor]) -> None:
-        """Scalars on the device by name, ``total`` and ``gradient_norm`` among them. Asks the device nothing."""
+        """Scalars on the device by name, ``total`` and ``gradient_norm`` among them. Reads nothing from the device."""
         self.figures = figures
         total, norm = figures["total"].float(), figures["gradient_norm"].float()
         newest = torch.stack(

@@ -38,7 +38,7 @@ def sheet(checkpoint: Checkpoint, hints: Tensor | None, prompts: Sequence[str], 
 
 
 def without_validation(shown: str) -> None:
-    """Say that sheets show ``shown`` in the place of validation pairs, of which there are none."""
+    """Print that sheets show ``shown``, because there are no validation pairs."""
     once(f"No val.txt, hence no validation figures: the log's sheets show {shown}.")
 
 
@@ -51,7 +51,7 @@ def add_sheet(
     count: int = 8,
     split: str = "val",
 ) -> None:
-    """Write ``count`` samples, the masks (of ``split``) first where there are any, to the log."""
+    """Write ``count`` samples, after their masks (of ``split``) if there are any, to the log."""
     prompts = [prompts[i % len(prompts)] for i in range(count)] if hints is None else list(prompts)
     images = sheet(checkpoint, hints, prompts)
     writer.add_images(

@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from train.engine.checkpoints import DRAWING, ResumeError, last_whole, load_checkpoint
+from train.engine.checkpoints import DRAWING, ResumeError, last_whole, load_state
 from train.engine.compilation import compile_blocks
 from train.engine.config import LoopConfig
 from train.engine.disk import writing
@@ -92,7 +92,7 @@ class Trainer:
 
     def _saved_state(self) -> dict[str, Any] | None:
         out = self.config.out
-        state = load_checkpoint(out / "checkpoints", settings_of(self.config), self.facts)
+        state = load_state(out / "checkpoints", settings_of(self.config), self.facts)
         if state is None and (out / "model").is_dir():
             raise ResumeError(
                 f"{out / 'model'} is there, but no checkpoint in {out / 'checkpoints'}: this run cannot be continued, "
@@ -167,7 +167,7 @@ class Trainer:
     def export_last_checkpoint(self) -> str:
         """Export the newest checkpoint's model, as the current weights are unusable; returns what exists and what to do next."""
         config, checkpoints = self.config, self.config.out / "checkpoints"
-        state = load_checkpoint(checkpoints, settings_of(config), self.facts)
+        state = load_state(checkpoints, settings_of(config), self.facts)
         again = "The same command would come to that point again: the new run needs another --loop.out"
         if state is None:
             return f"{last_whole(checkpoints)} {again}."

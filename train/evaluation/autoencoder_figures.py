@@ -61,7 +61,7 @@ def joined(parts: Sequence[Reconstructions]) -> Reconstructions:
 
 
 def whiteness(latents: np.ndarray) -> dict[str, float]:
-    """``latent_high_low_power`` of latents [N, C, h, w] that are not packed; left out, which is printed, where they are too small for it."""
+    """``latent_high_low_power`` of latents [N, C, h, w] that are not packed; left out, with a printed line, if they are too small for it."""
     if min(latents.shape[2:]) < MIN_SIDE:
         print(
             f"no latent_high_low_power: latents of {latents.shape[2]} x {latents.shape[3]} have no low frequencies.",
@@ -85,7 +85,7 @@ def reconstruct(
         vae: Stable Diffusion's autoencoder or ``SmallAutoencoder``, on any device.
         features: whose AlexNet gives LPIPS.
         title: what is printed before.
-        cache: folder in which they are kept, by the weights and the images' content; none: they are made anew.
+        cache: folder in which they are kept, by the weights and the images' content; none: nothing is kept.
     """
     print(title, flush=True)
     weights, parts = "" if cache is None else _weights_digest(vae), []
@@ -151,8 +151,8 @@ def measure_autoencoder(
     Args:
         vae: in evaluation mode; its device and weights are left as they are.
         organs: training pairs and the split's of each organ (``by_organ``).
-        features: VGG16 and AlexNet. Making it raises FileNotFoundError, with what to place where, when the perceptual weights are missing:
-            whoever calls decides what is measured without them.
+        features: VGG16 and AlexNet. Making it raises FileNotFoundError, with the file and folder to provide, when the perceptual weights are missing:
+            the caller decides what is measured without them.
         efficientnet: further features; none: their figures are left out.
         images: N, lowered for all organs to what the smallest set has.
         draws, seed: as in ``fd_at_n``.

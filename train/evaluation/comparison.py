@@ -2,7 +2,7 @@
 
 Three names after each figure's: none, images against real ones; ``_floor``, real images of the split against real training images;
 ``_autoencoder``, the split's images encoded and decoded. The networks that decide are VGG16 and EfficientNet-Lite0; AlexNet, which models are
-trained with, is none of them.
+trained with, is not among them.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Comparison:
     Args:
         organ: its name, for what is printed.
         train: all training pairs.
-        pairs: N pairs of the split. Image i of every set that is compared is of the mask of pair i, where it is of a mask.
+        pairs: N pairs of the split. Image i of every set that is compared shows the mask of pair i, if it shows a mask.
         families: networks whose features are compared.
         draws: random choices of N training images over which a Frechet distance is averaged.
         seed: of all random choices.
@@ -127,7 +127,7 @@ class Comparison:
         """``c2st{suffix}`` of VGG16 and ``c2st_{network}{suffix}`` of others: the split's N real images against ``images``.
 
         ``images`` belong to the groups of the pairs whose masks they are of. None: against real training images, N for each seed. Left
-        out, which is printed, where all images of a set are of one group: frames of one video sequence.
+        out, with a printed line, if all images of a set are of one group: frames of one video sequence.
         """
         others, found = self.train if images is None else self.pairs, {}
         groups, other_groups = groups_of(self.pairs), groups_of(others)

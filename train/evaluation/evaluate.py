@@ -31,7 +31,7 @@ from train.networks.vgg_unet import VggSegmenter
 
 
 class FinalSplitError(DataError):
-    """The test split was asked for without saying that this is the final measurement."""
+    """The test split was requested without ``--final``."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class EvaluateConfig:
     segmenter: Path = Path("runs/segment/vgg16/model")
     """Folder of the independent VGG16 U-Net (python -m train segment --architecture vgg16)."""
     prompt: str | None = None
-    """Prompt of all pairs, in the place of what JSON lines or a known data set's name say; none: those."""
+    """Prompt of all pairs, instead of what JSON lines or a known data set's name say; none: those."""
     weights: Path = Path("weights")
     """Folder of the perceptual weights."""
     split: Literal["val", "test"] = "val"
@@ -138,7 +138,7 @@ def _untrained_synthesiser(model: MaskDiffusion, identity: str, config: Evaluate
     )
 
 
-def images_of(comparison: Comparison, synthesiser: Synthesiser, title: str, seed: int) -> np.ndarray:
+def synthetic_images(comparison: Comparison, synthesiser: Synthesiser, title: str, seed: int) -> np.ndarray:
     """One image of ``synthesiser`` for each mask of ``comparison``: uint8 [N, S, S, 3]."""
     _, masks = load_arrays(comparison.pairs, synthesiser.model.size)
     seeds = [seed_of(seed, i, 0) for i in range(len(masks))]
@@ -151,7 +151,7 @@ def measure_organ(
     comparison: Comparison, trained: Synthesiser, reconstructions: Reconstructions, config: EvaluateConfig
 ) -> dict[str, float]:
     """One organ's distances of the model, the floor and the autoencoder, ``reconstructions`` being those of the comparison's N images."""
-    synthetic = images_of(comparison, trained, "one image a mask", config.seed)
+    synthetic = synthetic_images(comparison, trained, "one image a mask", config.seed)
     print(f"{comparison.organ}: distances", flush=True)
     found = {"": synthetic, "_floor": None, "_autoencoder": reconstructions.images}
     return {
@@ -172,8 +172,8 @@ def measure_further(
     """One organ's figures that a quick measurement leaves out."""
     images, masks = load_arrays(comparison.pairs, trained.model.size)
     prompts, real = [p.prompt for p in comparison.pairs], comparison.of_train(features)
-    synthetic = images_of(comparison, trained, "one image a mask", config.seed)
-    noise = images_of(comparison, fresh, "untrained model", config.seed)
+    synthetic = synthetic_images(comparison, trained, "one image a mask", config.seed)
+    noise = synthetic_images(comparison, fresh, "untrained model", config.seed)
     diversity = measure_diversity(comparison.organ, masks, prompts, trained, features, config)
     print(f"{comparison.organ}: ceiling and agreement", flush=True)
     return {
@@ -195,7 +195,7 @@ def measure_diversity(
     features: Features,
     config: EvaluateConfig,
 ) -> float:
-    """Mean LPIPS between images of the same mask, over masks spread evenly; 0 where the mask alone determines the image."""
+    """Mean LPIPS between images of the same mask, over masks spread evenly; 0 if the mask alone determines the image."""
     picked = np.unique(np.linspace(0, len(masks) - 1, min(config.diversity_masks, len(masks))).astype(int))
     plan = [
         (i, v) for i in picked for v in range(1, config.diversity_images + 1)

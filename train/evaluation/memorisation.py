@@ -31,7 +31,7 @@ class MemorisationConfig:
     model: Path
     """Model folder."""
     prompt: str | None = None
-    """Prompt of all pairs, in the place of what JSON lines or a known data set's name say; none: those."""
+    """Prompt of all pairs, instead of what JSON lines or a known data set's name say; none: those."""
     weights: Path = Path("weights")
     """Folder of the perceptual weights."""
     count: int = 200

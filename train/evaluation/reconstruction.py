@@ -47,7 +47,7 @@ def texture_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
     """How far means and standard deviations over the crop of features [B, C, h, w] are apart; a scalar, 0 or more.
 
     Squared differences, summed over channels, of the root-mean-square features of ``b`` (after DISTS's texture term, which compares
-    the means of each channel; where texture lies within the crop plays no part).
+    the means of each channel; the position of texture within the crop plays no part).
     """
     total = 0.0
     for x, y in zip(a, b, strict=True):

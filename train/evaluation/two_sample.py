@@ -1,7 +1,7 @@
 """Classifier two-sample test: how well a linear classifier tells two sets of image features apart.
 
-Lopez-Paz and Oquab 2017, arXiv:1610.06545: the held-out accuracy of a classifier of the two sets, 0.5 where they follow one
-law and 1 where no image is taken for one of the other set. Here the classifier is a logistic regression with an L2 penalty.
+Lopez-Paz and Oquab 2017, arXiv:1610.06545: the held-out accuracy of a classifier of the two sets, 0.5 if they follow one
+law and 1 if no image is taken for one of the other set. Here the classifier is a logistic regression with an L2 penalty.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def c2st(
     folds: int = 5,
     seed: int = 0,
 ) -> float:
-    """Accuracy, 0 to 1, with which images of held-out groups are told to be ``real`` or ``fake``; the mean over ``seeds``.
+    """Accuracy, 0 to 1, with which images of held-out groups are classified as ``real`` or ``fake``; the mean over ``seeds``.
 
     Each fold is classified by a logistic regression on the others', on features of mean 0 and variance 1 there, whose penalty
     is the one of ``STRENGTHS`` with the highest accuracy in ``folds`` inner folds of these others, grouped likewise (of equals, the
@@ -39,7 +39,7 @@ def c2st(
         real, fake: features [N, D] and [M, D].
         real_groups, fake_groups: name of each image's group; images of one name are never parted, also across the two sets.
         seeds: further random choices of images and folds, from ``seed`` on.
-        folds: number of folds, fewer where there are fewer groups.
+        folds: number of folds, fewer if there are fewer groups.
 
     Raises:
         ValueError: a set has images of one group only (nothing is held out then), or shapes do not agree.
@@ -83,7 +83,7 @@ def _folds(groups: np.ndarray, folds: int, seed: int) -> Iterator[tuple[np.ndarr
 
 
 def _chosen_strength(x: np.ndarray, y: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> float:
-    """The one of ``STRENGTHS`` with the highest accuracy on held-out folds; the strongest where one group leaves none to hold out."""
+    """The one of ``STRENGTHS`` with the highest accuracy on held-out folds; the strongest if there is only one group."""
     if len(set(groups)) < 2:
         return STRENGTHS[0]
     right = sum(

@@ -84,7 +84,7 @@ def load_perceptual(backbone: Backbone, folder: Path) -> PerceptualNetwork:
     """Read ``folder/{backbone}_lpips.safetensors``.
 
     Raises:
-        FileNotFoundError: with what to place where.
+        FileNotFoundError: the message names the file and its folder.
     """
     file = Path(folder) / f"{backbone}_lpips.safetensors"
     if not file.is_file():

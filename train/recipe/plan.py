@@ -19,7 +19,7 @@ from typing import Any
 
 from train.engine.disk import replacing, writing
 from train.recipe.rehearsal import Pace
-from train.recipe.stages import Recipe, StageShare, Workplace
+from train.recipe.stages import StageShare, TrainingRecipe, Workplace
 
 MIN_STEPS = 10
 """Updates that each stage makes at least, however few the minutes."""
@@ -41,7 +41,7 @@ def write_json(file: Path, values: object) -> None:
 
 
 @dataclass(frozen=True)
-class Progress:
+class StageProgress:
     """How far a stage is."""
 
     updates: int = 0
@@ -49,7 +49,7 @@ class Progress:
     complete: bool = False
 
     @classmethod
-    def of(cls, run: Path) -> Progress:
+    def of(cls, run: Path) -> StageProgress:
         """That of a run's folder. After a kill the newest checkpoint is ahead of the record, which then has too few seconds.
 
         Raises:
@@ -104,7 +104,7 @@ class Plan:
             return cls(**values | {"paces": {name: Pace(**pace) for name, pace in values["paces"].items()}})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise PlanError(
-                f"{file} is damaged ({error!r}); give another --out, or remove that folder to begin anew."
+                f"{file} is damaged ({error!r}); give another --out, or remove that folder to start over."
             ) from error
 
     def save(self, file: Path) -> None:
@@ -142,14 +142,14 @@ class Outlook:
 
 
 def outlook(
-    recipe: Recipe, plan: Plan, place: Workplace, minutes: float | None, extend: bool
+    recipe: TrainingRecipe, plan: Plan, place: Workplace, minutes: float | None, extend: bool
 ) -> dict[str, Outlook]:
     """Every stage's updates and time, in order; what one leaves of its minutes goes to the following ones.
 
     Without ``minutes`` the recipe's numbers of updates. With them, what remains after all that has been spent and after
     what is needed beside the updates is shared out by the recipe's table; never more than its updates unless ``extend``.
     """
-    done = {s.name: Progress.of(place.run(s.name)) for s in recipe.stages}
+    done = {s.name: StageProgress.of(place.run(s.name)) for s in recipe.stages}
     slower = _slowdown(recipe, plan, done)
     left = (
         math.inf
@@ -203,7 +203,7 @@ def _count(stage: StageShare, seconds: float, pace: float, extend: bool) -> int:
     return fit if extend and stage.extends else min(fit, stage.updates)
 
 
-def _slowdown(recipe: Recipe, plan: Plan, done: dict[str, Progress]) -> float:
+def _slowdown(recipe: TrainingRecipe, plan: Plan, done: dict[str, StageProgress]) -> float:
     """How much longer complete stages took than expected: the machine may have other work by now."""
     complete = [s.name for s in recipe.stages if done[s.name].complete and s.name in plan.expected]
     expected = sum(plan.expected[name] for name in complete)

@@ -1,6 +1,6 @@
 """Rehearsal: every stage of a recipe for a few updates on a few pairs, thrown away afterwards.
 
-It tells how long an update of each stage takes here, before hours are spent, and fails early where a stage cannot run.
+It measures how long an update of each stage takes here, before hours are spent, and fails early if a stage cannot run.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from train.data.pairs import Pair
 from train.engine import loop
-from train.recipe.stages import Recipe, StageShare, Workplace
+from train.recipe.stages import StageShare, TrainingRecipe, Workplace
 
 FEW, MANY = 4, 20
-"""Pairs on which each stage begins; the difference tells what a further pair costs."""
+"""Pairs on which each stage begins; the difference is what a further pair costs."""
 UPDATES, MORE_UPDATES = (1, 1), (5, 20)
-"""How many updates are not timed, and how many are: more where they are quick."""
+"""How many updates are not timed, and how many are: more if they are quick."""
 QUICK = 0.5
 """Seconds below which an update is quick."""
 
@@ -43,7 +43,7 @@ class Pace:
 
 
 class Timed:
-    """A stage that notes when each of its updates begins, and how long it evaluates. All else is the stage's."""
+    """A stage that notes when each of its updates begins, and how long it evaluates. Everything else is the stage's."""
 
     def __init__(self, stage: loop.Stage, config: loop.LoopConfig) -> None:
         self._stage, self.settings = stage, config
@@ -59,7 +59,7 @@ class Timed:
         return self._stage.batch(*arguments)
 
     def evaluate(self, step: int, writer: SummaryWriter) -> dict[str, float]:
-        """Makes the stage's figures, right after the last update, and tells none: they are of a few updates."""
+        """Makes the stage's figures, right after the last update, and returns none: they are of a few updates."""
         self.marks.append(_now())
         self._stage.evaluate(step, writer)
         self.evaluation = _now() - self.marks[-1]
@@ -72,12 +72,12 @@ class Timed:
 
 def _now() -> float:
     if torch.cuda.is_available():
-        torch.cuda.synchronize()  # else the time is when work was asked for
+        torch.cuda.synchronize()  # otherwise the time would be when work was queued
     return time.monotonic()
 
 
 def rehearse(
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     train: Sequence[Pair],
     val: Sequence[Pair],
     place: Workplace,

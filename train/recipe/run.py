@@ -25,9 +25,9 @@ from train.data.pairs import Pair, check_pairs, fingerprint, read_pairs
 from train.engine import identity, loop, messages
 from train.engine.messages import STOPPED
 from train.engine.precision import resolved
-from train.recipe.plan import MIN_STEPS, Outlook, Plan, PlanError, Progress, difference, outlook
+from train.recipe.plan import MIN_STEPS, Outlook, Plan, PlanError, StageProgress, difference, outlook
 from train.recipe.rehearsal import rehearse
-from train.recipe.stages import RECIPES, Recipe, StageShare, Workplace
+from train.recipe.stages import RECIPES, StageShare, TrainingRecipe, Workplace
 from train.tools import publish
 
 PERCEPTUAL = "alexnet_lpips.safetensors"
@@ -40,7 +40,7 @@ class AllConfig:
     data: tuple[Path, ...]
     """Folders with images/, masks/ and optional split files, or JSON-lines files {source, target, prompt}."""
     prompt: str | None = None
-    """Prompt of all pairs, for example "a photo of a leaf with rust", in the place of what JSON lines or a known data set's name say; none: those."""
+    """Prompt of all pairs, for example "a photo of a leaf with rust", instead of what JSON lines or a known data set's name say; none: those."""
     preset: Literal["tiny", "sd15"] = "tiny"
     """Architecture, settings and sampling (``train.recipe.presets``). tiny: the embedded model's, from scratch. sd15: the paper's,
     from Stable Diffusion 1.5 in --init."""
@@ -49,7 +49,7 @@ class AllConfig:
     minutes: float | None = None
     """How long it may take in all, shared out by the recipe's table; none: the updates that the shipped weights had."""
     extend: bool = False
-    """Make more updates than the recipe where the minutes allow it (on a GPU)."""
+    """Make more updates than the recipe if the minutes allow it (on a GPU)."""
     out: Path = Path("runs/all")
     """Folder of everything. An interrupted run there is continued; the model comes to lie in OUT/model."""
     weights: Path = Path("weights")
@@ -82,7 +82,7 @@ def main(config: AllConfig) -> None:
         signal.signal(signal.SIGTERM, before)
 
 
-def _run(config: AllConfig, recipe: Recipe) -> None:
+def _run(config: AllConfig, recipe: TrainingRecipe) -> None:
     started = time.monotonic()
     place = workplace(config)
     train, val = (
@@ -116,7 +116,7 @@ def _run(config: AllConfig, recipe: Recipe) -> None:
         plan.rehearsed = time.monotonic() - started
         plan.save(config.out / "plan.json")
     planned = outlook(recipe, plan, place, config.minutes, config.extend)
-    _say(table(recipe, plan, place, planned))
+    _say(plan_table(recipe, plan, place, planned))
     if config.minutes is not None and sum(o.seconds for o in planned.values()) > 66 * config.minutes:
         _say(
             f"{config.minutes:g} minutes are too few: reading the data and {MIN_STEPS} updates of each stage take longer. The model will be poor."
@@ -131,7 +131,7 @@ def _run(config: AllConfig, recipe: Recipe) -> None:
         _publish(recipe, place, sets)
         plan.published = True
         plan.save(config.out / "plan.json")
-    took = plan.rehearsed + sum(Progress.of(place.run(s.name)).seconds for s in recipe.stages)
+    took = plan.rehearsed + sum(StageProgress.of(place.run(s.name)).seconds for s in recipe.stages)
     _say(
         f"Done, after {took / 60:.1f} minutes of training in all. The model, {publish.megabytes(model):.1f} MB with segmenter, card and licence, "
         f"is {model}. To open it:\n  python app.py --model {model}"
@@ -167,9 +167,9 @@ def workplace(config: AllConfig) -> Workplace:
 
 
 def plan_of(
-    config: AllConfig, recipe: Recipe, place: Workplace, train: Sequence[Pair], val: Sequence[Pair]
+    config: AllConfig, recipe: TrainingRecipe, place: Workplace, train: Sequence[Pair], val: Sequence[Pair]
 ) -> Plan:
-    """The plan of ``config.out``, or a new one where nothing was begun there.
+    """The plan of ``config.out``, or a new one if nothing was begun there.
 
     Raises:
         PlanError: another run was begun there.
@@ -213,12 +213,12 @@ def _settings(stage: StageShare, place: Workplace) -> dict[str, Any]:
     return kept | {"loop": identity.settings_of(config.loop)}
 
 
-def table(recipe: Recipe, plan: Plan, place: Workplace, planned: dict[str, Outlook]) -> str:
+def plan_table(recipe: TrainingRecipe, plan: Plan, place: Workplace, planned: dict[str, Outlook]) -> str:
     """The plan as text: stage, what it does, updates, minutes, folder."""
-    rows = [("stage", "what it does", "updates", "minutes", "where")]
+    rows = [("stage", "what it does", "updates", "minutes", "folder")]
     for stage in recipe.stages:
         ahead = planned[stage.name]
-        done = Progress.of(place.run(stage.name)).complete
+        done = StageProgress.of(place.run(stage.name)).complete
         updates = f"{ahead.updates:,}" if ahead.left in (0, ahead.updates) else f"{ahead.left:,} more"
         rows.append(
             (
@@ -255,15 +255,15 @@ def table(recipe: Recipe, plan: Plan, place: Workplace, planned: dict[str, Outlo
 
 
 def _stage(
-    stage: StageShare, number: str, config: AllConfig, recipe: Recipe, place: Workplace, plan: Plan
+    stage: StageShare, number: str, config: AllConfig, recipe: TrainingRecipe, place: Workplace, plan: Plan
 ) -> None:
     """Train one stage to its end, unless it is complete.
 
     Raises:
-        KeyboardInterrupt: it was asked to stop.
+        KeyboardInterrupt: Ctrl-C or SIGTERM came.
     """
     run = place.run(stage.name)
-    progress = Progress.of(run)
+    progress = StageProgress.of(run)
     if progress.complete:
         _say(f"{stage.name} ({number}): complete since before, {progress.updates:,} updates.")
         return
@@ -286,7 +286,7 @@ def _stage(
         done = stage.train(stage.configured(place, ahead.updates, plan.paces[stage.name].update))
         complete = done >= ahead.updates
     finally:
-        Progress(done, spent + time.monotonic() - started, complete).save(run)
+        StageProgress(done, spent + time.monotonic() - started, complete).save(run)
     if loop.interrupted():
         raise KeyboardInterrupt
     if not complete:
@@ -295,8 +295,8 @@ def _stage(
         )
 
 
-def _publish(recipe: Recipe, place: Workplace, sets: Sequence[str]) -> None:
-    """Write the published folder anew."""
+def _publish(recipe: TrainingRecipe, place: Workplace, sets: Sequence[str]) -> None:
+    """Write the published folder, and replace what it held."""
     chosen = {k: v for k, v in dataclasses.asdict(recipe.sampling).items() if k != "image_size"}
     publish.publish(
         publish.PublishConfig(

@@ -115,7 +115,7 @@ class StageShare:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainingRecipe:
     """All stages of a preset in their order, and how its model is sampled."""
 
     stages: tuple[StageShare, ...]
@@ -166,7 +166,7 @@ def _share(
     )
 
 
-TINY_RECIPE = Recipe(
+TINY_RECIPE = TrainingRecipe(
     stages=(
         _share("tiny", "vae", 0.25),
         _share("tiny", "base", 0.35),
@@ -179,7 +179,7 @@ TINY_RECIPE = Recipe(
 )
 
 # One process instead of the paper's eight, each of which takes 6 samples at a time.
-SD15_RECIPE = Recipe(
+SD15_RECIPE = TrainingRecipe(
     stages=(
         _share("sd15", "siamese", 0.97, loop={"accumulation": 8}),
         _share("sd15", "segment", 0.03),

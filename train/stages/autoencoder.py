@@ -59,7 +59,7 @@ class VaeConfig:
     data: tuple[Path, ...]
     """Folders with images/, masks/ and split files."""
     prompt: str | None = None
-    """Prompt of all pairs, in the place of what JSON lines or a known data set's name say; none: those."""
+    """Prompt of all pairs, instead of what JSON lines or a known data set's name say; none: those."""
     weights: Path = Path("weights")
     """Folder of the perceptual weights (alexnet_lpips.safetensors)."""
     preset: Literal["tiny"] | None = None
@@ -77,7 +77,7 @@ class VaeConfig:
     texture_weight: float = 0.0
     """Weight of the difference between the statistics of AlexNet's features, see ``texture_distance``."""
     adversarial_weight: float = 0.0
-    """Weight of a discriminator's opinion, which rises from 0 over the first tenth of the updates; 0: there is none."""
+    """Weight of the adversarial loss, which rises from 0 over the first tenth of the updates; 0: no discriminator."""
     penalty_weight: float = 0.1
     """Weight of the discriminator's gradient penalty."""
     equivariance: float = 0.0
@@ -122,7 +122,7 @@ class ReconstructionLoss(nn.Module):
         if config.adversarial_weight:
             if perceptual is None:
                 raise ValueError(
-                    "the discriminator looks through AlexNet; it needs its weights, that is a weight of LPIPS."
+                    "the discriminator judges AlexNet's features; give --lpips-weight above 0, with which AlexNet's weights are loaded."
                 )
             self.discriminator = ProjectedDiscriminator(perceptual.channels)
 
@@ -275,7 +275,7 @@ class VaeStage(loop.Stage):
 
 
 def rise(step: int, max_steps: int) -> float:
-    """Share, 0..1, of its full weight that a discriminator's opinion has: it rises over the first tenth of the updates."""
+    """Share, 0..1, of its full weight that the adversarial loss has: it rises over the first tenth of the updates."""
     return min(1.0, step / max(1, max_steps // 10))
 
 

@@ -36,7 +36,7 @@ class BaseConfig:
     vae: Path = Path("runs/vae/model/vae")
     """Autoencoder folder."""
     prompt: str | None = None
-    """Prompt of all pairs, in the place of what JSON lines or a known data set's name say; none: those."""
+    """Prompt of all pairs, instead of what JSON lines or a known data set's name say; none: those."""
     preset: Literal["tiny", "sd15"] = "tiny"
     """Networks. ``tiny`` given by hand also sets all that is not given by hand (``train.recipe.presets``); ``sd15``, which the paper
     does not train from scratch, sets the networks alone."""
@@ -165,7 +165,7 @@ class BaseStage(loop.Stage):
         } | on_device(draws, device)
 
     def prepared(self) -> list[nn.Module]:
-        """The autoencoder, which sheets need, is no part of the module that accelerate has moved."""
+        """Sheets need the autoencoder, which is not part of the module that accelerate has moved."""
         self.checkpoint.vae.to(next(self.module.parameters()).device)
         return []
 

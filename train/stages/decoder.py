@@ -1,10 +1,9 @@
 """Decoder: the autoencoder's decoder learns from the latents that the denoiser leaves, with a discriminator of patches.
 
-A decoder that has only seen encoded images shows what a denoiser lacks: texture at the lowest noise levels. Here it is
-given training images' latents that were noised a little and denoised by the sampler's own last steps, and has to draw the
+A decoder that has only seen encoded images reveals what a denoiser lacks: texture at the lowest noise levels. Here it gets training images' latents that were noised a little and denoised by the sampler's own last steps, and must draw the
 images all the same. The encoder is kept, so that models trained on its latents stay valid. L1 and LPIPS alone would
 blur what cannot be known; the hinge loss of a patch discriminator (Isola et al. 2017, arXiv:1611.07004; Esser et al.
-2021, arXiv:2012.09841, section 3.1) asks for texture. No part of the paper.
+2021, arXiv:2012.09841, section 3.1) asks for texture. Not in the paper.
 
 A few hundred updates are enough, and more do harm: samples come nearer to real images at first, then move away again.
 Compare them on ``val`` (``evaluate``) and stop early; Ctrl-C exports what there is.
@@ -49,7 +48,7 @@ class DecoderConfig:
     init: Path
     """Siamese model folder; its autoencoder is a ``SmallAutoencoder``."""
     prompt: str | None = None
-    """Prompt of all pairs, in the place of what JSON lines or a known data set's name say; none: those."""
+    """Prompt of all pairs, instead of what JSON lines or a known data set's name say; none: those."""
     preset: Literal["tiny"] | None = None
     """Take all settings that are not given by hand from this preset (``train.recipe.presets``); none: the defaults shown here."""
     weights: Path = Path("weights")
@@ -67,7 +66,7 @@ class DecoderConfig:
     lpips_weight: float = 0.3
     colour_weight: float = 2.0
     adversarial_weight: float = 0.3
-    """Weight of the discriminator's opinion, which rises from 0 over the first tenth of the updates."""
+    """Weight of the adversarial loss, which rises from 0 over the first tenth of the updates."""
     cache: Path = Path("runs/cache")
     """Folder of cached latents."""
     loop: loop.LoopConfig = field(
@@ -268,7 +267,7 @@ def _denoise(
     ]
     with tqdm(total=config.variants * len(examples), desc="denoised latents", unit="image") as bar:
         for variant, start, index in jobs:
-            # Anew for each batch: a multistep solver remembers its steps.
+            # A new one for each batch: a multistep solver remembers its steps.
             solver = build_scheduler("dpm++", checkpoint.scheduler_config, config.steps)
             noise = initial_noise([key(config.loop.seed, variant, int(i)) for i in index], out.shape[2:])
             z0 = torch.from_numpy(examples.mean[variant, index]).float()

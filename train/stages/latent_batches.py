@@ -20,7 +20,7 @@ class StepDraws:
     """Everything random of B samples; what control flow needs is on the host, noise is on the device.
 
     ``noise`` and ``posterior`` N(0, 1) [B, C, h, w], ``t`` uniform in 0..T-1 [B], ``variant`` [B] and ``drop`` [B], true
-    where the prompt is replaced by the empty one.
+    if the prompt is replaced by the empty one.
     """
 
     noise: Tensor
@@ -62,7 +62,7 @@ def latent_batch(examples: Examples, indices: np.ndarray, draws: StepDraws, devi
 def padded_rows(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the samples that are ``chosen`` [B], and their weights, filled up to a length of 0, B/8, B/4, B/2 or B.
 
-    Lengths that change from step to step would be measured, compiled and allocated anew each time. What is filled up
+    Lengths that change from step to step would be measured, compiled and allocated again each time. What is filled up
     repeats the first chosen row at weight 0.
 
     Returns:

@@ -24,10 +24,10 @@ class ShapesConfig:
     data: tuple[Path, ...]
     """Folders with images/, masks/ and split files. The train split is fitted, the val split only compared with."""
     prompt: str | None = None
-    """Prompt of all pairs, in the place of what JSON lines or a known data set's name say; none: those."""
+    """Prompt of all pairs, instead of what JSON lines or a known data set's name say; none: those."""
     out: Path = Path("runs/lesion_shapes.json")
     """File of the statistics: means, covariances, quantiles and counts, no masks. The app reads siamese/masks/lesion_shapes.json, which is
-    replaced only where it is named here."""
+    replaced only if it is named here."""
     size: int = 256
     """Side in pixels at which masks are measured and lesions drawn."""
     many: int = 1000

@@ -34,7 +34,7 @@ class SegmentConfig:
     data: tuple[Path, ...]
     """Folders with images/, masks/ and split files. Only the train split is learnt from."""
     prompt: str | None = None
-    """Prompt of all pairs, in the place of what JSON lines or a known data set's name say; none: those."""
+    """Prompt of all pairs, instead of what JSON lines or a known data set's name say; none: those."""
     preset: Literal["tiny", "sd15"] | None = None
     """Take all settings that are not given by hand from this preset (``train.recipe.presets``); none: the defaults shown here."""
     architecture: Literal["small", "vgg16"] = "small"
@@ -88,7 +88,7 @@ class SegmentationLoss(nn.Module):
 def soft_dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
     """1 - Dice of the probabilities, a scalar: the mean over images of logits and masks [B, 1, S, S].
 
-    One pixel is added to both sides of the fraction: it stays defined where a crop has lost the lesion.
+    One pixel is added to both sides of the fraction: it stays defined if a crop has lost the lesion.
     """
     probability = logits.sigmoid()
     overlap, total = (probability * masks).sum((1, 2, 3)), (probability + masks).sum((1, 2, 3))
@@ -150,7 +150,7 @@ class SegmentStage(loop.Stage):
         self.began_with = identity.of_pairs(train, val)
         images, masks = load_arrays(train, config.size)
         some = np.linspace(0, len(train) - 1, min(8, len(train))).astype(int)
-        self.shown = images[some], masks[some]  # on sheets, where there is no validation pair
+        self.shown = images[some], masks[some]  # on sheets, if there is no validation pair
         self.images, self.masks = Held(images), Held(masks)  # 4 S^2 bytes a pair on the device
         self.val_images, self.val_masks = load_arrays(val, config.size) if val else (None, None)
         self.val_organs = [ORGANS.get(p.prompt, p.prompt) for p in val]

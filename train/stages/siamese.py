@@ -44,9 +44,9 @@ class SiameseTrainConfig:
     init: Path
     """Model folder to start from: a base model, a trained Siamese model, or Stable Diffusion in diffusers' format."""
     controlnet: Path | None = None
-    """Model folder whose ControlNet to start from, where --init (a base model trained further) has none of its own."""
+    """Model folder whose ControlNet to start from, if --init (a base model trained further) has none of its own."""
     prompt: str | None = None
-    """Prompt of all pairs, for example "a colonoscopy image of a polyp", in the place of what JSON lines or a known data set's name
+    """Prompt of all pairs, for example "a colonoscopy image of a polyp", instead of what JSON lines or a known data set's name
     say; none: those."""
     preset: Literal["tiny", "sd15"] = "tiny"
     """Hint block of a new ControlNet, if --init has none. Given by hand, it also sets all that is not given by hand

@@ -115,7 +115,7 @@ class Bench:
 def expected_flops(batch: int) -> dict[str, dict[str, float]]:
     """Operations a step, before and after a third of the steps, in expectation over uniform t.
 
-    The released step augments the whole batch where any sample has t <= 200, ours those samples only, their number filled
+    The released step augments the whole batch if any sample has t <= 200, ours those samples only, their number filled
     up to 0, B/8, B/4, B/2 or B. The number of such samples is binomial (B, 201/1000), and each case is weighted by its
     probability. No operation is shared between samples, so those of one sample are measured, with and without augmentation.
     """

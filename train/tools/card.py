@@ -24,7 +24,7 @@ NOT_MEASURED = (
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a stage's folder says of its training; None where it does not."""
+    """What a stage's folder says of its training; None for what it does not say."""
 
     stage: str
     updates: int | None
@@ -35,7 +35,7 @@ class RunRecord:
 
     @classmethod
     def of(cls, run: Path, stage: str) -> RunRecord:
-        """That of a run's folder: ``run.json``, the newest checkpoint, and ``progress.json`` where ``train all`` made it.
+        """That of a run's folder: ``run.json``, the newest checkpoint, and ``progress.json`` if ``train all`` made it.
 
         Raises:
             FileNotFoundError: there is no run.json.
@@ -162,7 +162,7 @@ def _size(module: nn.Module) -> str:
 def _sampling(defaults: SamplingDefaults) -> str:
     text = f"{defaults.steps} steps of {defaults.scheduler}, guidance {defaults.guidance:g} by the {defaults.guide}"
     if (defaults.guide_above, defaults.guide_below) != (0, 1):
-        text += f" where {defaults.guide_above:g} <= t / T <= {defaults.guide_below:g}"
+        text += f" at {defaults.guide_above:g} <= t / T <= {defaults.guide_below:g}"
     return text + (f", rescaled by {defaults.rescale:g}" if defaults.rescale else "")
 
 

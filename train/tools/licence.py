@@ -27,7 +27,7 @@ and on other data, and follow its terms as well: {others}.
 _OWN = """Weights of {name}: research and education. Not for diagnosis.
 
 The weights follow the terms of the data that they were trained on: {others}.
-Whoever trained them has to know these terms, and to write them here before passing the weights on.
+Whoever trained them must know these terms, and write them here before passing the weights on.
 
 No image of that data is in this folder. {code}
 """

@@ -43,7 +43,7 @@ class RatesConfig:
     updates: int = 3
     """Timed updates, after two that are not. Siamese updates are late ones, with augmentation."""
     weights: Path = Path("weights")
-    """Folder of the perceptual weights. Where they are missing, vae and decoder are timed without LPIPS."""
+    """Folder of the perceptual weights. If they are missing, vae and decoder are timed without LPIPS."""
 
 
 def write_pairs(folder: Path, size: int, count: int = PAIRS) -> Path:

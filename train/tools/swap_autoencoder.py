@@ -1,7 +1,7 @@
-"""Move a trained model to another autoencoder of the same size, so that its training goes on instead of starting anew.
+"""Move a trained model to another autoencoder of the same size, so that its training continues instead of starting over.
 
-The new latents are turned (not stretched: noise has to stay white) to where they agree best with the old ones, and the turn goes
-into the first and the last convolutions. Channels that the old latents lack are silent at first.
+The new latents are rotated (not stretched: noise must stay white) to agree best with the old ones, and the rotation goes
+into the first and the last convolutions. Channels that the old latents lack have no effect at first (zero weights).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from train.data.pairs import check_pairs, load_arrays, read_pairs
 
 
 @dataclass(frozen=True)
-class TransplantConfig:
+class SwapConfig:
     """Move a model to another autoencoder; go on training it afterwards with train base or train siamese."""
 
     init: Path
@@ -31,17 +31,17 @@ class TransplantConfig:
     vae: Path
     """Folder of the autoencoder that the model is to work with (diffusers format)."""
     data: tuple[Path, ...]
-    """Folders whose training images tell how the two latent spaces correspond."""
+    """Folders whose training images show how the two latent spaces correspond."""
     out: Path
     """Folder of the model to write."""
     prompt: str | None = None
-    """Prompt of all pairs, in the place of what JSON lines or a known data set's name say; none: those."""
+    """Prompt of all pairs, instead of what JSON lines or a known data set's name say; none: those."""
     images: int = 256
     """Training images to compare."""
 
 
 def procrustes_rotation(old: Tensor, new: Tensor) -> Tensor:
-    """Q [c, C] with orthonormal rows (columns where c > C) for which Q new covaries most with ``old``: latents [N, C] and [N, c] of the same places.
+    """Q [c, C] with orthonormal rows (columns if c > C) for which Q new covaries most with ``old``: latents [N, C] and [N, c] of the same places.
 
     Orthogonal Procrustes problem (Schönemann 1966, Psychometrika 31, 1-10), solved exactly for white ``new``. Means are not compared.
     """
@@ -51,30 +51,32 @@ def procrustes_rotation(old: Tensor, new: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def rotate_input(conv: nn.Conv2d, turn: Tensor) -> nn.Conv2d:
-    """``conv`` for inputs that ``turn`` [c, C] maps to its own."""
-    made = nn.Conv2d(turn.shape[1], conv.out_channels, conv.kernel_size, conv.stride, conv.padding)
-    made.weight.copy_(torch.einsum("ockl,cd->odkl", conv.weight, turn.to(conv.weight)))
+def rotate_input(conv: nn.Conv2d, rotation: Tensor) -> nn.Conv2d:
+    """``conv`` for inputs that ``rotation`` [c, C] maps to its own."""
+    made = nn.Conv2d(rotation.shape[1], conv.out_channels, conv.kernel_size, conv.stride, conv.padding)
+    made.weight.copy_(torch.einsum("ockl,cd->odkl", conv.weight, rotation.to(conv.weight)))
     made.bias.copy_(conv.bias)
     return made
 
 
 @torch.no_grad()
-def turned_output(conv: nn.Conv2d, turn: Tensor) -> nn.Conv2d:
-    """``conv`` with outputs turned back by the transpose of ``turn`` [c, C]."""
-    made = nn.Conv2d(conv.in_channels, turn.shape[1], conv.kernel_size, conv.stride, conv.padding)
-    made.weight.copy_(torch.einsum("cikl,cd->dikl", conv.weight, turn.to(conv.weight)))
-    made.bias.copy_(turn.T.to(conv.bias) @ conv.bias)
+def rotate_output(conv: nn.Conv2d, rotation: Tensor) -> nn.Conv2d:
+    """``conv`` with outputs rotated back by the transpose of ``rotation`` [c, C]."""
+    made = nn.Conv2d(conv.in_channels, rotation.shape[1], conv.kernel_size, conv.stride, conv.padding)
+    made.weight.copy_(torch.einsum("cikl,cd->dikl", conv.weight, rotation.to(conv.weight)))
+    made.bias.copy_(rotation.T.to(conv.bias) @ conv.bias)
     return made
 
 
-def transplant(unet: UNet2DConditionModel, controlnet: SiameseControlNet | None, turn: Tensor) -> None:
-    """Let both networks work on latents that ``turn`` [c, C] maps to those that they know."""
-    unet.conv_in, unet.conv_out = rotate_input(unet.conv_in, turn), turned_output(unet.conv_out, turn)
-    unet.register_to_config(in_channels=turn.shape[1], out_channels=turn.shape[1])
+def swap_autoencoder(
+    unet: UNet2DConditionModel, controlnet: SiameseControlNet | None, rotation: Tensor
+) -> None:
+    """Let both networks work on latents that ``rotation`` [c, C] maps to those that they know."""
+    unet.conv_in, unet.conv_out = rotate_input(unet.conv_in, rotation), rotate_output(unet.conv_out, rotation)
+    unet.register_to_config(in_channels=rotation.shape[1], out_channels=rotation.shape[1])
     if controlnet is not None:
-        controlnet.conv_in = rotate_input(controlnet.conv_in, turn)
-        controlnet.register_to_config(in_channels=turn.shape[1])
+        controlnet.conv_in = rotate_input(controlnet.conv_in, rotation)
+        controlnet.register_to_config(in_channels=rotation.shape[1])
 
 
 @torch.no_grad()
@@ -86,8 +88,8 @@ def latents_of(vae: nn.Module, images: np.ndarray) -> Tensor:
     return torch.cat(found).permute(0, 2, 3, 1).flatten(0, 2)
 
 
-def main(config: TransplantConfig) -> None:
-    """Turn and write."""
+def main(config: SwapConfig) -> None:
+    """Rotate and write."""
     checkpoint = load_checkpoint(config.init)
     vae = SmallAutoencoder.from_pretrained(config.vae).eval()
     if downsampling(vae) != downsampling(checkpoint.vae):
@@ -100,16 +102,16 @@ def main(config: TransplantConfig) -> None:
     check_pairs(pairs)
     images, _ = load_arrays(pairs, checkpoint.defaults.image_size)
     old, new = latents_of(checkpoint.vae, images), latents_of(vae, images)
-    turn = procrustes_rotation(old, new)
-    centred, told = old - old.mean(0), (new - new.mean(0)) @ turn.T
+    rotation = procrustes_rotation(old, new)
+    centred, rotated = old - old.mean(0), (new - new.mean(0)) @ rotation.T
     agreement = [
-        float(torch.corrcoef(torch.stack([centred[:, c], told[:, c]]))[0, 1]) for c in range(old.shape[1])
+        float(torch.corrcoef(torch.stack([centred[:, c], rotated[:, c]]))[0, 1]) for c in range(old.shape[1])
     ]
     print(
-        "correlation of the old latent channels with the turned new ones: "
+        "correlation of the old latent channels with the rotated new ones: "
         + " ".join(f"{a:.2f}" for a in agreement)
     )
-    transplant(checkpoint.unet, checkpoint.controlnet, turn)
+    swap_autoencoder(checkpoint.unet, checkpoint.controlnet, rotation)
     checkpoint.vae = vae
     save_checkpoint(checkpoint, config.out)
     print(

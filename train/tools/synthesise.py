@@ -44,7 +44,7 @@ class SampleConfig:
     split: str = "train"
     """Split of --data."""
     prompt: str | None = None
-    """Prompt of all masks, in the place of what JSON lines or a known data set's name say; none: those."""
+    """Prompt of all masks, instead of what JSON lines or a known data set's name say; none: those."""
     variants: int = 1
     """Images of each mask."""
     limit: int | None = None
