@@ -1,4 +1,4 @@
-"""Tables of answers: what counts, what is left out and why, and what is refused."""
+"""Tables of answers: what counts, what is excluded and why, and what is refused."""
 
 from __future__ import annotations
 

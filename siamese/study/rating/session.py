@@ -137,26 +137,21 @@ class RaterSessions:
                 ):
                     raise ConflictError("this key was used for another answer; load the page again.")
             else:
-                supersedes = self._place(connection, rater, screen, correction)
-                connection.execute(
-                    insert(answers).values(
-                        rater_id=rater.id,
-                        presentation_id=presentation,
-                        supersedes=supersedes,
-                        idempotency_key=key,
-                        response=response,
-                        confidence=judgement.confidence,
-                        comment=judgement.comment.strip(),
-                        client_ms=judgement.client_ms,
-                        server_ms=max(0, round(1000 * (now - (screen.shown_at or now)))),
-                        created_at=now,
-                    )
-                )
-            feedback = (
-                self._feedback(connection, study.config, shown, judgement)
-                if screen.phase == TRAINING
-                else None
-            )
+                values = {
+                    "rater_id": rater.id,
+                    "presentation_id": presentation,
+                    "supersedes": self._superseded(connection, rater, screen, correction),
+                    "idempotency_key": key,
+                    "response": response,
+                    "confidence": judgement.confidence,
+                    "comment": judgement.comment.strip(),
+                    "client_ms": judgement.client_ms,
+                    "server_ms": max(0, round(1000 * (now - (screen.shown_at or now)))),
+                    "created_at": now,
+                }
+                connection.execute(insert(answers).values(values))
+            practice = screen.phase == TRAINING
+            feedback = self._feedback(connection, study.config, shown, judgement) if practice else None
             return Acknowledged(self._step(connection, rater, study, sent=before is None), feedback)
 
     def previous(self, token: str) -> tuple[Task, Judgement]:
@@ -184,7 +179,7 @@ class RaterSessions:
         """The PNG file of an image that the rater is being shown, may step back to or is shown next.
 
         Raises:
-            NoSuchLinkError: it is none of these, or there is no such image; the two are not told apart.
+            NoSuchLinkError: it is not one of these, or there is no such image; the two get the same message.
             SessionError: see ``overview``.
         """
         with self.database.read() as connection:
@@ -252,7 +247,7 @@ class RaterSessions:
         return connection.execute(select(func.count()).select_from(answers).where(*first)).scalar_one()
 
     def _around(self, connection: Connection, rater: str) -> tuple[int, list[Row]]:
-        """The current position, and the last answered screen, the current and the next, as far as there are such."""
+        """The current position, and the last answered screen, the current and the next screen, if they exist."""
         position = self._position(connection, rater)
         return position, list(
             connection.execute(
@@ -278,8 +273,8 @@ class RaterSessions:
             last is not None and last.phase != TRAINING,
         )
 
-    def _place(self, connection: Connection, rater: Row, screen: Row, correction: bool) -> int | None:
-        """The answer that a new one for ``screen`` supersedes, None for a first one; a ConflictError where neither fits."""
+    def _superseded(self, connection: Connection, rater: Row, screen: Row, correction: bool) -> int | None:
+        """The answer that a new one for ``screen`` supersedes, None for a first one; a ConflictError if neither fits."""
         position = self._position(connection, rater.id)
         if screen.position == position and not correction:
             return None

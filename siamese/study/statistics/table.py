@@ -1,4 +1,4 @@
-"""Answers of a rating study as plain columns, checked once: what counts, what is repeated, what is left out and why.
+"""Answers of a rating study as plain columns, checked once: what counts, what is repeated, what is excluded and why.
 
 One row per answer. The first answer to an item counts; later presentations serve within-rater agreement only; training items
 never count. The method of the real images is called ``real`` here, whatever the study calls it.
@@ -73,7 +73,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Exclusion:
-    """Answers left out of the analysis."""
+    """Answers that are not analysed."""
 
     rater: str | None
     """None: of all raters."""
@@ -100,7 +100,7 @@ class Answers(ABC):
     group: np.ndarray
     """str [N]."""
     seconds: np.ndarray
-    """float64 [N]; NaN where it was not recorded."""
+    """float64 [N]; NaN if it was not recorded."""
     repeat: np.ndarray
     """int64 [N]; 0 is the first presentation."""
     training: np.ndarray
