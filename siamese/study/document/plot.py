@@ -37,7 +37,7 @@ class Line:
 def dot_plot(title: str, dots: Sequence[Dot], low: float, high: float, lines: Sequence[Line] = ()) -> str:
     """An SVG element: a row for each of ``dots`` on a scale from ``low`` to ``high``, and ``lines`` lettered and named below.
 
-    Colours are the page's own (``currentColor`` and the classes ``plot-dot`` and ``plot-line``). A screen reader is told all that is shown.
+    Colours are the page's own (``currentColor`` and the classes ``plot-dot`` and ``plot-line``). A screen reader reads all that is shown.
 
     Raises:
         ValueError: the scale is empty.
@@ -51,12 +51,12 @@ def dot_plot(title: str, dots: Sequence[Dot], low: float, high: float, lines: Se
         place = (min(max(value, low), high) - low) / (high - low)
         return f"{LEFT + place * (WIDTH - LEFT - RIGHT):.1f}"
 
-    told = [f"{d.label}: {d.text}." for d in dots] + [
+    spoken = [f"{d.label}: {d.text}." for d in dots] + [
         f"Line {letter(n)}: {line.label}." for n, line in enumerate(lines)
     ]
     parts = [
         f'<svg class="plot" viewBox="0 0 {WIDTH} {height}" role="img" xmlns="http://www.w3.org/2000/svg" font-size="13" fill="currentColor">',
-        f"<title>{escape(title)}</title><desc>{escape(' '.join(told))}</desc>",
+        f"<title>{escape(title)}</title><desc>{escape(' '.join(spoken))}</desc>",
     ]
     for n in range(TICKS):
         value = low + (high - low) * n / (TICKS - 1)
@@ -97,5 +97,5 @@ def letter(index: int) -> str:
 
 
 def shorten(label: str) -> str:
-    """``label`` with an ellipsis where it is too long for a row."""
+    """``label`` with an ellipsis if it is too long for a row."""
     return label if len(label) <= MAX_LABEL_LENGTH else label[: MAX_LABEL_LENGTH - 1] + "…"

@@ -62,7 +62,7 @@ class RatingProtocol(ABC, Generic[Summary]):
         """Images that one screen shows, 1 to ``MAX_IMAGES``."""
 
     def share_of_real(self, methods: Sequence[Method]) -> int | None:
-        """Percentage of real images that raters are told if the study says so; None if this protocol has nothing to tell."""
+        """Percentage of real images, which raters may be shown if the study says so; None if this protocol does not show it."""
         return None
 
     # An answer
@@ -80,7 +80,7 @@ class RatingProtocol(ABC, Generic[Summary]):
             return problem
         low, high = CONFIDENCES
         if not self.has_confidence:
-            return None if confidence is None else f"a {self.name.replace('_', ' ')} has no confidence."
+            return None if confidence is None else "answers of this protocol have no confidence."
         if type(confidence) is int and low <= confidence <= high:
             return None
         return f"say how sure you are, from {low} to {high}."

@@ -152,7 +152,7 @@ def method_plots(summary: RatingSummary, reported: Sequence[Reported]) -> tuple[
 
 
 def detection_section(summary: RatingSummary) -> Section:
-    """How well synthetic images are told from real ones, overall, by method and by rater."""
+    """How well raters distinguish synthetic images from real ones, overall, by method and by rater."""
     raters = sorted(summary.raters, key=lambda r: natural(r.rater))
     accuracy = [
         ("all raters", summary.overall.balanced_accuracy),
