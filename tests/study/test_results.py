@@ -18,7 +18,7 @@ from siamese.study.answers.export import answers_csv, answers_json, read_answers
 from siamese.study.answers.raters import ALL, CHOICES, COMPLETE, Raters, who_counts
 from siamese.study.config import Method
 from siamese.study.document.blocks import number, p_value, table
-from siamese.study.document.plot import Dot, Line, dot_plot, shorten
+from siamese.study.document.plot import Dot, ReferenceLine, dot_plot, shorten
 from siamese.study.protocols.real_synthetic import RealSynthetic
 from siamese.study.rating.judgement import Judgement
 from siamese.study.rating.session import RaterSessions
@@ -270,7 +270,7 @@ def test_plot_is_escaped_and_told():
         [Dot(HOSTILE, 0.5, 0.2, 0.8, "0.5"), Dot("lone", 2.0, None, None, "2")],
         0,
         1,
-        [Line(HOSTILE, 0.25)],
+        [ReferenceLine(HOSTILE, 0.25)],
     )
     tree = ElementTree.fromstring(markup)
     space = "{http://www.w3.org/2000/svg}"

@@ -1,4 +1,8 @@
-"""Dot-and-interval plots as SVG text: no script, no inline style, every text escaped."""
+"""Dot-and-interval plots as SVG text: no script, no inline style, every text escaped.
+
+Written by hand, because the page's content security policy allows no inline style, colours follow the page's light or dark theme, and a
+screen reader needs the figures as text; plotting libraries give none of these.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +31,16 @@ class Dot:
 
 
 @dataclass(frozen=True)
-class Line:
+class ReferenceLine:
     """A vertical line to compare with."""
 
     label: str
     value: float
 
 
-def dot_plot(title: str, dots: Sequence[Dot], low: float, high: float, lines: Sequence[Line] = ()) -> str:
+def dot_plot(
+    title: str, dots: Sequence[Dot], low: float, high: float, lines: Sequence[ReferenceLine] = ()
+) -> str:
     """An SVG element: a row for each of ``dots`` on a scale from ``low`` to ``high``, and ``lines`` lettered and named below.
 
     Colours are the page's own (``currentColor`` and the classes ``plot-dot`` and ``plot-line``). A screen reader reads all that is shown.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from siamese.study.document.blocks import Section, Table
-from siamese.study.document.plot import Line
+from siamese.study.document.plot import ReferenceLine
 from siamese.study.methods import KINDS, Method
 from siamese.study.statistics.paper import Reported
 from siamese.study.statistics.table import CONFIDENCES
@@ -149,6 +149,6 @@ def one_real_problem(name: str, methods: Sequence[Method]) -> str | None:
     return f"{name} needs exactly one real and at least one synthetic method, not {real} and {synthetic}."
 
 
-def reference_lines(reported: Sequence[Reported], figure: str) -> list[Line]:
+def reference_lines(reported: Sequence[Reported], figure: str) -> list[ReferenceLine]:
     """The paper's figures of one kind, to be drawn in a plot."""
-    return [Line(r.label, r.value) for r in reported if r.figure == figure]
+    return [ReferenceLine(r.label, r.value) for r in reported if r.figure == figure]

@@ -24,7 +24,7 @@ from siamese.study.rating.errors import (
 )
 from siamese.study.rating.judgement import Judgement, canonical, check_judgement
 from siamese.study.rating.order import TRAINING, Screen, arrange
-from siamese.study.rating.steps import Acknowledged, Overview, Step, Task, current_answer, to_task
+from siamese.study.rating.steps import Acknowledged, Overview, RatingStep, Task, current_answer, to_task
 from siamese.study.storage.schema import answers, images, items, presentations, raters, studies, withdrawals
 from siamese.study.storage.store import RATER, Study, StudyStore, find_study, hash_token, random_id
 
@@ -49,7 +49,7 @@ class RaterSessions:
             step = self._step(connection, rater, study, sent=True) if rater.consented_at else None
             return Overview(study.config, rater.consented_at is not None, rater.pseudonym, step)
 
-    def register(self, token: str, pseudonym: str, role: str, consent: bool) -> Step:
+    def register(self, token: str, pseudonym: str, role: str, consent: bool) -> RatingStep:
         """Note who rates and that they consent, draw their order and lock the study. A second time changes nothing.
 
         Raises:
@@ -258,7 +258,7 @@ class RaterSessions:
             )
         )
 
-    def _step(self, connection: Connection, rater: Row, study: Study, sent: bool) -> Step:
+    def _step(self, connection: Connection, rater: Row, study: Study, sent: bool) -> RatingStep:
         """Where ``rater`` is; ``sent`` starts the server's clock for the current screen."""
         position, found = self._around(connection, rater.id)
         rows = {r.position: r for r in found}
@@ -267,7 +267,7 @@ class RaterSessions:
             connection.execute(
                 update(presentations).where(presentations.c.id == current.id).values(shown_at=time.time())
             )
-        return Step(
+        return RatingStep(
             to_task(current, study.config) if current else None,
             tuple(json.loads(upcoming.item_ids)) if upcoming else (),
             last is not None and last.phase != TRAINING,

@@ -16,7 +16,7 @@ interval is labelled as conditional on these raters.
 
 Measured coverage of the nominal 95 % (model in ``tests/study/simulated_ratings.py``): 94 to 96 % for MOS, its differences and balanced accuracy
 with 1, 3, 8 and 12 raters, up to 97 % with six. By the equivalent analysis of variance, 3000 studies each: 97 to 98 % with six raters
-who do not differ at all, and 91 to 94 % for a MOS of 0.9 where raters differ very much (standard deviation 0.8 on the probit scale), since
+who do not differ at all, and 91 to 94 % for a MOS of 0.9 if raters differ very much (standard deviation 0.8 on the probit scale), since
 so few raters do not show how skewed their population is.
 """
 
@@ -43,7 +43,7 @@ from siamese.study.statistics.table import StatisticsError
 RESAMPLES = 2000
 LEVEL = 0.95
 MIN_RATERS = 6
-"""With fewer raters, intervals are conditional on them: a variance between raters cannot be told from so few."""
+"""With fewer raters, intervals are conditional on them: so few cannot show the variance between raters."""
 MIN_GROUPS = 5
 """With fewer mask groups there is no interval."""
 MAX_LOST = 0.05

@@ -27,7 +27,7 @@ class MethodPairs:
     chosen: Figure
     """Share of its pairs in which it was chosen as real."""
     beats_real: Figure | None
-    """Share of its pairs with the real image in which it was chosen; 0.5 cannot be told from real. None for the real images."""
+    """Share of its pairs with the real image in which it was chosen; at 0.5 it cannot be distinguished from real. None for the real images."""
     strength: Figure
     """Bradley-Terry log strength; the methods' mean is 0."""
 

@@ -93,7 +93,7 @@ def difference_components(
 
 
 def check_shares(rater_share: float, group_share: float) -> None:
-    """Refuse shares that are no shares."""
+    """Raise a StatisticsError unless the shares are 0 or more and together at most 1."""
     if not (rater_share >= 0 and group_share >= 0 and rater_share + group_share <= 1):
         raise StatisticsError("the shares of raters and groups are 0 or more and together at most 1.")
 
