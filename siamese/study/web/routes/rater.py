@@ -42,7 +42,7 @@ class Registration(BaseModel):
 
 
 class GivenAnswer(BaseModel):
-    """One answer; see ``siamese.study.rating.session.Judgement``."""
+    """One answer; see ``siamese.study.rating.judgement.Judgement``."""
 
     model_config = ConfigDict(extra="forbid")
     task: StrictStr = Field(max_length=64)
