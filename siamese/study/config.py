@@ -62,7 +62,7 @@ class StudyConfig:
     repeats: int = 0
     """Items shown a second time at the end, for within-rater agreement; the first answer counts."""
     share_known: bool = False
-    """Whether raters are told the share of real images."""
+    """Whether raters see the share of real images."""
     comments: bool = True
     """Whether a comment can be left with an answer."""
     instructions: str = ""
@@ -220,7 +220,7 @@ def method_problems(config: StudyConfig) -> list[str]:
             problems.append(f"method {method.name!r}: source must be text.")
     names = [str(m.name).casefold() for m in config.methods]
     problems += [
-        f"two methods are named {name!r} (case does not tell them apart)."
+        f"two methods are named {name!r} (upper and lower case count as the same)."
         for name in sorted({n for n in names if names.count(n) > 1})
     ]
     rules = find_protocol(config.protocol)

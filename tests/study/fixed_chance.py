@@ -9,7 +9,9 @@ from unittest.mock import patch
 
 
 class FixedSecrets:
-    """Stands in for the module ``secrets`` in ``siamese.study.storage.store``."""
+    """Stands in for what the module ``secrets`` offers."""
+
+    names = ("SystemRandom", "randbits", "token_hex", "token_urlsafe")
 
     def __init__(self, seed: str) -> None:
         self._random = random.Random(seed)
@@ -41,7 +43,8 @@ class FixedClock:
 @contextmanager
 def fixed_chance(seed: str) -> Iterator[None]:
     """Ids, links and orders follow from ``seed``. Two studies in one database need two seeds."""
-    with patch("siamese.study.storage.store.secrets", FixedSecrets(seed)):
+    fixed = FixedSecrets(seed)
+    with patch.multiple("secrets", **{name: getattr(fixed, name) for name in FixedSecrets.names}):
         yield
 
 

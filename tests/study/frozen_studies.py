@@ -1,7 +1,7 @@
 """Small studies of each protocol with the same answers in every run: what their pages say, their exports and their results.
 
-``python -m tests.study.frozen_studies`` writes them to ``tests/frozen/studies``. The files there were written by version 0.2.0 (commit
-a321234) and stand for the exports that people have: change them only if the format is to change.
+``python -m tests.study.frozen_studies`` writes them to ``tests/frozen/studies``. The files there were first written by version 0.2.0 (commit
+a321234) and stand for the exports that people have. Words of a page may change since; numbers, exports and database rows must not.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
+from siamese.study.protocols import protocol_names
 from siamese.study.storage.database import Database, StorageFullError
 from siamese.study.storage.opening import OpenedStudies
 from siamese.study.storage.schema import answers, items
@@ -246,10 +247,11 @@ def test_hostile_text_stays_text(served):
         ).status_code
         == 200
     )
-    script = client.get("/study-static/rate.js").text
-    assert "innerHTML" not in script
-    assert "insertAdjacentHTML" not in script
-    assert "document.write" not in script
+    for name in ("rate", "controls", *(f"protocols/{p}" for p in protocol_names())):
+        reply = client.get(f"/study-static/{name}.js")
+        assert reply.headers["content-type"].startswith("text/javascript")
+        for unsafe in ("innerHTML", "insertAdjacentHTML", "document.write"):
+            assert unsafe not in reply.text
 
 
 def test_requests_of_one_kind_have_one_length(served):

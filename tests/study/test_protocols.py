@@ -121,7 +121,9 @@ def test_a_fourth_protocol(tmp_path, stars):
         wrong = {"task": step["task"]["id"], "key": "w", "response": {"stars": 6}}
         assert client.post(f"{path}/api/answer", json=wrong).json() == {"error": "give 0 to 5 stars."}
         wrong |= {"response": {"stars": 5}, "confidence": 3}
-        assert client.post(f"{path}/api/answer", json=wrong).json() == {"error": "a stars has no confidence."}
+        assert client.post(f"{path}/api/answer", json=wrong).json() == {
+            "error": "answers of this protocol have no confidence."
+        }
         count = 0
         while step["task"]:
             body = {"task": step["task"]["id"], "key": str(count), "response": {"stars": count % 6}}

@@ -18,7 +18,7 @@ from siamese.study.answers.export import answers_csv, answers_json, read_answers
 from siamese.study.answers.raters import ALL, CHOICES, COMPLETE, Raters, who_counts
 from siamese.study.config import Method
 from siamese.study.document.blocks import number, p_value, table
-from siamese.study.document.plot import Dot, Line, dot_plot, shorten
+from siamese.study.document.plot import Dot, ReferenceLine, dot_plot, shorten
 from siamese.study.protocols.real_synthetic import RealSynthetic
 from siamese.study.rating.judgement import Judgement
 from siamese.study.rating.session import RaterSessions
@@ -270,7 +270,7 @@ def test_plot_is_escaped_and_told():
         [Dot(HOSTILE, 0.5, 0.2, 0.8, "0.5"), Dot("lone", 2.0, None, None, "2")],
         0,
         1,
-        [Line(HOSTILE, 0.25)],
+        [ReferenceLine(HOSTILE, 0.25)],
     )
     tree = ElementTree.fromstring(markup)
     space = "{http://www.w3.org/2000/svg}"
@@ -343,7 +343,7 @@ def test_incomplete_raters_are_left_out_and_a_line_says_so(half_way):
         "3 of 6 raters with answers count: those who answered all 18 items, practice and repeats apart."
         in text
     )
-    assert "Left out: 3 raters with 0, 1 and 14 of 18 answers." in text
+    assert "Excluded: 3 raters with 0, 1 and 14 of 18 answers." in text
     assert "leaves out 0 items" in text
     assert {
         ("rater 4", 16, "answered 14 of 18 items that count"),
@@ -458,9 +458,9 @@ def test_repeats_that_are_planned_and_not_reached_are_not_asked_for(tmp_path):
 
 def test_many_incomplete_raters_are_counted_and_not_listed():
     far = Raters(18, ("rater 1",), tuple((f"rater {n}", n) for n in range(2, 12)))
-    assert who_counts(far, COMPLETE, ("rater 1",))[-1] == "Left out: 10 raters with 2 to 11 of 18 answers."
+    assert who_counts(far, COMPLETE, ("rater 1",))[-1] == "Excluded: 10 raters with 2 to 11 of 18 answers."
     one = Raters(18, (), (("rater 1", 4),))
-    assert who_counts(one, COMPLETE, ())[-1] == "Left out: 1 rater with 4 of 18 answers."
+    assert who_counts(one, COMPLETE, ())[-1] == "Excluded: 1 rater with 4 of 18 answers."
     assert who_counts(Raters(18, (), ()), ALL, ()) == ("Nobody has answered yet.",)
 
 
@@ -469,7 +469,7 @@ def test_figures_of_nobody(half_way):
     assert found.summary is None
     assert found.missing.startswith("no rater has answered all 18 items that count yet; the furthest has 14.")
     assert found.who[0].startswith("0 of 3 raters")
-    assert "Left out: 3 raters with 0, 1 and 14 of 18 answers." in found.who
+    assert "Excluded: 3 raters with 0, 1 and 14 of 18 answers." in found.who
     assert read_results(half_way, "phantoms", ALL).who[0].startswith("1 of 3 raters")
     without(half_way)
 

@@ -160,7 +160,7 @@ def test_few_groups_and_missing_answers_are_reasons():
     (figure,) = bootstrap(rare, mean_of, (Quantity("mean", ""),))
     assert figure.value == 1
     assert figure.low is None
-    assert "hangs on too few answers" in figure.reason
+    assert "depends on too few answers" in figure.reason
 
 
 def test_settings_out_of_range_are_refused():

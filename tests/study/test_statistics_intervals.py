@@ -13,9 +13,9 @@ import pytest
 
 from siamese.study.statistics import (
     Figure,
-    Pair,
+    JudgedPair,
     Pairs,
-    Ranked,
+    RankedImage,
     Rankings,
     Rating,
     Ratings,
@@ -129,13 +129,13 @@ def small_study(protocol: str, generator: np.random.Generator) -> list[Any]:
                         else generator.permutation(3)
                     )
                     rows += [
-                        Ranked(method=m, rank=int(r) + 1, **who)
+                        RankedImage(method=m, rank=int(r) + 1, **who)
                         for m, r in zip(NAMES.tolist(), order, strict=True)
                     ]
                 else:
                     for method in NAMES[1:].tolist():
                         ends = (method, "real") if generator.random() < lean else ("real", method)
-                        rows.append(Pair(winner=ends[0], loser=ends[1], **who))
+                        rows.append(JudgedPair(winner=ends[0], loser=ends[1], **who))
     return rows
 
 

@@ -12,9 +12,9 @@ import pytest
 from siamese.study.statistics import (
     CONDITIONAL,
     OVER_RATERS,
-    Pair,
+    JudgedPair,
     Pairs,
-    Ranked,
+    RankedImage,
     Rankings,
     Rating,
     Ratings,
@@ -146,7 +146,7 @@ def ranking_rows(raters=2, groups=20, seed=0, gain=(0.8, 0.3, -0.8)):
     generator = np.random.default_rng(seed)
     ranks = np.argsort(np.argsort(np.array(gain) + generator.gumbel(size=(raters, groups, 3)), -1), -1) + 1
     rows = [
-        Ranked(f"r{r}", f"g{g:02}", m, int(ranks[r, g, n]))
+        RankedImage(f"r{r}", f"g{g:02}", m, int(ranks[r, g, n]))
         for r in range(raters)
         for g in range(groups)
         for n, m in enumerate(METHODS)
@@ -180,7 +180,7 @@ def test_rankings():
 
 def test_ranking_with_one_rater_and_a_method_that_never_wins():
     rows = [
-        Ranked("r", f"g{g}", m, 3 - n if g % 2 or n == 2 else 2 + n)
+        RankedImage("r", f"g{g}", m, 3 - n if g % 2 or n == 2 else 2 + n)
         for g in range(8)
         for n, m in enumerate(METHODS)
     ]
@@ -203,12 +203,12 @@ def test_friedman_takes_groups_that_every_rater_ranked():
 
 def test_ranking_needs_two_methods_and_a_whole_group():
     with pytest.raises(StatisticsError, match="two or more methods"):
-        summarise_rankings(Rankings.from_rows([Ranked("r", "g", "ours", 1)]))
+        summarise_rankings(Rankings.from_rows([RankedImage("r", "g", "ours", 1)]))
     parts = [
-        Ranked("r", "g1", "real", 2),
-        Ranked("r", "g1", "ours", 1),
-        Ranked("r", "g2", "ours", 1),
-        Ranked("r", "g2", "poor", 2),
+        RankedImage("r", "g1", "real", 2),
+        RankedImage("r", "g1", "ours", 1),
+        RankedImage("r", "g2", "ours", 1),
+        RankedImage("r", "g2", "poor", 2),
     ]
     with pytest.raises(StatisticsError, match="no complete ranking yet"):
         summarise_rankings(Rankings.from_rows(parts))
@@ -222,7 +222,7 @@ def test_pairs():
             for method, chance in (("ours", 0.4), ("poor", 0.1)):
                 fooled.append((method, generator.random() < chance))
                 rows.append(
-                    Pair(
+                    JudgedPair(
                         f"r{r}",
                         f"g{g:02}",
                         *((method, "real") if fooled[-1][1] else ("real", method)),
@@ -250,7 +250,7 @@ def test_pairs():
 
 
 def test_pairs_without_real_images():
-    rows = [Pair("r", f"g{g}", *(("ours", "poor") if g % 3 else ("poor", "ours"))) for g in range(9)]
+    rows = [JudgedPair("r", f"g{g}", *(("ours", "poor") if g % 3 else ("poor", "ours"))) for g in range(9)]
     found = summarise_pairs(Pairs.from_rows(rows), **FAST)
     assert "add real images" in found.found_real.reason
     assert found.methods[0].chosen.value == pytest.approx(2 / 3)

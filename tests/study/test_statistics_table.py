@@ -1,4 +1,4 @@
-"""Tables of answers: what counts, what is left out and why, and what is refused."""
+"""Tables of answers: what counts, what is excluded and why, and what is refused."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 
 from siamese.study.statistics import (
     Exclusion,
-    Pair,
+    JudgedPair,
     Pairs,
-    Ranked,
+    RankedImage,
     Rankings,
     Rating,
     Ratings,
@@ -75,7 +75,7 @@ def test_refuses_two_answers_to_one_presentation():
     with pytest.raises(StatisticsError, match="only the latest correction"):
         Ratings.from_rows([ROW, change(real=0)])
     with pytest.raises(StatisticsError, match="two answers"):
-        Pairs.from_rows([Pair("ann", "g", "real", "ours"), Pair("ann", "g", "ours", "real")])
+        Pairs.from_rows([JudgedPair("ann", "g", "real", "ours"), JudgedPair("ann", "g", "ours", "real")])
 
 
 def test_refuses_columns_of_different_length():
@@ -92,7 +92,9 @@ def test_nothing_to_analyse(rows):
 
 def test_rankings_have_no_ties_and_are_complete():
     def rows(group, ranks):
-        return [Ranked("ann", group, m, r) for m, r in zip(("real", "ours", "other"), ranks, strict=False)]
+        return [
+            RankedImage("ann", group, m, r) for m, r in zip(("real", "ours", "other"), ranks, strict=False)
+        ]
 
     table = Rankings.from_rows([*rows("g1", (3, 2, 1)), *rows("g2", (2, 1))])
     assert table.complete().groups == ("g1",)
@@ -105,8 +107,8 @@ def test_rankings_have_no_ties_and_are_complete():
 
 def test_a_pair_has_two_methods():
     with pytest.raises(StatisticsError, match="must differ"):
-        Pairs.from_rows([Pair("ann", "g", "ours", "ours")])
-    assert Pairs.from_rows([Pair("ann", "g", "ours", "real")]).methods == ("real", "ours")
+        Pairs.from_rows([JudgedPair("ann", "g", "ours", "ours")])
+    assert Pairs.from_rows([JudgedPair("ann", "g", "ours", "real")]).methods == ("real", "ours")
 
 
 def test_imports_neither_torch_nor_test_libraries():

@@ -50,12 +50,12 @@ COLUMNS = (
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """A cell that begins with one of these is a formula to some spreadsheet."""
 LEADING = ' "\u00a0\u3000\ufeff\u200b\u200c\u200d\u200e\u200f\0'
-"""What may be passed over at a cell's start."""
+"""What spreadsheets ignore at a cell's start."""
 INNER = re.compile(
     r"([,;|\t\v\f\r\n\x1c-\x1e\x85\u2028\u2029])([\s\"\x00-\x1f\ufeff\u200b-\u200f]*)(?=[=+\-@＝＋－＠])"
 )
-"""Where a cell goes on like that after a separator, which may begin a cell of its own: many locales separate cells by semicolons or tabs,
-quotes then do not hold the cell together, and what a spreadsheet passes over at a cell's start may lie between."""
+"""A separator within a cell with a formula after it: many locales separate cells by semicolons or tabs and do not mind the quotes, so that
+the rest becomes a cell of its own. What a spreadsheet ignores at a cell's start may lie between."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def safe_cell(text: str) -> str:
 def answers_csv(given: StudyAnswers, pseudonyms: bool = False) -> str:
     """One line an answer, with a header, of all raters. Lists within a cell are separated by ``|``, from the left image to the right.
 
-    ``rater_complete`` is 1 where the rater has answered every item that counts: figures are of these unless all raters are asked for.
+    ``rater_complete`` is 1 if the rater has answered every item that counts: figures are of these unless all raters are asked for.
     """
     complete = complete_raters(given.study.config, given.answers)
     buffer = io.StringIO()

@@ -1,7 +1,7 @@
 """Whose answers a study's figures are of: the one place that decides which raters are complete.
 
 A rater is complete who has answered every item that counts: neither practice nor shown a second time. The answers of others stay in the
-exports, but count in figures only where all raters are asked for.
+exports, but count in figures only if all raters are asked for.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def who_counts(raters: Raters, choice: str, used: Sequence[str]) -> tuple[str, .
         if number:
             text.append("Each of them weighs the same in every figure.")
         if raters.partial:
-            text.append(f"Left out: {counted(raters.partial, items)}.")
+            text.append(f"Excluded: {counted(raters.partial, items)}.")
         return tuple(text)
     text = [
         f"{len(used)} of {everybody} raters with answers count, whether or not they answered all {items} items, practice and repeats apart: "
@@ -89,7 +89,7 @@ def who_counts(raters: Raters, choice: str, used: Sequence[str]) -> tuple[str, .
         without := [r for r in (*raters.complete, *(r for r, _ in raters.partial)) if r not in used]
     ):
         text.append(
-            f"Left out of every figure, without an answer to an image of each method so far: {', '.join(without)}."
+            f"Excluded from every figure, without an answer to an image of each method so far: {', '.join(without)}."
         )
     return tuple(text)
 
@@ -105,7 +105,7 @@ def counted(partial: Sequence[tuple[str, int]], items: int) -> str:
 
 
 def nobody_complete(raters: Raters) -> str | None:
-    """Why there are no figures of complete raters although there are answers that count; None where there is another reason or none."""
+    """Why there are no figures of complete raters although there are answers that count; None if there are such raters, or no such answers."""
     most = max((n for _, n in raters.partial), default=0)
     if raters.complete or not most:
         return None

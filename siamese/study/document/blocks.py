@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from siamese.study.document.plot import Dot, Line, dot_plot
+from siamese.study.document.plot import Dot, ReferenceLine, dot_plot
 from siamese.study.rater_names import natural
 from siamese.study.statistics.agreement import WithinRater
 from siamese.study.statistics.figures import Figure
@@ -105,7 +105,11 @@ def sentence(text: str) -> str:
 
 
 def plot(
-    title: str, figures: Sequence[tuple[str, Figure]], low: float, high: float, lines: Sequence[Line] = ()
+    title: str,
+    figures: Sequence[tuple[str, Figure]],
+    low: float,
+    high: float,
+    lines: Sequence[ReferenceLine] = (),
 ) -> tuple[Plot, ...]:
     """A plot of the figures that have a value; empty if no figure has one."""
     dots = [Dot(name, f.value, f.low, f.high, written(f)) for name, f in figures if f.value is not None]

@@ -1,4 +1,8 @@
-"""Dot-and-interval plots as SVG text: no script, no inline style, every text escaped."""
+"""Dot-and-interval plots as SVG text: no script, no inline style, every text escaped.
+
+Written by hand, because the page's content security policy allows no inline style, colours follow the page's light or dark theme, and a
+screen reader needs the figures as text; plotting libraries give none of these.
+"""
 
 from __future__ import annotations
 
@@ -27,17 +31,19 @@ class Dot:
 
 
 @dataclass(frozen=True)
-class Line:
+class ReferenceLine:
     """A vertical line to compare with."""
 
     label: str
     value: float
 
 
-def dot_plot(title: str, dots: Sequence[Dot], low: float, high: float, lines: Sequence[Line] = ()) -> str:
+def dot_plot(
+    title: str, dots: Sequence[Dot], low: float, high: float, lines: Sequence[ReferenceLine] = ()
+) -> str:
     """An SVG element: a row for each of ``dots`` on a scale from ``low`` to ``high``, and ``lines`` lettered and named below.
 
-    Colours are the page's own (``currentColor`` and the classes ``plot-dot`` and ``plot-line``). A screen reader is told all that is shown.
+    Colours are the page's own (``currentColor`` and the classes ``plot-dot`` and ``plot-line``). A screen reader reads all that is shown.
 
     Raises:
         ValueError: the scale is empty.
@@ -51,12 +57,12 @@ def dot_plot(title: str, dots: Sequence[Dot], low: float, high: float, lines: Se
         place = (min(max(value, low), high) - low) / (high - low)
         return f"{LEFT + place * (WIDTH - LEFT - RIGHT):.1f}"
 
-    told = [f"{d.label}: {d.text}." for d in dots] + [
+    spoken = [f"{d.label}: {d.text}." for d in dots] + [
         f"Line {letter(n)}: {line.label}." for n, line in enumerate(lines)
     ]
     parts = [
         f'<svg class="plot" viewBox="0 0 {WIDTH} {height}" role="img" xmlns="http://www.w3.org/2000/svg" font-size="13" fill="currentColor">',
-        f"<title>{escape(title)}</title><desc>{escape(' '.join(told))}</desc>",
+        f"<title>{escape(title)}</title><desc>{escape(' '.join(spoken))}</desc>",
     ]
     for n in range(TICKS):
         value = low + (high - low) * n / (TICKS - 1)
@@ -97,5 +103,5 @@ def letter(index: int) -> str:
 
 
 def shorten(label: str) -> str:
-    """``label`` with an ellipsis where it is too long for a row."""
+    """``label`` with an ellipsis if it is too long for a row."""
     return label if len(label) <= MAX_LABEL_LENGTH else label[: MAX_LABEL_LENGTH - 1] + "…"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from siamese.study.document.blocks import Section, Table
-from siamese.study.document.plot import Line
+from siamese.study.document.plot import ReferenceLine
 from siamese.study.methods import KINDS, Method
 from siamese.study.statistics.paper import Reported
 from siamese.study.statistics.table import CONFIDENCES
@@ -62,7 +62,7 @@ class RatingProtocol(ABC, Generic[Summary]):
         """Images that one screen shows, 1 to ``MAX_IMAGES``."""
 
     def share_of_real(self, methods: Sequence[Method]) -> int | None:
-        """Percentage of real images that raters are told if the study says so; None if this protocol has nothing to tell."""
+        """Percentage of real images, which raters may be shown if the study says so; None if this protocol does not show it."""
         return None
 
     # An answer
@@ -80,7 +80,7 @@ class RatingProtocol(ABC, Generic[Summary]):
             return problem
         low, high = CONFIDENCES
         if not self.has_confidence:
-            return None if confidence is None else f"a {self.name.replace('_', ' ')} has no confidence."
+            return None if confidence is None else "answers of this protocol have no confidence."
         if type(confidence) is int and low <= confidence <= high:
             return None
         return f"say how sure you are, from {low} to {high}."
@@ -149,6 +149,6 @@ def one_real_problem(name: str, methods: Sequence[Method]) -> str | None:
     return f"{name} needs exactly one real and at least one synthetic method, not {real} and {synthetic}."
 
 
-def reference_lines(reported: Sequence[Reported], figure: str) -> list[Line]:
+def reference_lines(reported: Sequence[Reported], figure: str) -> list[ReferenceLine]:
     """The paper's figures of one kind, to be drawn in a plot."""
-    return [Line(r.label, r.value) for r in reported if r.figure == figure]
+    return [ReferenceLine(r.label, r.value) for r in reported if r.figure == figure]

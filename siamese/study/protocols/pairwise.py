@@ -6,16 +6,16 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from siamese.study.document.blocks import REFERENCE, Section, plot, table, within_table
-from siamese.study.document.plot import Line
+from siamese.study.document.plot import ReferenceLine
 from siamese.study.methods import SYNTHETIC, Method, of_kind
 from siamese.study.protocols.base import RatingProtocol, one_real_problem
 from siamese.study.protocols.registry import register
 from siamese.study.rater_names import natural
-from siamese.study.statistics import Pair, Pairs, PairSummary, summarise_pairs
+from siamese.study.statistics import JudgedPair, Pairs, PairSummary, summarise_pairs
 from siamese.study.statistics.paper import Reported
 from siamese.study.statistics.table import REAL
 
-CHANCE = [Line("chance", 0.5)]
+CHANCE = [ReferenceLine("chance", 0.5)]
 
 
 @register
@@ -61,7 +61,7 @@ class Pairwise(RatingProtocol[PairSummary]):
         self, screen: Sequence[str], values: Sequence[int], confidence: int | None, **about: Any
     ) -> list[Any]:
         won = list(values).index(1)
-        return [Pair(winner=screen[won], loser=screen[1 - won], **about)]
+        return [JudgedPair(winner=screen[won], loser=screen[1 - won], **about)]
 
     def summarise(self, rows: Sequence[Any], seed: int) -> PairSummary:
         return summarise_pairs(Pairs.from_rows(rows), seed=seed)
@@ -99,7 +99,7 @@ def methods_section(summary: PairSummary) -> Section:
                     for m in summary.methods
                 ],
                 (
-                    "0.5 against the real image cannot be told from it. The methods' mean strength is 0. Every pair weighs the same.",
+                    "A method at 0.5 against the real image cannot be distinguished from it. The methods' mean strength is 0. Every pair weighs the same.",
                 ),
             ),
         ),

@@ -6,14 +6,14 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from siamese.study.document.blocks import Section, p_value, plot, table, within_table
-from siamese.study.document.plot import Line
+from siamese.study.document.plot import ReferenceLine
 from siamese.study.methods import Method
 from siamese.study.protocols.base import MAX_IMAGES, RatingProtocol, reference_lines
 from siamese.study.protocols.registry import register
 from siamese.study.rater_names import natural
 from siamese.study.statistics import Figure, Rankings, RankingSummary, summarise_rankings
 from siamese.study.statistics.paper import ISIC2016, ISIC2018, MOS, Reported
-from siamese.study.statistics.table import Ranked
+from siamese.study.statistics.table import RankedImage
 
 PAPER_SIZE = 3
 """Images that the paper ranks at a time; its mean ranks are on this scale."""
@@ -72,7 +72,7 @@ class Ranking(RatingProtocol[RankingSummary]):
     def rows(
         self, screen: Sequence[str], values: Sequence[int], confidence: int | None, **about: Any
     ) -> list[Any]:
-        return [Ranked(method=m, rank=r, **about) for m, r in zip(screen, values, strict=True)]
+        return [RankedImage(method=m, rank=r, **about) for m, r in zip(screen, values, strict=True)]
 
     def rows_per_answer(self, methods: Sequence[Method]) -> int:
         return len(methods)
@@ -105,7 +105,7 @@ def methods_section(summary: RankingSummary, reported: Sequence[Reported]) -> Se
         [(m.method, m.ranked_best) for m in methods],
     )
     lines = reference_lines(reported, MOS) if size == PAPER_SIZE else []
-    chance = [Line("chance", 1 / size)]
+    chance = [ReferenceLine("chance", 1 / size)]
     return Section(
         "Methods",
         tuple(text),

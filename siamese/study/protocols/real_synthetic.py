@@ -16,7 +16,7 @@ from siamese.study.document.blocks import (
     time_cells,
     within_table,
 )
-from siamese.study.document.plot import Line
+from siamese.study.document.plot import ReferenceLine
 from siamese.study.methods import Method, of_kind
 from siamese.study.protocols.base import RatingProtocol, one_real_problem, reference_lines
 from siamese.study.protocols.registry import register
@@ -146,13 +146,13 @@ def method_plots(summary: RatingSummary, reported: Sequence[Reported]) -> tuple[
             differences,
             low=-1,
             high=1,
-            lines=[Line("no difference", 0)],
+            lines=[ReferenceLine("no difference", 0)],
         ),
     )
 
 
 def detection_section(summary: RatingSummary) -> Section:
-    """How well synthetic images are told from real ones, overall, by method and by rater."""
+    """How well raters distinguish synthetic images from real ones, overall, by method and by rater."""
     raters = sorted(summary.raters, key=lambda r: natural(r.rater))
     accuracy = [
         ("all raters", summary.overall.balanced_accuracy),
@@ -161,7 +161,7 @@ def detection_section(summary: RatingSummary) -> Section:
     return Section(
         "Detection",
         (DETECTION_NOTE,),
-        plot("Balanced accuracy", accuracy, low=0, high=1, lines=[Line("chance", 0.5)]),
+        plot("Balanced accuracy", accuracy, low=0, high=1, lines=[ReferenceLine("chance", 0.5)]),
         (
             table(
                 "Overall and by method",

@@ -1,4 +1,7 @@
-"""The order in which a rater sees a study: random from a seed, a group's members far apart, training first, repeats last."""
+"""The order in which a rater sees a study: random from a seed, a group's members far apart, training first, repeats last.
+
+Drawn with a generator of their own from each rater's seed, so that an order can be drawn again and depends on nothing else in the process.
+"""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from siamese.study.rating.errors import (
 )
 from siamese.study.rating.judgement import Judgement, canonical, check_judgement
 from siamese.study.rating.order import TRAINING, Screen, arrange
-from siamese.study.rating.steps import Acknowledged, Overview, Step, Task, current_answer, to_task
+from siamese.study.rating.steps import Acknowledged, Overview, RatingStep, Task, current_answer, to_task
 from siamese.study.storage.schema import answers, images, items, presentations, raters, studies, withdrawals
 from siamese.study.storage.store import RATER, Study, StudyStore, find_study, hash_token, random_id
 
@@ -49,7 +49,7 @@ class RaterSessions:
             step = self._step(connection, rater, study, sent=True) if rater.consented_at else None
             return Overview(study.config, rater.consented_at is not None, rater.pseudonym, step)
 
-    def register(self, token: str, pseudonym: str, role: str, consent: bool) -> Step:
+    def register(self, token: str, pseudonym: str, role: str, consent: bool) -> RatingStep:
         """Note who rates and that they consent, draw their order and lock the study. A second time changes nothing.
 
         Raises:
@@ -137,26 +137,21 @@ class RaterSessions:
                 ):
                     raise ConflictError("this key was used for another answer; load the page again.")
             else:
-                supersedes = self._place(connection, rater, screen, correction)
-                connection.execute(
-                    insert(answers).values(
-                        rater_id=rater.id,
-                        presentation_id=presentation,
-                        supersedes=supersedes,
-                        idempotency_key=key,
-                        response=response,
-                        confidence=judgement.confidence,
-                        comment=judgement.comment.strip(),
-                        client_ms=judgement.client_ms,
-                        server_ms=max(0, round(1000 * (now - (screen.shown_at or now)))),
-                        created_at=now,
-                    )
-                )
-            feedback = (
-                self._feedback(connection, study.config, shown, judgement)
-                if screen.phase == TRAINING
-                else None
-            )
+                values = {
+                    "rater_id": rater.id,
+                    "presentation_id": presentation,
+                    "supersedes": self._superseded(connection, rater, screen, correction),
+                    "idempotency_key": key,
+                    "response": response,
+                    "confidence": judgement.confidence,
+                    "comment": judgement.comment.strip(),
+                    "client_ms": judgement.client_ms,
+                    "server_ms": max(0, round(1000 * (now - (screen.shown_at or now)))),
+                    "created_at": now,
+                }
+                connection.execute(insert(answers).values(values))
+            practice = screen.phase == TRAINING
+            feedback = self._feedback(connection, study.config, shown, judgement) if practice else None
             return Acknowledged(self._step(connection, rater, study, sent=before is None), feedback)
 
     def previous(self, token: str) -> tuple[Task, Judgement]:
@@ -184,7 +179,7 @@ class RaterSessions:
         """The PNG file of an image that the rater is being shown, may step back to or is shown next.
 
         Raises:
-            NoSuchLinkError: it is none of these, or there is no such image; the two are not told apart.
+            NoSuchLinkError: it is not one of these, or there is no such image; the two get the same message.
             SessionError: see ``overview``.
         """
         with self.database.read() as connection:
@@ -252,7 +247,7 @@ class RaterSessions:
         return connection.execute(select(func.count()).select_from(answers).where(*first)).scalar_one()
 
     def _around(self, connection: Connection, rater: str) -> tuple[int, list[Row]]:
-        """The current position, and the last answered screen, the current and the next, as far as there are such."""
+        """The current position, and the last answered screen, the current and the next screen, if they exist."""
         position = self._position(connection, rater)
         return position, list(
             connection.execute(
@@ -263,7 +258,7 @@ class RaterSessions:
             )
         )
 
-    def _step(self, connection: Connection, rater: Row, study: Study, sent: bool) -> Step:
+    def _step(self, connection: Connection, rater: Row, study: Study, sent: bool) -> RatingStep:
         """Where ``rater`` is; ``sent`` starts the server's clock for the current screen."""
         position, found = self._around(connection, rater.id)
         rows = {r.position: r for r in found}
@@ -272,14 +267,14 @@ class RaterSessions:
             connection.execute(
                 update(presentations).where(presentations.c.id == current.id).values(shown_at=time.time())
             )
-        return Step(
+        return RatingStep(
             to_task(current, study.config) if current else None,
             tuple(json.loads(upcoming.item_ids)) if upcoming else (),
             last is not None and last.phase != TRAINING,
         )
 
-    def _place(self, connection: Connection, rater: Row, screen: Row, correction: bool) -> int | None:
-        """The answer that a new one for ``screen`` supersedes, None for a first one; a ConflictError where neither fits."""
+    def _superseded(self, connection: Connection, rater: Row, screen: Row, correction: bool) -> int | None:
+        """The answer that a new one for ``screen`` supersedes, None for a first one; a ConflictError if neither fits."""
         position = self._position(connection, rater.id)
         if screen.position == position and not correction:
             return None

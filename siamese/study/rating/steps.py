@@ -27,7 +27,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Step:
+class RatingStep:
     """Where a rater is."""
 
     task: Task | None
@@ -42,7 +42,7 @@ class Step:
 class Acknowledged:
     """An answer is stored."""
 
-    step: Step
+    step: RatingStep
     feedback: dict[str, Any] | None
     """After a training screen: ``real``, the ids of its real images, and ``correct``."""
 
@@ -54,7 +54,7 @@ class Overview:
     config: StudyConfig
     registered: bool
     pseudonym: str | None
-    step: Step | None
+    step: RatingStep | None
     """None before registration."""
 
 

@@ -43,12 +43,12 @@ class RaterProgress:
     counted: int
     """Items answered that count: neither practice nor repeats."""
     excluded: str
-    """Why the rater is left out; empty where not."""
+    """Why the rater is excluded; empty if not."""
 
 
 @dataclass(frozen=True)
 class RaterTimes:
-    """Seconds that a rater took for a screen, practice and repeats left out."""
+    """Seconds that a rater took for a screen, without practice and repeats."""
 
     rater: str | None
     """None: all raters."""
@@ -70,7 +70,7 @@ class Results:
     """Why there is no summary."""
     progress: tuple[RaterProgress, ...]
     exclusions: tuple[Exclusion, ...]
-    """Answers left out, by rater and reason."""
+    """Answers that do not count, by rater and reason."""
     corrections: int
     """Answers that a later one corrects; they are kept and not counted."""
     withdrawals: tuple[Withdrawal, ...]
@@ -137,7 +137,7 @@ def read_results(store: StudyStore, study: str, raters: str = COMPLETE) -> Resul
 
 
 def names_of(summary: Any) -> tuple[str, ...]:
-    """Raters whose answers a summary is of; none where there is no summary."""
+    """Raters whose answers a summary is of; empty if there is no summary."""
     return () if summary is None else tuple(r if isinstance(r, str) else r.rater for r in summary.raters)
 
 

@@ -95,16 +95,16 @@ def state_of(rater: RaterProgress) -> str:
         return "excluded"
     if rater.answered >= rater.screens:
         return "finished"
-    return "under way" if rater.answered else "not begun"
+    return "in progress" if rater.answered else "not started"
 
 
 def exclusions_section(results: Results) -> Section:
-    """What is left out and why."""
+    """What is excluded and why."""
     rows = [
         (e.rater or "all raters", e.answers, e.reason)
         for e in sorted(results.exclusions, key=lambda e: natural(e.rater))
     ]
-    text = [] if rows else ["Nothing is left out."]
+    text = [] if rows else ["Nothing is excluded."]
     text += (
         [f"{results.corrections} answers were corrected by their rater; the corrections count."]
         if results.corrections
@@ -115,8 +115,8 @@ def exclusions_section(results: Results) -> Section:
         for w in results.withdrawals
     ]
     return Section(
-        "Left out",
+        "Excluded",
         tuple(text),
         (),
-        (table("Answers left out", ("Rater", "Answers", "Reason"), rows),) if rows else (),
+        (table("Excluded answers", ("Rater", "Answers", "Reason"), rows),) if rows else (),
     )

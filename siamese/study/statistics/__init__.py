@@ -2,6 +2,9 @@
 
 ``summarise_ratings``, ``summarise_rankings`` and ``summarise_pairs`` take a protocol's whole table and return typed, plain values;
 ``dataclasses.asdict`` of these is ready for JSON. The same seed gives the same figures.
+
+Written by hand, because a figure is computed for thousands of resamples at once, as array operations: statsmodels, scikit-learn and choix
+take one data set at a time. The tests hold the figures against theirs.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from siamese.study.statistics.figures import CONDITIONAL, OVER_RATERS, Figure
 from siamese.study.statistics.pairwise import PairSummary, summarise_pairs
 from siamese.study.statistics.ranking import RankingSummary, summarise_rankings
 from siamese.study.statistics.realism import RatingSummary, summarise_ratings
-from siamese.study.statistics.table import REAL, Exclusion, Pair, Ranked, Rating, StatisticsError
+from siamese.study.statistics.table import REAL, Exclusion, JudgedPair, RankedImage, Rating, StatisticsError
 
 __all__ = [
     "CONDITIONAL",
@@ -19,10 +22,10 @@ __all__ = [
     "REAL",
     "Exclusion",
     "Figure",
-    "Pair",
+    "JudgedPair",
     "PairSummary",
     "Pairs",
-    "Ranked",
+    "RankedImage",
     "RankingSummary",
     "Rankings",
     "Rating",

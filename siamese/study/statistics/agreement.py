@@ -10,7 +10,7 @@ the same limit with the least number m of answers to an item that has two: its d
 items, which is no more than all of it (nominal and ordinal distances are squared Euclidean ones of scores given to the values).
 
 Measured coverage of the nominal 95 % (``tests/study/test_statistics_intervals.py``): between raters 89 to 97 % with 12 to 50 items, the least
-where one answer is rare or many raters judge few items, since the coefficient is then skewed; a variance by the jackknife (Fleiss &
+if one answer is rare or many raters judge few items, since the coefficient is then skewed; a variance by the jackknife (Fleiss &
 Davies 1982, American Journal of Epidemiology 115) covers no better. Cohen's kappa 91 to 100 % with 12 to 24 repeated items, 94 to 97 % with 50.
 """
 
@@ -100,7 +100,7 @@ def matrix_of(rater: np.ndarray, unit: np.ndarray, value: np.ndarray) -> np.ndar
 
 
 def fleiss_figure(data: np.ndarray, group: np.ndarray, **settings) -> tuple[Figure, int]:
-    """Fleiss' kappa (1971, Psychological Bulletin 76, 378-382) with interval, and the number of units left out because a rater's answer is missing.
+    """Fleiss' kappa (1971, Psychological Bulletin 76, 378-382) with interval, and the number of units excluded because a rater's answer is missing.
 
     Args:
         data: [raters, units] float with NaN for missing answers.

@@ -1,4 +1,4 @@
-"""Confidence intervals of any figure of a rating study: bootstrap over mask groups, and over raters where there are enough.
+"""Confidence intervals of any figure of a rating study: bootstrap over mask groups, and over raters if there are enough of them.
 
 Answers lie in cells (rater, group). A cell holds sums, and a figure is a function of each rater's total of these sums. Resampling the
 groups, the raters or both is then a matrix product, whatever the figure.
@@ -16,15 +16,16 @@ interval is labelled as conditional on these raters.
 
 Measured coverage of the nominal 95 % (model in ``tests/study/simulated_ratings.py``): 94 to 96 % for MOS, its differences and balanced accuracy
 with 1, 3, 8 and 12 raters, up to 97 % with six. By the equivalent analysis of variance, 3000 studies each: 97 to 98 % with six raters
-who do not differ at all, and 91 to 94 % for a MOS of 0.9 where raters differ very much (standard deviation 0.8 on the probit scale), since
+who do not differ at all, and 91 to 94 % for a MOS of 0.9 if raters differ very much (standard deviation 0.8 on the probit scale), since
 so few raters do not show how skewed their population is.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +43,7 @@ from siamese.study.statistics.table import StatisticsError
 RESAMPLES = 2000
 LEVEL = 0.95
 MIN_RATERS = 6
-"""With fewer raters, intervals are conditional on them: a variance between raters cannot be told from so few."""
+"""With fewer raters, intervals are conditional on them: so few cannot show the variance between raters."""
 MIN_GROUPS = 5
 """With fewer mask groups there is no interval."""
 MAX_LOST = 0.05
@@ -52,7 +53,7 @@ CHUNK = 4_000_000
 TINY = 1e-12
 
 Statistic = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""(totals [..., R, K] by rater, weights [..., R] of the raters) to figures [..., F]; NaN where a figure cannot be computed.
+"""(totals [..., R, K] by rater, weights [..., R] of the raters) to figures [..., F]; NaN if a figure cannot be computed.
 Leading dimensions broadcast."""
 
 
@@ -126,8 +127,7 @@ def bootstrap(
             "an interval needs 200 or more resamples and a level between 0 and 1, such as 0.95."
         )
     raters, groups, _ = sums.shape
-    if conditional is None:
-        conditional = raters < MIN_RATERS
+    conditional = is_conditional(raters, conditional)
     if not conditional and raters < 2:
         raise StatisticsError("one rater says nothing about other raters: leave conditional at None or True.")
     estimate = statistic(sums.sum(1), np.ones(raters))
@@ -137,10 +137,8 @@ def bootstrap(
             missing(q.missing) if np.isnan(e) else Figure(float(e), reason=reason)
             for e, q in zip(estimate, quantities, strict=True)
         )
-    parts = [
-        np.concatenate(p)
-        for p in zip(*replicates(sums, statistic, resamples, seed, not conditional), strict=True)
-    ]
+    chunks = replicates(sums, statistic, resamples, seed, not conditional)
+    parts = [np.concatenate(p) for p in zip(*chunks, strict=True)]
     basis = CONDITIONAL if conditional else OVER_RATERS
     units = groups if conditional else min(raters, groups)
     figures = []
@@ -150,27 +148,31 @@ def bootstrap(
         if np.isnan(estimate[n]):
             figures.append(missing(quantity.missing))
         elif kept.mean() < 1 - MAX_LOST:
-            figures.append(
-                Figure(
-                    float(estimate[n]),
-                    reason=f"no interval: {1 - kept.mean():.0%} of the resamples do not give the figure; "
-                    "it hangs on too few answers.",
-                )
-            )
+            figures.append(Figure(float(estimate[n]), reason=too_few(1 - kept.mean())))
         else:
             variance, freedom = variance_of([c[kept] for c in columns], raters, groups)
+            variance = max(variance, quantity.min_variance)
             figures.append(
                 finish(
-                    float(estimate[n]),
-                    max(variance, quantity.min_variance),
-                    freedom,
-                    units,
-                    level,
-                    quantity,
-                    basis,
+                    float(estimate[n]), variance, freedom, units, level=level, quantity=quantity, basis=basis
                 )
             )
     return tuple(figures)
+
+
+def too_few(lost: float) -> str:
+    """Why a figure has no interval that this share of the resamples does not give."""
+    return f"no interval: {lost:.0%} of the resamples do not give the figure; it depends on too few answers."
+
+
+def is_conditional(raters: int, conditional: bool | None) -> bool:
+    """Whether intervals keep ``raters`` raters as they are; None leaves it to their number."""
+    return raters < MIN_RATERS if conditional is None else conditional
+
+
+def basis_of(raters: int, settings: Mapping[str, Any]) -> str:
+    """Whom the intervals of ``raters`` raters speak for, by the ``settings`` of ``bootstrap``."""
+    return CONDITIONAL if is_conditional(raters, settings.get("conditional")) else OVER_RATERS
 
 
 def variance_of(columns: Sequence[np.ndarray], raters: int, groups: int) -> tuple[float, float]:
@@ -194,7 +196,7 @@ def variance_of(columns: Sequence[np.ndarray], raters: int, groups: int) -> tupl
 def finish(
     value: float, variance: float, freedom: float, units: int, level: float, quantity: Quantity, basis: str
 ) -> Figure:
-    """The figure with the interval that its variance gives, or the reason why there is none."""
+    """The figure with the interval that its variance gives, or the reason why it has none."""
     if any(
         math.isclose(value, end, abs_tol=TINY) for end in (quantity.low, quantity.high) if math.isfinite(end)
     ):

@@ -45,7 +45,7 @@ class Detection:
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Quotient, NaN where the denominator is 0."""
+    """Quotient, NaN if the denominator is 0."""
     return np.divide(
         numerator,
         denominator,
@@ -173,12 +173,12 @@ def d_prime_variance(totals: np.ndarray, levels: np.ndarray) -> np.ndarray:
 def detect(
     sums: np.ndarray, levels: np.ndarray, advice: str, answers: np.ndarray | None = None, **settings
 ) -> Detection:
-    """Detection figures from cell sums [R, G, 2 L] of ``score_counts``; the raters' mean where R > 1.
+    """Detection figures from cell sums [R, G, 2 L] of ``score_counts``; the raters' mean if R > 1.
 
     Raters who have judged one kind of image only count in none of the figures, unless nobody has judged the other.
 
     Args:
-        advice: what to do where a kind of image has no answers.
+        advice: what to do if a kind of image has no answers.
         answers: [R, G] numbers of answers that a rater weighs by; None: those in ``sums``.
         settings: of ``bootstrap``.
     """

@@ -15,7 +15,7 @@ OVER_RATERS = "over mask groups and raters"
 
 @dataclass(frozen=True)
 class Figure:
-    """An estimate, with a confidence interval where there is one. A missing number is None, never NaN."""
+    """An estimate, with its confidence interval, if it has one. A missing number is None, never NaN."""
 
     value: float | None
     low: float | None = None
@@ -32,7 +32,7 @@ class Quantity:
 
     name: str
     missing: str
-    """Why it is missing where it cannot be computed, and what to do."""
+    """Why it is missing if it cannot be computed, and what to do."""
     low: float = -math.inf
     """Least possible value; both limits are finite, or neither is."""
     high: float = math.inf
@@ -42,7 +42,7 @@ class Quantity:
     comparisons: float = math.inf
     """Independent comparisons that the figure can rest on at most: of a coefficient of agreement, each answer to an item after its first."""
     min_variance: float = 0.0
-    """Variance that the figure has at least, where resampling is known to show too little."""
+    """Variance that the figure has at least, if resampling is known to show too little."""
 
     def __post_init__(self) -> None:
         if math.isfinite(self.low) != math.isfinite(self.high):
@@ -100,7 +100,7 @@ def interval(
 
 
 def limit_interval(value: float, units: int, level: float, quantity: Quantity) -> tuple[float, float]:
-    """Exact interval of an average that sits at one of its limits, where resampling shows no variation.
+    """Exact interval of an average that sits at one of its limits: resampling shows no variation there.
 
     If ``units`` independent parts were all at the limit, the true average is no further from it than the Clopper-Pearson bound
     1 - ((1 - level) / 2)^(1 / units) of the range (Clopper & Pearson 1934): the chance that one part is off the limit is at least the

@@ -48,7 +48,7 @@ def choices_from_orders(orders: np.ndarray, methods: int) -> Choices:
     """Choices from rankings [N, k] of method indices, the best first."""
     count, places = orders.shape
     bits = 1 << orders.astype(np.int64)
-    # the set faced at each stage: all that are not yet placed; the last image is no choice
+    # the set faced at each stage: all that are not yet placed; the last image is not a choice
     faced = np.cumsum(bits[:, ::-1], 1)[:, ::-1][:, : places - 1]
     sets, index = np.unique(faced, return_inverse=True)
     index = index.reshape(faced.shape)

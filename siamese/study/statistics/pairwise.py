@@ -9,9 +9,9 @@ import numpy as np
 
 from siamese.study.statistics.agreement import NOMINAL, WithinRater, alpha_figure, matrix_of, within
 from siamese.study.statistics.answer_tables import Pairs
-from siamese.study.statistics.bootstrap import MIN_RATERS, bootstrap, cell_sums
+from siamese.study.statistics.bootstrap import basis_of, bootstrap, cell_sums
 from siamese.study.statistics.detection import ratio
-from siamese.study.statistics.figures import CONDITIONAL, OVER_RATERS, Figure, Quantity
+from siamese.study.statistics.figures import Figure, Quantity
 from siamese.study.statistics.luce import choices_from_pairs
 from siamese.study.statistics.ranking import strengths
 from siamese.study.statistics.realism import ResponseTimes, response_times
@@ -27,7 +27,7 @@ class MethodPairs:
     chosen: Figure
     """Share of its pairs in which it was chosen as real."""
     beats_real: Figure | None
-    """Share of its pairs with the real image in which it was chosen; 0.5 cannot be told from real. None for the real images."""
+    """Share of its pairs with the real image in which it was chosen; at 0.5 it cannot be distinguished from real. None for the real images."""
     strength: Figure
     """Bradley-Terry log strength; the methods' mean is 0."""
 
@@ -87,16 +87,8 @@ def summarise_pairs(pairs: Pairs, **settings: Any) -> PairSummary:
     shape, size = (len(raters), len(groups)), len(methods)
     names = np.array(methods)
     won, lost = table.winner[:, None] == names, table.loser[:, None] == names
-    with_real = ((table.winner == REAL) | (table.loser == REAL))[:, None]
-    numerators = np.column_stack([won, won & with_real, table.winner == REAL])
-    denominators = np.column_stack([won | lost, (won | lost) & with_real, with_real])
-    features = np.concatenate([numerators, denominators], 1).astype(np.float64)
-    no_real = "no pair with a real image: add real images to the study."
-    quantities = [
-        *(Quantity(f"chosen {m}", "no pairs with this method.", 0, 1, average=True) for m in methods),
-        *(Quantity(f"beats real {m}", no_real, 0, 1, average=True) for m in methods),
-        Quantity("found real", no_real, 0, 1, average=True),
-    ]
+    features = pair_features(table, won, lost)
+    quantities = pair_quantities(methods)
     sums = cell_sums(rater, group, features, *shape)
     statistic = share_statistic(2 * size + 1)
     figures = bootstrap(sums, statistic, quantities, **settings)
@@ -104,32 +96,31 @@ def summarise_pairs(pairs: Pairs, **settings: Any) -> PairSummary:
     strength = strengths(choices.events, choices.members, rater, group, shape, methods, settings)
     by_method = tuple(
         MethodPairs(
-            m,
-            int((won | lost)[:, n].sum()),
-            figures[n],
-            None if m == REAL else figures[size + n],
-            strength[n],
+            method=m,
+            pairs=int((won | lost)[:, n].sum()),
+            chosen=figures[n],
+            beats_real=None if m == REAL else figures[size + n],
+            strength=strength[n],
         )
         for n, m in enumerate(methods)
     )
-    by_rater = []
-    for n, name in enumerate(raters):
+
+    def found_by(n: int) -> Figure:
         own = sums[n : n + 1, sums[n].any(-1)]
-        found = bootstrap(own, statistic, quantities, **settings | {"conditional": True})[-1]
-        by_rater.append(
-            RaterPairs(name, int((rater == n).sum()), found, response_times(table.seconds[rater == n]))
-        )
-    conditional = settings.get("conditional")
-    if conditional is None:
-        conditional = len(raters) < MIN_RATERS
+        return bootstrap(own, statistic, quantities, **settings | {"conditional": True})[-1]
+
+    by_rater = [
+        RaterPairs(name, int((rater == n).sum()), found_by(n), response_times(table.seconds[rater == n]))
+        for n, name in enumerate(raters)
+    ]
     first, second = pairs.repeated()
     return PairSummary(
-        len(table),
-        tuple(by_rater),
-        by_method,
-        figures[-1],
-        pair_alpha(table, settings),
-        within(
+        pairs=len(table),
+        raters=tuple(by_rater),
+        methods=by_method,
+        found_real=figures[-1],
+        alpha=pair_alpha(table, settings),
+        within_rater=within(
             pairs.rater[first],
             pairs.group[first],
             side(pairs)[first],
@@ -137,19 +128,42 @@ def summarise_pairs(pairs: Pairs, **settings: Any) -> PairSummary:
             raters,
             **settings | {"conditional": None},
         ),
-        len(groups),
-        CONDITIONAL if conditional else OVER_RATERS,
-        table.exclusions,
+        groups=len(groups),
+        basis=basis_of(len(raters), settings),
+        exclusions=table.exclusions,
     )
 
 
+def pair_features(table: Pairs, won: np.ndarray, lost: np.ndarray) -> np.ndarray:
+    """[N, 2 (2 M + 1)] for ``share_statistic``: of the figures of ``pair_quantities`` the numerators, then the denominators.
+
+    Args:
+        won: bool [N, M], the method chosen.
+        lost: bool [N, M], the other one.
+    """
+    with_real = ((table.winner == REAL) | (table.loser == REAL))[:, None]
+    numerators = np.column_stack([won, won & with_real, table.winner == REAL])
+    denominators = np.column_stack([won | lost, (won | lost) & with_real, with_real])
+    return np.concatenate([numerators, denominators], 1).astype(np.float64)
+
+
+def pair_quantities(methods: tuple[str, ...]) -> list[Quantity]:
+    """What is known of the shares by method, chosen and against the real image, and of the share of real images found."""
+    no_real = "no pair with a real image: add real images to the study."
+    return [
+        *(Quantity(f"chosen {m}", "no pairs with this method.", 0, 1, average=True) for m in methods),
+        *(Quantity(f"beats real {m}", no_real, 0, 1, average=True) for m in methods),
+        Quantity("found real", no_real, 0, 1, average=True),
+    ]
+
+
 def side(table: Pairs) -> np.ndarray:
-    """int [N]: 1 where the alphabetically first method of the pair was chosen."""
+    """int [N]: 1 if the alphabetically first method of the pair was chosen, otherwise 0."""
     return (table.winner < table.loser).astype(np.int64)
 
 
 def pair_alpha(table: Pairs, settings: dict[str, Any]) -> Figure:
-    """Krippendorff's alpha of which image of a pair was chosen; the real one, where there is one, is its first."""
+    """Krippendorff's alpha of which image of a pair was chosen; a real one counts as the first."""
     items = [i[1:] for i in table.item()]
     order = sorted(set(items))
     place = {item: n for n, item in enumerate(order)}

@@ -10,9 +10,9 @@ import numpy as np
 
 from siamese.study.statistics.agreement import ORDINAL, WithinRater, alpha_figure, matrix_of, within
 from siamese.study.statistics.answer_tables import Rankings
-from siamese.study.statistics.bootstrap import MIN_RATERS, bootstrap, cell_sums
+from siamese.study.statistics.bootstrap import basis_of, bootstrap, cell_sums
 from siamese.study.statistics.detection import ratio
-from siamese.study.statistics.figures import CONDITIONAL, OVER_RATERS, Figure, Quantity, missing
+from siamese.study.statistics.figures import Figure, Quantity, missing
 from siamese.study.statistics.luce import (
     ConvergenceError,
     DisconnectedError,
@@ -95,38 +95,20 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 
 def friedman(blocks: np.ndarray) -> Friedman:
-    """Friedman's test on ``blocks`` [groups, methods] of ranks averaged over raters; ranked anew in each block, ties by mid-ranks.
+    """Friedman's test on ``blocks`` [groups, methods] of ranks averaged over raters; ranked again in each block, ties by mid-ranks.
 
-    Three or more methods and two or more groups; otherwise, or where all is tied, the figures are None with a reason.
+    Three or more methods and two or more groups; otherwise, or if all is tied, the figures are None with a reason.
     """
     count, methods = blocks.shape
+    reason = None
     if methods < 3:
-        return Friedman(
-            None,
-            None,
-            None,
-            None,
-            count,
-            "Friedman's test needs three or more methods; with two, see the pair.",
-        )
-    if count < 2:
-        return Friedman(
-            None,
-            None,
-            None,
-            None,
-            count,
-            "Friedman's test needs two or more mask groups that every rater has ranked.",
-        )
-    if np.ptp(blocks, axis=1).max() < 1e-12:
-        return Friedman(
-            None,
-            None,
-            None,
-            None,
-            count,
-            "all methods tie in every mask group: the ranks hold no preference.",
-        )
+        reason = "Friedman's test needs three or more methods; with two, see the pair."
+    elif count < 2:
+        reason = "Friedman's test needs two or more mask groups that every rater has ranked."
+    elif np.ptp(blocks, axis=1).max() < 1e-12:
+        reason = "all methods tie in every mask group: the ranks hold no preference."
+    if reason:
+        return Friedman(statistic=None, freedom=None, p=None, kendall_w=None, blocks=count, reason=reason)
     from scipy import stats  # half a second to import, which a server that starts would spend for nothing
 
     # averages of whole ranks: rounding keeps equal averages equal
@@ -138,7 +120,7 @@ def friedman(blocks: np.ndarray) -> Friedman:
 def pair_tests(blocks: np.ndarray, methods: tuple[str, ...]) -> tuple[PairTest, ...]:
     """Wilcoxon's signed-rank test of each pair of columns of ``blocks`` [groups, methods], with Holm's correction.
 
-    Zero differences are ranked and dropped (Pratt 1959). The p value is exact for up to 13 groups, by permutation where ranks tie, and by the normal
+    Zero differences are ranked and dropped (Pratt 1959). The p value is exact for up to 13 groups, by permutation if ranks tie, and by the normal
     approximation beyond.
     """
     from scipy import stats
@@ -207,6 +189,14 @@ def rank_statistic(methods: int):
     return statistic
 
 
+def rank_quantities(methods: tuple[str, ...]) -> list[Quantity]:
+    """What is known of the figures of ``rank_statistic``."""
+    return [
+        *(Quantity(f"mean rank {m}", "no rankings.", 1, len(methods), average=True) for m in methods),
+        *(Quantity(f"ranked best {m}", "no rankings.", 0, 1, average=True) for m in methods),
+    ]
+
+
 def strengths(
     events: np.ndarray,
     members: np.ndarray,
@@ -216,7 +206,7 @@ def strengths(
     names: tuple[str, ...],
     settings: dict[str, Any],
 ) -> tuple[Figure, ...]:
-    """Log strength of each of ``names`` with interval, or the reason why there is none."""
+    """Log strength of each of ``names`` with interval, or the reason why it has none."""
     try:
         log_strengths(events.sum(0).reshape(members.shape), members, names)
     except (DisconnectedError, ConvergenceError) as error:
@@ -247,38 +237,31 @@ def summarise_rankings(rankings: Rankings, **settings: Any) -> RankingSummary:
     ranks = size - np.argsort(orders, 1).astype(np.float64)
     features = np.column_stack([np.ones(len(ranks)), ranks, ranks == size])
     sums = cell_sums(rater, group, features, *shape)
-    quantities = [
-        *(Quantity(f"mean rank {m}", "no rankings.", 1, size, average=True) for m in methods),
-        *(Quantity(f"ranked best {m}", "no rankings.", 0, 1, average=True) for m in methods),
-    ]
+    quantities = rank_quantities(methods)
     figures = bootstrap(sums, rank_statistic(size), quantities, **settings)
-    means = tuple(
-        bootstrap(
-            sums[n : n + 1, sums[n].any(-1)],
-            rank_statistic(size),
-            quantities,
-            **settings | {"conditional": True},
-        )[:size]
-        for n in range(len(raters))
-    )
+
+    def mean_ranks(n: int) -> tuple[Figure, ...]:
+        own = sums[n : n + 1, sums[n].any(-1)]
+        return bootstrap(own, rank_statistic(size), quantities, **settings | {"conditional": True})[:size]
+
+    means = tuple(mean_ranks(n) for n in range(len(raters)))
     choices = choices_from_orders(orders, size)
     strength = strengths(choices.events, choices.members, rater, group, shape, methods, settings)
     blocks = averaged_blocks(table)
-    conditional = settings.get("conditional")
-    if conditional is None:
-        conditional = len(raters) < MIN_RATERS
     unit = group[:, None] * size + np.arange(size)
     data = matrix_of(np.repeat(rater, size), unit.ravel(), ranks.ravel())
     first, second = rankings.repeated()
     return RankingSummary(
-        len(ranks),
-        raters,
-        means,
-        tuple(MethodRanks(m, figures[n], figures[size + n], strength[n]) for n, m in enumerate(methods)),
-        friedman(blocks),
-        pair_tests(blocks, methods),
-        alpha_figure(data, np.repeat(np.arange(len(groups)), size), ORDINAL, **settings),
-        within(
+        rankings=len(ranks),
+        raters=raters,
+        rater_means=means,
+        methods=tuple(
+            MethodRanks(m, figures[n], figures[size + n], strength[n]) for n, m in enumerate(methods)
+        ),
+        friedman=friedman(blocks),
+        pairs=pair_tests(blocks, methods),
+        alpha=alpha_figure(data, np.repeat(np.arange(len(groups)), size), ORDINAL, **settings),
+        within_rater=within(
             rankings.rater[first],
             rankings.group[first],
             rankings.rank[first],
@@ -286,7 +269,7 @@ def summarise_rankings(rankings: Rankings, **settings: Any) -> RankingSummary:
             raters,
             **settings | {"conditional": None},
         ),
-        len(groups),
-        CONDITIONAL if conditional else OVER_RATERS,
-        table.exclusions,
+        groups=len(groups),
+        basis=basis_of(len(raters), settings),
+        exclusions=table.exclusions,
     )

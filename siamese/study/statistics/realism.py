@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from siamese.study.statistics.agreement import (
     within,
 )
 from siamese.study.statistics.answer_tables import Ratings
-from siamese.study.statistics.bootstrap import MIN_RATERS, bootstrap, cell_sums
+from siamese.study.statistics.bootstrap import basis_of, bootstrap, cell_sums
 from siamese.study.statistics.detection import (
     Detection,
     detect,
@@ -26,7 +27,7 @@ from siamese.study.statistics.detection import (
     score_counts,
     signed_levels,
 )
-from siamese.study.statistics.figures import CONDITIONAL, OVER_RATERS, Figure, Quantity, missing
+from siamese.study.statistics.figures import Figure, Quantity, missing
 from siamese.study.statistics.table import CONFIDENCES, REAL, Exclusion, codes
 
 NO_REAL = "add real images to the study"
@@ -36,7 +37,7 @@ WAIT = "wait until this rater has answered both kinds"
 
 @dataclass(frozen=True)
 class ResponseTimes:
-    """Seconds from the image to the answer; None where no time was recorded."""
+    """Seconds from the image to the answer; None if no time was recorded."""
 
     median: float | None
     lower_quartile: float | None
@@ -176,56 +177,25 @@ def summarise_ratings(ratings: Ratings, **settings: Any) -> RatingSummary:
         cell_sums(rater, group, np.ones((len(table), 1)), *shape)[..., 0],
     )
 
-    sums = cell_sums(rater, group, method_features(table, methods), *shape)
-    figures = bootstrap(
-        sums, method_statistic(len(methods), methods[0] == REAL), method_quantities(methods), **settings
-    )
-    by_method = []
-    for n, name in enumerate(methods):
-        rows = table.method == name
-        if name == REAL:
-            difference, detection = None, None
-        else:
-            against = rows | ~synthetic
-            difference = (
-                figures[2 * len(methods) + n - 1]
-                if methods[0] == REAL
-                else missing(f"needs answers on real images: {NO_REAL}.")
-            )
-            detection = detect(
-                cell_sums(rater[against], group[against], scores[against], *shape),
-                levels,
-                advice,
-                answers,
-                **settings,
-            )
-        by_method.append(
-            MethodRatings(
-                name,
-                int(rows.sum()),
-                figures[n],
-                figures[len(methods) + n],
-                difference,
-                detection,
-                response_times(table.seconds[rows]),
-            )
-        )
+    def against_real(rows: np.ndarray) -> Detection:
+        against = rows | ~synthetic
+        own = cell_sums(rater[against], group[against], scores[against], *shape)
+        return detect(own, levels, advice, answers, **settings)
 
+    sums = cell_sums(rater, group, method_features(table, methods), *shape)
+    by_method = method_ratings(table, sums, against_real, settings)
     per_rater = tuple(
         rater_ratings(table.take(rater == n), cells[n : n + 1], levels, advice, settings)
         for n in range(len(raters))
     )
-    conditional = settings.get("conditional")
-    if conditional is None:
-        conditional = len(raters) < MIN_RATERS
     first, second = ratings.repeated()
     return RatingSummary(
-        len(table),
-        per_rater,
-        tuple(by_method),
-        detect(cells, levels, advice, answers, **settings),
-        rating_agreement(table, settings),
-        within(
+        answers=len(table),
+        raters=per_rater,
+        methods=by_method,
+        overall=detect(cells, levels, advice, answers, **settings),
+        agreement=rating_agreement(table, settings),
+        within_rater=within(
             ratings.rater[first],
             ratings.group[first],
             ratings.real[first],
@@ -233,11 +203,45 @@ def summarise_ratings(ratings: Ratings, **settings: Any) -> RatingSummary:
             raters,
             **settings | {"conditional": None},
         ),
-        response_times(table.seconds),
-        len(groups),
-        CONDITIONAL if conditional else OVER_RATERS,
-        table.exclusions,
+        times=response_times(table.seconds),
+        groups=len(groups),
+        basis=basis_of(len(raters), settings),
+        exclusions=table.exclusions,
     )
+
+
+def method_ratings(
+    table: Ratings,
+    sums: np.ndarray,
+    against_real: Callable[[np.ndarray], Detection],
+    settings: dict[str, Any],
+) -> tuple[MethodRatings, ...]:
+    """Each method's figures, real images first.
+
+    Args:
+        sums: [R, G, 3 M] cell sums of ``method_features``.
+        against_real: detection of the images of some rows (bool [N]) against the real ones.
+    """
+    methods, count = table.methods, len(table.methods)
+    has_real = methods[0] == REAL
+    figures = bootstrap(sums, method_statistic(count, has_real), method_quantities(methods), **settings)
+    no_real = missing(f"needs answers on real images: {NO_REAL}.")
+    found = []
+    for n, name in enumerate(methods):
+        rows = table.method == name
+        difference = figures[2 * count + n - 1] if has_real else no_real
+        found.append(
+            MethodRatings(
+                method=name,
+                answers=int(rows.sum()),
+                mos=figures[n],
+                confidence=figures[count + n],
+                real_minus_method=None if name == REAL else difference,
+                detection=None if name == REAL else against_real(rows),
+                times=response_times(table.seconds[rows]),
+            )
+        )
+    return tuple(found)
 
 
 def rater_ratings(
@@ -255,12 +259,12 @@ def rater_ratings(
     ]
     share, confidence = bootstrap(sums, method_statistic(1, False), quantities, **settings)
     return RaterRatings(
-        str(table.rater[0]),
-        len(table),
-        share,
-        confidence,
-        detect(answered, levels, advice, **settings),
-        response_times(table.seconds),
+        rater=str(table.rater[0]),
+        answers=len(table),
+        judged_real=share,
+        confidence=confidence,
+        detection=detect(answered, levels, advice, **settings),
+        times=response_times(table.seconds),
     )
 
 

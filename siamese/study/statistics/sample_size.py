@@ -5,7 +5,7 @@ of the rest (the two-way random model; for answers of 0 or 1 these are the parts
 
     reach = t(0.975, f) * sqrt(s_r^2 / R + s_g^2 / G + s_e^2 / (R G)),    half width = reach / sqrt(1 + (reach / h)^2),
 
-where h is half of the figure's range: that is the half width of the score interval (see ``figures``) in the middle of the range, which stays in it.
+with h half of the figure's range: that is the half width of the score interval (see ``figures``) in the middle of the range, which stays in it.
 f is Satterthwaite's number of degrees of freedom (see ``bootstrap``). Conditional on the raters, s_r^2 / R drops out and s_e^2 stays in,
 with f = G - 1. For a difference of two methods, y is the difference of the two answers of a rater to a group.
 
@@ -93,7 +93,7 @@ def difference_components(
 
 
 def check_shares(rater_share: float, group_share: float) -> None:
-    """Refuse shares that are no shares."""
+    """Raise a StatisticsError unless the shares are 0 or more and together at most 1."""
     if not (rater_share >= 0 and group_share >= 0 and rater_share + group_share <= 1):
         raise StatisticsError("the shares of raters and groups are 0 or more and together at most 1.")
 
@@ -153,7 +153,7 @@ def half_width(
         conditional: the interval speaks for these raters only; None: with fewer than six of them.
 
     Raises:
-        StatisticsError: too few groups or raters, or a level that is none.
+        StatisticsError: too few groups or raters, or a level outside 0 to 1.
     """
     if conditional is None:
         conditional = raters < MIN_RATERS

@@ -1,4 +1,4 @@
-"""Answers of a rating study as plain columns, checked once: what counts, what is repeated, what is left out and why.
+"""Answers of a rating study as plain columns, checked once: what counts, what is repeated, what is excluded and why.
 
 One row per answer. The first answer to an item counts; later presentations serve within-rater agreement only; training items
 never count. The method of the real images is called ``real`` here, whatever the study calls it.
@@ -45,7 +45,7 @@ class Rating:
 
 
 @dataclass(frozen=True)
-class Ranked:
+class RankedImage:
     """One image's place among the images of its group; a ranking is k of these."""
 
     rater: str
@@ -59,7 +59,7 @@ class Ranked:
 
 
 @dataclass(frozen=True)
-class Pair:
+class JudgedPair:
     """Two images of a group, one of them chosen as the real one."""
 
     rater: str
@@ -73,7 +73,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Exclusion:
-    """Answers left out of the analysis."""
+    """Answers that are not analysed."""
 
     rater: str | None
     """None: of all raters."""
@@ -100,7 +100,7 @@ class Answers(ABC):
     group: np.ndarray
     """str [N]."""
     seconds: np.ndarray
-    """float64 [N]; NaN where it was not recorded."""
+    """float64 [N]; NaN if it was not recorded."""
     repeat: np.ndarray
     """int64 [N]; 0 is the first presentation."""
     training: np.ndarray
@@ -139,7 +139,7 @@ class Answers(ABC):
 
     @classmethod
     def from_rows(cls, rows: Iterable[Any]) -> Self:
-        """A table of ``rows`` (``Rating``, ``Ranked`` or ``Pair``).
+        """A table of ``rows`` (``Rating``, ``RankedImage`` or ``JudgedPair``).
 
         Raises:
             StatisticsError: a row holds a value of another type or out of its range.
@@ -202,7 +202,7 @@ class Answers(ABC):
         """Without raters who lack an answer to an image of some method: all figures of a row are then of the same raters.
 
         Raises:
-            StatisticsError: none is left.
+            StatisticsError: nothing is left.
         """
         columns = self.shown()
         methods = len(np.unique(np.concatenate(columns)))
@@ -223,7 +223,7 @@ class Answers(ABC):
         """First answers to study items.
 
         Raises:
-            StatisticsError: none is left.
+            StatisticsError: nothing is left.
         """
         table = self.drop(self.training, TRAINING_REASON)
         items = table.item()

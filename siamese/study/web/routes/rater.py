@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, Strict
 from siamese.study.rating.errors import NoSuchLinkError
 from siamese.study.rating.judgement import Judgement
 from siamese.study.rating.session import RaterSessions
-from siamese.study.rating.steps import Step, Task
+from siamese.study.rating.steps import RatingStep, Task
 from siamese.study.statistics.table import CONFIDENCES
 from siamese.study.web.pages import rating_page
 from siamese.study.web.protocol_files import scripts
@@ -42,7 +42,7 @@ class Registration(BaseModel):
 
 
 class GivenAnswer(BaseModel):
-    """One answer; see ``siamese.study.rating.session.Judgement``."""
+    """One answer; see ``siamese.study.rating.judgement.Judgement``."""
 
     model_config = ConfigDict(extra="forbid")
     task: StrictStr = Field(max_length=64)
@@ -143,7 +143,7 @@ def task_json(task: Task) -> dict[str, Any]:
     }
 
 
-def step_json(step: Step | None) -> dict[str, Any] | None:
+def step_json(step: RatingStep | None) -> dict[str, Any] | None:
     """Where the rater is, for the page."""
     if step is None:
         return None

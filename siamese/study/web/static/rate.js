@@ -32,16 +32,16 @@ async function ask(path, body) {
 
 // Repeats `act` until it is done or refused for good, and says that it waits; gives up once it is not `wanted` any more.
 async function persist(act, wanted = () => true) {
-  let told = false;
+  let announced = false;
   for (let pause = 300; ; pause = Math.min(2 * pause, 5000)) {
     try {
       const value = await act();
-      if (told) notice(null);
+      if (announced) notice(null);
       return value;
     } catch (error) {
       if (!LATER.includes(error.status) || !wanted()) throw error;
       notice(error.message + " Trying again…");
-      told = true;
+      announced = true;
       await new Promise((resolve) => setTimeout(resolve, pause));
     }
   }
