@@ -56,6 +56,22 @@ def test_files_exist(document: Path) -> None:
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 
+@pytest.mark.parametrize("name", ["architecture.md", "algorithm.md"])
+def test_names_are_the_codes(name: str) -> None:
+    """Identifiers between backticks, such as ``predict_x0``; a renamed function has to be renamed here as well."""
+    text = re.sub(r"^```.*?^```", "", (ROOT / "docs" / name).read_text(), flags=re.S | re.M)
+    words = set(re.findall(r"`([A-Za-z_]\w*)(?:\([^`]*\))?`", text)) | set(re.findall(r"`\w+\.(\w+)`", text))
+    words -= {"py", "js"}
+    code = "\n".join(
+        f.read_text(encoding="utf-8")
+        for folder in ("siamese", "train", "tests")
+        for f in (ROOT / folder).rglob("*.py")
+    )
+    known = set(re.findall(r"\w+", code))
+    assert len(words) > 15
+    assert sorted(words - known) == []
+
+
 @documents
 def test_modules_that_are_run_exist(document: Path) -> None:
     found = re.findall(r"python -m ([\w.]+)(?: (\w+))?", document.read_text())

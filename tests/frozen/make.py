@@ -24,6 +24,7 @@ import tempfile
 import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,9 +47,9 @@ from tests.phantoms import phantom, write_folder
 from train.__main__ import run as train_command
 
 
-def recipe(seed: int = 7, **changes: object) -> Recipe:
+def recipe(seed: int = 7, **changes: Any) -> Recipe:
     """A recipe in which no optional setting has its default."""
-    values = {
+    values: dict[str, Any] = {
         "prompt": PROMPT,
         "seed": seed,
         "steps": 20,

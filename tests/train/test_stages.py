@@ -361,9 +361,7 @@ def test_the_documented_command_has_the_papers_settings() -> None:
     """The command in docs/algorithm.md gives the paper's settings, which the defaults do not."""
     page = (Path(__file__).parents[2] / "docs" / "algorithm.md").read_text()
     options = shlex.split(
-        re.search(r"```sh\n(python -m train siamese --preset sd15 .*?)```", page, re.S)[1].replace(
-            "\\\n", ""
-        )
+        re.search(r"```sh\n(python -m train siamese --preset sd15 .*?)```", page, re.S)[1].replace("\\\n", "")
     )[4:]
     config = tyro.cli(SiameseTrainConfig, args=options)
     paper = LoopConfig(config.loop.out)
