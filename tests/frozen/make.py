@@ -1,8 +1,8 @@
-"""Makes the frozen test data in this folder: ``python -m tests.frozen.make``.
+"""How the frozen test data in this folder were made: ``python -m tests.frozen.make``, with the code of commit a321234.
 
-The data stand for files that people have already: they were written by the code of November 2026 (commit a321234) and are not
-made again when the code changes. If a later version writes something else, add a file beside the old one; the old one must still
-be read.
+The data stand for files that people have already, so they are not made again when the code changes, and this script, which is their
+record, is not kept up with the code: check out that commit to run it. If a later version writes something else, add a file beside
+the old one; the old one must still be read.
 
   pair.png             a synthetic image with recipe and drawn mask, every optional setting given
   collection.zip       what "Download" gives of a collection of two pairs
@@ -24,6 +24,7 @@ import tempfile
 import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,9 +47,9 @@ from tests.phantoms import phantom, write_folder
 from train.__main__ import run as train_command
 
 
-def recipe(seed: int = 7, **changes: object) -> Recipe:
+def recipe(seed: int = 7, **changes: Any) -> Recipe:
     """A recipe in which no optional setting has its default."""
-    values = {
+    values: dict[str, Any] = {
         "prompt": PROMPT,
         "seed": seed,
         "steps": 20,

@@ -8,7 +8,7 @@ from tests.tools.kill import kill_often
 from tests.tools.load import measure
 
 KILLS = int(os.environ.get("SIAMESE_KILLS", "5"))
-"""Continuous integration asks for 20, the figure in the README for 200 (``python -m tests.tools.kill --kills 200``)."""
+"""Continuous integration asks for 20, as docs/deployment.md reports; ``python -m tests.tools.kill --kills 200`` does more."""
 
 
 def test_no_acknowledged_answer_is_lost_or_doubled(tmp_path):

@@ -1,4 +1,4 @@
-"""The saving that the README states, counted anew, and the rates of all stages."""
+"""The saving that docs/algorithm.md states, counted again, and the rates of all stages."""
 
 from __future__ import annotations
 

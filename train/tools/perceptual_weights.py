@@ -20,9 +20,9 @@ import tyro
 from safetensors.torch import save_file
 from torch import Tensor
 
-from train.networks.lpips import PerceptualNetwork
+from train.networks.lpips import Backbone, PerceptualNetwork
 
-BACKBONES = {5: "alexnet", 13: "vgg16"}
+BACKBONES: dict[int, Backbone] = {5: "alexnet", 13: "vgg16"}
 """By the number of convolutions."""
 _CONVOLUTION = re.compile(r"features\.(\d+)\.weight")
 _HEAD = re.compile(r"lin(\d+)\.model\.\d+\.weight")
@@ -46,7 +46,7 @@ class PerceptualWeightsConfig:
 
 def converted(
     convolutions: Mapping[str, Tensor], heads: Mapping[str, Tensor]
-) -> tuple[str, dict[str, Tensor]]:
+) -> tuple[Backbone, dict[str, Tensor]]:
     """Backbone and weights, the convolutions' in float16: ``conv.N.weight|bias`` and ``lpips.N.weight``, as ``train.networks.lpips`` reads them.
 
     Args:
