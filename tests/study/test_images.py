@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 from sqlalchemy import select
 
 from siamese.study.config import ConfigError, Method
-from siamese.study.creation.service import count_groups, create_study, prepare
+from siamese.study.creation.folders import count_groups, create_study, prepare
 from siamese.study.storage.database import Database
 from siamese.study.storage.images import (
     UnusableImageError,

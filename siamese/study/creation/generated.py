@@ -22,7 +22,7 @@ from siamese import VERSION
 from siamese.prompts import PROMPT_OF_ORGAN
 from siamese.records.uploads import UploadError, read_mask
 from siamese.study.config import ConfigError, Method, StudyConfig
-from siamese.study.creation.service import (
+from siamese.study.creation.folders import (
     Choice,
     blind_files,
     choose_files,

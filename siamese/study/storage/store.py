@@ -184,7 +184,7 @@ class StudyStore:
         """Is called after each change here that is committed: a copy elsewhere should not wait for it."""
 
     def add(self, config: StudyConfig, contents: Sequence[NewItem]) -> Study:
-        """Store a study with all its images, as a draft. ``siamese.study.creation.service`` makes ``contents``.
+        """Store a study with all its images, as a draft. ``siamese.study.creation.folders`` makes ``contents``.
 
         Raises:
             StudyError: the id is taken, or the images are not what ``config`` says.
