@@ -19,7 +19,7 @@ from siamese.study.commands.serve import Demo, Serve
 from siamese.study.config import ConfigError
 from siamese.study.statistics.table import StatisticsError
 from siamese.study.storage.database import StorageError
-from siamese.study.storage.store import StudyError
+from siamese.study.storage.entities import StudyError
 from siamese.web.access import AccessError
 from siamese.web.listen import ListenError
 from siamese.web.settings import SetupError

@@ -13,9 +13,9 @@ from fastapi import FastAPI
 
 from siamese.web.access import Access
 from siamese.web.guard import guard
+from siamese.web.hf_space import origin, trusted_proxies
 from siamese.web.hosts import hosts_of
 from siamese.web.listen import address_of, bind, listen
-from siamese.web.space import origin, trusted_proxies
 
 
 class WebServer:

@@ -14,7 +14,7 @@ from siamese.study.commands.options import StorageOptions
 from siamese.study.config import DEFAULT_CONSENT
 from siamese.study.creation.generated import Report as SamplingReport
 from siamese.study.creation.service import CreateStudy, create, method_folders
-from siamese.study.storage.store import Study
+from siamese.study.storage.entities import Study
 from siamese.study.storage.text_findings import text_warning
 
 

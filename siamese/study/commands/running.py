@@ -11,8 +11,8 @@ import tyro
 from siamese.study.commands.options import StorageOptions
 from siamese.study.commands.serve import PORT
 from siamese.study.storage.location import noted_address
+from siamese.web.hf_space import origin
 from siamese.web.hosts import is_local
-from siamese.web.space import origin
 
 
 @dataclass(frozen=True)

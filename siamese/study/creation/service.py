@@ -11,7 +11,8 @@ from pathlib import Path
 from siamese.study.config import DEFAULT_CONSENT, REAL, SYNTHETIC, ConfigError, Method, StudyConfig
 from siamese.study.creation.folders import count_groups, create_study
 from siamese.study.creation.generated import Report, Sampled, Turn, create_sampled_study, parse_all
-from siamese.study.storage.store import Study, StudyStore
+from siamese.study.storage.entities import Study
+from siamese.study.storage.store import StudyStore
 
 
 @dataclass(frozen=True)

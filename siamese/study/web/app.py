@@ -19,7 +19,7 @@ from siamese.study.web.auth import Administrator
 from siamese.study.web.dependencies import StudyServices
 from siamese.study.web.oauth import HuggingFaceLogin, oauth_settings
 from siamese.study.web.refusals import install_errors, refusal
-from siamese.study.web.request_limits import CALLBACK, Gate
+from siamese.study.web.request_limits import CALLBACK, RequestLimits
 from siamese.study.web.routes import creation, downloads, invitations, login, rater
 from siamese.study.web.routes import studies as studies_pages
 from siamese.study.web.security import HEADERS, is_study
@@ -47,8 +47,8 @@ def add_study_routes(app: FastAPI, studies: OpenedStudies, turn: Turn = nullcont
         app.include_router(router)
     install_errors(app)
     app.add_middleware(CheckedInput, refuse=refusal)
-    app.add_middleware(Gate, administrator=app.state.studies.administrator, refuse=refusal)
-    # Last, so that it stands before the gate: refusals have the headers too.
+    app.add_middleware(RequestLimits, administrator=app.state.studies.administrator, refuse=refusal)
+    # Last, so that it stands before the request limits: refusals have the headers too.
     app.add_middleware(AddedHeaders, headers=HEADERS, applies=is_study)
 
 

@@ -51,7 +51,7 @@ def login_form(
     return page("login.html", "Log in", status, message=message, password=password, huggingface=huggingface)
 
 
-def results_values(results: Results) -> dict[str, object]:
+def results_values(results: Results) -> dict[str, Any]:
     """What the results' templates show."""
     now = iso(time.time())[:19].replace("T", " ")
     return {

@@ -11,7 +11,7 @@ from siamese.study.config import ConfigError
 from siamese.study.rating.session import SessionError
 from siamese.study.statistics.table import StatisticsError
 from siamese.study.storage.database import StorageError, StorageFullError
-from siamese.study.storage.store import NoSuchStudyError, StudyError
+from siamese.study.storage.entities import NoSuchStudyError, StudyError
 from siamese.study.web.attempts import TooManyAttemptsError
 from siamese.study.web.auth import ForgedRequestError, NotLoggedInError
 from siamese.study.web.oauth import NotAnAdministratorError, ProviderError
@@ -51,7 +51,8 @@ def install_errors(app: FastAPI) -> None:
     async def handle(request: Request, error: Exception) -> Response:
         return refusal(request, error)
 
-    async def handle_invalid(request: Request, error: RequestValidationError) -> Response:
+    async def handle_invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
         return refusal(request, InvalidRequestError(error))
 
     for kind in (*ERRORS, *LOGIN_STATUS):

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator
 from siamese.study.config import ConfigError
 from siamese.study.creation.planning import HEADINGS, PlanRequest, make_plan
 from siamese.study.creation.service import CreateStudy, create, method_folders
-from siamese.study.storage.store import StudyError
+from siamese.study.storage.entities import StudyError
 from siamese.study.web.archive import unpack
 from siamese.study.web.dependencies import FormToken, Services, change_router, read_router
 from siamese.study.web.forms import CreationForm

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
 
-from siamese.study.storage.store import StudyError
+from siamese.study.storage.entities import StudyError
 from siamese.study.web.dependencies import FormToken, Store, Text, change_router
 from siamese.study.web.request_limits import HOME
 from siamese.study.web.routes.studies import study_page

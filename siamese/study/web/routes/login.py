@@ -18,7 +18,7 @@ from siamese.study.web.dependencies import (
 from siamese.study.web.oauth import STATE_COOKIE, STATE_SECONDS, HuggingFaceLogin
 from siamese.study.web.pages import login_form, page
 from siamese.study.web.request_limits import HOME, LOGIN
-from siamese.web.space import origin
+from siamese.web.hf_space import origin
 
 public = public_router()
 change = change_router()

@@ -1,6 +1,6 @@
 """A rater's requests. Functions are not ``async``: they run in the raters' threads, so that the database blocks nobody and nobody blocks them.
 
-Nothing here says where an image comes from: ids are random, all images have the same headers and length.
+Nothing here tells the source of an image: ids are random, all images have the same headers and length.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STATIC = {
 }
 
 
-class Registration(BaseModel):
+class RegistrationRequest(BaseModel):
     """Who rates."""
 
     model_config = ConfigDict(extra="forbid")
@@ -36,7 +36,7 @@ class Registration(BaseModel):
     consent: StrictBool
 
 
-class GivenAnswer(BaseModel):
+class AnswerRequest(BaseModel):
     """One answer; see ``siamese.study.rating.session.Judgement``."""
 
     model_config = ConfigDict(extra="forbid")
@@ -49,7 +49,7 @@ class GivenAnswer(BaseModel):
     correction: StrictBool = False
 
 
-class WithdrawalWish(BaseModel):
+class WithdrawalRequest(BaseModel):
     """A wish to be deleted."""
 
     model_config = ConfigDict(extra="forbid")
@@ -78,7 +78,7 @@ def page(token: Token) -> Response:
 
 @router.get("/rate/{token}/api/state")
 def state(sessions: Sessions, token: Token) -> dict[str, Any]:
-    """The study and where the rater is."""
+    """The study and the rater's current screen."""
     found = sessions.overview(token)
     config = found.config
     kinds = [m.kind for m in config.methods]
@@ -102,13 +102,13 @@ def state(sessions: Sessions, token: Token) -> dict[str, Any]:
 
 
 @router.post("/rate/{token}/api/register")
-def register(sessions: Sessions, token: Token, given: Registration) -> dict[str, Any]:
+def register(sessions: Sessions, token: Token, given: RegistrationRequest) -> dict[str, Any]:
     """Begin, or begin again."""
     return {"step": step_json(sessions.register(token, given.pseudonym, given.role, given.consent))}
 
 
 @router.post("/rate/{token}/api/answer")
-def answer(sessions: Sessions, token: Token, given: GivenAnswer) -> dict[str, Any]:
+def answer(sessions: Sessions, token: Token, given: AnswerRequest) -> dict[str, Any]:
     """Store an answer."""
     judgement = Judgement(given.response, given.confidence, given.comment, given.client_ms)
     done = sessions.answer(token, given.task, given.key, judgement, given.correction)
@@ -134,7 +134,7 @@ def image(sessions: Sessions, token: Token, item: ItemId) -> Response:
 
 
 @router.post("/rate/{token}/api/withdraw")
-def withdraw(sessions: Sessions, token: Token, given: WithdrawalWish) -> dict[str, Any]:
+def withdraw(sessions: Sessions, token: Token, given: WithdrawalRequest) -> dict[str, Any]:
     """Delete everything of the rater."""
     if not given.confirm:
         raise NoSuchLinkError("nothing was deleted: it was not confirmed.")
@@ -153,7 +153,7 @@ def task_json(task: Task) -> dict[str, Any]:
 
 
 def step_json(step: Step | None) -> dict[str, Any] | None:
-    """Where the rater is, for the page."""
+    """The rater's current screen, for the page."""
     if step is None:
         return None
     return {

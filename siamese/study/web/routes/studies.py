@@ -11,7 +11,8 @@ from fastapi.responses import RedirectResponse
 from siamese.study.answers.import_answers import import_study
 from siamese.study.config import DEFAULT_CONSENT, ConfigError
 from siamese.study.creation.planning import PlanRequest
-from siamese.study.storage.store import Invitation, StudyError, StudyStore
+from siamese.study.storage.entities import Invitation, StudyError
+from siamese.study.storage.store import StudyStore
 from siamese.study.web.dependencies import (
     FormToken,
     Services,
@@ -23,7 +24,7 @@ from siamese.study.web.dependencies import (
 )
 from siamese.study.web.pages import page
 from siamese.study.web.request_limits import HOME, MAX_UPLOAD_BYTES
-from siamese.web.space import origin
+from siamese.web.hf_space import origin
 
 read = read_router()
 change = change_router()
