@@ -34,8 +34,8 @@ from siamese.study.web.app import mount_studies
 from siamese.web.access import StudioAccess
 from siamese.web.data_folder import default_folder
 from siamese.web.headers import studio_headers
+from siamese.web.hf_space import frame_ancestors
 from siamese.web.serving import WebServer
-from siamese.web.space import frame_ancestors
 
 log = logging.getLogger(__name__)
 
@@ -44,13 +44,13 @@ LIFETIME = timedelta(days=7)
 THREADS = WAITING_ALL + ASKING_ALL + 32
 """Of Gradio's functions: for all that may wait for the model, and some that do not. The studies' routes have others."""
 ADMINISTRATOR = "the studies' administrator"
-"""Whose turn it is where images are sampled for a study; no visitor has this name."""
+"""Whose turn it is if images are sampled for a study; no visitor has this name."""
 TIDY_SECONDS = 60
 """Between two looks at what visitors have not used for an hour."""
 
 
 def data_folder(chosen: Path | None) -> Path:
-    """Where collections and batches live: ``chosen``, or the user's data folder of this platform, or a Space's persistent volume.
+    """The folder of collections and batches: ``chosen``, or the user's data folder of this platform, or a Space's persistent volume.
 
     Raises:
         ValueError: it is inside the working directory, whose files Gradio may serve to anyone.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import platformdirs
 
-from siamese.web.space import volume
+from siamese.web.hf_space import volume
 
 
 def default_folder() -> Path:

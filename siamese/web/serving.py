@@ -13,9 +13,9 @@ from fastapi import FastAPI
 
 from siamese.web.access import Access
 from siamese.web.guard import guard
+from siamese.web.hf_space import origin, trusted_proxies
 from siamese.web.hosts import hosts_of
 from siamese.web.listen import address_of, bind, listen
-from siamese.web.space import origin, trusted_proxies
 
 
 class WebServer:
@@ -49,7 +49,10 @@ class WebServer:
         """Serve until interrupted. ``message`` is printed once a browser can connect. See ``start`` for the other arguments."""
         server = self._prepared(app, headers)
         print(message, flush=True)
-        server.run(sockets=[self._socket])
+        try:
+            server.run(sockets=[self._socket])
+        finally:
+            self._socket.close()
 
     def start(self, app: FastAPI, headers: Mapping[str, str]) -> None:
         """Serve from a thread until ``close``; returns once the application has started.
@@ -78,12 +81,13 @@ class WebServer:
             time.sleep(0.5)
 
     def close(self) -> None:
-        """Stop serving."""
+        """Stop serving. ``run`` returns soon after; a server that was started with ``start`` has ended."""
         if self._uvicorn is not None:
             self._uvicorn.should_exit = True
         if self._thread is not None:
             self._thread.join()
-        self._socket.close()
+        if self._uvicorn is None or self._thread is not None:  # otherwise ``run`` closes it
+            self._socket.close()
 
     def _prepared(self, app: FastAPI, headers: Mapping[str, str]) -> uvicorn.Server:
         """uvicorn for the guarded application, on a socket that takes connections."""

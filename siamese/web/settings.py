@@ -73,7 +73,7 @@ class SpaceEnvironment(Environment):
 
 
 class StudyEnvironment(Environment):
-    """Where rating studies are stored and copied to."""
+    """The places that rating studies are stored in and copied to."""
 
     data: str | None = Field(None, alias=DATA_VARIABLE)
     """Data directory; see ``siamese.study.storage.location`` for the default."""

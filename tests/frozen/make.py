@@ -40,7 +40,8 @@ from siamese.models.presets import NetworkConfig
 from siamese.models.prompt_embeddings import PromptTable
 from siamese.records.provenance import Recipe, SyntheticPair, pair_png
 from siamese.sampling import MaskDiffusion
-from siamese.studio.storage.batches import BatchJob, NamedMask
+from siamese.studio.storage.batch_job import BatchJob
+from siamese.studio.storage.batches import NamedMask
 from siamese.studio.storage.collections import Collections
 from tests.frozen.values import HERE, PROMPT, TOKEN, arguments, described, digest
 from tests.phantoms import phantom, write_folder

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from siamese.masks.shapes import random_lesion, read_statistics
 from siamese.records.provenance import Recipe, SyntheticPair, read_png
 from siamese.sampling import MaskDiffusion
-from siamese.studio.storage.batches import BatchJob
+from siamese.studio.storage.batch_job import BatchJob
 from siamese.studio.storage.collections import Collections
 from tests.frozen.values import HERE, PROMPT, TOKEN, arguments, described, digest
 from tests.phantoms import phantom

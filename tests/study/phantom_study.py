@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from siamese.study.config import Method, StudyConfig
-from siamese.study.creation.service import create_study
+from siamese.study.creation.folders import create_study
 from siamese.study.rating.judgement import Judgement
 from siamese.study.rating.session import RaterSessions
 from siamese.study.rating.steps import Task

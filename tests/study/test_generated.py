@@ -247,7 +247,7 @@ def test_parse_errors(text, message):
             ["--sample", "ours={tiny}", "--groups", "6"],
             "5 masks have an image of every method that is not sampled; 6 are needed",
         ),
-        ([], "give --sample"),
+        ([], "no method to sample"),
     ],
 )
 def test_nothing_is_made_of_bad_settings(images, tiny, store, capsys, monkeypatch, more, message):
@@ -291,7 +291,7 @@ def test_bad_files_are_named_before_sampling(images, tiny, store, capsys, monkey
 def test_a_sample_without_masks_and_a_taken_id(images, tiny, store, capsys, monkeypatch):
     with pytest.raises(SystemExit, match="1"):
         create(images, "--sample", f"ours={tiny}")
-    assert "give --masks FOLDER" in capsys.readouterr().err
+    assert "name their folder (on the command line: --masks FOLDER)" in capsys.readouterr().err
     create(images, "--masks", str(images / "masks"), "--sample", f"ours={tiny}:steps=1", "--groups", "1")
     monkeypatch.setattr(
         generated,

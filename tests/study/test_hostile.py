@@ -100,7 +100,7 @@ def test_administrators_forms_with_what_cannot_be_stored(served):
         reply = client.post(f"/study/admin/{path}", data={"csrf": csrf} | values)
         assert reply.status_code == status, path
         assert reply.headers["content-type"].startswith("text/html"), path
-        assert "This was not done" in reply.text, path
+        assert "Request refused" in reply.text, path
     for path in ("studies/%00", "studies/%00/results", f"studies/{'é' * 100}", "studies/x/answers.csv"):
         assert client.get(f"/study/admin/{path}").status_code in (400, 404)
     assert client.get("/study/admin/studies/phantoms").status_code == 200
@@ -147,7 +147,7 @@ def test_a_form_with_what_it_cannot_use_gets_a_page(admin, field, value):  # noq
     reply = client.post("/study/admin/create", data=values | {field: value})
     assert reply.status_code == 422, reply.text[:300]
     assert reply.headers["content-type"].startswith("text/html"), reply.text[:300]
-    assert 'role="alert"' in reply.text or "This was not done" in reply.text
+    assert 'role="alert"' in reply.text or "Request refused" in reply.text
 
 
 def zipped(kind: int, folder, damage: int | None = None, name: str | None = None) -> io.BytesIO:

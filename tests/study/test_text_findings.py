@@ -15,8 +15,8 @@ from siamese.models.checkpoint import save_checkpoint
 from siamese.study.__main__ import main
 from siamese.study.backup.snapshot import dump, dump_images, restore
 from siamese.study.creation.demo import Demonstration, make_demo
+from siamese.study.creation.folders import create_study
 from siamese.study.creation.generated import Sampled, Sampler, create_sampled_study
-from siamese.study.creation.service import create_study
 from siamese.study.storage import text_findings
 from siamese.study.storage.database import Database
 from siamese.study.storage.opening import open_store

@@ -17,7 +17,7 @@ from siamese.sampling import MaskDiffusion
 from siamese.studio.backend.queue import ModelWorker
 from siamese.studio.server import Studio
 from siamese.study.config import REAL, SYNTHETIC, Method, StudyConfig
-from siamese.study.creation.service import create_study
+from siamese.study.creation.folders import create_study
 from siamese.study.rating.judgement import Judgement
 from siamese.study.rating.session import RaterSessions
 from siamese.study.report.results import read_results

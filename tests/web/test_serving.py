@@ -13,7 +13,7 @@ import pytest
 from fastapi import FastAPI
 
 from siamese.studio import server as studio_server
-from siamese.study import __main__ as study_commands
+from siamese.study.commands import serve as study_commands
 from siamese.web.access import Access, AccessError
 from siamese.web.listen import ListenError
 from siamese.web.serving import WebServer

@@ -18,9 +18,9 @@ from starlette.websockets import WebSocketDisconnect
 from siamese.web.access import Access, AccessError, StudioAccess
 from siamese.web.guard import guard
 from siamese.web.headers import studio_headers
+from siamese.web.hf_space import frame_ancestors, trusted_proxies
 from siamese.web.hosts import Hosts, hosts_of, is_local
 from siamese.web.listen import ListenError, address_of, bind, listen
-from siamese.web.space import frame_ancestors, trusted_proxies
 
 
 def guarded(hosts: Hosts = Hosts(frozenset({"testserver"})), proxies: tuple[str, ...] = ()) -> FastAPI:

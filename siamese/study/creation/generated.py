@@ -22,7 +22,7 @@ from siamese import VERSION
 from siamese.prompts import PROMPT_OF_ORGAN
 from siamese.records.uploads import UploadError, read_mask
 from siamese.study.config import ConfigError, Method, StudyConfig
-from siamese.study.creation.service import (
+from siamese.study.creation.folders import (
     Choice,
     blind_files,
     choose_files,
@@ -30,8 +30,9 @@ from siamese.study.creation.service import (
     shortened,
     with_text,
 )
+from siamese.study.storage.entities import Study, StudyError
 from siamese.study.storage.images import UnusableImageError, read_image
-from siamese.study.storage.store import Study, StudyError, StudyStore
+from siamese.study.storage.store import StudyStore
 
 if TYPE_CHECKING:
     from siamese.sampling import MaskDiffusion
@@ -45,17 +46,17 @@ SETTINGS = {
     "guide_above": float,
     "guide_below": float,
 }
-"""What can be set for a method; the checkpoint's default where it is not."""
+"""What can be set for a method; what is not set is the checkpoint's default."""
 SEED_RULE = (
     "first 4 bytes, big-endian, of the SHA-256 of the UTF-8 text: study seed, NUL, method, NUL, mask id"
 )
 BATCH = 4
-"""Images at a time: progress is told often enough on a laptop."""
+"""Images at a time: progress is reported often enough on a laptop."""
 
 Turn = Callable[[], AbstractContextManager[object]]
 """Gives what is entered for each ``BATCH``: it may wait until nobody else samples."""
 Report = Callable[[str, int, int], None]
-"""Is told a method, how many of its images are sampled (first 0), and how many will be."""
+"""Callback(method, done, total): how many of the method's images are sampled, first 0."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Sampled:
         """From ``NAME=MODEL`` or ``NAME=MODEL:setting=value,setting=value``.
 
         Raises:
-            ConfigError: another form, an unknown setting, or a value that is no number where one is needed.
+            ConfigError: another form, an unknown setting, or a value that is not a number although one is needed.
         """
         name, separator, rest = (x.strip() for x in text.partition("="))
         before, _, after = rest.rpartition(":")
@@ -167,7 +168,7 @@ def read_masks(files: Mapping[str, Path]) -> dict[str, np.ndarray]:
     """Masks uint8 [H, W] of 0 / 255 by mask id.
 
     Raises:
-        ConfigError: every file that is no mask, by name.
+        ConfigError: every file that is not a mask, by name.
     """
     masks, problems = {}, []
     for mask, file in files.items():
@@ -321,7 +322,7 @@ def create_sampled_study(
 
     Args:
         folders: a folder by method name; of sampled methods the folder of masks. Files of one stem belong to one mask.
-        prompt: of all sampled images; follows from ``config.organ`` where None.
+        prompt: of all sampled images; follows from ``config.organ`` if None.
         refuse_text: see ``create_study``.
 
     Raises:

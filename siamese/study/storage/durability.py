@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from siamese.study.storage.mounts import MEMORY, file_system, is_remote
+from siamese.web.hf_space import VOLUME, lasts
 from siamese.web.settings import (
     DATA_VARIABLE,
     DATABASE_VARIABLE,
@@ -16,12 +17,11 @@ from siamese.web.settings import (
     DEFAULT_MINUTES,
     StudyEnvironment,
 )
-from siamese.web.space import VOLUME, lasts
 
 
 @dataclass(frozen=True)
 class DatasetOptions:
-    """Where studies are copied to, and how often."""
+    """The dataset repository that studies are copied to, and how often."""
 
     repository: str
     minutes: float = DEFAULT_MINUTES
@@ -102,7 +102,7 @@ class Durability:
         """Why answers could be lost."""
         if self.remote:
             return (
-                f"The data folder {self.folder} is on a network drive or FUSE ({self.remote}), where SQLite's locks do not always hold and "
+                f"The data folder {self.folder} is on a network drive or FUSE ({self.remote}), on which SQLite's locks do not always hold and "
                 "stored data is not always on a disk, so that the database can be damaged"
             )
         if self.memory:

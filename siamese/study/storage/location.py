@@ -1,4 +1,4 @@
-"""Where studies are kept: a data directory that no server serves, or a PostgreSQL database."""
+"""The place of studies: a data directory that no server serves, or a PostgreSQL database."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def data_directory(given: str | Path | None = None) -> Path:
         given: a folder; if None, the environment variable ``SIAMESE_STUDY_DATA``, and without that ``studies`` in ``default_folder``.
 
     Raises:
-        SetupError: it lies in the working directory or in this repository, where a page might serve it, or cannot be written.
+        SetupError: it lies in the working directory or in this repository, from which a page might serve it, or cannot be written.
     """
     chosen = given or StudyEnvironment.read().data or default_folder() / "studies"
     folder = Path(chosen).expanduser().resolve()
@@ -61,12 +61,12 @@ def database_url(folder: Path, given: str | None = None) -> str:
 
 
 def note_address(folder: Path, address: str) -> None:
-    """Keep where the studies in ``folder`` are served, for links that are made by another process."""
+    """Keep the address at which the studies in ``folder`` are served, for links that are made by another process."""
     (folder / SERVED).write_text(address, encoding="utf-8")
 
 
 def noted_address(folder: Path) -> str | None:
-    """Where the studies in ``folder`` are served, or were last; None if they never were."""
+    """The address at which the studies in ``folder`` are served, or were last; None if they never were."""
     try:
         return (folder / SERVED).read_text(encoding="utf-8").strip() or None
     except (FileNotFoundError, UnicodeDecodeError):

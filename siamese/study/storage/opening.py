@@ -22,7 +22,7 @@ class OpenedStudies:
     """Whether answers last; None if nobody asks."""
 
     def note_address(self, address: str) -> None:
-        """Keep where they are served; see ``siamese.study.storage.location.note_address``."""
+        """Keep the address at which they are served; see ``siamese.study.storage.location.note_address``."""
         note_address(self.folder, address)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
+from itertools import chain
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
@@ -14,10 +15,19 @@ from siamese.study.rating.session import RaterSessions
 from siamese.study.storage.durability import DatasetOptions, Durability
 from siamese.study.storage.location import data_directory
 from siamese.study.storage.opening import OpenedStudies, open_studies
-from siamese.study.web.routes.admin import install_admin
-from siamese.study.web.routes.rater import rater_router
+from siamese.study.web.auth import Administrator
+from siamese.study.web.dependencies import StudyServices
+from siamese.study.web.oauth import HuggingFaceLogin, oauth_settings
+from siamese.study.web.refusals import install_errors, refusal
+from siamese.study.web.request_limits import CALLBACK, RequestLimits
+from siamese.study.web.routes import creation, downloads, invitations, login, rater
+from siamese.study.web.routes import studies as studies_pages
 from siamese.study.web.security import HEADERS, is_study
 from siamese.web.headers import AddedHeaders
+from siamese.web.inputs import CheckedInput
+
+ADMIN = (login, studies_pages, creation, invitations, downloads)
+"""Modules of the administrator's routes."""
 
 
 def add_study_routes(app: FastAPI, studies: OpenedStudies, turn: Turn = nullcontext) -> None:
@@ -32,10 +42,32 @@ def add_study_routes(app: FastAPI, studies: OpenedStudies, turn: Turn = nullcont
     """
     if studies.durability and studies.durability.options:
         app.include_router(copying(studies, studies.durability, studies.durability.options))
-    app.include_router(rater_router(RaterSessions(studies.store)))
-    install_admin(app, studies, turn)
-    # Last, so that it stands before the gate: refusals have the headers too.
+    app.state.studies = services_of(studies, turn)
+    for router in (rater.router, *chain.from_iterable(module.ROUTERS for module in ADMIN)):
+        app.include_router(router)
+    install_errors(app)
+    app.add_middleware(CheckedInput, refuse=refusal)
+    app.add_middleware(RequestLimits, administrator=app.state.studies.administrator, refuse=refusal)
+    # Last, so that it stands before the request limits: refusals have the headers too.
     app.add_middleware(AddedHeaders, headers=HEADERS, applies=is_study)
+
+
+def services_of(studies: OpenedStudies, turn: Turn = nullcontext) -> StudyServices:
+    """What the routes work with.
+
+    Raises:
+        SetupError: the environment names users, and something for their log-in is missing.
+    """
+    settings = oauth_settings(CALLBACK)
+    administrator = Administrator(studies.folder, users=settings.users if settings else ())
+    return StudyServices(
+        store=studies.store,
+        sessions=RaterSessions(studies.store),
+        administrator=administrator,
+        huggingface=HuggingFaceLogin(settings, administrator.key) if settings else None,
+        turn=turn,
+        durability=studies.durability,
+    )
 
 
 def copying(studies: OpenedStudies, durability: Durability, options: DatasetOptions) -> APIRouter:

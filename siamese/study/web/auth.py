@@ -52,9 +52,9 @@ class Administrator:
 
     Args:
         folder: data directory; holds the password's hash and the cookies' key. The environment variable
-            ``SIAMESE_ADMIN_PASSWORD`` goes before the stored password.
-        announce: is told a password that was made here, once.
-        users: who logs in elsewhere (see ``oauth``). With them there is a password only where the variable gives one.
+            ``SIAMESE_ADMIN_PASSWORD`` has precedence over the stored password.
+        announce: called once with the text that names a password that was made here.
+        users: who logs in elsewhere (see ``oauth``). With them there is a password only if the variable gives one.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Administrator:
 
         Raises:
             TooManyAttemptsError: the password was not looked at.
-            NotLoggedInError: it is wrong, or there is none.
+            NotLoggedInError: it is wrong, or nobody can log in by password.
         """
         if self._hash is None:
             raise NotLoggedInError("there is no password here; log in by Hugging Face.")
@@ -127,7 +127,7 @@ class Administrator:
         """End ``session``: its cookie is worth nothing from now on.
 
         Raises:
-            siamese.study.storage.database.StorageFullError: it goes on, since that could not be noted.
+            siamese.study.storage.database.StorageFullError: that could not be stored, and the session continues.
         """
         self._ended.add(session)
 
@@ -136,6 +136,6 @@ class Administrator:
         return hmac.new(self.key, f"csrf {session}".encode(), hashlib.sha256).hexdigest()
 
     def check_csrf(self, session: str, token: str) -> None:
-        """Raise a ForgedRequestError where ``token`` is not the session's."""
+        """Raise a ForgedRequestError if ``token`` is not the session's."""
         if not hmac.compare_digest(self.csrf(session).encode(), token.encode("utf-8", "replace")):
             raise ForgedRequestError("this form is not from your session; load the page again.")

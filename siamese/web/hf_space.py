@@ -9,7 +9,7 @@ from siamese.web.access import Access, StudioAccess
 from siamese.web.settings import SpaceEnvironment
 
 VOLUME = Path("/data")
-"""Where a Space mounts a persistent volume; everything else is gone when it restarts."""
+"""The folder at which a Space mounts a persistent volume; everything else is gone when it restarts."""
 PROXIES = "10.0.0.0/8"
 """A Space's proxies, which are in a private network: they may say whom a request is from."""
 FRAME = "https://huggingface.co"
@@ -51,6 +51,6 @@ def frame_ancestors(access: StudioAccess) -> tuple[str, ...]:
     """Origins besides the studio's own that may show it in a frame.
 
     Raises:
-        siamese.web.access.AccessError: what the operator names is no origin.
+        siamese.web.access.AccessError: what the operator names is not an origin.
     """
     return (*access.frames(), *((FRAME,) if on_space() else ()))
