@@ -124,7 +124,7 @@ def test_two_tokens_never_see_each_other(kept, tmp_path):
     assert kept.add(theirs, pair(2)) == shared
     assert [e.id for e in kept.entries(ours)] == [shared, id]
     assert [e.id for e in kept.entries(theirs)] == [shared, other]
-    with pytest.raises(NoSuchEntryError, match="no longer kept"):
+    with pytest.raises(NoSuchEntryError, match="no longer in your collection"):
         kept.load(theirs, id)
     kept.remove(theirs, id)
     kept.export(theirs, tmp_path / "theirs.zip")
@@ -196,7 +196,7 @@ def test_removes_one_and_all(kept):
 def test_a_full_collection_says_what_to_do(tmp_path):
     kept, token = Collections(tmp_path, largest=2), new_token()
     ids = [kept.add(token, pair(i)) for i in range(2)]
-    with pytest.raises(CollectionFullError, match=r"2 pairs are kept.*remove"):
+    with pytest.raises(CollectionFullError, match=r"holds 2 pairs.*remove"):
         kept.add(token, pair(2))
     assert kept.add(token, pair(0), 0.5) == ids[0]  # already kept: not one more
     kept.add(new_token(), pair(2))
