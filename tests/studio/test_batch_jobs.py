@@ -17,6 +17,7 @@ from PIL import Image
 from siamese.masks.core import resize_mask
 from siamese.records.dataset_zip import PairsError
 from siamese.records.provenance import Recipe, SyntheticPair
+from siamese.sampling_settings import SamplingSettings
 from siamese.studio.storage import batches
 from siamese.studio.storage.batches import BatchError, BatchJob, NamedMask, item_seed
 from tests.clock import set_clock
@@ -34,7 +35,10 @@ def sampler(masks: list[np.ndarray], seeds: list[int]) -> list[SyntheticPair]:
         fitted = resize_mask(mask, 16)
         pairs.append(
             SyntheticPair(
-                image | fitted[..., None], fitted, mask, Recipe("a polyp", seed, 20, 2.0, "dpm++", "phantom")
+                image | fitted[..., None],
+                fitted,
+                mask,
+                Recipe("a polyp", seed, SamplingSettings(20, 2.0, "dpm++"), "phantom"),
             )
         )
     return pairs

@@ -19,6 +19,7 @@ import pytest
 
 from siamese.records.dataset_zip import PairsError
 from siamese.records.provenance import Recipe, SyntheticPair, pair_png
+from siamese.sampling_settings import SamplingSettings
 from siamese.studio.storage import collections
 from siamese.studio.storage.collections import (
     CollectionError,
@@ -39,7 +40,9 @@ DAY = timedelta(days=1)
 
 def pair(seed: int, prompt: str = "a polyp") -> SyntheticPair:
     image, mask = phantom(seed, 32, 32)
-    return SyntheticPair(image, mask, mask, Recipe(prompt, seed, 20, 2.0, "dpm++", "phantom"))
+    return SyntheticPair(
+        image, mask, mask, Recipe(prompt, seed, SamplingSettings(20, 2.0, "dpm++"), "phantom")
+    )
 
 
 class Clock:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from siamese.records.provenance import SyntheticPair
+from siamese.sampling_settings import SamplingOverrides, SamplingSettings
 
 
 @dataclass(frozen=True)
@@ -17,10 +18,8 @@ class Request:
     """uint8 [H, W] of 0 / 255, any size; one for all seeds, or one a seed."""
     prompt: str
     seeds: tuple[int, ...]
-    steps: int | None = None
-    """The checkpoint's where None, as ``guidance`` and ``scheduler``."""
-    guidance: float | None = None
-    scheduler: str | None = None
+    overrides: SamplingOverrides = field(default_factory=SamplingOverrides)
+    """Settings in the place of the model's defaults."""
     reference: np.ndarray | None = None
     """uint8 [H, W, 3]: Image-Diffusion."""
     reference_weight: float = 1.0
@@ -70,9 +69,8 @@ class ModelInfo:
     """What the page shows of a loaded model."""
 
     name: str
-    steps: int
-    guidance: float
-    scheduler: str
+    settings: SamplingSettings
+    """The defaults that it was chosen with."""
     size: int
     prompts: tuple[str, ...] | None
     """None where it takes free text."""

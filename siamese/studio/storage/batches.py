@@ -418,9 +418,9 @@ class BatchJob:
             for key, have, should in (
                 ("seed", got.seed, item.seed),
                 ("prompt", got.prompt, want.prompt),
-                ("steps", got.steps, want.steps),
-                ("guidance", got.guidance, want.guidance),
-                ("scheduler", got.scheduler, want.scheduler),
+                ("steps", got.settings.num_inference_steps, want.steps),
+                ("guidance", got.settings.guidance_scale, want.guidance),
+                ("scheduler", got.settings.scheduler, want.scheduler),
                 ("model", got.model, got.model if want.model is None else want.model),
             )
             if have != should

@@ -17,6 +17,7 @@ import numpy as np
 from siamese.masks.shapes import load_statistics, random_lesion
 from siamese.prompts import POLYP
 from siamese.records.provenance import SyntheticPair
+from siamese.sampling_settings import SamplingOverrides
 from siamese.studio.backend.messages import (
     BusyError,
     Cancelled,
@@ -229,9 +230,9 @@ def wire_batch(
                     found,
                     prompt,
                     first,
-                    info.steps,
-                    info.guidance,
-                    info.scheduler,
+                    info.settings.num_inference_steps,
+                    info.settings.guidance_scale,
+                    info.settings.scheduler,
                     chosen,
                     info.size,
                 )
@@ -289,9 +290,11 @@ def wire_batch(
                 tuple(some),
                 want.prompt,
                 tuple(seeds),
-                want.steps,
-                want.guidance,
-                want.scheduler,
+                SamplingOverrides(
+                    num_inference_steps=want.steps,
+                    guidance_scale=want.guidance,
+                    scheduler=want.scheduler,
+                ),
                 model=want.model,
                 previews=False,
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ from siamese.studio.components.download import on_demand
 from siamese.studio.components.images import mask_view
 from siamese.studio.components.listeners import LINED, QUICK
 from siamese.studio.tabs.photo import Photo
+from siamese.studio.tabs.settings import Restoration
 from siamese.studio.visitors.cookie import visitor_of
 
 DECODING = threading.Lock()
@@ -187,14 +188,14 @@ def wire_draw(
     worker: ModelWorker,
     model: gr.State,
     prompt: gr.Radio,
-    restored: Callable[[Recipe], list[Any]],
+    restore: Callable[[Recipe, Collection[str]], Restoration],
     settings: list[Any],
 ) -> tuple[list[Dependency], Dependency]:
     """Connect the panel; returns the events after which the photo may be another one, and the one after each change of the mask.
 
     Args:
         model: name of the chosen model.
-        restored: updates of ``settings`` for the recipe of an image that was dropped on the page.
+        restore: what the recipe of an image that was dropped on the page does to ``settings`` and the model.
     """
     statistics = load_statistics()
     put = [panel.canvas, panel.before, panel.undo, panel.note]
@@ -241,7 +242,7 @@ def wire_draw(
         path: str | None, value: dict[str, Any] | None, photo: Photo | None, before: list[np.ndarray]
     ) -> list[Any]:
         """A file was dropped: photo, mask or one of our images. The file itself is deleted at once, a photo's with the photo."""
-        same = [gr.skip()] * len(settings)
+        same = [gr.skip()] * (1 + len(settings))
         if path is None:
             return [gr.skip()] * 7 + same
         try:
@@ -271,14 +272,11 @@ def wire_draw(
                 + [None, gr.update(visible=False), None]
                 + same
             )
-        recipe = upload.pair.recipe
-        text = f"Mask and settings of seed {recipe.seed} are restored."
-        if recipe.reference_weight is not None:
-            text += " Its reference photo is not stored in the file; open it again to use it."
+        restored = restore(upload.pair.recipe, worker.models)
         return (
-            replace(value, None, before, upload.pair.drawn, text)
+            replace(value, None, before, upload.pair.drawn, restored.text)
             + [None, gr.update(visible=False), None]
-            + restored(recipe)
+            + [gr.skip() if restored.model is None else restored.model, *restored.updates]
         )
 
     def suggest(
@@ -340,7 +338,7 @@ def wire_draw(
     upload = reading(panel.file.upload)(
         opened,
         [panel.file, drawn, panel.photo, panel.before],
-        put + [panel.photo, panel.photo_row, panel.file] + settings,
+        put + [panel.photo, panel.photo_row, panel.file, model] + settings,
         **quick,
     )
     reading(panel.suggest.click)(suggest, [drawn, panel.photo, panel.before, model], put, **LINED, **beside)

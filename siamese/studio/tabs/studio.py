@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
+from siamese.sampling_settings import SamplingSettings
 from siamese.studio.backend.messages import Loading, Waiting
 from siamese.studio.backend.queue import ModelWorker
 from siamese.studio.components import html
@@ -122,22 +123,28 @@ def wire_studio(page: gr.Blocks, studio: Studio, worker: ModelWorker, rescue: gr
         steps: float | None,
         guidance: float | None,
         scheduler: str | None,
+        restored: SamplingSettings | None,
         name: str,
         use_photo: bool,
         weight: float,
         photo: Photo | None,
     ) -> Form:
         reference = photo.pixels if photo is not None and use_photo else None
-        chosen = (None, None, None) if by_model else (steps, guidance, scheduler)
+        steps, guidance, scheduler, restored = (
+            (None,) * 4 if by_model else (steps, guidance, scheduler, restored)
+        )
         return Form(
-            drawn,
-            text,
-            variants,
-            None if is_random else (-1 if seed is None else seed),
-            *chosen,
-            reference,
-            weight,
-            name,
+            canvas=drawn,
+            prompt=text,
+            variants=variants,
+            seed=None if is_random else (-1 if seed is None else seed),
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            scheduler=scheduler,
+            restored=restored,
+            reference=reference,
+            weight=weight,
+            model=name,
         )
 
     def follow(
@@ -202,16 +209,16 @@ def wire_studio(page: gr.Blocks, studio: Studio, worker: ModelWorker, rescue: gr
         recipe = shown.pair.recipe
         canvas = {"layers": [np.repeat(shown.pair.drawn[:, :, None], 4, axis=2)]}
         asked = Form(
-            canvas,
-            recipe.prompt,
-            MORE_VARIANTS,
-            None,
-            recipe.steps,
-            recipe.guidance,
-            recipe.scheduler,
-            shown.pair.image,
-            MORE_WEIGHT,
-            recipe.model,
+            canvas=canvas,
+            prompt=recipe.prompt,
+            variants=MORE_VARIANTS,
+            num_inference_steps=recipe.settings.num_inference_steps,
+            guidance_scale=recipe.settings.guidance_scale,
+            scheduler=recipe.settings.scheduler,
+            restored=recipe.settings,
+            reference=shown.pair.image,
+            weight=MORE_WEIGHT,
+            model=recipe.model,
         )
         yield from follow(asked, name, outlined, is_random, visitor_of(request))
 
@@ -262,7 +269,7 @@ def wire_studio(page: gr.Blocks, studio: Studio, worker: ModelWorker, rescue: gr
     wire_settings(settings)
     now = [result.shown, result.previewing, result.outline]
     photo_events, mask_event = wire_draw(
-        draw, worker, studio.model, settings.prompt, restore, settings.restored
+        draw, worker, studio.model, settings.prompt, restore, settings.restorable
     )
     for event in photo_events:
         event.then(
@@ -285,6 +292,7 @@ def wire_studio(page: gr.Blocks, studio: Studio, worker: ModelWorker, rescue: gr
         settings.steps,
         settings.guidance,
         settings.scheduler,
+        settings.restored,
         studio.model,
         settings.use_photo,
         settings.weight,
