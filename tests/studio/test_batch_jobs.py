@@ -19,6 +19,7 @@ from PIL import Image
 from siamese.masks.core import resize_mask
 from siamese.records.dataset_zip import PairsError
 from siamese.records.provenance import Recipe, SyntheticPair
+from siamese.sampling_settings import SamplingSettings
 from siamese.studio.backend import batch_runner
 from siamese.studio.backend.batch_runner import run_job
 from siamese.studio.backend.messages import Generated
@@ -40,7 +41,10 @@ def pairs_of(masks: list[np.ndarray], seeds: list[int]) -> list[SyntheticPair]:
         fitted = resize_mask(mask, 16)
         pairs.append(
             SyntheticPair(
-                image | fitted[..., None], fitted, mask, Recipe("a polyp", seed, 20, 2.0, "dpm++", "phantom")
+                image | fitted[..., None],
+                fitted,
+                mask,
+                Recipe("a polyp", seed, SamplingSettings(20, 2.0, "dpm++"), "phantom"),
             )
         )
     return pairs

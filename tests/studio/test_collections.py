@@ -20,6 +20,7 @@ import pytest
 
 from siamese.records.dataset_zip import PairsError
 from siamese.records.provenance import Recipe, SyntheticPair, pair_png
+from siamese.sampling_settings import SamplingSettings
 from siamese.studio.storage import folder_lock
 from siamese.studio.storage.collection_entry import (
     CollectionError,
@@ -44,7 +45,9 @@ def new_token() -> str:
 
 def pair(seed: int, prompt: str = "a polyp") -> SyntheticPair:
     image, mask = phantom(seed, 32, 32)
-    return SyntheticPair(image, mask, mask, Recipe(prompt, seed, 20, 2.0, "dpm++", "phantom"))
+    return SyntheticPair(
+        image, mask, mask, Recipe(prompt, seed, SamplingSettings(20, 2.0, "dpm++"), "phantom")
+    )
 
 
 class Clock:

@@ -21,7 +21,7 @@ from gradio.data_classes import FileData
 from PIL import Image
 
 from app import EMBEDDED_MODEL, Options
-from siamese.models.prompts import POLYP
+from siamese.prompts import POLYP
 from siamese.records.catalogue import find_models
 from siamese.records.provenance import NOTICE, read_png
 from siamese.studio import server

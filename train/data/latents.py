@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from siamese.models.autoencoder import encode_moments, latent_channels
-from siamese.models.prompts import LESION
+from siamese.prompts import LESION
 from train.data.pairs import Pair, fingerprint, load_arrays
 from train.engine.disk import replacing, writing
 from train.engine.held_out import FLIP, Held, turned

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from siamese.masks.core import binarise, resize_image, resize_mask
-from siamese.models.prompts import LESION, POLYP
+from siamese.prompts import LESION, POLYP
 from train.engine.once import once
 
 # Public data sets whose folder name tells the organ; every other folder needs an explicit prompt, and an explicit one wins.

@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from siamese.masks.core import resize_image
-from siamese.models.hints import image_hint
+from siamese.models.dense_hint import image_hint
 from train.data.pairs import Pair, fingerprint, load_arrays
 from train.engine.disk import replacing, writing
 from train.networks.lpips import Backbone, PerceptualNetwork, load_perceptual

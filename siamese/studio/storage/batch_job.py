@@ -157,14 +157,15 @@ class BatchJob:
     def _differences(self, item: BatchItem, pair: SyntheticPair) -> list[str]:
         """What the pair was made with that does not belong to the item."""
         recipe, wanted = pair.recipe, self.settings
+        used = recipe.settings
         wrong = [
             f"{key} {have!r} instead of {should!r}"
             for key, have, should in (
                 ("seed", recipe.seed, item.seed),
                 ("prompt", recipe.prompt, wanted.prompt),
-                ("steps", recipe.steps, wanted.steps),
-                ("guidance", recipe.guidance, wanted.guidance),
-                ("scheduler", recipe.scheduler, wanted.scheduler),
+                ("steps", used.num_inference_steps, wanted.steps),
+                ("guidance", used.guidance_scale, wanted.guidance),
+                ("scheduler", used.scheduler, wanted.scheduler),
                 ("model", recipe.model, recipe.model if wanted.model is None else wanted.model),
             )
             if have != should
