@@ -61,7 +61,7 @@ def test_draw_generate_outline_download(studio, visit, tmp_path):
         page.get_by_role("button", name="Download PNG").click()
     download.value.save_as(tmp_path / "image.png")
     pair = read_png((tmp_path / "image.png").read_bytes())
-    assert (pair.recipe.seed, pair.recipe.prompt, pair.recipe.steps) == (77, LESION, 3)
+    assert (pair.recipe.seed, pair.recipe.prompt, pair.recipe.settings.num_inference_steps) == (77, LESION, 3)
     np.testing.assert_array_equal(pair.drawn, request.masks[0])
 
 

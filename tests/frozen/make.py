@@ -34,12 +34,13 @@ from torch import nn
 
 from siamese.masks.shapes import ShapeStatistics, random_lesion, save_statistics
 from siamese.models.autoencoder import SmallAutoencoder
-from siamese.models.checkpoint import Checkpoint, SamplingDefaults, save_checkpoint
+from siamese.models.checkpoint import Checkpoint, save_checkpoint
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.presets import NetworkConfig
 from siamese.models.prompt_embeddings import PromptTable
 from siamese.records.provenance import Recipe, SyntheticPair, pair_png
 from siamese.sampling import MaskDiffusion
+from siamese.sampling_settings import SamplingSettings
 from siamese.studio.storage.batch_job import BatchJob
 from siamese.studio.storage.batches import NamedMask
 from siamese.studio.storage.collections import Collections
@@ -109,7 +110,8 @@ def model() -> Checkpoint:
         controlnet,
         PromptTable((PROMPT, ""), network.cross_attention_dim, tokens=2),
         network.scheduler_config(),
-        SamplingDefaults(32, 4, 2.0, "ddim"),
+        SamplingSettings(num_inference_steps=4, guidance_scale=2.0, scheduler="ddim"),
+        image_size=32,
     )
 
 

@@ -28,6 +28,7 @@ from siamese.records.dataset_zip import (
     write_pairs,
 )
 from siamese.records.provenance import NOTICE, Recipe, SyntheticPair, pair_png, read_png
+from siamese.sampling_settings import SamplingSettings
 from tests.phantoms import phantom
 from train.data.pairs import check_pairs, read_image, read_mask, read_pairs
 
@@ -35,7 +36,10 @@ from train.data.pairs import check_pairs, read_image, read_mask, read_pairs
 def pair(seed: int, prompt: str = POLYP, side: int = 32) -> SyntheticPair:
     image, mask = phantom(seed, side, side)[0], phantom(seed)[1]
     return SyntheticPair(
-        image, resize_mask(mask, side), mask, Recipe(prompt, seed, 20, 2.0, "dpm++", "phantom model")
+        image,
+        resize_mask(mask, side),
+        mask,
+        Recipe(prompt, seed, SamplingSettings(20, 2.0, "dpm++"), "phantom model"),
     )
 
 

@@ -24,6 +24,7 @@ from siamese.records.uploads import (
     read_upload,
     to_rgba,
 )
+from siamese.sampling_settings import SamplingSettings
 from tests.phantoms import phantom
 
 PHOTO, MASK = phantom(1, 96, 128)
@@ -387,7 +388,9 @@ def test_phantoms_are_photographs():
 
 def make_pair() -> SyntheticPair:
     image, mask = phantom(5, 64, 64)
-    return SyntheticPair(image, mask, mask, Recipe("an image of polyp", 1, 20, 7.5, "ddim", "kvasir"))
+    return SyntheticPair(
+        image, mask, mask, Recipe("an image of polyp", 1, SamplingSettings(20, 7.5, "ddim"), "kvasir")
+    )
 
 
 def test_pair_of_this_studio(tmp_path):

@@ -19,6 +19,7 @@ from PIL import Image
 from siamese.masks.core import resize_mask
 from siamese.records.dataset_zip import PairsError
 from siamese.records.provenance import Recipe, SyntheticPair
+from siamese.sampling_settings import SamplingSettings
 from siamese.studio.backend import batch_runner
 from siamese.studio.backend.batch_runner import run_job
 from siamese.studio.backend.messages import Generated
@@ -40,7 +41,10 @@ def pairs_of(masks: list[np.ndarray], seeds: list[int]) -> list[SyntheticPair]:
         fitted = resize_mask(mask, 16)
         pairs.append(
             SyntheticPair(
-                image | fitted[..., None], fitted, mask, Recipe("a polyp", seed, 20, 2.0, "dpm++", "phantom")
+                image | fitted[..., None],
+                fitted,
+                mask,
+                Recipe("a polyp", seed, SamplingSettings(20, 2.0, "dpm++"), "phantom"),
             )
         )
     return pairs
@@ -288,6 +292,18 @@ def test_create_refuses(tmp_path, masks, changed, message):
     with pytest.raises(BatchError, match=message):
         BatchJob.create(tmp_path / "job", masks, BatchSettings.of(**SETTINGS | changed), size)
     assert not (tmp_path / "job").exists()
+
+
+def test_what_was_not_read_of_the_zip_is_stored(tmp_path):
+    lines = ["3 files: text beside masks"]
+    BatchJob.create(tmp_path / "job", masks_of(1), BatchSettings.of(**SETTINGS), passed_over=lines)
+    assert BatchJob.open(tmp_path / "job").passed_over == tuple(lines)
+    values = json.loads((tmp_path / "job" / "job.json").read_text())
+    del values["passed_over"]
+    (tmp_path / "job" / "job.json").write_text(json.dumps(values))  # as version 0.2 wrote it
+    old = BatchJob.open(tmp_path / "job")
+    assert old.passed_over == ()
+    assert old.settings == BatchSettings.of(**SETTINGS)
 
 
 def test_create_refuses_names_and_used_folders(tmp_path):

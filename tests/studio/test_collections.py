@@ -20,6 +20,7 @@ import pytest
 
 from siamese.records.dataset_zip import PairsError
 from siamese.records.provenance import Recipe, SyntheticPair, pair_png
+from siamese.sampling_settings import SamplingSettings
 from siamese.studio.storage import folder_lock
 from siamese.studio.storage.collection_entry import (
     CollectionError,
@@ -44,7 +45,9 @@ def new_token() -> str:
 
 def pair(seed: int, prompt: str = "a polyp") -> SyntheticPair:
     image, mask = phantom(seed, 32, 32)
-    return SyntheticPair(image, mask, mask, Recipe(prompt, seed, 20, 2.0, "dpm++", "phantom"))
+    return SyntheticPair(
+        image, mask, mask, Recipe(prompt, seed, SamplingSettings(20, 2.0, "dpm++"), "phantom")
+    )
 
 
 class Clock:
@@ -124,7 +127,7 @@ def test_two_tokens_never_see_each_other(kept, tmp_path):
     assert kept.add(theirs, pair(2)) == shared
     assert [e.id for e in kept.entries(ours)] == [shared, id]
     assert [e.id for e in kept.entries(theirs)] == [shared, other]
-    with pytest.raises(NoSuchEntryError, match="no longer kept"):
+    with pytest.raises(NoSuchEntryError, match="no longer in your collection"):
         kept.load(theirs, id)
     kept.remove(theirs, id)
     kept.export(theirs, tmp_path / "theirs.zip")
@@ -196,7 +199,7 @@ def test_removes_one_and_all(kept):
 def test_a_full_collection_says_what_to_do(tmp_path):
     kept, token = Collections(tmp_path, largest=2), new_token()
     ids = [kept.add(token, pair(i)) for i in range(2)]
-    with pytest.raises(CollectionFullError, match=r"2 pairs are kept.*remove"):
+    with pytest.raises(CollectionFullError, match=r"holds 2 pairs.*remove"):
         kept.add(token, pair(2))
     assert kept.add(token, pair(0), 0.5) == ids[0]  # already kept: not one more
     kept.add(new_token(), pair(2))

@@ -43,8 +43,7 @@ def request(**changed) -> Request:
                 "masks": (example_mask(0, 64),),
                 "prompt": POLYP,
                 "seeds": (0,),
-                "steps": 1,
-                "guidance": 1,
+                "overrides": {"num_inference_steps": 1, "guidance_scale": 1},
                 "previews": False,
             }
             | changed
@@ -124,7 +123,7 @@ class TestEngine:
             raise error
 
         with monkeypatch.context() as patch:
-            patch.setattr(engine._held.diffusion, "sample", full)
+            patch.setattr(engine._held.diffusion, "sample_fitted", full)
             with pytest.raises(OutOfMemoryError, match="fewer variants"):
                 engine.sample(quiet, never, request())
         assert isinstance(engine.sample(quiet, never, request()), Generated)
@@ -242,14 +241,25 @@ def test_closing_ends_waiting_requests_and_the_process(folder):
 def test_generate_goes_on_after_the_process_was_killed(folder):
     worker = ModelWorker(find_models(str(folder), None))
     try:
-        form = Form(editor_value(example_mask(3, 64)), POLYP, seed=0, steps=100, guidance=1)
+        form = Form(
+            editor_value(example_mask(3, 64)), POLYP, seed=0, num_inference_steps=100, guidance_scale=1
+        )
         for event in generate(worker, form):
             if isinstance(event, Step) and event.step == 1:
                 os.kill(worker._process._process.pid, signal.SIGKILL)
         assert "lack of memory" in event.message
         assert isinstance(
             list(
-                generate(worker, Form(editor_value(example_mask(3, 64)), POLYP, seed=0, steps=1, guidance=1))
+                generate(
+                    worker,
+                    Form(
+                        editor_value(example_mask(3, 64)),
+                        POLYP,
+                        seed=0,
+                        num_inference_steps=1,
+                        guidance_scale=1,
+                    ),
+                )
             )[-1],
             Finished,
         )

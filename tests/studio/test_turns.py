@@ -10,6 +10,7 @@ import pytest
 
 from siamese.prompts import POLYP
 from siamese.records.catalogue import describe
+from siamese.sampling_settings import SamplingSettings
 from siamese.studio.backend import queue as workers
 from siamese.studio.backend.messages import BusyError, Cancelled, ModelInfo, Request, Waiting
 from siamese.studio.backend.queue import ModelWorker
@@ -283,7 +284,7 @@ class TestWorker:
 
 
 def test_a_loaded_model_is_described_without_waiting(held):
-    info = held._process.loaded = ModelInfo("nowhere", 1, 1.0, "ddim", 64, None, False)
+    info = held._process.loaded = ModelInfo("nowhere", SamplingSettings(1, 1.0, "ddim"), 64, None, False)
     start_of_another, thread = start(held, "a")
     assert held.info() is info
     held._process.answer.set()

@@ -552,11 +552,11 @@ class TestQuotas:
         monkeypatch.setattr(limits, "FILES_ALL", 10)
         upload_again = client.post("/gradio_api/upload", files={"files": ("photo.png", b"x" * 20)})
         assert upload_again.status_code == 507
-        assert "try again in some minutes" in upload_again.json()["detail"]
+        assert "try again in a few minutes" in upload_again.json()["detail"]
         number, function = next((n, f) for n, f in page_of(studio).fns.items() if f.name == "random")
         studio._folder.of("somebody").joinpath("result").write_bytes(b"x" * 20)
         reply = post(client, "run/predict", number, [None] * (len(function.inputs) - 1) + [POLYP])
-        assert "try again in some minutes" in reply.json()["error"]
+        assert "try again in a few minutes" in reply.json()["error"]
 
     def test_one_upload_that_is_too_large(self, come, monkeypatch):
         monkeypatch.setattr(limits, "MAX_UPLOAD_BYTES", 1000)
@@ -606,7 +606,7 @@ class TestQuotas:
         with (
             store.open(Visitor("one"), "a"),
             store.open(Visitor("two"), "b"),
-            pytest.raises(RefusedError, match="some minutes"),
+            pytest.raises(RefusedError, match="a few minutes"),
         ):
             store.enter(Visitor("three"), "c")
         monkeypatch.setattr(sessions, "IDLE_SECONDS", -1)

@@ -178,7 +178,7 @@ def test_batch_of_a_stage_turns_latents_masks_and_images_alike(
 ) -> None:
     stage, _ = real_stage("siamese", polyps, model_folder, tmp_path / "run")
     batch = stage.batch(np.arange(8), draws_of(8), CPU)
-    size = stage.checkpoint.defaults.image_size
+    size = stage.checkpoint.image_size
     assert batch["mask"].shape == batch["image"].shape == (8, 3, size, size)
     assert set(batch["mask"].unique().tolist()) == {0, 1}
     assert batch["image"].min() >= 0

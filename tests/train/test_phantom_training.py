@@ -116,7 +116,7 @@ def test_base_model_learns_to_denoise(runs: Path) -> None:
     checkpoint = load_checkpoint(runs / "base" / "model")
     assert checkpoint.controlnet is None
     assert checkpoint.context.prompts == (POLYP, "")
-    assert checkpoint.defaults.image_size == 64
+    assert checkpoint.image_size == 64
     assert len(events.Images("val/samples")) == 2
 
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import tyro
 
-from siamese.models.checkpoint import SamplingDefaults
 from siamese.objective import SiameseConfig
+from siamese.sampling_settings import SamplingSettings
 from train.engine.loop import LoopConfig
 from train.stages.autoencoder import AutoencoderConfig, VaeConfig
 from train.stages.base import BaseConfig
@@ -50,7 +50,7 @@ class Preset:
     """A model's training. Its networks are ``siamese.models.presets.PRESETS`` of the same name."""
 
     stages: dict[str, StageSettings]
-    sampling: SamplingDefaults
+    sampling: SamplingSettings
     """How the model is sampled unless a caller says otherwise."""
 
 
@@ -138,14 +138,12 @@ TINY = Preset(
             options={"architecture": "small"},
         ),
     },
-    sampling=SamplingDefaults(
-        image_size=256,
-        steps=12,
-        guidance=5.0,
+    sampling=SamplingSettings(
+        num_inference_steps=12,
+        guidance_scale=5.0,
         scheduler="dpm++",
-        guide="mask",
-        guide_above=0.3,
-        guide_below=0.8,
+        guidance_mode="mask",
+        guidance_interval=(0.3, 0.8),
     ),
 )
 
@@ -174,7 +172,7 @@ SD15 = Preset(
         ),
         "segment": TINY.stages["segment"],
     },
-    sampling=SamplingDefaults(image_size=384, steps=50, guidance=9.0, scheduler="ddim"),
+    sampling=SamplingSettings(num_inference_steps=50, guidance_scale=9.0, scheduler="ddim"),
 )
 
 TRAINING_PRESETS = {"tiny": TINY, "sd15": SD15}

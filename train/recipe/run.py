@@ -25,6 +25,7 @@ from train.data.pairs import Pair, check_pairs, fingerprint, read_pairs
 from train.engine import identity, loop, messages
 from train.engine.messages import STOPPED
 from train.engine.precision import resolved
+from train.evaluation.synthesis import SamplingOptions
 from train.recipe.plan import MIN_STEPS, Outlook, Plan, PlanError, StageProgress, difference, outlook
 from train.recipe.rehearsal import rehearse
 from train.recipe.stages import RECIPES, StageShare, TrainingRecipe, Workplace
@@ -297,7 +298,6 @@ def _stage(
 
 def _publish(recipe: TrainingRecipe, place: Workplace, sets: Sequence[str]) -> None:
     """Write the published folder, and replace what it held."""
-    chosen = {k: v for k, v in dataclasses.asdict(recipe.sampling).items() if k != "image_size"}
     publish.publish(
         publish.PublishConfig(
             model=place.model(recipe.published),
@@ -306,7 +306,7 @@ def _publish(recipe: TrainingRecipe, place: Workplace, sets: Sequence[str]) -> N
             trained_on=tuple(sets),
             runs=tuple(place.run(s.name) for s in recipe.stages),
             card=True,
-            **chosen,
+            sampling=SamplingOptions(**dataclasses.asdict(recipe.sampling)),
         )
     )
 

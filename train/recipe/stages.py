@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from siamese.models.checkpoint import SamplingDefaults
+from siamese.sampling_settings import SamplingSettings
 from train.engine.stage import Stage
 from train.recipe.presets import TRAINING_PRESETS, configuration
 from train.stages import autoencoder, base, decoder, segmenter, siamese
@@ -119,7 +119,7 @@ class TrainingRecipe:
     """All stages of a preset in their order, and how its model is sampled."""
 
     stages: tuple[StageShare, ...]
-    sampling: SamplingDefaults
+    sampling: SamplingSettings
     published: str = "decoder"
     """Stage whose model is published."""
     segmenter: str = "segment"

@@ -133,7 +133,7 @@ class SiameseStage(loop.Stage):
         else:
             freeze_encoder(self.checkpoint.unet)
         vae = self.checkpoint.vae.requires_grad_(False).to(memory_format=torch.channels_last)
-        size = self.checkpoint.defaults.image_size
+        size = self.checkpoint.image_size
         dtype = latent_dtype(config.loop.mixed_precision)
         self.train = load_examples(train, vae, size, config.variants, config.cache, dtype=dtype)
         self.val = load_examples(val, vae, size, 1, config.cache, augment=False, dtype=dtype) if val else None

@@ -100,7 +100,7 @@ def main(config: SwapConfig) -> None:
     pairs = read_pairs(config.data, "train", config.prompt)
     pairs = [pairs[i] for i in np.linspace(0, len(pairs) - 1, min(config.images, len(pairs))).astype(int)]
     check_pairs(pairs)
-    images, _ = load_arrays(pairs, checkpoint.defaults.image_size)
+    images, _ = load_arrays(pairs, checkpoint.image_size)
     old, new = latents_of(checkpoint.vae, images), latents_of(vae, images)
     rotation = procrustes_rotation(old, new)
     centred, rotated = old - old.mean(0), (new - new.mean(0)) @ rotation.T

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from siamese.models.checkpoint import find_folder, weights_hash
 from siamese.sampling import MaskDiffusion
+from siamese.sampling_settings import renamed_in
 from train.data.cache import digest_of
 from train.data.pairs import IMAGE_SUFFIXES, DataError, read_mask, read_pairs
 from train.engine.disk import replacing, writing
@@ -181,7 +182,7 @@ def _settings(config: SampleConfig, weights: str, synthesiser: Synthesiser) -> d
         "model": config.model,
         "weights": weights,
         "noise_schedule": digest_of(sorted(checkpoint.scheduler_config.items())),
-        "image_size": checkpoint.defaults.image_size,
+        "image_size": checkpoint.image_size,
         "seed": config.seed,
         **synthesiser.record,
     }
@@ -206,7 +207,9 @@ class _Made:
             for p in (self.out / part).glob("*")
             if p.suffix.lower() in IMAGE_SUFFIXES
         }
-        old = json.loads(self.record.read_text(encoding="utf-8")) if self.record.is_file() else None
+        old = (
+            renamed_in(json.loads(self.record.read_text(encoding="utf-8"))) if self.record.is_file() else None
+        )
         if old is None and there:
             raise DataError(
                 f"{self.out} holds images, and no sample.json says that they are synthetic; choose another --out."

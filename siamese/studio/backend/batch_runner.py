@@ -12,10 +12,12 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from siamese.files.folders import remove_tree, set_aside
+from siamese.sampling_settings import SamplingOverrides, SchedulerName
 from siamese.studio.backend.messages import (
     BatchProgress,
     BusyError,
@@ -56,6 +58,8 @@ class BatchOrder:
     """Base of the images' seeds."""
     model: str
     """The model's name; the batch uses its default settings."""
+    passed_over: Sequence[str] = ()
+    """Lines for the visitor about files of the ZIP that were not read."""
 
 
 class FolderClaims:
@@ -126,15 +130,15 @@ class BatchRunner:
             settings = BatchSettings.of(
                 prompt=order.prompt,
                 seed=order.seed,
-                steps=info.steps,
-                guidance=info.guidance,
-                scheduler=info.scheduler,
+                steps=info.settings.num_inference_steps,
+                guidance=info.settings.guidance_scale,
+                scheduler=info.settings.scheduler,
                 model=order.model,
             )
             try:
                 if folder.exists():
                     remove_tree(set_aside(folder))
-                job = BatchJob.create(folder, order.masks, settings, info.size)
+                job = BatchJob.create(folder, order.masks, settings, info.size, order.passed_over)
             except OSError as error:
                 raise BatchError(
                     f"The server could not store the masks ({error.strerror}). Try again later."
@@ -163,9 +167,11 @@ class BatchRunner:
                 masks=tuple(masks),
                 prompt=job.settings.prompt,
                 seeds=tuple(seeds),
-                steps=job.settings.steps,
-                guidance=job.settings.guidance,
-                scheduler=job.settings.scheduler,
+                overrides=SamplingOverrides(
+                    num_inference_steps=job.settings.steps,
+                    guidance_scale=job.settings.guidance,
+                    scheduler=cast("SchedulerName", job.settings.scheduler),
+                ),
                 model=job.settings.model,
                 previews=False,
             )

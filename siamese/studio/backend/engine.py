@@ -73,15 +73,13 @@ class Engine:
         """The description of the model in memory."""
         if self._held is None:
             return None
-        defaults = self._held.diffusion.checkpoint.defaults
+        diffusion = self._held.diffusion
         return ModelInfo(
-            self._held.entry.name,
-            defaults.steps,
-            defaults.guidance,
-            defaults.scheduler,
-            defaults.image_size,
-            self._held.diffusion.prompts,
-            self._held.segmenter is not None,
+            name=self._held.entry.name,
+            settings=diffusion.checkpoint.defaults,
+            size=diffusion.size,
+            prompts=diffusion.prompts,
+            can_suggest=self._held.segmenter is not None,
         )
 
     def info(self, on_update: OnUpdate, is_cancelled: IsCancelled, model: str | None) -> ModelInfo | None:
@@ -102,19 +100,15 @@ class Engine:
         from siamese.sampling import SamplingCancelled
 
         diffusion = held.diffusion
-        settings = diffusion.checkpoint.defaults.chosen(
-            steps=request.steps, guidance=request.guidance, scheduler=request.scheduler
-        )
+        settings = diffusion.checkpoint.defaults.override(**request.overrides)
         fitted = [diffusion.fit_mask(m) for m in request.masks]
-        on_update(Step(0, settings.steps))
+        on_update(Step(0, settings.num_inference_steps))
         try:
-            images = diffusion.sample(
-                request.masks,
+            images = diffusion.sample_fitted(
+                fitted,
                 request.prompt,
                 request.seeds,
-                steps=settings.steps,
-                guidance=settings.guidance,
-                scheduler=settings.scheduler,
+                settings,
                 reference=request.reference,
                 reference_weight=request.reference_weight,
                 callback=_Reporter(on_update, is_cancelled, request.previews),
@@ -134,7 +128,7 @@ class Engine:
         pairs = []
         for i, (image, seed) in enumerate(zip(images, request.seeds, strict=True)):
             one = min(i, len(fitted) - 1)
-            recipe = Recipe.of(settings, request.prompt, seed, held.entry.name, weight)
+            recipe = Recipe(request.prompt, seed, settings, held.entry.name, weight)
             pairs.append(SyntheticPair(image, fitted[one], request.masks[one], recipe))
         return Generated(tuple(pairs), agreements)
 

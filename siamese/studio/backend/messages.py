@@ -13,11 +13,12 @@ The messages hold numpy arrays and plain values alone, so that they can be pickl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from siamese.records.provenance import SyntheticPair
+from siamese.sampling_settings import SamplingOverrides, SamplingSettings
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,8 @@ class Request:
     """uint8 [H, W] of 0 / 255, any size; either one mask for all seeds, or one mask for each seed."""
     prompt: str
     seeds: tuple[int, ...]
-    steps: int | None = None
-    """None: the checkpoint's default; the same holds for ``guidance`` and ``scheduler``."""
-    guidance: float | None = None
-    scheduler: str | None = None
+    overrides: SamplingOverrides = field(default_factory=SamplingOverrides)
+    """Settings in place of the model's defaults."""
     reference: np.ndarray | None = None
     """uint8 [H, W, 3], for Image-Diffusion; None: the mask is the only condition."""
     reference_weight: float = 1.0
@@ -92,9 +91,8 @@ class ModelInfo:
     """The description of a loaded model, with the defaults of its checkpoint."""
 
     name: str
-    steps: int
-    guidance: float
-    scheduler: str
+    settings: SamplingSettings
+    """The checkpoint's default settings."""
     size: int
     prompts: tuple[str, ...] | None
     """The prompts that the model knows; None: it takes free text."""

@@ -69,12 +69,12 @@ class ModelProcess:
         self.loaded: ModelInfo | None = None
         """The model in the process's memory, as of its last reply."""
 
-    def start(self) -> None:
-        """Start the process unless it runs. It reads a model with the first request."""
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start the process unless it runs, and return it. It reads a model with the first request."""
         if self._process is not None:
-            return
+            return self._process
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        self._process = subprocess.Popen(
+        process = self._process = subprocess.Popen(
             [sys.executable, "-m", "siamese.studio.backend.process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -82,13 +82,14 @@ class ModelProcess:
         )
         self._commands, self._replies = queue.SimpleQueue(), queue.SimpleQueue()
         threading.Thread(
-            target=_read, args=(self._process.stdout, self._replies.put), name="model replies", daemon=True
+            target=_read, args=(process.stdout, self._replies.put), name="model replies", daemon=True
         ).start()
         # A thread of its own: a stopped process reads nothing, and writing to it blocks for ever.
         threading.Thread(
-            target=_write, args=(self._process.stdin, self._commands.get), name="model commands", daemon=True
+            target=_write, args=(process.stdin, self._commands.get), name="model commands", daemon=True
         ).start()
         self._send(self._models)
+        return process
 
     def ask(
         self, call: str, *args: Any, on_update: Callable[[Update], None], is_cancelled: Callable[[], bool]
@@ -105,9 +106,9 @@ class ModelProcess:
         """
         if self._closed:
             raise Cancelled
-        self.start()
+        process = self.start()
         self._send((call, args))
-        stopping, watch = False, Watch(self._process.pid, self._silence)
+        stopping, watch = False, Watch(process.pid, self._silence)
         while True:
             if not stopping and is_cancelled():
                 stopping = True
@@ -116,11 +117,11 @@ class ModelProcess:
                 reply = self._replies.get(timeout=PAUSE)
             except queue.Empty:
                 if not watch.alive():
-                    raise self._ended() from None
+                    raise self._ended(process) from None
                 continue
             watch.heard()
             if reply is None:
-                raise self._died()
+                raise self._died(process)
             kind, value, loaded = reply
             if kind == UPDATE:
                 on_update(value)
@@ -139,8 +140,7 @@ class ModelProcess:
     def _send(self, message: Any) -> None:
         self._commands.put(pickle.dumps(message))
 
-    def _ended(self) -> Exception:
-        process = self._process
+    def _ended(self, process: subprocess.Popen[bytes]) -> Exception:
         self._forget()
         log.error("the model's process %d sent nothing for %g s and is killed", process.pid, self._silence)
         _kill(process)
@@ -150,8 +150,7 @@ class ModelProcess:
         self._commands.put(None)  # this ends the writing thread; each thread closes its own stream
         self._process, self.loaded = None, None
 
-    def _died(self) -> Exception:
-        process = self._process
+    def _died(self, process: subprocess.Popen[bytes]) -> Exception:
         self._forget()
         code = process.wait()
         if self._closed:

@@ -65,7 +65,10 @@ def caption(
         return '<p class="caption">The images will appear above.</p>'
     recipe = pair.recipe
     which = "Example · " if example else f"Image {index + 1} of {count} · " if count > 1 else ""
-    settings = f"{which}Seed {recipe.seed} · {recipe.steps} steps · guidance {recipe.guidance:g}"
+    used = recipe.settings
+    settings = (
+        f"{which}Seed {recipe.seed} · {used.num_inference_steps} steps · guidance {used.guidance_scale:g}"
+    )
     if recipe.reference_weight is not None:
         settings += f" · reference weight {recipe.reference_weight:g}"
     if agreement is None:

@@ -54,8 +54,12 @@ class BatchJob:
     file which exists is complete, even after a kill. Only one process at a time may work on a job.
     """
 
-    def __init__(self, folder: Path, settings: BatchSettings, names: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path, settings: BatchSettings, names: Sequence[str], passed_over: Sequence[str] = ()
+    ) -> None:
         self.folder, self.settings = folder, settings
+        self.passed_over = tuple(passed_over)
+        """Lines for the visitor about files of the ZIP that were not read."""
         self.items = tuple(
             BatchItem(name, i, item_seed(settings.seed, i), folder / "masks" / f"{name}.png")
             for i, name in enumerate(names)
@@ -63,13 +67,19 @@ class BatchJob:
 
     @classmethod
     def create(
-        cls, folder: Path, masks: Sequence[NamedMask], settings: BatchSettings, size: int | None = None
+        cls,
+        folder: Path,
+        masks: Sequence[NamedMask],
+        settings: BatchSettings,
+        size: int | None = None,
+        passed_over: Sequence[str] = (),
     ) -> BatchJob:
         """Store a new job in ``folder``.
 
         Args:
             masks: 1 to ``MAX_MASKS``, as ``read_mask_zip`` returns them.
             size: side of the model's images in pixels. If given, masks that vanish at this size are refused now, not during sampling.
+            passed_over: lines for the visitor about files of the ZIP that were not read.
 
         Raises:
             BatchError: the folder holds a job already; there are too few or too many masks, or two of one name; or a mask is
@@ -87,9 +97,9 @@ class BatchJob:
             (folder / part).mkdir(parents=True, exist_ok=True)
         for named in masks:
             _write(folder / "masks" / f"{named.name}.png", mask_png(named.mask))
-        file = JobFile(**settings.model_dump(), names=names)
+        file = JobFile(**settings.model_dump(), names=names, passed_over=list(passed_over))
         _write(folder / JOB_FILE, file.model_dump_json().encode())
-        return cls(folder, settings, names)
+        return cls(folder, settings, names, passed_over)
 
     @classmethod
     def open(cls, folder: Path) -> BatchJob:
@@ -100,7 +110,7 @@ class BatchJob:
         """
         folder = Path(folder)
         file = JobFile.read(folder / JOB_FILE)
-        return cls(folder, file.settings, file.names)
+        return cls(folder, file.settings, file.names, file.passed_over)
 
     @property
     def total(self) -> int:
@@ -157,14 +167,15 @@ class BatchJob:
     def _differences(self, item: BatchItem, pair: SyntheticPair) -> list[str]:
         """What the pair was made with that does not belong to the item."""
         recipe, wanted = pair.recipe, self.settings
+        used = recipe.settings
         wrong = [
             f"{key} {have!r} instead of {should!r}"
             for key, have, should in (
                 ("seed", recipe.seed, item.seed),
                 ("prompt", recipe.prompt, wanted.prompt),
-                ("steps", recipe.steps, wanted.steps),
-                ("guidance", recipe.guidance, wanted.guidance),
-                ("scheduler", recipe.scheduler, wanted.scheduler),
+                ("steps", used.num_inference_steps, wanted.steps),
+                ("guidance", used.guidance_scale, wanted.guidance),
+                ("scheduler", used.scheduler, wanted.scheduler),
                 ("model", recipe.model, recipe.model if wanted.model is None else wanted.model),
             )
             if have != should

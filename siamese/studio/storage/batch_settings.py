@@ -48,9 +48,11 @@ class BatchSettings(BaseModel):
 
 
 class JobFile(BatchSettings):
-    """``job.json``: the settings, and the names of the masks in their order."""
+    """``job.json``: the settings, the names of the masks in their order, and what the ZIP holds besides."""
 
     names: list[Name] = Field(min_length=1, max_length=MAX_MASKS)
+    passed_over: list[str] = Field(default=[])
+    """Lines for the visitor about files of the ZIP that were not read; absent in jobs of version 0.2."""
 
     @classmethod
     def read(cls, path: Path) -> JobFile:
@@ -71,7 +73,7 @@ class JobFile(BatchSettings):
     @property
     def settings(self) -> BatchSettings:
         """The settings alone."""
-        return BatchSettings(**self.model_dump(exclude={"names"}))
+        return BatchSettings(**self.model_dump(exclude={"names", "passed_over"}))
 
 
 class FinishedNote(BaseModel):

@@ -99,7 +99,7 @@ class BatchEvents:
         if job is None:
             return self._buttons(None, False) | {self.tab.message: html.status(kind, text or "No batch yet.")}
         running = self.runner.is_running(owner)
-        text = f"{text or _count(job.done, job.total)} {_seeds(job)}"
+        text = f"{text or _count(job.done, job.total)} {_seeds(job)}{_passed_over(job)}"
         message = html.status("busy" if running else kind, text, job.done / job.total)
         return self._buttons(job, running) | {self.tab.message: message}
 
@@ -234,6 +234,10 @@ def _count(done: int, total: int) -> str:
 
 def _seeds(job: BatchJob) -> str:
     return f"Seed of the batch: {job.settings.seed}; the seed of each pair, which follows from it, is in the ZIP’s manifest."
+
+
+def _passed_over(job: BatchJob) -> str:
+    return f" Not read from the ZIP: {'; '.join(job.passed_over)}." if job.passed_over else ""
 
 
 def _status(progress: BatchProgress | None, event: Waiting | BatchProgress) -> str:

@@ -60,10 +60,12 @@ class DrawEvents:
     """The handlers of the panel's events; each returns or yields updates by component.
 
     Args:
-        restored: updates of the settings' components for the recipe of an image that the visitor opens.
+        restored: for the recipe of an image that the visitor opens: what is restored, in words, and the updates that do it.
     """
 
-    def __init__(self, panel: DrawPanel, worker: ModelWorker, restored: Callable[[Recipe], Updates]) -> None:
+    def __init__(
+        self, panel: DrawPanel, worker: ModelWorker, restored: Callable[[Recipe], tuple[str, Updates]]
+    ) -> None:
         self.panel, self.worker, self.restored = panel, worker, restored
         self.statistics = load_statistics()
 
@@ -132,15 +134,8 @@ class DrawEvents:
         Path(path).unlink(missing_ok=True)
         if upload.kind == "mask":
             return self._replace(value, None, before, upload.mask, "Mask opened.") | self._use_photo(None)
-        recipe = upload.pair.recipe
-        text = f"Mask and settings of seed {recipe.seed} are restored."
-        if recipe.reference_weight is not None:
-            text += " Its reference photo is not stored in the file; open it again to use it."
-        return (
-            self._replace(value, None, before, upload.pair.drawn, text)
-            | self._use_photo(None)
-            | self.restored(recipe)
-        )
+        text, settings = self.restored(upload.pair.recipe)
+        return self._replace(value, None, before, upload.pair.drawn, text) | self._use_photo(None) | settings
 
     def suggest(
         self,

@@ -41,22 +41,32 @@ def build_models(worker: ModelWorker) -> ModelsTab:
         card = gr.Markdown(_card(first), elem_id="card")
     with gr.Accordion("Licence", open=False):
         licence = gr.Textbox(_licence(first), lines=12, interactive=False, label="Licence of the weights")
-    return ModelsTab(choice, card, licence, table)
+    return ModelsTab(choice=choice, card=card, licence=licence, table=table)
 
 
 def wire_models(tab: ModelsTab, worker: ModelWorker, chosen: gr.State, settings: SettingsPanel) -> None:
-    """Choosing a model shows its description at once and loads it."""
+    """A model that is chosen, here or by an image that is opened again, is described at once and loaded."""
 
-    def describe(name: str | None) -> list[Any]:
+    def choose(name: str | None) -> str:
         if name not in worker.models:
             raise gr.Error("Choose one of the models.", print_exception=False)
-        entry = worker.models[name]
-        return [name, _card(entry), _licence(entry), _rows(entry), model_line(None)]
+        return name
 
-    described = tab.choice.change(
-        describe, tab.choice, [chosen, tab.card, tab.licence, tab.table, settings.model], **QUICK
+    def describe(name: str) -> dict[Any, Any]:
+        entry = worker.models[name]
+        return {
+            tab.choice: name,
+            tab.card: _card(entry),
+            tab.licence: _licence(entry),
+            tab.table: _rows(entry),
+            settings.model: model_line(None),
+        }
+
+    tab.choice.input(choose, tab.choice, chosen, **QUICK)
+    described = chosen.change(
+        describe, chosen, [tab.choice, tab.card, tab.licence, tab.table, settings.model], **QUICK
     )
-    wire_model(settings, worker, described.then, tab.choice)
+    wire_model(settings, worker, described.then, chosen)
 
 
 def _card(entry: ModelEntry) -> str:

@@ -58,11 +58,18 @@ def wire_studio(page: gr.Blocks, studio: StudioTab, worker: ModelWorker, rescue:
     wire_model(settings, worker, page.load, studio.model)
     wire_settings(settings)
 
-    def restored(recipe: Recipe) -> Updates:
-        return dict(zip(settings.restored, restore(recipe), strict=True))
+    def restored(recipe: Recipe) -> tuple[str, Updates]:
+        restoration = restore(recipe, worker.models)
+        updates = dict(zip(settings.restorable, restoration.updates, strict=True))
+        if restoration.model is not None:
+            updates[studio.model] = restoration.model
+        return restoration.text, updates
 
     photo_events, mask_event = wire_draw(
-        DrawEvents(studio.draw, worker, restored), studio.model, settings.prompt, settings.restored
+        DrawEvents(studio.draw, worker, restored),
+        studio.model,
+        settings.prompt,
+        [studio.model, *settings.restorable],
     )
     drawn, reading = reader(studio.draw.canvas)
     runs = GenerateEvents(
