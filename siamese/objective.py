@@ -33,7 +33,7 @@ class SiameseConfig:
     w_c: float = 1.0
     """Weight of the Noise Consistency Loss."""
     w_a: float = 1.0
-    """Weight of the augmented mask loss, where its gate is open."""
+    """Weight of the augmented mask loss L_m' while its gate is open."""
     ramp: bool = True
     """w_i = step / max_steps; without it w_i is 1."""
     augment_t: int = 200
@@ -72,8 +72,26 @@ def squared_error(a: Tensor, b: Tensor) -> Tensor:
 class SiameseObjective(nn.Module):
     """Mask- and Image-Diffusion of one U-Net and one ControlNet, and the sum of their losses.
 
+    >>> import torch
+    >>> from siamese.diffusion import scaled_linear_alphas
+    >>> from siamese.models.controlnet import SiameseControlNet
+    >>> from siamese.models.presets import NetworkConfig
+    >>> config = NetworkConfig(block_out_channels=(16, 32), attention=(False, True), layers_per_block=1,
+    ...     cross_attention_dim=16, attention_heads=2, norm_num_groups=8, latent_channels=4, latent_size=4,
+    ...     hint_widths=(4, 4, 8, 8, 8), hint_mergings=3)
+    >>> unet = config.build_unet()
+    >>> controlnet = SiameseControlNet.from_unet(unet, config.hint_widths, config.hint_mergings)
+    >>> objective = SiameseObjective(unet, controlnet, scaled_linear_alphas())
+    >>> z0, noise = torch.randn(2, 2, 4, 4, 4)
+    >>> hint_mask, hint_image = torch.rand(2, 2, 3, 32, 32)
+    >>> losses = objective(z0, torch.randn(2, 3, 16), hint_mask, hint_image, torch.tensor([10, 900]), noise,
+    ...     step=50, max_steps=100)
+    >>> losses["total"].backward()
+    >>> sorted(losses)
+    ['augmented', 'consistency', 'image', 'mask', 'total']
+
     Args:
-        unet: theta. Its encoder runs without gradient where it is frozen (the paper's setting).
+        unet: theta. Its encoder runs without gradient if it is frozen (the paper's setting).
         controlnet: F.
         alphas_cumprod: a_t [T].
         prediction: what the U-Net puts out; losses are on noise in any case.
@@ -95,8 +113,8 @@ class SiameseObjective(nn.Module):
         self.build_tied_decoder()
 
     def build_tied_decoder(self) -> None:
-        """(Re)make theta'. To be called after anything that moves parameters, accelerate's prepare among it."""
-        # In a list: theta' is no module of its own, neither to optimisers nor in checkpoints.
+        """Make theta' again. Call it after anything that moves parameters, such as accelerate's prepare."""
+        # In a list: theta' is not a submodule, so that neither optimisers nor checkpoints see it.
         decoder = Decoder(self.unet)
         self._decoders = [decoder, tied_copy(decoder)]
 
@@ -107,11 +125,11 @@ class SiameseObjective(nn.Module):
         return predicted_noise(self.alphas_cumprod, output.float(), z, t, self.prediction)
 
     def aliases(self) -> list[nn.Module]:
-        """theta', which is no module of this one's."""
+        """theta', which is not a submodule of this one."""
         return self._decoders[1:]
 
     def chosen(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Samples that are augmented late in training: their rows [K] and weights [K] (all 1). Asks the device for K."""
+        """Samples that are augmented late in training: their rows [K] and weights [K] (all 1). Waits for the device to know K."""
         rows = torch.nonzero(t <= self.augment_t).flatten()
         return rows, torch.ones_like(rows, dtype=torch.float32)
 
@@ -135,11 +153,11 @@ class SiameseObjective(nn.Module):
             hint_mask, hint_image: [B, 3, H, W] in 0..1.
             t: timesteps [B], integers in 0..T-1.
             step, max_steps: optimiser updates done and planned.
-            early: rows [K] of the samples with t <= ``augment_t`` and their weights [K], from who drew t on the host. Rows
-                of weight 0 fill K up to one of few lengths and count for nothing. Without it, ``chosen`` finds them.
+            early: rows [K] of the samples with t <= ``augment_t`` and their weights [K], from the caller that drew t on the host. Rows
+                of weight 0 pad K to one of few lengths and do not count. Without it, ``chosen`` finds them.
 
         Returns:
-            ``mask`` L_m, ``image`` L_i, ``consistency`` L_c and, where augmentation is on, ``augmented`` L_m'
+            ``mask`` L_m, ``image`` L_i, ``consistency`` L_c and, while augmentation is on, ``augmented`` L_m'
             (zero for samples whose gate is closed).
         """
         if not 0 <= step <= max_steps:
@@ -178,7 +196,7 @@ class SiameseObjective(nn.Module):
         return losses
 
     def _encode(self, z: Tensor, t: Tensor, context: Tensor) -> Encoding:
-        # Without gradient only where nothing trainable feeds the encoder: neither its own weights nor its input.
+        # Without gradient only if nothing trainable feeds the encoder: neither its own weights nor its input.
         needed = torch.is_grad_enabled() and not (
             encoder_is_frozen(self.unet) and not z.requires_grad and not context.requires_grad
         )

@@ -36,7 +36,7 @@ _HINT = {
 class ReleasedSiamese(nn.Module):
     """Released networks with the Siamese loss.
 
-    ``unet``, ``controlnet`` and ``objective`` are this project's classes; ``vae`` is None where the state has none.
+    ``unet``, ``controlnet`` and ``objective`` are this project's classes; ``vae`` is None if the state has none.
     """
 
     def __init__(
@@ -201,7 +201,7 @@ def _control_key(key: str) -> str | None:
 
 
 def _inner(parts: Sequence[str]) -> str:
-    """Inside a residual block two parts are renamed as one; transformer blocks have the same names."""
+    """The rest of a key: a residual block renames two parts as one; transformer blocks have the same names in both."""
     pair = ".".join(parts[:2])
     if pair in _RESNET:
         return ".".join([_RESNET[pair], *parts[2:]])
@@ -242,10 +242,10 @@ def _vae_key(key: str, levels: int) -> str:
     side, part, rest = parts[0], parts[1], parts[2:]
     if part in ("down", "up"):
         level = int(rest[0]) if part == "down" else levels - 1 - int(rest[0])
-        where = f"{side}.{part}_blocks.{level}"
+        block = f"{side}.{part}_blocks.{level}"
         if rest[1] == "block":
-            return ".".join([where, "resnets", *rest[2:]])
-        return f"{where}.{part}samplers.0.conv.{rest[3]}"
+            return ".".join([block, "resnets", *rest[2:]])
+        return f"{block}.{part}samplers.0.conv.{rest[3]}"
     if part == "mid":
         if rest[0] == "attn_1":
             return ".".join([side, "mid_block.attentions.0", _ATTENTION[rest[1]], *rest[2:]])
@@ -254,5 +254,5 @@ def _vae_key(key: str, levels: int) -> str:
 
 
 def _linear(key: str, value: Tensor) -> Tensor:
-    """CompVis' attention uses 1x1 convolutions where diffusers has linear layers."""
+    """CompVis' attention has 1x1 convolutions, diffusers' has linear layers."""
     return value.flatten(1) if ".attn_1." in key and value.ndim == 4 else value

@@ -2,7 +2,7 @@
 
 What is left out: the architectures that ``diffusers.models``' packages import together as soon as one is asked for;
 transformers, which diffusers reads for quantisers and single-file loading; torch._dynamo, which it imports to mark
-functions for torch.compile. diffusers has fallbacks for where the latter two are missing. Only modules that are imported
+functions for torch.compile. diffusers has fallbacks if the latter two are missing. Only modules that are imported
 inside ``lean_imports`` are affected; transformers itself, and all of diffusers' pipelines, work as usual afterwards.
 """
 

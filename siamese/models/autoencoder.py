@@ -28,7 +28,7 @@ class SmallAutoencoder(AutoencoderDC):
         linear_path: beside encoder and decoder each lies a linear map between a latent and the pixels that it stands for, as
             in JPEG; the networks add what it lacks. It carries brightness and hue from the first update on
             (``start_at_principal_components``), which networks alone take long to get right. Its squares reach half of each
-            neighbour (a lapped transform, Malvar and Staelin 1989), so that no edges show where two of them meet.
+            neighbour (a lapped transform, Malvar and Staelin 1989), so that no edges show between neighbours.
     """
 
     @register_to_config
@@ -119,7 +119,7 @@ def encode_moments(vae: nn.Module, images: Tensor) -> tuple[Tensor, Tensor | Non
 
 
 def sample_latents(mean: Tensor, logvar: Tensor | None, noise: Tensor) -> Tensor:
-    """z0 = mean + exp(logvar / 2) * noise, drawn anew at each step (docs/algorithm.md)."""
+    """z0 = mean + exp(logvar / 2) * noise, with new noise at each training step (reparameterisation, Kingma & Welling 2013, arXiv:1312.6114)."""
     return mean if logvar is None else mean + torch.exp(0.5 * logvar) * noise
 
 
@@ -129,7 +129,7 @@ def decode_latents(vae: nn.Module, latents: Tensor) -> Tensor:
 
 
 def grow_latents(vae: SmallAutoencoder, channels: int) -> SmallAutoencoder:
-    """The same autoencoder with more latent channels: the first are as before, the decoder does not hear the new ones yet.
+    """The same autoencoder with more latent channels: the first are as before, and the decoder ignores the new ones (zero weights).
 
     Raises:
         ValueError: ``channels`` is not larger than before, or does not divide the last width; ``vae`` has a linear path.
@@ -164,7 +164,7 @@ def grow_latents(vae: SmallAutoencoder, channels: int) -> SmallAutoencoder:
 def rescale_latents(vae: SmallAutoencoder, factors: Tensor) -> None:
     """Multiply each latent channel [C] by its factor, in the weights: images are decoded as before.
 
-    A diffusion model sees noise of one strength on all channels: one that varies less than the others drowns first.
+    A diffusion model sees noise of one strength on all channels: the forward process destroys low-variance channels first.
     """
     write, read = vae.encoder.conv_out, vae.decoder.conv_in
     write.weight.mul_(factors[:, None, None, None])

@@ -10,6 +10,9 @@ from torch import Tensor
 from siamese.models.dense_hint import WIDTHS, DenseHintInput
 from siamese.models.unet import Control, encode
 
+OWN = ("self", "__class__", "hint_widths", "hint_mergings")
+"""Local names of ``SiameseControlNet.__init__`` that are not arguments of ``ControlNetModel``."""
+
 
 class SiameseControlNet(ControlNetModel):
     """diffusers' ControlNetModel whose sparse hint block is replaced by ``DenseHintInput``.
@@ -17,9 +20,20 @@ class SiameseControlNet(ControlNetModel):
     The signature is explicit because diffusers reads the configuration from it: every entry that a U-Net shares with
     its ControlNet has to appear, or it would be dropped on saving and loading.
 
+    >>> import torch
+    >>> from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+    >>> unet = UNet2DConditionModel(block_out_channels=(16, 32), layers_per_block=1, norm_num_groups=8,
+    ...     down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), attention_head_dim=2,
+    ...     up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), cross_attention_dim=16)
+    >>> controlnet = SiameseControlNet.from_unet(unet, hint_widths=(4, 4, 8, 8, 8))
+    >>> features = controlnet.hint_features(torch.rand(1, 3, 32, 32))  # of a mask or an image, 8 times larger than z
+    >>> control = controlnet.control(torch.randn(1, 4, 4, 4), torch.tensor([500]), torch.randn(1, 7, 16), features)
+    >>> control.middle.shape, control.middle.abs().max().item()  # the output convolutions are zero at first
+    (torch.Size([1, 32, 2, 2]), 0.0)
+
     Args:
         hint_widths: widths of the Dense Hint Input's five stages.
-        hint_mergings: patch mergings in it; as many as the autoencoder halves the image.
+        hint_mergings: how many times it halves the sides; as often as the autoencoder does. (The name is that of stored models.)
     """
 
     @register_to_config
@@ -57,32 +71,8 @@ class SiameseControlNet(ControlNetModel):
         controlnet_conditioning_channel_order: str = "rgb",
         global_pool_conditions: bool = False,
     ) -> None:
-        super().__init__(
-            in_channels=in_channels,
-            conditioning_channels=conditioning_channels,
-            flip_sin_to_cos=flip_sin_to_cos,
-            freq_shift=freq_shift,
-            down_block_types=down_block_types,
-            mid_block_type=mid_block_type,
-            only_cross_attention=only_cross_attention,
-            block_out_channels=block_out_channels,
-            layers_per_block=layers_per_block,
-            downsample_padding=downsample_padding,
-            mid_block_scale_factor=mid_block_scale_factor,
-            act_fn=act_fn,
-            norm_num_groups=norm_num_groups,
-            norm_eps=norm_eps,
-            cross_attention_dim=cross_attention_dim,
-            transformer_layers_per_block=transformer_layers_per_block,
-            attention_head_dim=attention_head_dim,
-            num_attention_heads=num_attention_heads,
-            use_linear_projection=use_linear_projection,
-            upcast_attention=upcast_attention,
-            resnet_time_scale_shift=resnet_time_scale_shift,
-            addition_embed_type=addition_embed_type,
-            controlnet_conditioning_channel_order=controlnet_conditioning_channel_order,
-        )
-        # Without what the parent has registered of its own: its sparse hint block is gone, and loading would warn of it.
+        super().__init__(**{name: value for name, value in locals().items() if name not in OWN})
+        # Drop the entries of the parent's sparse hint block, which is replaced: loading would warn of them.
         own = self._get_init_keys(type(self))
         self._internal_dict = FrozenDict(
             {k: v for k, v in self.config.items() if k in own or k.startswith("_")}
@@ -95,7 +85,7 @@ class SiameseControlNet(ControlNetModel):
     def from_unet(
         cls, unet: UNet2DConditionModel, hint_widths: tuple[int, ...] = WIDTHS, hint_mergings: int = 3
     ) -> SiameseControlNet:
-        """ControlNet initialised from the U-Net's encoder, hint block and output convolutions anew."""
+        """ControlNet with the U-Net's encoder; hint block and output convolutions are newly initialised."""
         shared = {
             k: v for k, v in unet.config.items() if k in cls._get_init_keys(cls) and not k.startswith("_")
         }

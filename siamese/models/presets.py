@@ -22,7 +22,7 @@ class NetworkConfig:
     attention_heads: int = 8
     norm_num_groups: int = 32
     time_scale_shift: bool = False
-    """Time embedding scales and shifts the normalised features (else it is added)."""
+    """Time embedding scales and shifts the normalised features (otherwise it is added)."""
     latent_channels: int = 4
     latent_size: int = 64
     prediction: Prediction = "epsilon"

@@ -152,15 +152,15 @@ class LesionSegmenter:
         return logits[:, 0].sigmoid().cpu().numpy()
 
     def predict(self, images: np.ndarray, threshold: float = 0.5) -> np.ndarray:
-        """Masks uint8 [B, H, W] of 0 / 255 at the images' own size: lesion where the probability is above ``threshold``.
+        """Masks uint8 [B, H, W] of 0 / 255 at the images' own size: lesion if the probability is above ``threshold``.
 
-        A mask is empty where nothing was found. See ``probabilities`` for ``images`` and errors.
+        A mask is empty if nothing was found. See ``probabilities`` for ``images`` and errors.
         """
         return np.where(self.probabilities(images) > threshold, 255, 0).astype(np.uint8)
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Dice coefficient [...] in 0..1 of masks uint8 [..., H, W] (lesion where > 127); 1 where both are empty.
+    """Dice coefficient [...] in 0..1 of masks uint8 [..., H, W] (lesion if > 127); 1 if both are empty.
 
     Raises:
         ValueError: different shapes, or fewer than two dimensions.

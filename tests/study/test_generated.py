@@ -249,7 +249,7 @@ def test_parse_errors(text, message):
         (["--sample", "ours={images}"], "model"),
         (
             ["--sample", "ours={tiny}", "--organ", "liver"],
-            "'liver' tells no prompt to sample with; use polyp or lesion",
+            "'liver' has no known prompt to sample with; use polyp or lesion",
         ),
         (["--sample", "ours={tiny}", "--prompt", "a cat"], "unknown prompt 'a cat'"),
         (["--sample", "real={tiny}"], "two methods are named 'real'"),

@@ -305,7 +305,7 @@ def test_sample_keeps_no_image_of_other_weights(sampled, tmp_path):
         model.unet.conv_out.bias.add_(1)
     save_checkpoint(model, Path(sampled.model))
     with pytest.raises(
-        DataError, match=r"images of other settings .the model's weights are others.. Choose another --out"
+        DataError, match=r"images of other settings .the model's weights have changed.. Choose another --out"
     ):
         synthesise.sample(sampled)
     assert _images(sampled) == before
@@ -352,7 +352,7 @@ def test_sample_makes_anew_what_has_changed(changed, sampled, capsys):
     after, names = times(config), ["a-0"] if changed == "mask" else ["a-0", "b-0"]
     assert [name for name in after if after[name] != before[name]] == names
     assert (
-        f"{len(names)} images are made anew, as their mask, prompt or seed is another than before: {', '.join(names)}."
+        f"{len(names)} images are made again, because their mask, prompt or seed has changed: {', '.join(names)}."
         in capsys.readouterr().out
     )
     for name in "ab":
@@ -383,7 +383,7 @@ def test_sample_goes_into_no_folder_of_other_images(sampled, world):
     with pytest.raises(DataError, match=r"no sample.json says that they are synthetic"):
         synthesise.sample(dataclasses.replace(sampled, out=world / "kvasir-seg"))
     (sampled.out / "sample.json").write_text(json.dumps({"model": sampled.model, "seed": 0}))
-    with pytest.raises(DataError, match="a version of this program that did not note their weights"):
+    with pytest.raises(DataError, match="a version of this program that did not record their weights"):
         synthesise.sample(sampled)
 
 

@@ -89,8 +89,8 @@ class Synthesiser:
             None if cache is None else cache / digest_of(identity, model.size, sorted(self.record.items()))
         )
 
-    def draw(self, masks: np.ndarray, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
-        """Images uint8 [B, S, S, 3] of one batch of masks uint8 [B, S, S] as ``MaskDiffusion.fit_mask`` returns them."""
+    def draw(self, masks: Sequence[np.ndarray], prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
+        """Images uint8 [B, S, S, 3] of a batch of B masks uint8 [S, S] as ``MaskDiffusion.fit_mask`` returns them."""
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.bf16):
             return self.model.sample_fitted(masks, prompts, seeds, self.settings)
 
@@ -108,7 +108,7 @@ class Synthesiser:
 
     def _batch(self, masks: np.ndarray, prompts: list[str], seeds: list[int]) -> np.ndarray:
         def draw() -> np.ndarray:
-            return self.draw(np.stack([self.model.fit_mask(m) for m in masks]), prompts, seeds)
+            return self.draw([self.model.fit_mask(m) for m in masks], prompts, seeds)
 
         if self.folder is None:
             return draw()

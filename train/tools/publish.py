@@ -132,7 +132,7 @@ def publish(config: PublishConfig) -> float:
 
 
 def _measured(folder: Path) -> str | None:
-    """Hash of the weights whose figures lie in ``folder``, where ``evaluate`` says it."""
+    """Hash of the weights whose figures lie in ``folder``, if ``evaluate`` recorded it."""
     settings = folder / "metrics-settings.json"
     return (
         json.loads(settings.read_text(encoding="utf-8")).get("model_weights") if settings.is_file() else None
@@ -145,7 +145,7 @@ def _write_card(
     file = config.out / "README.md"
     if file.is_file() and not config.card:
         print(
-            f"{file} is kept: it may be written by hand, and of earlier weights. --card writes it anew.",
+            f"{file} is kept: it may be written by hand, and describe earlier weights. --card replaces it.",
             flush=True,
         )
         return

@@ -4,8 +4,8 @@
     OUT/sample.json    hash of the model's weights, and the settings: other ones are refused
     OUT/made.jsonl     for each image what it was made of: digest of its mask's file, prompt, seed; the last line of a name counts
 
-An image of another mask, prompt or seed than the command's is made anew; so nothing is ever kept that these weights, with these
-settings, would not make of this data.
+An image of another mask, prompt or seed than the command's is made again: the folder never keeps an image that these weights,
+with these settings, would not make of this data.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class SampleConfig:
     out: Path
     """Folder of images/, masks/ and prompt.json. An interrupted run there is continued, with the same weights and settings only."""
     masks: Path | None = None
-    """Folder of mask files (lesion where > 127). Give this or --data."""
+    """Folder of mask files (lesion if > 127). Give this or --data."""
     data: tuple[Path, ...] = ()
     """Folders with images/, masks/ and split files, or JSON-lines files; their masks and prompts are used."""
     split: str = "train"
@@ -113,8 +113,8 @@ def sample(config: SampleConfig) -> list[Job]:
     Raises:
         DataError: see ``plan``; a mask is empty; ``out`` holds images of other weights or settings, or that are not this command's.
         CheckpointError: the model cannot be loaded.
-        FileNotFoundError: its weights are no safetensors.
-        DiskFull: there is no space.
+        FileNotFoundError: its weights are not safetensors files.
+        DiskFull: the disk is full.
     """
     jobs = plan(config)
     folder = find_folder(config.model)
@@ -127,14 +127,14 @@ def sample(config: SampleConfig) -> list[Job]:
         job.name for job in missing if made.origins.get(job.name, origins[job.name]) != origins[job.name]
     ]:
         print(
-            f"{len(changed)} images are made anew, as their mask, prompt or seed is another than before: {_some(changed)}.",
+            f"{len(changed)} images are made again, because their mask, prompt or seed has changed: {_some(changed)}.",
             flush=True,
         )
     size = config.sampling.batch_size
     with tqdm(total=len(jobs), initial=len(jobs) - len(missing), unit="image") as bar:
         for start in range(0, len(missing), size):
             some = missing[start : start + size]
-            masks = np.stack([_mask(job, synthesiser.model) for job in some])
+            masks = [_mask(job, synthesiser.model) for job in some]
             images = synthesiser.draw(masks, [job.prompt for job in some], [job.seed for job in some])
             for job, mask, image in zip(some, masks, images, strict=True):
                 with writing(
@@ -214,20 +214,21 @@ class _Made:
             raise DataError(
                 f"{self.out} holds images, and no sample.json says that they are synthetic; choose another --out."
             )
+        old = old or {}
         if there and "weights" not in old:
             raise DataError(
-                f"{self.out} holds images of a version of this program that did not note their weights, so it is not known whether "
-                "they are this model's; choose another --out."
+                f"{self.out} holds images of a version of this program that did not record their weights, so they may be of "
+                "another model; choose another --out."
             )
         if there and (other := [k for k in settings if k != "model" and old.get(k) != settings[k]]):
-            told = "; ".join(
-                "the model's weights are others"
+            changes = "; ".join(
+                "the model's weights have changed"
                 if k == "weights"
                 else f"{k} was {old.get(k)}, now {settings[k]}"
                 for k in other
             )
             raise DataError(
-                f"{self.out} holds images of other settings ({told}). Choose another --out, or remove it."
+                f"{self.out} holds images of other settings ({changes}). Choose another --out, or remove it."
             )
         if strangers := sorted(there - set(names)):
             raise DataError(
@@ -292,7 +293,7 @@ def _sheet(config: SampleConfig, jobs: list[Job]) -> np.ndarray:
 
 
 def main(config: SampleConfig) -> None:
-    """Synthesise and say where."""
+    """Synthesise, and print the output folder."""
     print(
         f"{len(sample(config))} images of masks in {config.out}; train on them with --data {config.out / 'prompt.json'}"
     )

@@ -166,14 +166,14 @@ def is_finite(value: object) -> bool:
 
 def check_number(value: float | None, name: str, least: float, most: float, hint: str = "") -> float:
     """``value`` in least..most, or InputError."""
-    if not is_finite(value) or not least <= value <= most:
+    if value is None or not is_finite(value) or not least <= value <= most:
         raise InputError(f"{name} must be from {least:g} to {most:g}.{hint}")
     return float(value)
 
 
 def check_whole(value: float | None, name: str, least: int, most: int, hint: str = "") -> int:
     """``value`` as an integer in least..most, or InputError."""
-    if not is_finite(value) or not least <= value <= most or value != int(value):
+    if value is None or not is_finite(value) or not least <= value <= most or value != int(value):
         raise InputError(f"{name} must be a whole number from {least} to {most}.{hint}")
     return int(value)
 

@@ -24,7 +24,7 @@ ORGANS = {POLYP: "Colonoscopy polyp", LESION: "Dermoscopy skin lesion"}
 SCHEDULERS = [("DPM-Solver++", "dpm++"), ("DDIM", "ddim")]
 READY = "Draw or change the mask, then press Generate."
 SHOW_DEFAULTS = "(known, inUse, ...entered) => inUse && known ? known : entered"
-"""Runs in the browser, where nothing can be entered meanwhile: an answer of the server could undo what was entered after the question."""
+"""Runs in the browser, so that nothing can be entered meanwhile: an answer of the server could undo what was entered after the question."""
 
 
 @dataclass

@@ -42,12 +42,12 @@ SEED_RULE = (
     "first 4 bytes, big-endian, of the SHA-256 of the UTF-8 text: study seed, NUL, method, NUL, mask id"
 )
 BATCH = 4
-"""Images at a time: progress is reported often enough on a laptop."""
+"""Images at a time: few enough that a laptop reports progress often."""
 
 Turn = Callable[[], AbstractContextManager[object]]
-"""Gives what is entered for each ``BATCH``: it may wait until nobody else samples."""
+"""Makes a context for each ``BATCH``; entering it may wait until nobody else samples."""
 Report = Callable[[str, int, int], None]
-"""Callback(method, done, total): how many of the method's images are sampled, first 0."""
+"""Callback(method, done, total); done is 0 at first."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def prompt_of(organ: str) -> str:
     except KeyError as error:
         raise ConfigError(
             [
-                f"the organ {organ!r} tells no prompt to sample with; use {' or '.join(PROMPT_OF_ORGAN)}, or give a prompt."
+                f"the organ {organ!r} has no known prompt to sample with; use {' or '.join(PROMPT_OF_ORGAN)}, or give a prompt."
             ]
         ) from error
 
@@ -331,7 +331,7 @@ def create_sampled_study(
 
     Args:
         folders: a folder by method name; of sampled methods the folder of masks. Files of one stem belong to one mask.
-        prompt: of all sampled images; follows from ``config.organ`` if None.
+        prompt: of all sampled images; that of ``config.organ`` if None.
         refuse_text: see ``create_study``.
 
     Raises:

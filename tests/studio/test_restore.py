@@ -1,0 +1,108 @@
+"""Opening an image that was made here restores all of its settings and its model, also those without a control on the page."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import SimpleNamespace
+
+import gradio as gr
+import numpy as np
+import pytest
+
+from siamese.masks.core import binarise
+from siamese.prompts import LESION
+from siamese.records.provenance import Recipe, SyntheticPair, pair_png, read_png
+from siamese.sampling_settings import SamplingSettings
+from siamese.studio.components.canvas import editor_value
+from siamese.studio.tabs.draw import DrawPanel, build_draw, wire_draw
+from siamese.studio.tabs.generate import MAX_WEIGHT, Form
+from siamese.studio.tabs.settings import SettingsPanel, build_settings, hidden_note, restore, wire_settings
+from tests.phantoms import phantom
+from tests.studio.wiring import Visitor
+
+SETTINGS = SamplingSettings(12, 5.0, "dpm++", "mask", 0.7, (0.3, 0.8))
+RECIPE = Recipe(LESION, 7, SETTINGS, "second")
+MASK = binarise(phantom(1, 64, 64)[1])
+
+
+def test_the_text_names_everything() -> None:
+    text = restore(RECIPE, {"second"}).text
+    assert "seed 7" in text
+    assert SETTINGS.describe() in text
+    assert "not" not in text.split("restored")[1]
+
+
+@pytest.mark.parametrize(
+    ("changed", "says", "model"),
+    [
+        ({"model": "gone"}, "model, “gone”, is not available here", None),
+        ({"model": "x" * 900}, "x…”, is not available", None),
+        ({"prompt": "a leaf"}, "“a leaf”, is not one of this page's kinds", "second"),
+        ({"reference_weight": 0.5}, "reference weight 0.5. Its reference photo is not stored", "second"),
+    ],
+)
+def test_what_cannot_be_restored_is_said(changed: dict, says: str, model: str | None) -> None:
+    restored = restore(dataclasses.replace(RECIPE, **changed), ["first", "second"])
+    assert says in restored.text
+    assert restored.model == model
+
+
+def test_a_heavy_reference_is_limited_to_what_the_page_takes() -> None:
+    assert MAX_WEIGHT in restore(dataclasses.replace(RECIPE, reference_weight=9.0), []).updates
+
+
+def test_the_request_has_the_restored_settings_beside_those_of_the_page() -> None:
+    form = Form(editor_value(MASK), LESION, seed=1, num_inference_steps=9, restored=SETTINGS)
+    overrides = form.request().overrides
+    assert SamplingSettings().override(**overrides) == dataclasses.replace(
+        SETTINGS, num_inference_steps=9, guidance_scale=9.0, scheduler="ddim"
+    )
+    plain = dataclasses.replace(form, restored=None, num_inference_steps=None).request().overrides
+    assert SETTINGS.override(**plain) == SETTINGS
+
+
+class Window(Visitor):
+    """The drawing and the settings panel of a page with two models."""
+
+    def __init__(self) -> None:
+        worker = SimpleNamespace(models={"first": None, "second": None})
+        with gr.Blocks() as page:
+            self.model = gr.State("first")
+            self.draw: DrawPanel = build_draw(MASK)
+            self.settings: SettingsPanel = build_settings()
+            wire_settings(self.settings)
+            wire_draw(self.draw, worker, self.model, self.settings.prompt, restore, self.settings.restorable)
+        super().__init__(page)
+        self[self.draw.canvas] = {
+            part: [np.asarray(p) for p in value] if isinstance(value, list) else np.asarray(value)
+            for part, value in editor_value(MASK).items()
+        }
+
+
+@pytest.fixture(scope="module")
+def window() -> Window:
+    return Window()
+
+
+@pytest.mark.parametrize("name", ["second", "gone"])
+def test_a_dropped_image_restores_settings_and_model(window: Window, tmp_path, name: str) -> None:
+    panel, file = window.settings, tmp_path / "made.png"
+    window[window.model] = "first"
+    recipe = dataclasses.replace(RECIPE, model=name)
+    image = phantom(2, 64, 64)[0]
+    file.write_bytes(pair_png(SyntheticPair(image, MASK, MASK, recipe)))
+    assert read_png(file.read_bytes()).recipe == recipe
+    window[window.draw.file] = str(file)
+    window.fire(window.draw.file, "upload")
+    assert not window.errors
+    shown = [window[part] for part in (panel.prompt, panel.seed, panel.random_seed, panel.defaults)]
+    assert shown == [LESION, 7, False, False]
+    assert [window[part] for part in panel.advanced] == [12, 5.0, "dpm++"]
+    assert window[panel.restored] == SETTINGS
+    assert window[panel.restored_note] == hidden_note(SETTINGS)
+    assert window[window.model] == ("second" if name == "second" else "first")
+    assert ("not available" in window[window.draw.note]) == (name == "gone")
+    window[panel.defaults] = True
+    window.fire(panel.defaults, "input")
+    assert window[panel.restored] is None
+    assert window[panel.restored_note] == ""
