@@ -137,7 +137,8 @@ def run(arguments: list[str]) -> None:
     except Exception as error:
         if not is_full(error):
             raise
-        place = f" for {error.filename}" if getattr(error, "filename", None) else ""
+        file = getattr(error, "filename", None)
+        place = f" for {file}" if file else ""
         sys.exit(f"DiskFull: no space is left on the disk{place}. Make space; then the same command goes on.")
     if signals.interrupted():
         sys.exit(STOPPED)  # so that a script does not go on to the next stage with half a model

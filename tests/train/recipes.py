@@ -39,7 +39,7 @@ def small_stage(stage: StageShare, updates: int) -> StageShare:
 
     def configure(place: Workplace) -> Any:
         config = stage.configure(place)
-        # bfloat16 is slower than float32 on most CPUs where networks are this small.
+        # bfloat16 is slower than float32 on most CPUs for networks this small.
         loop = dataclasses.replace(config.loop, batch_size=4, evaluate_every=1000, mixed_precision="no")
         return dataclasses.replace(config, **CHANGES[stage.name], loop=loop)
 

@@ -117,18 +117,18 @@ def final_state(out: Path) -> dict[str, Any]:
     )
 
 
-def differences(a: Any, b: Any, where: str = "") -> list[str]:
-    """Places where two nested states differ by so much as a bit."""
+def differences(a: Any, b: Any, place: str = "") -> list[str]:
+    """Places at which two nested states differ, even by one bit."""
     if isinstance(a, Tensor):
-        return [] if isinstance(b, Tensor) and a.dtype == b.dtype and torch.equal(a, b) else [where]
+        return [] if isinstance(b, Tensor) and a.dtype == b.dtype and torch.equal(a, b) else [place]
     if isinstance(a, dict):
         same = isinstance(b, dict) and a.keys() == b.keys()
-        return [d for k in a for d in differences(a[k], b[k], f"{where}/{k}")] if same else [where]
+        return [d for k in a for d in differences(a[k], b[k], f"{place}/{k}")] if same else [place]
     if isinstance(a, (list, tuple)):
         same = isinstance(b, type(a)) and len(a) == len(b)
         return (
-            [d for i, (x, y) in enumerate(zip(a, b, strict=True)) for d in differences(x, y, f"{where}/{i}")]
+            [d for i, (x, y) in enumerate(zip(a, b, strict=True)) for d in differences(x, y, f"{place}/{i}")]
             if same
-            else [where]
+            else [place]
         )
-    return [] if a == b else [where]
+    return [] if a == b else [place]

@@ -90,7 +90,7 @@ def test_only_one_is_written_at_a_time(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(list(tmp_path.glob("step-*/state.pt"))) == 5
 
 
-def test_full_disk_is_told_with_the_last_whole_checkpoint(
+def test_full_disk_is_reported_with_the_last_whole_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save, done = torch.save, [0]
@@ -118,7 +118,9 @@ def test_full_disk_is_told_with_the_last_whole_checkpoint(
     assert loop.run(ToyStage(), _config(tmp_path)) == 6
 
 
-def test_failure_of_the_very_last_checkpoint_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failure_of_the_very_last_checkpoint_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(state: Any, file: Any) -> None:
         raise OSError(28, "No space left on device")
 

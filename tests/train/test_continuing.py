@@ -1,4 +1,4 @@
-"""What a run says at its end and where it continues, extending it, and what has to be as it was: data, weights, settings."""
+"""What a run prints at its start and end, extending it, and what must not have changed: data, weights, settings."""
 
 from __future__ import annotations
 
@@ -237,7 +237,7 @@ def test_full_disk_is_recognised_behind_other_errors(tmp_path: Path) -> None:
 # --- a checkpoint that is missing or damaged ---
 
 
-def test_missing_checkpoints_are_told_and_the_model_is_not_overwritten(tmp_path: Path) -> None:
+def test_missing_checkpoints_are_reported_and_the_model_is_not_overwritten(tmp_path: Path) -> None:
     loop.run(ToyStage(), _toy(tmp_path))
     before = (tmp_path / "model" / "weight.txt").read_text()
     shutil.rmtree(tmp_path / "checkpoints")
@@ -254,7 +254,7 @@ def test_missing_checkpoints_are_told_and_the_model_is_not_overwritten(tmp_path:
         loop.run(ToyStage(), _toy(tmp_path / "elsewhere", extend_to=9))
 
 
-def test_damaged_checkpoint_is_told_with_the_one_before(tmp_path: Path) -> None:
+def test_damaged_checkpoint_is_reported_with_the_one_before(tmp_path: Path) -> None:
     loop.run(ToyStage(), _toy(tmp_path, checkpoint_every=3))
     file = tmp_path / "checkpoints" / "step-00000006" / "state.pt"
     file.write_bytes(file.read_bytes()[:-200])
@@ -299,7 +299,7 @@ def test_extended_run_equals_one_that_was_extended_while_it_ran(tmp_path: Path) 
 
 
 def test_updates_before_an_extension_are_those_of_the_run(tmp_path: Path) -> None:
-    """A longer run from the start has other weights where the rate falls; an extended one has the same up to its first end."""
+    """A longer run from the start has other weights if the rate falls; an extended one has the same up to its first end."""
     plain = _toy(tmp_path / "plain", schedule="cosine")
     extended = replace(plain, out=tmp_path / "extended", checkpoint_every=6, keep_checkpoints=9)
     loop.run(ToyStage(), plain)
@@ -321,7 +321,7 @@ def test_cosine_falls_anew_in_an_extension(tmp_path: Path) -> None:
     )
 
 
-def test_a_run_that_is_to_be_longer_is_told_how(tmp_path: Path) -> None:
+def test_a_run_that_is_to_be_longer_is_reported_how(tmp_path: Path) -> None:
     loop.run(ToyStage(), _toy(tmp_path))
     with pytest.raises(
         ResumeError,
@@ -330,7 +330,7 @@ def test_a_run_that_is_to_be_longer_is_told_how(tmp_path: Path) -> None:
         loop.run(ToyStage(), _toy(tmp_path, max_steps=12))
 
 
-def test_ramp_and_gate_are_told() -> None:
+def test_ramp_and_gate_are_reported() -> None:
     config = SiameseConfig()
     assert in_words(config, 3, 12) == "w_i = 0.25, augmentation off (after step 4)"
     assert in_words(config, 12, 12) == "w_i = 1, augmentation on (after step 4)"
@@ -367,7 +367,7 @@ def _continued(begun: SiameseTrainConfig, tmp_path: Path, **changes: Any) -> Sia
     return replace(begun, **changes, loop=replace(begun.loop, out=tmp_path / "run", minutes=None))
 
 
-def test_ramp_and_gate_from_which_a_run_continues_are_told(
+def test_ramp_and_gate_from_which_a_run_continues_are_reported(
     begun: SiameseTrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     config = _continued(begun, tmp_path)

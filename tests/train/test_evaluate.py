@@ -112,7 +112,7 @@ def test_shape_of_the_figures_and_continuing(world, tmp_path, monkeypatch):
     monkeypatch.setattr(MaskDiffusion, "sample", never)
     assert evaluate.evaluate(config) == metrics
 
-    # The quick figures are the same, without a segmenter; the autoencoder is measured on fewer images where there are more than N.
+    # The quick figures are the same, without a segmenter; the autoencoder is measured on fewer images if there are more than N.
     quick = evaluate.evaluate(
         dataclasses.replace(config, figures="quick", segmenter=tmp_path / "none", out=tmp_path / "quick.json")
     )

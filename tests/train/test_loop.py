@@ -216,7 +216,7 @@ def test_loss_that_is_not_finite_stops_the_run_before_it_is_saved(tmp_path: Path
 
 @pytest.mark.parametrize("clip_norm", [1.0, None])
 def test_gradient_that_is_not_finite_stops_the_run(clip_norm: float | None, tmp_path: Path) -> None:
-    """Also where it is one update's only, whose losses nobody has read, and the last before a checkpoint."""
+    """Also if it is one update's only, whose losses nobody has read, and the last before a checkpoint."""
     stage, calls = ToyStage(), [0]
 
     def spoil(gradient: torch.Tensor) -> torch.Tensor:

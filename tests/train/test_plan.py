@@ -135,7 +135,7 @@ def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
         Plan.read(tmp_path / "plan.json")
 
 
-def test_differences_are_told_in_words() -> None:
+def test_differences_are_reported_in_words() -> None:
     assert difference(
         {"a": {"b": 1, "c": None}, "pairs_files": "x", "d": True},
         {"a": {"b": 2, "c": "t"}, "pairs_files": "y", "d": True},

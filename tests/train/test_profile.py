@@ -75,7 +75,7 @@ def test_ten_updates_ask_nothing(kind: str, ward: Path, model: Path, tmp_path: P
     config = LoopConfig(out=tmp_path / "run", max_steps=20, batch_size=4, clip_norm=1.0, ema_decay=0.9)
     trainer = Trainer(_stage(kind, ward, model, tmp_path, config), config)
     trainer.optimiser.step = lambda: None
-    trainer.step = 9  # augmentation, where there is any, is on
+    trainer.step = 9  # augmentation, if there is any, is on
     update(trainer)
     assert _asked(lambda: [update(trainer) for _ in range(10)]) == set()
     assert trainer.step == 20

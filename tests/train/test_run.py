@@ -84,7 +84,7 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, s
     return out, run(data, out)
 
 
-def test_plan_and_stages_are_told_in_order(whole: tuple[Path, str]) -> None:
+def test_plan_and_stages_are_reported_in_order(whole: tuple[Path, str]) -> None:
     out, said = whole
     places = [
         said.index(text)
@@ -336,7 +336,7 @@ def test_a_lost_model_folder_is_made_again(begun: Path, data: Path, whole: tuple
     assert weights_hash(begun / "model") == weights_hash(whole[0] / "model")
 
 
-def test_missing_perceptual_weights_are_told_before_anything_is_trained(
+def test_missing_perceptual_weights_are_reported_before_anything_is_trained(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(everything, "check_pairs", lambda _: pytest.fail("it goes on"))

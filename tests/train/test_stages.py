@@ -308,21 +308,21 @@ def test_help_of_each_stage(stage: str, capsys: pytest.CaptureFixture[str]) -> N
     assert "options" in said
 
 
-def _defaults(config: type, where: str = "") -> Iterator[tuple[str, object]]:
+def _defaults(config: type, prefix: str = "") -> Iterator[tuple[str, object]]:
     """Names and default values of all options of a configuration, those of its groups included."""
     for field in fields(config):
         value = field.default_factory() if field.default_factory is not MISSING else field.default
         if is_dataclass(value):
             yield from (
-                (f"{where}{field.name}.{name}", getattr(value, name)) for name in value.__dataclass_fields__
+                (f"{prefix}{field.name}.{name}", getattr(value, name)) for name in value.__dataclass_fields__
             )
         else:
-            yield f"{where}{field.name}", value
+            yield f"{prefix}{field.name}", value
 
 
 @pytest.mark.parametrize("stage", command.STAGES)
 def test_no_stage_writes_anything_tracked_by_default(stage: str) -> None:
-    """What it writes without being told where lies in runs/, which git ignores; what it only reads is named here."""
+    """What it writes without a given folder lies in runs/, which git ignores; what it only reads is named here."""
     root = Path(__file__).parents[2]
     assert "runs/" in (root / ".gitignore").read_text().splitlines()
     read_only = {"weights": Path("weights")} | (

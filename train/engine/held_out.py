@@ -14,7 +14,7 @@ from torch import Tensor
 from train.engine.randomness import sent
 
 FLIP = 4
-"""Codes of the eight flips and turns: ``code % 4`` quarter turns, after a left-right flip where ``code`` >= 4."""
+"""Codes of the eight flips and turns: ``code % 4`` quarter turns, after a left-right flip if ``code`` >= 4."""
 
 
 class Held:

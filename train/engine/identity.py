@@ -57,7 +57,10 @@ def facts_of(config: DataclassInstance) -> dict[str, Any]:
 def plain(values: dict[str, Any]) -> dict[str, Any]:
     """As JSON gives it back, so that what is saved and what is given compare equal."""
     return json.loads(
-        json.dumps({k: asdict(v) if is_dataclass(v) else v for k, v in values.items()}, default=str)
+        json.dumps(
+            {k: asdict(v) if is_dataclass(v) and not isinstance(v, type) else v for k, v in values.items()},
+            default=str,
+        )
     )
 
 
@@ -123,7 +126,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     return found
 
 
-def _parts(before: dict[str, Any], now: dict[str, Any]) -> str:
+def _parts(before: Any, now: dict[str, Any]) -> str:
     if before["count"] != now["count"]:
         return f"{before['count']} before, {now['count']} now"
     return "other " + ", ".join(name for name in now if before.get(name) != now[name])

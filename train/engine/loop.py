@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import time
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -75,7 +75,7 @@ def run(
         if reports:
             print(messages.broken_off(config.out), flush=True)
         raise
-    if reports:
+    if then is not None and trainer.main:
         print(messages.ended(config.out, trainer.step, trainer.ends[-1], then), flush=True)
     return trainer.step
 
@@ -155,7 +155,8 @@ def update(trainer: Trainer) -> None:
 def _limited_gradient(trainer: Trainer) -> Tensor:
     """Scale the gradient down to ``clip_norm``; returns its norm before, a scalar on the device."""
     if trainer.config.clip_norm is not None:
-        return trainer.accelerator.clip_grad_norm_(trainer.parameters, trainer.config.clip_norm)
+        norm = trainer.accelerator.clip_grad_norm_(trainer.parameters, trainer.config.clip_norm)
+        return cast(Tensor, norm)  # None with DeepSpeed only
     trainer.accelerator.unscale_gradients()
     return torch.nn.utils.get_total_norm([p.grad for p in trainer.parameters if p.grad is not None])
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -72,7 +72,7 @@ class VggUNet(nn.Module):
         self.register_buffer("scale", torch.tensor(SCALE).reshape(1, 3, 1, 1), persistent=False)
 
     @classmethod
-    def from_perceptual(cls, network: PerceptualNetwork, **options: object) -> VggUNet:
+    def from_perceptual(cls, network: PerceptualNetwork, **options: Any) -> VggUNet:
         """Encoder from ImageNet's weights, decoder with fresh weights."""
         unet = cls([conv.out_channels for conv in network.convs], **options)
         for own, conv in zip(unet.convs, network.convs, strict=True):
@@ -117,8 +117,9 @@ class VggSegmenter(LesionSegmenter):
     network_class: ClassVar[type[nn.Module]] = VggUNet
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, device: str | torch.device = "cpu") -> VggSegmenter:
+    def from_pretrained(cls, folder: str | Path, device: str | torch.device = "cpu") -> LesionSegmenter:
         """Read what ``save_pretrained`` wrote, now or in an earlier version; see ``LesionSegmenter.from_pretrained``."""
         segmenter = super().from_pretrained(folder, device)
+        assert isinstance(segmenter.network, VggUNet)  # its name was compared
         segmenter.network.undo_rate()
         return segmenter

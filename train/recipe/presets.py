@@ -202,4 +202,5 @@ def default_of(stage: str, preset: str) -> Any:
         for name, f in fields.items()
         if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
     }
-    return configuration(stage, preset, required, {"out": fields["loop"].default_factory().out})
+    own: Any = fields["loop"].default_factory  # makes the stage's own LoopConfig
+    return configuration(stage, preset, required, {"out": own().out})

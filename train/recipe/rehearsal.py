@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -139,7 +139,7 @@ def _begun(stage: StageShare, place: Workplace, updates: tuple[int, int]) -> tup
 def _trained(timed: Timed, updates: tuple[int, int]) -> float:
     """Seconds an update, of a stage that is trained and exported."""
     shutil.rmtree(timed.settings.out, ignore_errors=True)
-    loop.run(timed, timed.settings)
+    loop.run(cast(loop.Stage, timed), timed.settings)
     if loop.interrupted():
         raise KeyboardInterrupt
     return timed.seconds(updates[0])
