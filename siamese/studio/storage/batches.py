@@ -5,7 +5,6 @@ Nothing in the ZIP is trusted and nothing of it is unpacked to disk: entries are
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import re
@@ -22,7 +21,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from siamese.masks.core import binarise, resize_mask
+from siamese.files.decoding import MAX_FILE_BYTES, MAX_SIDE, VISITOR, DecodingError
+from siamese.masks.core import MaskError, binarise, check_mask, fit_mask
+from siamese.masks.reading import decode_mask
 from siamese.records.dataset_zip import (
     LabelledPair,
     PairsError,
@@ -42,36 +43,17 @@ Sample = Callable[
 MAX_MASKS = 200
 MAX_ZIP_BYTES = 20_000_000
 """Bytes of the uploaded file."""
-MAX_FILE_BYTES = 20_000_000
-"""Bytes of one mask file in the ZIP, unpacked."""
-MAX_SIDE = 4096
-"""Pixels."""
 MAX_TOTAL_BYTES = 400_000_000
 """Bytes of all files in the ZIP, unpacked; and pixels of all masks, which are a byte each in memory."""
 MAX_ENTRIES = 5_000
 """Files and folders in the ZIP, with those that are passed over."""
 
 MASK_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp")
-_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")
 # Files that lie beside masks and are none; any other file is a fault, so that no mask of an unknown kind is left out unnoticed.
 _PASSED_OVER = (".txt", ".md", ".json", ".jsonl", ".csv", ".xml")
 _LITTER = ("thumbs.db", "desktop.ini")
-# What zipfile and Pillow raise on damaged or hostile files.
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    ArithmeticError,
-    SyntaxError,
-    EOFError,
-    RuntimeError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-    zipfile.BadZipFile,
-    Image.DecompressionBombError,
-)
+# What zipfile raises on damaged or hostile files.
+_DAMAGED = (OSError, ValueError, EOFError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile)
 
 
 class BatchError(ValueError):
@@ -95,7 +77,7 @@ class NamedMask:
 def read_mask_zip(path: Path) -> list[NamedMask]:
     """The masks of a ZIP in any of its folders, sorted by name. Hidden files, ``__MACOSX`` and text files are passed over.
 
-    A mask is the lesion where grey is > 127; in a picture of one colour on a transparent ground, where it is opaque.
+    ``siamese.masks.reading`` says what a mask is.
 
     Raises:
         BatchError: no ZIP, above a limit, or files that cannot be used; it lists all of those by name.
@@ -143,15 +125,13 @@ def _read_archive(archive: zipfile.ZipFile) -> list[NamedMask]:
         if fault is None:
             named[name.casefold()] = shown
             try:
-                mask = _decode(_unpack(archive, entry))
+                mask = decode_mask(_unpack(archive, entry), VISITOR)
                 pixels += mask.size
                 masks[name] = NamedMask(name, mask)
-            except _UNREADABLE as error:
-                fault = (
-                    str(error)
-                    if isinstance(error, BatchError)
-                    else f"cannot be read ({_shown(str(error)) or type(error).__name__})"
-                )
+            except (BatchError, DecodingError) as error:
+                fault = str(error)
+            except _DAMAGED as error:
+                fault = f"cannot be read ({_shown(str(error)) or type(error).__name__})"
         if fault is not None:
             faults.append(f"{shown}: {fault}")
         if pixels > MAX_TOTAL_BYTES:
@@ -204,46 +184,6 @@ def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
         if len(data) != entry.file_size:
             raise BatchError("is not as long as the ZIP says")
     return data
-
-
-def _decode(data: bytes) -> np.ndarray:
-    """uint8 [H, W] of 0 / 255. Raises BatchError with the bare fault, or what Pillow raises on damaged files."""
-    with Image.open(io.BytesIO(data), formats=_FORMATS) as file:
-        if max(file.size) > MAX_SIDE:
-            raise BatchError(
-                f"is {file.width} x {file.height} pixels; at most {MAX_SIDE} x {MAX_SIDE} are taken"
-            )
-        if getattr(file, "is_animated", False):
-            raise BatchError("holds several pictures; save each mask as its own file")
-        if file.mode.startswith("I;16"):
-            grey = (np.asarray(file) >> 8).astype(np.uint8)
-        elif file.mode in ("I", "F"):
-            raise BatchError("has pixels of 32 bits; save it with 8 bits a pixel")
-        elif file.has_transparency_data:
-            grey = _over_black(np.asarray(file.convert("RGBA")))
-        else:
-            grey = np.asarray(file.convert("L"))
-    mask = binarise(grey)
-    if not mask.any():
-        raise BatchError(
-            "shows no lesion"
-            + (
-                " (its values are 0 and 1; store them as 0 and 255)"
-                if grey.max() == 1
-                else ": no pixel is brighter than 127 of 255"
-            )
-        )
-    return mask
-
-
-def _over_black(pixels: np.ndarray) -> np.ndarray:
-    """Grey uint8 [H, W] of RGBA uint8 [H, W, 4] on black; the opacity itself where all that shows has one colour."""
-    colour, alpha = pixels[..., :3], pixels[..., 3]
-    seen = colour[alpha > 0]
-    if alpha.min() < 255 and len(seen) and (seen == seen[0]).all():
-        return alpha
-    black = Image.new("RGBA", pixels.shape[1::-1], (0, 0, 0, 255))
-    return np.asarray(Image.alpha_composite(black, Image.fromarray(pixels)).convert("L"))
 
 
 def _shown(text: str) -> str:
@@ -518,14 +458,15 @@ class BatchJob:
 
 
 def _fault_of_mask(mask: np.ndarray, size: int | None) -> str | None:
-    if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.dtype != np.uint8:
-        return "a mask is uint8 [H, W]"
-    if max(mask.shape) > MAX_SIDE:
-        return f"is {mask.shape[1]} x {mask.shape[0]} pixels; at most {MAX_SIDE} x {MAX_SIDE} are taken"
-    if not (mask > 127).any():
-        return "shows no lesion"
-    if size is not None and not binarise(resize_mask(binarise(mask), size)).any():
-        return f"its lesion vanishes at the model's {size} x {size} pixels; draw it larger"
+    try:
+        if not check_mask(mask).any():
+            return "the mask is empty: draw or mark a lesion"
+        if max(mask.shape) > MAX_SIDE:
+            return f"is {mask.shape[1]} x {mask.shape[0]} pixels; at most {MAX_SIDE} x {MAX_SIDE} are taken"
+        if size is not None:
+            fit_mask(mask, size)
+    except MaskError as error:
+        return str(error)
     return None
 
 
