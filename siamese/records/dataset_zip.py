@@ -17,28 +17,18 @@ import hashlib
 import io
 import json
 import math
-import os
-import re
-import secrets
-import unicodedata
 import zipfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from PIL import Image
 
+from siamese.files.atomic import atomic_file
+from siamese.files.names import MAX_NAME_BYTES, is_safe_name
 from siamese.records.provenance import NOTICE, SyntheticPair, pair_png
 
-MAX_NAME_LENGTH = 120
-"""Bytes of a name in UTF-8; file systems take 255 with the suffix."""
-_NAME = re.compile(r"\w(?:[\w.-]*\w)?")
-_DEVICES = re.compile(
-    r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE
-)  # no file may have these names on Windows
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a ZIP can hold
 
 _README = """Synthetic image-mask pairs, made with Siamese-Diffusion Studio
@@ -71,20 +61,12 @@ class LabelledPair:
     """A pair with its name in the ZIP."""
 
     id: str
-    """File name without suffix; see ``safe_name``."""
+    """File name without suffix; see ``siamese.files.names.safe_name``."""
     pair: SyntheticPair
     agreement: float | None = None
     """Dice coefficient 0..1 of the mask and the lesion found in the image; None where not measured."""
     png: bytes | None = None
     """The image's file where one exists; it is made by ``pair_png`` where None."""
-
-
-def safe_name(name: str) -> str:
-    """``name`` as a file name that every system takes: letters, digits, ``_``, ``-`` and inner dots, at most ``MAX_NAME_LENGTH`` bytes."""
-    clean = re.sub(r"[^\w.-]", "_", unicodedata.normalize("NFC", name)).strip(".-")
-    if _DEVICES.fullmatch(clean):
-        clean = f"mask_{clean}"
-    return clean.encode()[:MAX_NAME_LENGTH].decode(errors="ignore").rstrip(".-") or "mask"
 
 
 def check_name(name: str) -> None:
@@ -93,14 +75,9 @@ def check_name(name: str) -> None:
     Raises:
         PairsError: it may not.
     """
-    if (
-        not isinstance(name, str)
-        or not _NAME.fullmatch(name)
-        or len(name.encode()) > MAX_NAME_LENGTH
-        or _DEVICES.fullmatch(name)
-    ):
+    if not is_safe_name(name):
         raise PairsError(
-            f"{str(name)[:MAX_NAME_LENGTH]!r} cannot name a file; use letters, digits, _ and -, at most {MAX_NAME_LENGTH} of them."
+            f"{str(name)[:MAX_NAME_BYTES]!r} cannot name a file; use letters, digits, _ and -, at most {MAX_NAME_BYTES} bytes of them."
         )
 
 
@@ -115,28 +92,6 @@ def check_agreement(agreement: float | None) -> float | None:
     if not (math.isfinite(agreement) and 0 <= agreement <= 1):
         raise PairsError(f"mask agreement is {agreement}; a Dice coefficient lies in 0..1.")
     return float(agreement)
-
-
-@contextmanager
-def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that appears at ``path`` whole, when the block ends, or not at all. The folder must exist.
-
-    Raises:
-        OSError: the disk is full or refuses; what lay at ``path`` before is still there.
-    """
-    path = Path(path)
-    part = path.with_name(
-        f".{secrets.token_hex(8)}.part"
-    )  # beside it, because os.replace does not cross file systems
-    try:
-        with part.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())  # or a power cut could leave an empty file under the final name
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def write_pairs(path: Path, pairs: Iterable[LabelledPair]) -> int:
