@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 
-from train.data.pairs import Pair
+from train.data.types import Pair
 
 CVC_CLINICDB = "cvc-clinicdb"
 """Name of the data set's folder."""
@@ -67,9 +67,12 @@ def groups_of(pairs: Sequence[Pair]) -> list[str]:
     """
     groups = []
     for pair in pairs:
-        folder, _, name = pair.name.rpartition("/")
+        *folders, name = pair.name.split("/")  # a split's folder lies within the data set's
         known = (
-            folder == CVC_CLINICDB and name.isascii() and name.isdigit() and 1 <= int(name) <= LAST_FRAMES[-1]
+            CVC_CLINICDB in [folder.casefold() for folder in folders]
+            and name.isascii()
+            and name.isdigit()
+            and 1 <= int(name) <= LAST_FRAMES[-1]
         )
         groups.append(f"{CVC_CLINICDB} sequence {sequence_of(int(name))}" if known else str(pair.mask))
     return groups
