@@ -66,16 +66,17 @@ def read_pairs(
     if required and not pairs:
         why = f" ({'; '.join(others)})" if others else ""
         raise DataError(f"no {split} pairs in {', '.join(map(str, sources))}{why}.")
-    _say_count(split, pairs)
+    _say_count(split, sources, pairs)
     return sorted(pairs, key=lambda p: p.name)
 
 
-def _say_count(split: str, pairs: Sequence[Pair]) -> None:
+def _say_count(split: str, sources: Sequence[Path], pairs: Sequence[Pair]) -> None:
     """Print how many pairs a split has, in all and of each prompt."""
     prompts = Counter(pair.prompt for pair in pairs).most_common()
     listed = ", ".join(f"{count} of {text!r}" for text, count in prompts[:3])
     rest = f" and {len(prompts) - 3} other prompts" if len(prompts) > 3 else ""
-    once(f"{split}: {len(pairs)} pairs{f' ({listed}{rest})' if pairs else ''}")
+    places = ", ".join(map(str, sources))
+    once(f"{split}: {len(pairs)} pairs in {places}{f' ({listed}{rest})' if pairs else ''}")
 
 
 def check_pairs(pairs: Sequence[Pair], known_prompts: Iterable[str] | None = None) -> None:
