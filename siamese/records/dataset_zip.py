@@ -42,10 +42,10 @@ images/         PNG, RGB. The text fields of each file say that it is synthetic 
 masks/          the mask of each image at the image's size: 0 background, 255 lesion
 drawn_masks/    the mask at the size at which it was drawn
 prompt.json     one {{"source": mask, "target": image, "prompt": text}} a line, with paths relative to this folder, as the
-                released code of Siamese-Diffusion reads it; python -m train --help tells how to train on it here
+                released code of Siamese-Diffusion reads it; --data of this project takes the folder, or the ZIP, as it is
 manifest.jsonl  a line for each pair: files, model, settings, seed, version, SHA-256 of the files, and mask_agreement, the
                 Dice coefficient (0..1) of the mask and of the lesion that a segmentation network finds in the image; null
-                where it was not measured
+                if it was not measured
 
 Terms: the images follow the licence of the weights that made them, the file LICENSE in the model's folder. Weights that
 come with the studio are for research and education, non-commercial. The studio's code is apart from them under Apache-2.0.
@@ -64,9 +64,9 @@ class LabelledPair:
     """File name without suffix; see ``siamese.files.names.safe_name``."""
     pair: SyntheticPair
     agreement: float | None = None
-    """Dice coefficient 0..1 of the mask and the lesion found in the image; None where not measured."""
+    """Dice coefficient 0..1 of the mask and the lesion found in the image; None if not measured."""
     png: bytes | None = None
-    """The image's file where one exists; it is made by ``pair_png`` where None."""
+    """The image's file, if one exists; if None, ``pair_png`` makes it."""
 
 
 def check_name(name: str) -> None:
@@ -98,14 +98,14 @@ def write_pairs(path: Path, pairs: Iterable[LabelledPair]) -> int:
     """Write ``pairs`` to the ZIP ``path``, one at a time, and return how many they were.
 
     Raises:
-        PairsError: no pairs, a name that is no file name or comes twice, or an agreement outside 0..1.
+        PairsError: no pairs, a name that cannot be a file's or comes twice, or an agreement outside 0..1.
         OSError: the disk is full or refuses. After any error, what lay at ``path`` before is still there.
     """
     prompts, manifest, names, models = [], [], set(), set()
     with atomic_file(Path(path)) as file, zipfile.ZipFile(file, "w") as archive:
         for labelled in pairs:
             check_name(labelled.id)
-            if labelled.id.casefold() in names:  # one file on systems that do not tell A from a
+            if labelled.id.casefold() in names:  # one file on systems on which A and a are the same
                 raise PairsError(f"two pairs are named {labelled.id}; give each its own name.")
             names.add(labelled.id.casefold())
             models.add(labelled.pair.recipe.model)

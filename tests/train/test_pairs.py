@@ -193,17 +193,6 @@ def test_a_set_that_is_given_twice(tmp_path: Path) -> None:
         check_pairs(read_pairs([folder, folder]))
 
 
-def test_lesions_that_vanish_at_the_size_are_named(tmp_path: Path) -> None:
-    """Their labels would say that nothing is there."""
-    folder = write_folder(tmp_path / "kvasir-seg", 2)
-    mask = np.zeros((48, 64), np.uint8)
-    mask[1, 1] = 255
-    Image.fromarray(mask).save(folder / "masks" / "case 01.png")
-    with pytest.raises(DataError, match=r"1 of 2 lesions vanish at 16 x 16 .*\n  kvasir-seg/case 01"):
-        load_arrays(read_pairs([folder]), 16)
-    assert load_arrays(read_pairs([folder]), 64)[1].any((1, 2)).all()
-
-
 def test_masks_that_jpeg_has_blurred_pass(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "kvasir-seg", 1, height=200, width=200)
     file = folder / "masks" / "case 00.png"

@@ -26,7 +26,7 @@ from train.engine.held_out import FLIP, Held, turned
 from train.engine.precision import Precision, resolved
 from train.engine.randomness import sent
 
-# Dermoscopy has no up; in colonoscopy the frame's corners, overlays and light are where they are, so only left-right.
+# Dermoscopy has no up; in colonoscopy corners, overlays and light have fixed places in the frame, so only left-right.
 _DERMOSCOPY, _OTHER = tuple(range(8)), (0, FLIP)
 
 
@@ -94,7 +94,7 @@ class Examples:
 
 
 def latent_dtype(mixed_precision: Precision) -> torch.dtype:
-    """bfloat16 for latents of a run whose networks round their inputs to it in any case, else float32."""
+    """bfloat16 for latents of a run whose networks round their inputs to it anyway, otherwise float32."""
     return torch.bfloat16 if resolved(mixed_precision) == "bf16" else torch.float32
 
 
