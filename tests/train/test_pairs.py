@@ -11,8 +11,7 @@ from PIL import Image
 
 from siamese.models.prompts import LESION, POLYP
 from tests.phantoms import phantom, write_folder, write_json_lines
-from train.data.digests import fingerprint
-from train.data.pairs import DataError, Pair, check_pairs, load_arrays, read_pairs
+from train.data.pairs import DataError, Pair, check_pairs, fingerprint, load_arrays, read_pairs
 
 
 def _names(pairs: list[Pair]) -> list[str]:

@@ -19,8 +19,7 @@ from tqdm import tqdm
 from siamese.files.atomic import remove_left_overs, replacing
 from siamese.models.autoencoder import encode_moments, latent_channels
 from siamese.models.prompts import LESION
-from train.data.digests import fingerprint
-from train.data.pairs import Pair, load_arrays
+from train.data.pairs import Pair, fingerprint, load_arrays
 from train.engine.disk import writing
 from train.engine.held_out import FLIP, Held, turned
 from train.engine.precision import Precision, resolved

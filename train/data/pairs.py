@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from siamese.masks.core import binarise, resize_image, resize_mask
+from train.data.digests import fingerprint as fingerprint
 from train.data.json_lines import read_json_lines
 from train.data.layouts import find_sets, read_set, unpacked
 from train.data.splits import SPLITS, split_of_name

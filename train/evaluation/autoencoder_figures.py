@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from siamese.models.autoencoder import decode_latents, encode_moments
 from siamese.models.hints import image_hint
 from siamese.sampling import to_uint8
-from train.data.digests import fingerprint
-from train.data.pairs import Pair, load_arrays
+from train.data.pairs import Pair, fingerprint, load_arrays
 from train.evaluation.comparison import Comparison, chosen, equal_count
 from train.evaluation.features import Features, cached_arrays, digest_of
 from train.evaluation.spectrum import MIN_SIDE, latent_high_low_power, unpacked

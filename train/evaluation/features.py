@@ -16,8 +16,7 @@ from tqdm import tqdm
 from siamese.files.atomic import remove_left_overs, replacing
 from siamese.masks.core import resize_image
 from siamese.models.hints import image_hint
-from train.data.digests import fingerprint
-from train.data.pairs import Pair, load_arrays
+from train.data.pairs import Pair, fingerprint, load_arrays
 from train.engine.disk import writing
 from train.networks.lpips import Backbone, PerceptualNetwork, load_perceptual
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from siamese.files.atomic import replacing
-from train.engine.disk import writing
+from train.engine.disk import replacing, writing
 from train.recipe.rehearsal import Pace
 from train.recipe.stages import Recipe, StageShare, Workplace
 
@@ -34,8 +34,10 @@ class PlanError(ValueError):
 def write_json(file: Path, values: object) -> None:
     """Replace ``file`` in one step, so that it is whole at any moment."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with writing(str(file)), replacing(file) as part:
-        part.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    with writing(str(file)), replacing(file) as part, open(part, "w", encoding="utf-8") as stream:
+        stream.write(json.dumps(values, indent=1) + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 @dataclass(frozen=True)

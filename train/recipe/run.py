@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from siamese.models.presets import PRESETS
-from train.data.digests import fingerprint
-from train.data.pairs import Pair, check_pairs, read_pairs
+from train.data.pairs import Pair, check_pairs, fingerprint, read_pairs
 from train.engine import loop, messages
 from train.engine.messages import STOPPED
 from train.engine.precision import resolved

@@ -25,7 +25,6 @@ from siamese.models.autoencoder import (
     rescale_latents,
     start_at_principal_components,
 )
-from train.data.digests import facts_of_pairs
 from train.data.pairs import check_pairs, load_arrays, read_pairs
 from train.engine import identity, loop
 from train.engine.held_out import Held, cropped, images_of, turned
@@ -184,7 +183,7 @@ class VaeStage:
             read_pairs(config.data, "val", config.prompt, required=False),
         )
         check_pairs(train + val)
-        self.began_with = facts_of_pairs(train, val)
+        self.began_with = identity.of_pairs(train, val)
         self.images, _ = load_arrays(train, config.size)
         self.val = load_arrays(val, config.size)[0] if val else None
         self.held = Held(self.images)  # N S^2 x 3 bytes on the device: 0.56 GB for 2,872 images at 256 pixels

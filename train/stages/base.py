@@ -19,7 +19,6 @@ from siamese.models.presets import PRESETS
 from siamese.models.prompt_embeddings import PromptTable
 from siamese.models.prompts import EMPTY
 from siamese.objective import DenoisingObjective
-from train.data.digests import facts_of_pairs
 from train.data.latents import Examples, latent_dtype, load_examples
 from train.data.pairs import check_pairs, read_pairs
 from train.engine import identity, loop
@@ -120,7 +119,7 @@ class BaseStage:
             )
         self.checkpoint.check()
         check_pairs(train + val, self.checkpoint.context.prompts)
-        self.began_with = facts_of_pairs(train, val)
+        self.began_with = identity.of_pairs(train, val)
         self.began_with["autoencoder_weights"] = identity.of_weights(self.checkpoint.vae)
         if config.init:
             self.began_with["init_weights"] = identity.of_weights(*self.checkpoint.networks())

@@ -29,9 +29,8 @@ from siamese.models.autoencoder import SmallAutoencoder, downsampling
 from siamese.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, weights_hash
 from siamese.models.unet import tied_copy
 from siamese.sampling import build_scheduler, denoise, initial_noise
-from train.data.digests import facts_of_pairs, fingerprint
 from train.data.latents import Examples, load_examples
-from train.data.pairs import check_pairs, load_arrays, read_pairs
+from train.data.pairs import check_pairs, fingerprint, load_arrays, read_pairs
 from train.engine import identity, loop
 from train.engine.held_out import Held, cropped, turned
 from train.engine.randomness import Draws, key
@@ -170,7 +169,7 @@ class DecoderStage:
             read_pairs(config.data, "val", config.prompt, required=False),
         )
         check_pairs(train + val)
-        self.began_with = facts_of_pairs(train, val) | {
+        self.began_with = identity.of_pairs(train, val) | {
             "init_weights": identity.of_weights(*self.checkpoint.networks())
         }
         size, self.factor = self.checkpoint.defaults.image_size, downsampling(vae)

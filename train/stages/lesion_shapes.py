@@ -9,11 +9,10 @@ import numpy as np
 from scipy.stats import ks_2samp
 from skimage.measure import regionprops
 
-from siamese.files.atomic import replacing
 from siamese.masks.core import binarise, resize_mask
 from siamese.masks.shapes import ShapeStatistics, largest_component, random_lesion, save_statistics
 from train.data.pairs import DataError, Pair, check_pairs, read_mask, read_pairs
-from train.engine.disk import writing
+from train.engine.disk import replacing, writing
 
 FIGURES = ("area", "elongation", "solidity")
 

@@ -18,9 +18,8 @@ from torch.utils.tensorboard import SummaryWriter
 from siamese.masks.core import outline
 from siamese.models.prompts import EMPTY, LESION, POLYP
 from siamese.models.segmenter import CompactUNet, LesionSegmenter, dice
-from train.data.digests import facts_of_pairs
 from train.data.pairs import Pair, check_pairs, load_arrays, read_pairs
-from train.engine import loop
+from train.engine import identity, loop
 from train.engine.held_out import Held, turned
 from train.engine.randomness import Draws, sent
 from train.engine.sample_sheet import without_validation
@@ -148,7 +147,7 @@ class SegmentStage:
             )  # the prompt plays no part in learning
         val = fixed_subset(val, config.val_count)
         check_pairs(train + val)
-        self.began_with = facts_of_pairs(train, val)
+        self.began_with = identity.of_pairs(train, val)
         images, masks = load_arrays(train, config.size)
         some = np.linspace(0, len(train) - 1, min(8, len(train))).astype(int)
         self.shown = images[some], masks[some]  # on sheets, where there is no validation pair

@@ -20,7 +20,6 @@ from siamese.models.prompt_embeddings import PromptTable
 from siamese.models.prompts import EMPTY
 from siamese.models.unet import freeze_encoder
 from siamese.objective import SiameseConfig, SiameseObjective, in_words
-from train.data.digests import facts_of_pairs
 from train.data.latents import Examples, latent_dtype, load_examples
 from train.data.pairs import check_pairs, read_pairs
 from train.engine import identity, loop
@@ -119,7 +118,7 @@ class SiameseStage:
             read_pairs(config.data, "val", config.prompt, required=False),
         )
         check_pairs(train + val, context.prompts if isinstance(context, PromptTable) else None)
-        self.began_with = facts_of_pairs(train, val) | {
+        self.began_with = identity.of_pairs(train, val) | {
             "init_weights": identity.of_weights(*self.checkpoint.networks())
         }
         torch.manual_seed(config.loop.seed)
