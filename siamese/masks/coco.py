@@ -18,7 +18,8 @@ from PIL import Image
 from siamese import VERSION
 from siamese.files.listing import IMAGE_SUFFIXES
 from siamese.files.names import path_parts, safe_name
-from siamese.masks.core import binarise
+from siamese.masks.core import check_mask
+from siamese.masks.editing import fill_holes
 
 SMALL_AREA = 1024
 """Pixels; outlines of smaller parts are kept exactly, so that simplifying cannot change a small lesion noticeably."""
@@ -35,7 +36,7 @@ annotation_polygon.json   COCO, polygons (iscrowd 0). Every separate part is one
                           holes in the mask are filled here, and area is that of the filled shape.
 annotation_rle.json       COCO, uncompressed run lengths by column (iscrowd 1). Exactly the mask, with its holes.
 
-Import one of the two JSON files, not both. Where the mask is empty, both list the image without annotations.
+Import one of the two JSON files, not both. If the mask is empty, both list the image without annotations.
 Research use. Not for diagnosis.
 """
 
@@ -54,7 +55,7 @@ def coco_annotation(
     ``bbox`` are those of the filled shape. Coordinates are pixel edges: the image spans 0..W and 0..H.
 
     Args:
-        mask: uint8 [H, W], lesion where > 127. An empty one gives no annotation, which is COCO's image without objects.
+        mask: uint8 [H, W], lesion if > 127. An empty one gives no annotation, which is COCO's image without objects.
         file_name: name of the image file for the tool to find it by.
         category: name of what the mask shows, such as "polyp".
 
@@ -67,7 +68,7 @@ def coco_annotation(
         raise ValueError("file_name and category must not be empty.")
     mask = check_mask(mask)
     height, width = mask.shape
-    if encoding == "polygon":
+    if encoding == "polygon" and mask.any():
         mask = fill_holes(mask)
     annotations = []
     if mask.any():
@@ -94,25 +95,6 @@ def coco_annotation(
         "annotations": annotations,
         "categories": [{"id": 1, "name": category, "supercategory": ""}],
     }
-
-
-def check_mask(mask: np.ndarray) -> np.ndarray:
-    """``mask`` as 0 / 255; ValueError unless uint8 [H, W] with pixels."""
-    if mask.dtype != np.uint8 or mask.ndim != 2 or mask.size == 0:
-        raise ValueError(
-            f"a mask must be uint8 [H, W] with at least one pixel, not {mask.dtype} {mask.shape}."
-        )
-    return binarise(mask)
-
-
-def fill_holes(mask: np.ndarray) -> np.ndarray:
-    """Copy of uint8 [H, W] of 0 / 255 with everything inside the outer outlines filled.
-
-    A hole is background that is not connected with the image's outside by pixel sides (4-neighbours).
-    """
-    ground = np.pad(255 - mask, 1, constant_values=255)
-    _, labels = cv2.connectedComponents(ground, connectivity=4)
-    return np.where(labels == labels[0, 0], 0, 255).astype(np.uint8)[1:-1, 1:-1]
 
 
 def polygons(mask: np.ndarray) -> list[list[float]]:
@@ -158,7 +140,7 @@ def annotation_zip(
 
     Args:
         photo: uint8 [H, W, 3] RGB, the visitor's own; written at its own size without metadata.
-        mask: uint8 [H, W], lesion where > 127.
+        mask: uint8 [H, W], lesion if > 127.
         path: the ZIP file; its folder must exist. An existing file is replaced.
         name: what the visitor calls the photograph; see ``name_of_photo`` for what remains of it.
         category: name of what the mask shows, such as "polyp".

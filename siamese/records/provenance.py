@@ -10,7 +10,6 @@ import dataclasses
 import io
 import json
 import math
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,31 +18,15 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from siamese import VERSION
+from siamese.files.decoding import DECODER_ERRORS, MAX_SIDE
 from siamese.masks.core import binarise
 
 if TYPE_CHECKING:
     from siamese.models.checkpoint import SamplingDefaults
 
 NOTICE = "Research use. Images are synthetic. Not for diagnosis."
-MAX_SIDE = 4096
-"""Larger masks in a PNG are not restored: they are not ours."""
 MAX_STEPS = 1000
 """The schedulers' training steps: no recipe has more."""
-DECODER_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    LookupError,
-    EOFError,
-    ArithmeticError,
-    AttributeError,
-    RuntimeError,
-    struct.error,
-    Image.DecompressionBombError,
-)
-"""What Pillow's and JSON's decoders raise on damaged or hostile files; short metadata chunks, for example, give struct.error and
-IndexError, and deep JSON gives RecursionError. For use around calls of decoders alone, so that no error of our own hides in it."""
 
 
 class NotSyntheticError(ValueError):

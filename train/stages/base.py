@@ -118,7 +118,7 @@ class BaseStage:
                 SamplingDefaults(config.size, 20, 2.0, "dpm++"),
             )
         self.checkpoint.check()
-        check_pairs(train + val, self.checkpoint.context.prompts)
+        check_pairs(train + val, self.checkpoint.context.prompts, config.size)
         self.began_with = identity.of_pairs(train, val)
         self.began_with["autoencoder_weights"] = identity.of_weights(self.checkpoint.vae)
         if config.init:

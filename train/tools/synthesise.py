@@ -22,10 +22,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from siamese.files.atomic import replacing
+from siamese.files.decoding import READING_VERSION
 from siamese.files.listing import IMAGE_SUFFIXES, list_files, reason_to_pass_over, report
+from siamese.masks.reading import read_mask
 from siamese.models.checkpoint import find_folder, weights_hash
 from siamese.sampling import MaskDiffusion
-from train.data.pairs import DataError, read_mask, read_pairs
+from train.data.pairs import DataError, read_pairs
 from train.engine.disk import writing
 from train.evaluation.features import digest_of
 from train.evaluation.synthesis import SamplingConfig, Synthesiser, contact_sheet, seed_of
@@ -140,6 +142,7 @@ def sample(config: SampleConfig) -> list[Job]:
             f"{len(changed)} images are made anew, as their mask, prompt or seed is another than before: {_some(changed)}.",
             flush=True,
         )
+    _check_masks(missing, synthesiser.model)
     size = config.sampling.batch_size
     with tqdm(total=len(jobs), initial=len(jobs) - len(missing), unit="image") as bar:
         for start in range(0, len(missing), size):
@@ -169,6 +172,20 @@ def sample(config: SampleConfig) -> list[Job]:
     return jobs
 
 
+def _check_masks(jobs: Iterable[Job], model: MaskDiffusion) -> None:
+    """Read every mask before the first image is sampled, which takes long. Raises DataError with a line for each faulty file."""
+    faults = []
+    for job in {job.mask: job for job in jobs}.values():
+        try:
+            _mask(job, model)
+        except DataError as error:
+            faults.append(str(error))
+    if faults:
+        raise DataError(
+            "\n  ".join([f"{len(faults)} masks cannot be used; correct or remove them:", *faults])
+        )
+
+
 def _mask(job: Job, model: MaskDiffusion) -> np.ndarray:
     try:
         return model.fit_mask(read_mask(job.mask))
@@ -180,6 +197,7 @@ def _origin(job: Job) -> dict[str, Any]:
     """What an image is made of, besides weights and settings."""
     return {
         "mask": hashlib.sha256(job.mask.read_bytes()).hexdigest()[:16],
+        "reading": READING_VERSION,
         "prompt": job.prompt,
         "seed": job.seed,
     }

@@ -5,12 +5,9 @@ Nothing in the ZIP is trusted and nothing of it is unpacked to disk: entries are
 
 from __future__ import annotations
 
-import io
 import json
 import math
-import struct
 import time
-import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +25,7 @@ from siamese.files.archives import (
     open_archive,
 )
 from siamese.files.atomic import atomic_file
+from siamese.files.decoding import MAX_FILE_BYTES, MAX_SIDE, VISITOR, DecodingError
 from siamese.files.listing import (
     IMAGE_SUFFIXES,
     UNKNOWN_KIND,
@@ -37,8 +35,9 @@ from siamese.files.listing import (
     reason_to_pass_over,
     report,
 )
-from siamese.files.names import safe_name, shown_name
-from siamese.masks.core import binarise, resize_mask
+from siamese.files.names import safe_name
+from siamese.masks.core import MaskError, binarise, check_mask, fit_mask
+from siamese.masks.reading import decode_mask
 from siamese.records.dataset_zip import (
     LabelledPair,
     PairsError,
@@ -56,31 +55,10 @@ Sample = Callable[
 MAX_MASKS = 200
 MAX_ZIP_BYTES = 20_000_000
 """Bytes of the uploaded file."""
-MAX_FILE_BYTES = 20_000_000
-"""Bytes of one mask file in the ZIP, unpacked."""
-MAX_SIDE = 4096
-"""Pixels."""
 MAX_TOTAL_BYTES = 400_000_000
 """Bytes of all files in the ZIP, unpacked; and pixels of all masks, which are a byte each in memory."""
 MAX_ENTRIES = 5_000
 """Files and folders in the ZIP, with those that are passed over."""
-
-_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")
-# What Pillow raises on damaged or hostile files.
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    ArithmeticError,
-    SyntaxError,
-    EOFError,
-    RuntimeError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
 
 
 class BatchError(ValueError):
@@ -114,7 +92,7 @@ def read_mask_zip(path: Path) -> NamedMasks:
 
     Of a data set (``masks/`` beside ``images/``, such as the studio's own exports), the files in ``masks/`` are read.
 
-    A mask is the lesion where grey is > 127; in a picture of one colour on a transparent ground, where it is opaque.
+    ``siamese.masks.reading`` says what a mask is.
 
     Raises:
         BatchError: not a ZIP, above a limit, or files that cannot be used; it lists all of those by name.
@@ -148,15 +126,12 @@ def _read_archive(archive: BoundedArchive) -> NamedMasks:
         try:
             if file.fault is None and name.casefold() in named:
                 raise BatchError(f"has the same name as {named[name.casefold()]}; rename one of them")
-            mask = _decode(archive.read(file))
+            mask = decode_mask(archive.read(file), VISITOR)
         except ArchiveError as error:
             faults.append(f"{file.shown}: {error}")
             break
-        except (BatchError, ArchivedFileError) as error:
+        except (BatchError, ArchivedFileError, DecodingError) as error:
             faults.append(f"{file.shown}: {error}")
-            continue
-        except _UNREADABLE as error:
-            faults.append(f"{file.shown}: cannot be read ({shown_name(str(error)) or type(error).__name__})")
             continue
         finally:
             if file.fault is None:
@@ -186,46 +161,6 @@ def _chosen_files(archive: BoundedArchive) -> tuple[list[ArchivedFile], list[Pas
         else:
             passed_over.append(PassedOver(file.shown, reason))
     return files, passed_over, faults
-
-
-def _decode(data: bytes) -> np.ndarray:
-    """uint8 [H, W] of 0 / 255. Raises BatchError with the bare fault, or what Pillow raises on damaged files."""
-    with Image.open(io.BytesIO(data), formats=_FORMATS) as file:
-        if max(file.size) > MAX_SIDE:
-            raise BatchError(
-                f"is {file.width} x {file.height} pixels; at most {MAX_SIDE} x {MAX_SIDE} are taken"
-            )
-        if getattr(file, "is_animated", False):
-            raise BatchError("holds several pictures; save each mask as its own file")
-        if file.mode.startswith("I;16"):
-            grey = (np.asarray(file) >> 8).astype(np.uint8)
-        elif file.mode in ("I", "F"):
-            raise BatchError("has pixels of 32 bits; save it with 8 bits a pixel")
-        elif file.has_transparency_data:
-            grey = _over_black(np.asarray(file.convert("RGBA")))
-        else:
-            grey = np.asarray(file.convert("L"))
-    mask = binarise(grey)
-    if not mask.any():
-        raise BatchError(
-            "shows no lesion"
-            + (
-                " (its values are 0 and 1; store them as 0 and 255)"
-                if grey.max() == 1
-                else ": no pixel is brighter than 127 of 255"
-            )
-        )
-    return mask
-
-
-def _over_black(pixels: np.ndarray) -> np.ndarray:
-    """Grey uint8 [H, W] of RGBA uint8 [H, W, 4] on black; the opacity itself where all that shows has one colour."""
-    colour, alpha = pixels[..., :3], pixels[..., 3]
-    seen = colour[alpha > 0]
-    if alpha.min() < 255 and len(seen) and (seen == seen[0]).all():
-        return alpha
-    black = Image.new("RGBA", pixels.shape[1::-1], (0, 0, 0, 255))
-    return np.asarray(Image.alpha_composite(black, Image.fromarray(pixels)).convert("L"))
 
 
 def item_seed(seed: int, index: int) -> int:
@@ -501,14 +436,15 @@ class BatchJob:
 
 
 def _fault_of_mask(mask: np.ndarray, size: int | None) -> str | None:
-    if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.dtype != np.uint8:
-        return "a mask is uint8 [H, W]"
-    if max(mask.shape) > MAX_SIDE:
-        return f"is {mask.shape[1]} x {mask.shape[0]} pixels; at most {MAX_SIDE} x {MAX_SIDE} are taken"
-    if not (mask > 127).any():
-        return "shows no lesion"
-    if size is not None and not binarise(resize_mask(binarise(mask), size)).any():
-        return f"its lesion vanishes at the model's {size} x {size} pixels; draw it larger"
+    try:
+        if not check_mask(mask).any():
+            return "the mask is empty: draw or mark a lesion"
+        if max(mask.shape) > MAX_SIDE:
+            return f"is {mask.shape[1]} x {mask.shape[0]} pixels; at most {MAX_SIDE} x {MAX_SIDE} are taken"
+        if size is not None:
+            fit_mask(mask, size)
+    except MaskError as error:
+        return str(error)
     return None
 
 

@@ -19,8 +19,9 @@ import numpy as np
 from PIL import Image
 
 from siamese import VERSION
+from siamese.files.decoding import DecodingError
+from siamese.masks.reading import read_mask
 from siamese.models.prompts import PROMPT_OF_ORGAN
-from siamese.records.uploads import UploadError, read_mask
 from siamese.study.config import ConfigError, Method, StudyConfig
 from siamese.study.creation.service import (
     Choice,
@@ -168,13 +169,13 @@ def read_masks(files: Mapping[str, Path]) -> dict[str, np.ndarray]:
     """Masks uint8 [H, W] of 0 / 255 by mask id.
 
     Raises:
-        ConfigError: every file that is no mask, by name.
+        ConfigError: every file that is not a mask, by name.
     """
     masks, problems = {}, []
     for mask, file in files.items():
         try:
             masks[mask] = read_mask(file)
-        except UploadError as error:
+        except DecodingError as error:
             problems.append(f"mask {file.name}: {error}")
     if problems:
         raise ConfigError(shortened(problems))
