@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import io
 import json
-import re
-import unicodedata
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import cv2
@@ -18,6 +16,8 @@ import numpy as np
 from PIL import Image
 
 from siamese import VERSION
+from siamese.files.listing import IMAGE_SUFFIXES
+from siamese.files.names import path_parts, safe_name
 from siamese.masks.core import check_mask
 from siamese.masks.editing import fill_holes
 
@@ -25,12 +25,7 @@ SMALL_AREA = 1024
 """Pixels; outlines of smaller parts are kept exactly, so that simplifying cannot change a small lesion noticeably."""
 EXACT_TOLERANCE, TOLERANCE = 0.26, 0.5
 """Pixels by which an outline may be moved to save corners. The first only undoes cut corners: the nearest pixel centre is 0.5 away."""
-MAX_NAME_LENGTH = 80
-IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".jpe", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".mpo"}
-RESERVED_NAMES = {"con", "prn", "aux", "nul"} | {
-    f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10)
-}
-"""Windows takes these for devices."""
+PHOTO_SUFFIXES = (*IMAGE_SUFFIXES, ".mpo")
 
 README = """Annotation of a photograph, exported by Siamese-Diffusion Studio {version}.
 
@@ -132,16 +127,10 @@ def run_lengths(mask: np.ndarray) -> dict[str, Any]:
     return {"size": list(mask.shape), "counts": [0, *counts] if flat[0] else counts}
 
 
-def safe_name(name: str) -> str:
-    """``name`` as a file name without folder or image ending: letters, digits, dots, hyphens and underscores, at most ``MAX_NAME_LENGTH``.
-
-    "photo" if nothing is left. Neither hidden, nor a path, nor a device on Windows.
-    """
-    name = re.split(r"[/\\]", unicodedata.normalize("NFKC", name).replace("\0", "").rstrip("/\\"))[-1]
-    if Path(name).suffix.lower() in IMAGE_ENDINGS:
-        name = Path(name).stem
-    name = re.sub(r"[^\w.-]+", "_", name)[:MAX_NAME_LENGTH].strip("._-") or "photo"
-    return f"photo_{name}" if name.split(".")[0].lower() in RESERVED_NAMES else name
+def name_of_photo(name: str) -> str:
+    """What remains of the name of an uploaded photograph as a file name: neither folder nor image suffix, see ``safe_name``."""
+    name = PurePosixPath(path_parts(name.replace("\0", "").rstrip("/\\"))[-1])
+    return safe_name(name.stem if name.suffix.lower() in PHOTO_SUFFIXES else name.name, fallback="photo")
 
 
 def annotation_zip(
@@ -153,7 +142,7 @@ def annotation_zip(
         photo: uint8 [H, W, 3] RGB, the visitor's own; written at its own size without metadata.
         mask: uint8 [H, W], lesion if > 127.
         path: the ZIP file; its folder must exist. An existing file is replaced.
-        name: what the visitor calls the photograph; see ``safe_name`` for what remains of it.
+        name: what the visitor calls the photograph; see ``name_of_photo`` for what remains of it.
         category: name of what the mask shows, such as "polyp".
 
     Raises:
@@ -167,7 +156,7 @@ def annotation_zip(
         raise ValueError(
             f"photograph {photo.shape[:2]} and mask {mask.shape} differ in size; resize the mask to the photograph first."
         )
-    name, path = safe_name(name), Path(path)
+    name, path = name_of_photo(name), Path(path)
     files = {
         f"images/{name}.png": png(photo),
         f"masks/{name}.png": png(mask),

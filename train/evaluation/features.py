@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import combinations
@@ -14,10 +13,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from siamese.files.atomic import remove_left_overs, replacing
 from siamese.masks.core import resize_image
 from siamese.models.hints import image_hint
 from train.data.pairs import Pair, array_key, load_images
-from train.engine.disk import replacing, writing
+from train.engine.disk import writing
 from train.networks.lpips import Backbone, PerceptualNetwork, load_perceptual
 
 
@@ -27,9 +27,8 @@ def cached_arrays(file: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict
         made = make()
         with writing(f"the cache ({file})"):
             file.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(
-                file, f"{file.stem}.{os.getpid()}.part.npz"
-            ) as part:  # several processes may fill one cache
+            remove_left_overs(file.parent)
+            with replacing(file) as part:  # several processes may fill one cache
                 np.savez(part, **made)
     with np.load(file) as stored:
         return dict(stored)

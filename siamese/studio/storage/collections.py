@@ -23,8 +23,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 from PIL import Image
 
+from siamese.files.atomic import atomic_file
 from siamese.files.folders import remove_rests, remove_tree, set_aside
-from siamese.records.dataset_zip import LabelledPair, PairsError, atomic_file, check_agreement, write_pairs
+from siamese.records.dataset_zip import LabelledPair, PairsError, check_agreement, write_pairs
 from siamese.records.provenance import NotSyntheticError, Recipe, SyntheticPair, pair_png, read_png
 
 log = logging.getLogger(__name__)

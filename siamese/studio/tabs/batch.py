@@ -134,7 +134,7 @@ def wire_batch(
             if job.done < job.total
             else f"All {job.total} pairs are made."
         )
-        there += f" {_seeds(job)}"
+        there += f" {_seeds(job)}{_passed_over(job)}"
         busy = str(place(name)) in running
         return {
             tab.message: html.status("busy" if busy else kind, there, job.done / job.total),
@@ -377,3 +377,8 @@ def wire_batch(
 def _seeds(job: BatchJob) -> str:
     """With what the job's pairs are made, in words."""
     return f"Seed of the batch: {job.settings.seed}; the seed of each pair, which follows from it, is in the ZIP’s manifest."
+
+
+def _passed_over(job: BatchJob) -> str:
+    """What of the ZIP was not read, in words."""
+    return f" Not read from the ZIP: {'; '.join(job.passed_over)}." if job.passed_over else ""

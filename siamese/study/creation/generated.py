@@ -28,6 +28,7 @@ from siamese.study.creation.service import (
     blind_files,
     choose_files,
     look_for_text,
+    say_left_out,
     shortened,
     with_text,
 )
@@ -334,6 +335,7 @@ def create_sampled_study(
     if any(s.config.id == config.id for s in store.studies()):
         raise StudyError(f"there is a study {config.id!r} already; choose another id.")
     choice = choose_files(config, folders, names)
+    say_left_out(choice)
     check_images(choice, [m.name for m in config.methods if m.name not in names])
     texts = look_for_text(config, choice, refuse_text)
     samplers = load_samplers(sampled, prompt, {name: read_masks(choice.files[name]) for name in names})

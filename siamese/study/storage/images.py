@@ -16,10 +16,13 @@ from PIL import Image
 
 from siamese.files import decoding
 from siamese.files.decoding import DecodingError
+from siamese.files.listing import PassedOver, list_files
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MIN_SIDE = 16
 """Pixels; a smaller image shows nothing that could be judged."""
+MAX_ID_LENGTH = 200
+"""Characters of a mask's id, which the database holds."""
 ENCODING = (cv2.IMWRITE_PNG_COMPRESSION, 0, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE)
 
 
@@ -96,23 +99,24 @@ def blind(image: np.ndarray, common: tuple[int, int], side: int) -> bytes:
     return data.tobytes()
 
 
-def list_images(folder: Path) -> tuple[dict[str, Path], list[str]]:
-    """Images in ``folder`` by mask id (the name without its suffix), and what is wrong with the folder, one sentence each."""
+def list_images(folder: Path) -> tuple[dict[str, Path], list[str], list[PassedOver]]:
+    """Images in ``folder`` by mask id (the name in NFC without its suffix), what is wrong with the folder, one sentence each, and
+    what in it is not an image; see ``siamese.files.listing`` for the rules."""
     if not folder.is_dir():
-        return {}, [f"{folder.name}: there is no such folder."]
+        return {}, [f"{folder.name}: there is no such folder."], []
+    listing = list_files(folder, SUFFIXES)
     found: dict[str, Path] = {}
     problems = []
-    for file in sorted(folder.iterdir()):
-        if file.suffix.lower() not in SUFFIXES or file.name.startswith(".") or not file.is_file():
-            continue
-        if file.stem in found:
+    for key, files in listing.files.items():
+        if len(files) > 1:
+            names = " and ".join(file.name for file in files)
+            problems.append(f"{folder.name}: {names} are of one mask; keep one.")
+        elif len(key) > MAX_ID_LENGTH:
             problems.append(
-                f"{folder.name}: {found[file.stem].name} and {file.name} are of one mask; keep one."
+                f"{folder.name}: {key[:60]}... has a name of more than {MAX_ID_LENGTH} characters."
             )
-        elif len(file.stem) > 200:
-            problems.append(f"{folder.name}: {file.name[:60]}... has a name of more than 200 characters.")
         else:
-            found[file.stem] = file
-    if not found:
+            found[key] = files[0]
+    if not found and not problems:
         problems.append(f"{folder.name}: the folder holds no images ({', '.join(SUFFIXES)}).")
-    return found, problems
+    return found, problems, listing.passed_over
