@@ -52,20 +52,20 @@ def timestep_like(alphas_cumprod: Tensor, t: int) -> int:
     return int((noise_levels(alphas_cumprod.cpu()) <= level).sum()) - 1
 
 
-def at(alphas_cumprod: Tensor, t: Tensor) -> Tensor:
-    """a_t [B, 1, 1, 1]."""
+def extract(alphas_cumprod: Tensor, t: Tensor) -> Tensor:
+    """a_t [B, 1, 1, 1] of the table [T] at timesteps t [B]."""
     return alphas_cumprod[t].reshape(-1, 1, 1, 1)
 
 
 def add_noise(alphas_cumprod: Tensor, z0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
     """z_t = sqrt(a_t) z0 + sqrt(1 - a_t) eps (Algorithm 1, line 12)."""
-    a = at(alphas_cumprod, t)
+    a = extract(alphas_cumprod, t)
     return a.sqrt() * z0 + (1 - a).sqrt() * noise
 
 
 def predict_x0(alphas_cumprod: Tensor, z_t: Tensor, noise: Tensor, t: Tensor) -> Tensor:
     """z0' = (z_t - sqrt(1 - a_t) eps) / sqrt(a_t), not clipped (Algorithm 1, line 22)."""
-    a = at(alphas_cumprod, t)
+    a = extract(alphas_cumprod, t)
     return (z_t - (1 - a).sqrt() * noise) / a.sqrt()
 
 
@@ -76,7 +76,7 @@ def predicted_noise(
     (Salimans and Ho 2022, arXiv:2202.00512, appendix D)."""
     if prediction == "epsilon":
         return output
-    a = at(alphas_cumprod, t)
+    a = extract(alphas_cumprod, t)
     return (1 - a).sqrt() * z_t + a.sqrt() * output
 
 

@@ -7,11 +7,12 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import nn
 
 from siamese.models.autoencoder import SmallAutoencoder
-from siamese.models.checkpoint import Checkpoint, SamplingDefaults
+from siamese.models.checkpoint import Checkpoint
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.presets import NetworkConfig
 from siamese.models.prompt_embeddings import PromptTable
-from siamese.models.prompts import LESION, POLYP
+from siamese.prompts import LESION, POLYP
+from siamese.sampling_settings import SamplingSettings
 
 PROMPTS = (POLYP, LESION, "")
 # 16 times smaller, 16 channels: 64 pixels are 4 x 4.
@@ -89,8 +90,9 @@ def build(kind: str, control: bool = True, seed: int = 0) -> Checkpoint:
         controlnet,
         PromptTable(PROMPTS, network.cross_attention_dim, tokens=4),
         network.scheduler_config(),
-        SamplingDefaults(size, 4, 3.0, "ddim"),
+        SamplingSettings(4, 3.0, "ddim"),
         f"{kind} model",
+        size,
     )
     for module in checkpoint.networks():
         module.eval().requires_grad_(True)

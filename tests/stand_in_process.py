@@ -22,7 +22,7 @@ class HeldProcess:
         """Nothing is to be started."""
 
     def ask(
-        self, call: str, *args: Any, tell: Callable[[Update], None], asked_to_stop: Callable[[], bool]
+        self, call: str, *args: Any, on_update: Callable[[Update], None], is_cancelled: Callable[[], bool]
     ) -> Any:
         """See ``ModelProcess.ask``; heeds no word to stop."""
         self.asked.append(call)

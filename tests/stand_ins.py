@@ -10,11 +10,12 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from siamese.models.autoencoder import SmallAutoencoder
-from siamese.models.checkpoint import Checkpoint, SamplingDefaults, save_checkpoint
+from siamese.models.checkpoint import Checkpoint, save_checkpoint
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.presets import NetworkConfig
 from siamese.models.prompt_embeddings import PromptTable
-from siamese.models.prompts import EMBEDDED_PROMPTS
+from siamese.prompts import EMBEDDED_PROMPTS
+from siamese.sampling_settings import SamplingSettings
 from train.networks.lpips import _LAYOUT
 
 
@@ -91,7 +92,8 @@ def write_model(folder: Path, size: int = 32) -> Path:
             controlnet,
             context,
             network.scheduler_config(),
-            SamplingDefaults(size, 2, 2.0, "dpm++"),
+            SamplingSettings(2, 2.0, "dpm++"),
+            image_size=size,
         ),
         folder,
     )

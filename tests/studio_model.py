@@ -8,11 +8,12 @@ from pathlib import Path
 import torch
 
 from siamese.models.autoencoder import SmallAutoencoder
-from siamese.models.checkpoint import Checkpoint, SamplingDefaults, save_checkpoint
+from siamese.models.checkpoint import Checkpoint, save_checkpoint
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.presets import TINY
 from siamese.models.prompt_embeddings import PromptTable
-from siamese.models.prompts import EMBEDDED_PROMPTS
+from siamese.prompts import EMBEDDED_PROMPTS
+from siamese.sampling_settings import SamplingSettings
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "assets" / "siamese-tiny"
 
@@ -48,7 +49,8 @@ def random_model(folder: Path) -> Path:
             controlnet,
             context,
             TINY.scheduler_config(),
-            SamplingDefaults(256, 20, 2.0, "dpm++"),
+            SamplingSettings(20, 2.0, "dpm++"),
+            image_size=256,
         ),
         folder,
     )

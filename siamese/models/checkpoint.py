@@ -4,7 +4,7 @@ model_index.json   loads in diffusers as a StableDiffusionControlNetPipeline
 vae/ unet/ controlnet/ scheduler/
 context/           context.safetensors + prompts.json (trained from scratch), or
 tokenizer/ text_encoder/   (Stable Diffusion)
-siamese.json       image size, default steps and guidance
+siamese.json       image size, and the settings of sampling that the model was chosen with
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,37 +23,16 @@ from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from siamese.diffusion import alphas_of_betas, scaled_linear_alphas
+from siamese.diffusion import Prediction, alphas_of_betas, scaled_linear_alphas
 from siamese.files.atomic import replacing_files
 from siamese.models.autoencoder import SmallAutoencoder, downsampling, latent_channels
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.prompt_embeddings import PromptTable, TextContext
+from siamese.sampling_settings import SamplingSettings
 
 
 class CheckpointError(RuntimeError):
     """A checkpoint folder is missing, incomplete or inconsistent; the message says which part and what to do."""
-
-
-@dataclass(frozen=True)
-class SamplingDefaults:
-    """What the checkpoint was chosen with."""
-
-    image_size: int = 384
-    """Side of images and hints in pixels."""
-    steps: int = 50
-    guidance: float = 9.0
-    scheduler: str = "ddim"
-    guide: str = "prompt"
-    """What guidance strengthens: ``prompt`` (the paper's) or ``mask``, see ``siamese.sampling.GuideName``."""
-    rescale: float = 0.0
-    """Share of guidance's contrast that is taken back, see ``siamese.sampling.guided_output``; 0 in the paper."""
-    guide_above: float = 0.0
-    """Guidance acts at timesteps t with guide_above <= t / T <= guide_below, see ``siamese.sampling.denoise``; at all of them in the paper."""
-    guide_below: float = 1.0
-
-    def chosen(self, **settings: Any) -> SamplingDefaults:
-        """These, with the ``settings`` that are not None in their place."""
-        return replace(self, **{name: value for name, value in settings.items() if value is not None})
 
 
 @dataclass
@@ -65,8 +44,11 @@ class Checkpoint:
     controlnet: SiameseControlNet | None
     context: PromptTable | TextContext
     scheduler_config: dict[str, Any]
-    defaults: SamplingDefaults = field(default_factory=SamplingDefaults)
+    defaults: SamplingSettings = field(default_factory=SamplingSettings)
+    """What the model was chosen with."""
     name: str = "model"
+    image_size: int = 384
+    """Side of images and hints in pixels."""
 
     @property
     def alphas_cumprod(self) -> Tensor:
@@ -81,8 +63,8 @@ class Checkpoint:
         return scaled_linear_alphas(c["beta_start"], c["beta_end"], c["num_train_timesteps"])
 
     @property
-    def prediction(self) -> str:
-        """``epsilon`` or ``v_prediction``."""
+    def prediction(self) -> Prediction:
+        """What the U-Net puts out."""
         return self.scheduler_config.get("prediction_type", "epsilon")
 
     def networks(self) -> list[nn.Module]:
@@ -96,13 +78,13 @@ class Checkpoint:
         return self
 
     def check(self) -> None:
-        """Raise CheckpointError where the parts do not fit each other."""
+        """Raise CheckpointError if the parts do not fit each other."""
         channels = latent_channels(self.vae)
         if self.unet.config.in_channels != channels:
             raise CheckpointError(
                 f"the U-Net takes {self.unet.config.in_channels} latent channels, the autoencoder makes {channels}."
             )
-        factor, size = downsampling(self.vae), self.defaults.image_size
+        factor, size = downsampling(self.vae), self.image_size
         if size % (factor * 2 ** (len(self.unet.config.block_out_channels) - 1)):
             raise CheckpointError(
                 f"image size {size} is not a multiple of {factor * 2 ** (len(self.unet.config.block_out_channels) - 1)}."
@@ -152,7 +134,8 @@ def _write_parts(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype | None
         "requires_safety_checker": False,
     }
     (folder / "model_index.json").write_text(json.dumps(index, indent=1) + "\n")
-    (folder / "siamese.json").write_text(json.dumps(asdict(checkpoint.defaults), indent=1) + "\n")
+    settings = {"image_size": checkpoint.image_size, **checkpoint.defaults.to_dict()}
+    (folder / "siamese.json").write_text(json.dumps(settings, indent=1) + "\n")
 
 
 def _save_network(module: nn.Module, folder: Path, dtype: torch.dtype | None) -> None:
@@ -165,7 +148,7 @@ def _save_network(module: nn.Module, folder: Path, dtype: torch.dtype | None) ->
     finally:
         for name, p in module.named_parameters():
             p.data = original[name]
-    # Where the network was loaded from is this machine's matter.
+    # Do not store the local path.
     file = folder / "config.json"
     config = {k: v for k, v in json.loads(file.read_text()).items() if k != "_name_or_path"}
     file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
@@ -208,10 +191,7 @@ def load_checkpoint(source: str | Path) -> Checkpoint:
         )
         scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
         context = _load_context(folder)
-        settings = folder / "siamese.json"
-        defaults = (
-            SamplingDefaults(**json.loads(settings.read_text())) if settings.is_file() else SamplingDefaults()
-        )
+        size, defaults = _load_settings(folder / "siamese.json")
     except CheckpointError:
         raise
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
@@ -224,13 +204,14 @@ def load_checkpoint(source: str | Path) -> Checkpoint:
         {k: v for k, v in scheduler.items() if not k.startswith("_")},
         defaults,
         folder.name,
+        size,
     )
     checkpoint.check()
     return checkpoint
 
 
 def find_folder(source: str | Path) -> Path:
-    """The folder of a model: ``source`` itself, or where the Hugging Face Hub's model of that name was downloaded to.
+    """The folder of a model: ``source`` itself, or the download of the Hugging Face Hub's model of that name.
 
     Raises:
         CheckpointError: it is neither.
@@ -279,6 +260,14 @@ def _download(name: str) -> Path:
         raise CheckpointError(
             f"{name}: neither a local folder nor loadable from the Hugging Face Hub ({error})."
         ) from error
+
+
+def _load_settings(file: Path) -> tuple[int, SamplingSettings]:
+    """Image size and settings; the paper's for a folder of diffusers' own, which has no such file."""
+    if not file.is_file():
+        return Checkpoint.image_size, SamplingSettings()
+    values = json.loads(file.read_text())
+    return int(values.pop("image_size", Checkpoint.image_size)), SamplingSettings.from_dict(values)
 
 
 def _vae_class(index: dict[str, Any]) -> type:

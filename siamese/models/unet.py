@@ -29,12 +29,12 @@ class Encoding:
         """The same values as constants."""
         return Encoding(self.time.detach(), tuple(s.detach() for s in self.skips), self.middle.detach())
 
-    def twice(self) -> Encoding:
-        """The batch two times, one after the other."""
+    def repeat(self, copies: int) -> Encoding:
+        """The batch ``copies`` times, one after the other."""
         return Encoding(
-            torch.cat([self.time] * 2),
-            tuple(torch.cat([s] * 2) for s in self.skips),
-            torch.cat([self.middle] * 2),
+            torch.cat([self.time] * copies),
+            tuple(torch.cat([s] * copies) for s in self.skips),
+            torch.cat([self.middle] * copies),
         )
 
 
@@ -50,7 +50,7 @@ class Control:
         return Control(tuple(s.detach() for s in self.skips), self.middle.detach())
 
     def with_null_half(self) -> Control:
-        """Twice the batch: no control for the first half, this one for the second."""
+        """A batch of 2 B: no control for the first half, this one for the second."""
         return Control(
             tuple(torch.cat([torch.zeros_like(s), s]) for s in self.skips),
             torch.cat([torch.zeros_like(self.middle), self.middle]),
@@ -100,7 +100,7 @@ class Decoder(nn.Module):
         self.conv_out = unet.conv_out
 
     def forward(self, encoding: Encoding, context: Tensor, control: Control | None = None) -> Tensor:
-        """The U-Net's output [B, C, h, w] from an encoding and, where there is one, ControlNet's residuals."""
+        """The U-Net's output [B, C, h, w] from an encoding and, if given, ControlNet's residuals."""
         skips, x = encoding.skips, encoding.middle
         if control is not None:
             skips = tuple(s + c for s, c in zip(skips, control.skips, strict=True))
@@ -140,7 +140,7 @@ def freeze_encoder(unet: UNet2DConditionModel) -> None:
 
 
 def encoder_is_frozen(unet: UNet2DConditionModel) -> bool:
-    """True where no parameter of the encoder takes a gradient, so that it can run without one."""
+    """True if no parameter of the encoder takes a gradient, so that it can run without one."""
     return not any(p.requires_grad for module in encoder_modules(unet) for p in module.parameters())
 
 

@@ -6,130 +6,102 @@ The PNG's text fields hold everything that makes the image again: recipe and dra
 from __future__ import annotations
 
 import base64
-import dataclasses
 import io
 import json
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
 import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from siamese import VERSION
 from siamese.files.decoding import DECODER_ERRORS, MAX_SIDE
 from siamese.masks.core import binarise
-
-if TYPE_CHECKING:
-    from siamese.models.checkpoint import SamplingDefaults
+from siamese.sampling_settings import ALIASES, INTERVAL_ENDS, SETTINGS, SamplingSettings, renamed_in
 
 NOTICE = "Research use. Images are synthetic. Not for diagnosis."
-MAX_STEPS = 1000
-"""The schedulers' training steps: no recipe has more."""
 
 
 class NotSyntheticError(ValueError):
-    """The file is no PNG of this studio, or its fields are damaged."""
+    """The file is not a PNG of this studio, or its fields are damaged."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of one synthetic image."""
+    """Everything that makes one synthetic image again, besides its mask and a reference image."""
 
     prompt: str
     seed: int
-    steps: int
-    guidance: float
-    scheduler: str
+    settings: SamplingSettings
     model: str
     reference_weight: float | None = None
     """w_i of Image-Diffusion; None without a reference image. The reference itself is never stored."""
-    guide: str = "prompt"
-    """What guidance strengthened, see ``siamese.sampling.GuideName``."""
-    rescale: float = 0.0
-    """Share of guidance's contrast that was taken back, see ``siamese.sampling.guided_output``."""
-    guide_above: float = 0.0
-    guide_below: float = 1.0
-    """Between which noise levels guidance acted, see ``siamese.sampling.denoise``."""
     version: str = VERSION
 
-    @classmethod
-    def of(
-        cls,
-        settings: SamplingDefaults,
-        prompt: str,
-        seed: int,
-        model: str,
-        reference_weight: float | None = None,
-    ) -> Recipe:
-        """The recipe of an image sampled with ``settings``."""
-        return cls(
-            prompt,
-            seed,
-            settings.steps,
-            float(settings.guidance),
-            settings.scheduler,
-            model,
-            reference_weight,
-            settings.guide,
-            settings.rescale,
-            settings.guide_above,
-            settings.guide_below,
-        )
-
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return dataclasses.asdict(self)
+        """Plain values for JSON; the settings lie beside the others."""
+        return {
+            "prompt": self.prompt,
+            "seed": self.seed,
+            **self.settings.to_dict(),
+            "model": self.model,
+            "reference_weight": self.reference_weight,
+            "version": self.version,
+        }
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Recipe:
-        """A recipe from untrusted JSON.
+    def from_dict(cls, values: Any) -> Recipe:
+        """A recipe from untrusted JSON of this or a former version.
 
         Raises:
-            NotSyntheticError: a value is missing, of another type, out of range or not finite, or a text is no valid Unicode.
+            NotSyntheticError: a value is missing, of another type, out of range or not finite, or a text is not valid Unicode.
         """
         try:
-            weight = values.get("reference_weight")
-            optional = [
-                values.get("rescale", 0.0),
-                values.get("guide_above", 0.0),
-                values.get("guide_below", 1.0),
-            ]  # absent in older files
-            numbers = [values["guidance"], *optional] + ([] if weight is None else [weight])
-            whole = [values["seed"], values["steps"]]
-            guide = values.get("guide", "prompt")  # absent in files of version 0.1
-            texts = [guide, *(values[k] for k in ("prompt", "scheduler", "model", "version"))]
-            right = (
-                all(type(v) is int and 0 <= v < 2**63 for v in whole)
-                and all(isinstance(v, str) and len(v) < 1000 for v in texts)
-                and 1 <= values["steps"] <= MAX_STEPS
-                and not any(
-                    "\ud800" <= c <= "\udfff" for v in texts for c in v
-                )  # half a surrogate pair: cannot be written to any file
-                and all(type(v) in (int, float) and math.isfinite(v) for v in numbers)
-            )
+            stored = _StoredRecipe.model_validate(values)
+            settings = renamed_in({k: v for k, v in values.items() if k in SETTING_NAMES})
+            if missing := [name for name in REQUIRED if name not in settings]:
+                raise NotSyntheticError(f"the recipe is incomplete ({', '.join(missing)}).")
+            return cls(settings=SamplingSettings.from_dict(settings), **stored.model_dump())
+        except ValidationError as error:
+            missing = [str(e["loc"][-1]) for e in error.errors() if e["type"] == "missing"]
+            if missing:
+                raise NotSyntheticError(f"the recipe is incomplete ({', '.join(missing)}).") from error
+            raise NotSyntheticError("the recipe holds values that this studio never writes.") from error
+        except NotSyntheticError:
+            raise
         except (
-            AttributeError,
-            KeyError,
             TypeError,
-            OverflowError,
-        ) as error:  # the last: an integer beyond every float
-            raise NotSyntheticError(f"the recipe is incomplete ({error!r}).") from error
-        if not right:
-            raise NotSyntheticError("the recipe holds values that this studio never writes.")
-        return cls(
-            values["prompt"],
-            values["seed"],
-            values["steps"],
-            float(values["guidance"]),
-            values["scheduler"],
-            values["model"],
-            None if weight is None else float(weight),
-            guide,
-            *map(float, optional),
-            values["version"],
-        )
+            ValueError,
+        ) as error:  # the settings' own checks; their messages would quote the file
+            raise NotSyntheticError("the recipe holds settings that this studio never writes.") from error
+
+
+REQUIRED = ("num_inference_steps", "guidance_scale", "scheduler")
+"""Settings that every version has written; the others are the paper's in older files."""
+SETTING_NAMES = {*SETTINGS, *ALIASES, *INTERVAL_ENDS}
+
+
+def _storable(text: str) -> str:
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        raise ValueError("half a surrogate pair cannot be written to any file")
+    return text
+
+
+Text = Annotated[str, Field(max_length=999), AfterValidator(_storable)]
+
+
+class _StoredRecipe(BaseModel):
+    """The recipe's fields besides the settings, as JSON holds them; unknown ones are ignored."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, protected_namespaces=())
+
+    prompt: Text
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    model: Text
+    reference_weight: float | None = None
+    version: Text
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The page: its tabs, and what they share."""
+"""The page and its tabs."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ from pathlib import Path
 
 import gradio as gr
 
+from siamese.studio.backend.batch_runner import BatchRunner
 from siamese.studio.backend.queue import ModelWorker
 from siamese.studio.components import html
 from siamese.studio.components.errors import Page, build_rescue
 from siamese.studio.storage.collections import Collections
-from siamese.studio.tabs.batch import build_batch, wire_batch
-from siamese.studio.tabs.collection import build_collection, wire_collection
+from siamese.studio.tabs.batch import build_batch
+from siamese.studio.tabs.batch_events import wire_batch
+from siamese.studio.tabs.collection import CollectionEvents, build_collection, wire_collection
 from siamese.studio.tabs.models import build_models, wire_models
 from siamese.studio.tabs.studio import build_studio, wire_studio
 
 
 def build_page(worker: ModelWorker, data: Path) -> gr.Blocks:
-    """The studio's page on ``worker``'s models. Each visitor's work is in their own session, what they keep in ``data``."""
+    """The studio's page on ``worker``'s models. A visitor's work is in their own session; what they keep is in ``data``."""
     collections = Collections(data / "collections")
     with Page(title="Siamese-Diffusion Studio", analytics_enabled=False) as page:
         gr.HTML(html.HEADER)
@@ -33,13 +35,12 @@ def build_page(worker: ModelWorker, data: Path) -> gr.Blocks:
         rescue = build_rescue()
         wire_studio(page, studio, worker, rescue)
         wire_collection(
-            collection,
-            collections,
+            CollectionEvents(collection, collections),
             studio.results.keep,
             studio.results.shown,
             studio.results.note,
             collection_tab,
         )
-        wire_batch(batch, worker, data / "batches", studio.model, batch_tab, rescue)
+        wire_batch(batch, BatchRunner(worker, data / "batches"), studio.model, batch_tab, rescue)
         wire_models(models, worker, studio.model, studio.settings)
     return page

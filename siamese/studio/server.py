@@ -21,10 +21,9 @@ from siamese.files.folders import purge_folders
 from siamese.studio.backend.queue import ASKING_ALL, ModelWorker
 from siamese.studio.backend.turns import WAITING_ALL
 from siamese.studio.components.canvas import DRAWINGS
-from siamese.studio.components.errors import RESCUE
 from siamese.studio.page import build_page
 from siamese.studio.storage.collections import Collections
-from siamese.studio.theme import CSS, FAVICON, HEAD, theme
+from siamese.studio.theme import FAVICON, STYLE_SHEET, page_head, theme
 from siamese.studio.visitors.cache import caching
 from siamese.studio.visitors.cookie import VisitorCookies
 from siamese.studio.visitors.guard import guard_page
@@ -137,8 +136,8 @@ class Studio:
             ssr_mode=False,
             show_error=True,
             theme=theme(),
-            css=CSS,
-            head=HEAD + RESCUE,
+            css_paths=[STYLE_SHEET],
+            head=page_head(),
             favicon_path=str(FAVICON),
             max_file_size=MAX_FORM_BYTES,
         )

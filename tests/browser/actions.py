@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -62,17 +62,22 @@ def canvas_point(page: Page, x: float, y: float) -> tuple[float, float]:
 
 def draw(
     page: Page,
-    points: list[tuple[float, float]] = [(1 / 3, 0.5), (0.5, 0.5), (2 / 3, 0.5)],
+    points: Sequence[tuple[float, float]] = ((1 / 3, 0.5), (0.5, 0.5), (2 / 3, 0.5)),
     tool: str = "Brush",
 ) -> None:
     """A stroke through points in shares of the drawing area; the default is horizontal through the middle, a third of it long."""
     page.get_by_role("button", name=tool, exact=True).click()
     with changing(page):
-        page.mouse.move(*canvas_point(page, *points[0]))
-        page.mouse.down()
-        for point in points[1:]:
-            page.mouse.move(*canvas_point(page, *point), steps=8)
-        page.mouse.up()
+        move_brush(page, points)
+
+
+def move_brush(page: Page, points: Sequence[tuple[float, float]]) -> None:
+    """The stroke alone, with the tool that is chosen; does not wait for the server."""
+    page.mouse.move(*canvas_point(page, *points[0]))
+    page.mouse.down()
+    for point in points[1:]:
+        page.mouse.move(*canvas_point(page, *point), steps=8)
+    page.mouse.up()
 
 
 def touch_draw(page: Page, points: list[tuple[float, float]]) -> None:

@@ -186,7 +186,7 @@ class TestFiles:
         expect(page.get_by_label("Seed", exact=True)).to_have_value(str(pair.recipe.seed))
         expect(page.locator("#note")).to_contain_text("restored")
         page.get_by_role("button", name="Advanced").click()
-        expect(page.get_by_label("Steps")).to_have_value(str(pair.recipe.steps))
+        expect(page.get_by_label("Steps")).to_have_value(str(pair.recipe.settings.num_inference_steps))
         np.testing.assert_array_equal(sampled_mask(studio, page), pair.drawn)
 
     def test_photo_is_traced_used_as_reference_and_exported(self, studio, visit, tmp_path):

@@ -5,19 +5,20 @@ from __future__ import annotations
 import errno
 import re
 import threading
+import time
 
 import numpy as np
 import pytest
 from gradio import processing_utils
 from PIL import Image
-from playwright.sync_api import expect
+from playwright.sync_api import Page, Route, expect
 
-from siamese.models.prompts import LESION
+from siamese.prompts import LESION
 from siamese.records.catalogue import describe
 from siamese.records.provenance import read_png
 from siamese.studio.backend.messages import Request
 from siamese.studio.components.canvas import SIDE
-from tests.browser.actions import changing, clear, draw, generate, outcome, press, set_steps
+from tests.browser.actions import changing, clear, draw, generate, move_brush, outcome, press, set_steps
 from tests.browser.conftest import PATIENCE, PHONE
 from tests.studio.stand_in_model import StandIn
 from tests.studio_model import quick_model
@@ -62,7 +63,7 @@ def test_draw_generate_outline_download(studio, visit, tmp_path):
         page.get_by_role("button", name="Download PNG").click()
     download.value.save_as(tmp_path / "image.png")
     pair = read_png((tmp_path / "image.png").read_bytes())
-    assert (pair.recipe.seed, pair.recipe.prompt, pair.recipe.steps) == (77, LESION, 3)
+    assert (pair.recipe.seed, pair.recipe.prompt, pair.recipe.settings.num_inference_steps) == (77, LESION, 3)
     np.testing.assert_array_equal(pair.drawn, request.masks[0])
 
 
@@ -137,16 +138,32 @@ def test_the_framed_image_is_captioned_kept_and_downloaded(studio, visit, tmp_pa
     expect(outdated).not_to_contain_text("changed")
 
 
+def keep_the_drawing_unsent(page: Page) -> None:
+    """From now on each Generate has to upload the drawing.
+
+    After a stroke the editor sends the drawing ahead, and the next event names what was sent in place of an upload. Here what it sends
+    gets no answer, so it sends nothing ahead any more; the Generate uses up what was sent before.
+    """
+    held: list[Route] = []
+    page.route(re.compile("/gradio_api/component_server"), lambda route: held.append(route))
+    page.get_by_role("button", name="Brush", exact=True).click()
+    move_brush(page, [(0.4, 0.4), (0.6, 0.6)])
+    end = time.monotonic() + PATIENCE / 1000
+    while not held:  # by the stroke, or by a change before it
+        assert time.monotonic() < end
+        page.wait_for_timeout(50)
+    generate(page)
+    expect(page.locator("#message .done")).to_be_visible()
+
+
 @pytest.mark.parametrize("what", ["the drawing cannot be sent", "the images cannot be stored"])
 def test_a_failure_around_generate_is_a_message_and_the_button_comes_back(studio, visit, monkeypatch, what):
     monkeypatch.setattr(studio.worker, "sample", StandIn().sample)
     page = visit(studio.address)
     with monkeypatch.context() as patch:
         if what == "the drawing cannot be sent":
-            generate(page)  # what the editor had sent already is read
-            page.route(
-                lambda url: "/gradio_api/upload" in url, lambda route: route.fulfill(status=500, body="full")
-            )
+            keep_the_drawing_unsent(page)
+            page.route(re.compile("/gradio_api/upload"), lambda route: route.fulfill(status=500, body="full"))
         else:
 
             def refuse(*_, **__):
@@ -154,7 +171,7 @@ def test_a_failure_around_generate_is_a_message_and_the_button_comes_back(studio
 
             patch.setattr(processing_utils, "save_pil_to_cache", refuse)
         generate(page)
-        expect(page.locator("#message .error")).to_contain_text("this was not done")
+        expect(page.locator("#message .error")).to_contain_text("your request failed")
         expect(page.locator("#generate")).to_be_enabled()
         expect(page.locator("#cancel")).to_be_disabled()
     page.unroute_all()

@@ -31,7 +31,7 @@ def test_warning_stays_with_the_photo(studio, visit, tmp_path):
     open_file(page, tmp_path / "dated.png")
     for place in (beside_export, beside_reference):
         expect(place).to_contain_text(
-            "text burned in (upper left). It may name a patient.", timeout=2 * PATIENCE
+            "burned-in text (upper left), which may name a patient.", timeout=2 * PATIENCE
         )
         expect(place).to_contain_text("the exported annotation holds the text")
     expect(page.get_by_role("button", name="Export annotation")).to_be_enabled()  # the visitor can go on

@@ -14,8 +14,8 @@ from siamese.models.autoencoder import (
     rescale_latents,
     start_at_principal_components,
 )
-from siamese.models.hints import image_hint
-from siamese.models.prompts import POLYP
+from siamese.models.dense_hint import image_hint
+from siamese.prompts import POLYP
 from tests.phantoms import phantom, write_folder
 from train.engine import loop
 from train.engine.loop import LoopConfig

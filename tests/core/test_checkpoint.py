@@ -22,11 +22,11 @@ from siamese.models.autoencoder import (
 from siamese.models.checkpoint import (
     Checkpoint,
     CheckpointError,
-    SamplingDefaults,
     load_checkpoint,
     save_checkpoint,
 )
 from siamese.sampling import MaskDiffusion
+from siamese.sampling_settings import SamplingSettings
 from tests.models import build, kl_autoencoder, small_autoencoder
 
 
@@ -123,7 +123,7 @@ def test_text_encoder_without_tokenizer_is_named(model_folder: Path, tmp_path: P
 def test_parts_that_do_not_fit_each_other() -> None:
     for change, message in (
         ({"vae": kl_autoencoder()}, "takes 16 latent channels, the autoencoder makes 4"),
-        ({"defaults": SamplingDefaults(image_size=80)}, "image size 80 is not a multiple of 32"),
+        ({"image_size": 80}, "image size 80 is not a multiple of 32"),
         (
             {"controlnet": build("sd").controlnet},
             "hint block halves 3 times, the autoencoder makes sides 16 times smaller",
@@ -155,7 +155,7 @@ def test_settings_of_another_version_are_a_checkpoint_error(model_folder: Path, 
         load_checkpoint(tmp_path / "model")
     (tmp_path / "model" / "siamese.json").unlink()  # a folder of diffusers has none: the paper's
     checkpoint = load_checkpoint(tmp_path / "model")
-    assert checkpoint.defaults == SamplingDefaults(384, 50, 9.0, "ddim")
+    assert (checkpoint.image_size, checkpoint.defaults) == (384, SamplingSettings(50, 9.0, "ddim"))
 
 
 def test_hub_name_is_downloaded_without_surplus_weights(
@@ -169,7 +169,7 @@ def test_hub_name_is_downloaded_without_surplus_weights(
 
     monkeypatch.setattr(module, "snapshot_download", download)
     model = MaskDiffusion.from_pretrained("someone/their-model", device="cpu")
-    assert model.size == load_checkpoint(model_folder).defaults.image_size
+    assert model.size == load_checkpoint(model_folder).image_size
     ((name, options),) = asked
     assert name == "someone/their-model"
     from huggingface_hub.utils import filter_repo_objects

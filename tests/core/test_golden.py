@@ -20,7 +20,7 @@ from siamese.released import (
     _encoder_key,
     load_released,
 )
-from siamese.sampling import build_scheduler, denoise
+from siamese.sampling import Conditioning, SamplingSettings, build_scheduler, denoise
 from tests.golden.build import HERE, LARGE, figures, inputs, state
 
 EPS_ATOL, CONTROL_ATOL, LOSS_RTOL, GRADIENT_RTOL, DDIM_ATOL = 2e-5, 2e-4, 1e-5, 5e-5, 1e-3
@@ -234,7 +234,11 @@ def test_ddim(released: ReleasedSiamese, large: dict[str, torch.Tensor], guidanc
     with torch.no_grad():
         features = released.controlnet.hint_features(x["hint_mask"])
         z = denoise(
-            Networks, scheduler, x["x_T"], x["context"], x["uncond_context"], guidance, [(1.0, features)]
+            Networks,
+            scheduler,
+            x["x_T"],
+            Conditioning(x["context"], x["uncond_context"], [(1.0, features)]),
+            SamplingSettings(guidance_scale=guidance),
         )
     torch.testing.assert_close(z, large[f"ddim10_g{guidance}_final"], rtol=0, atol=DDIM_ATOL)
     if guidance == 9:

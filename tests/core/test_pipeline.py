@@ -11,8 +11,8 @@ from diffusers import StableDiffusionControlNetPipeline
 
 from siamese.models.checkpoint import load_checkpoint
 from siamese.models.controlnet import SiameseControlNet
-from siamese.models.hints import mask_hint
-from siamese.models.prompts import POLYP
+from siamese.models.dense_hint import mask_hint
+from siamese.prompts import POLYP
 from siamese.sampling import MaskDiffusion, initial_noise
 
 
@@ -48,7 +48,7 @@ def test_pipeline_draws_what_our_sampler_draws(model_folder: Path, mask: np.ndar
 
 def test_pipeline_has_size_and_factor_of_the_model(model_folder: Path) -> None:
     pipeline, model = _pipeline(model_folder), load_checkpoint(model_folder)
-    assert pipeline.unet.config.sample_size * pipeline.vae_scale_factor == model.defaults.image_size
+    assert pipeline.unet.config.sample_size * pipeline.vae_scale_factor == model.image_size
     assert pipeline.text_encoder is None
     assert pipeline.safety_checker is None
     for name, weight in pipeline.unet.state_dict().items():

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from siamese.models.prompts import LESION, POLYP
+from siamese.prompts import LESION, POLYP
 from siamese.records.dataset_zip import LabelledPair, write_pairs
 from siamese.records.provenance import Recipe, SyntheticPair
+from siamese.sampling_settings import SamplingSettings
 from siamese.studio.storage.batches import BatchError, read_mask_zip
 from siamese.study.config import ConfigError
 from siamese.study.creation.service import match_files
@@ -181,7 +182,9 @@ def test_a_probe_is_read_alike_by_every_reader(
 def exported(file: Path) -> Path:
     """A collection's or batch's ZIP of two pairs with different prompts."""
     pairs = [
-        SyntheticPair(*phantom(i), phantom(i)[1], Recipe(prompt, i, 20, 2.0, "dpm++", "phantom model"))
+        SyntheticPair(
+            *phantom(i), phantom(i)[1], Recipe(prompt, i, SamplingSettings(20, 2.0, "dpm++"), "phantom model")
+        )
         for i, prompt in enumerate((POLYP, LESION))
     ]
     write_pairs(file, [LabelledPair(f"case_{i}", pair) for i, pair in enumerate(pairs)])

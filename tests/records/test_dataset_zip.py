@@ -18,7 +18,7 @@ from PIL import Image
 from siamese.files.atomic import atomic_file
 from siamese.files.names import MAX_NAME_BYTES, safe_name
 from siamese.masks.core import resize_mask
-from siamese.models.prompts import LESION, POLYP
+from siamese.prompts import LESION, POLYP
 from siamese.records.dataset_zip import (
     LabelledPair,
     PairsError,
@@ -27,6 +27,7 @@ from siamese.records.dataset_zip import (
     write_pairs,
 )
 from siamese.records.provenance import NOTICE, Recipe, SyntheticPair, pair_png, read_png
+from siamese.sampling_settings import SamplingSettings
 from tests.phantoms import phantom
 from train.data.pairs import check_pairs, read_image, read_mask, read_pairs
 
@@ -34,7 +35,10 @@ from train.data.pairs import check_pairs, read_image, read_mask, read_pairs
 def pair(seed: int, prompt: str = POLYP, side: int = 32) -> SyntheticPair:
     image, mask = phantom(seed, side, side)[0], phantom(seed)[1]
     return SyntheticPair(
-        image, resize_mask(mask, side), mask, Recipe(prompt, seed, 20, 2.0, "dpm++", "phantom model")
+        image,
+        resize_mask(mask, side),
+        mask,
+        Recipe(prompt, seed, SamplingSettings(20, 2.0, "dpm++"), "phantom model"),
     )
 
 

@@ -17,7 +17,6 @@ from PIL.PngImagePlugin import PngInfo
 from siamese import VERSION
 from siamese.records.provenance import (
     MAX_SIDE,
-    MAX_STEPS,
     NOTICE,
     NotSyntheticError,
     Recipe,
@@ -26,9 +25,10 @@ from siamese.records.provenance import (
     pair_png,
     read_png,
 )
+from siamese.sampling_settings import MAX_INFERENCE_STEPS, SamplingSettings
 from tests.phantoms import phantom
 
-RECIPE = Recipe("an image of polyp", 2**32 - 1, 20, 7.5, "ddim", "kvasir", 0.25)
+RECIPE = Recipe("an image of polyp", 2**32 - 1, SamplingSettings(20, 7.5, "ddim"), "kvasir", 0.25)
 
 
 def make_pair(recipe: Recipe = RECIPE, side: int = 64, height: int = 48, width: int = 80) -> SyntheticPair:
@@ -77,11 +77,21 @@ def with_recipe(**values: object) -> bytes:
     "recipe",
     [
         RECIPE,
-        dataclasses.replace(RECIPE, reference_weight=None, seed=0, steps=1),
         dataclasses.replace(
-            RECIPE, prompt='Läsion "x" <b>\n\u75c5\u5909 \U0001f600', guidance=-3.25, version="9.9"
+            RECIPE, reference_weight=None, seed=0, settings=SamplingSettings(num_inference_steps=1)
         ),
-        dataclasses.replace(RECIPE, steps=MAX_STEPS, seed=2**63 - 1, reference_weight=0.0),
+        dataclasses.replace(
+            RECIPE,
+            settings=SamplingSettings(12, 5, "dpm++", "mask", 0.7, (0.3, 0.8)),
+            prompt='Läsion "x" <b>\n\u75c5\u5909 \U0001f600',
+            version="9.9",
+        ),
+        dataclasses.replace(
+            RECIPE,
+            settings=SamplingSettings(num_inference_steps=MAX_INFERENCE_STEPS),
+            seed=2**63 - 1,
+            reference_weight=0.0,
+        ),
     ],
 )
 def test_round_trip(recipe):
@@ -105,10 +115,37 @@ def test_round_trip_of_any_drawn_size(height, width):
 
 
 def test_integers_where_the_recipe_has_floats():
-    recipe = read_png(with_recipe(guidance=7, reference_weight=1)).recipe
-    assert recipe.guidance == 7.0
-    assert isinstance(recipe.guidance, float)
+    recipe = read_png(with_recipe(guidance_scale=7, reference_weight=1)).recipe
+    assert recipe.settings.guidance_scale == 7.0
+    assert isinstance(recipe.settings.guidance_scale, float)
     assert isinstance(recipe.reference_weight, float)
+
+
+OLD_RECIPE = {
+    "prompt": "an image of polyp",
+    "seed": 3,
+    "steps": 12,
+    "guidance": 5,
+    "scheduler": "dpm++",
+    "model": "kvasir",
+    "reference_weight": None,
+    "guide": "mask",
+    "rescale": 0.7,
+    "guide_above": 0.3,
+    "guide_below": 0.8,
+    "version": "0.2.0",
+}
+
+
+def test_recipes_of_former_versions_are_read():
+    """0.2 had all settings under other names, 0.1 had three of them."""
+    settings = SamplingSettings(12, 5.0, "dpm++", "mask", 0.7, (0.3, 0.8))
+    whole = read_png(rewritten(Recipe=json.dumps(OLD_RECIPE))).recipe
+    assert whole == Recipe("an image of polyp", 3, settings, "kvasir", version="0.2.0")
+    first = {
+        k: v for k, v in OLD_RECIPE.items() if k not in ("guide", "rescale", "guide_above", "guide_below")
+    }
+    assert Recipe.from_dict(first).settings == SamplingSettings(12, 5.0, "dpm++")
 
 
 def test_any_reader_sees_that_it_is_synthetic():
@@ -192,16 +229,22 @@ def test_refuses_images_that_the_studio_never_makes(image):
         {"seed": True},
         {"seed": "1"},
         {"seed": None},
-        {"steps": 0},
-        {"steps": MAX_STEPS + 1},
-        {"steps": 20.0},
-        {"steps": True},
-        {"guidance": "7.5"},
-        {"guidance": None},
-        {"guidance": float("nan")},
-        {"guidance": float("inf")},
-        {"guidance": 10**400},
-        {"guidance": False},
+        {"num_inference_steps": 0},
+        {"num_inference_steps": MAX_INFERENCE_STEPS + 1},
+        {"num_inference_steps": 20.0},
+        {"num_inference_steps": True},
+        {"guidance_scale": "7.5"},
+        {"guidance_scale": None},
+        {"guidance_scale": float("nan")},
+        {"guidance_scale": float("inf")},
+        {"guidance_scale": 10**400},
+        {"guidance_scale": False},
+        {"guidance_scale": 0.5},
+        {"guidance_mode": "image"},
+        {"guidance_rescale": 1.5},
+        {"guidance_interval": [0.3]},
+        {"guidance_interval": [0.8, 0.3]},
+        {"steps": 20},
         {"reference_weight": "1"},
         {"reference_weight": float("-inf")},
         {"reference_weight": 10**400},
@@ -215,7 +258,9 @@ def test_refuses_recipes_that_the_studio_never_writes(values):
         Recipe.from_dict(RECIPE.to_dict() | values)
 
 
-@pytest.mark.parametrize("name", ["prompt", "seed", "steps", "guidance", "scheduler", "model", "version"])
+@pytest.mark.parametrize(
+    "name", ["prompt", "seed", "num_inference_steps", "guidance_scale", "scheduler", "model", "version"]
+)
 def test_refuses_recipes_without_a_value(name):
     values = RECIPE.to_dict()
     del values[name]
@@ -295,7 +340,7 @@ def test_refuses_bombs_before_decoding_them():
 
 
 def test_errors_tell_nothing_of_the_machine():
-    for data in (b"x", rewritten(Mask="AAAA"), PNG[:-40], with_recipe(guidance=10**400)):
+    for data in (b"x", rewritten(Mask="AAAA"), PNG[:-40], with_recipe(guidance_scale=10**400)):
         with pytest.raises(NotSyntheticError) as caught:
             read_png(data)
         assert "0x" not in str(caught.value)

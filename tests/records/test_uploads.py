@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from siamese.records.provenance import Recipe, SyntheticPair, pair_png
 from siamese.files.decoding import (
     MAX_FILE_BYTES,
     MAX_SIDE,
@@ -24,7 +23,9 @@ from siamese.files.decoding import (
 )
 from siamese.masks import reading
 from siamese.masks.reading import MaskFileError, NotAMaskError, find_mask
+from siamese.records.provenance import Recipe, SyntheticPair, pair_png
 from siamese.records.uploads import UploadError, read_photo, read_upload
+from siamese.sampling_settings import SamplingSettings
 from tests.phantoms import phantom
 
 PHOTO, MASK = phantom(1, 96, 128)
@@ -411,7 +412,9 @@ def test_phantoms_are_photographs():
 
 def make_pair() -> SyntheticPair:
     image, mask = phantom(5, 64, 64)
-    return SyntheticPair(image, mask, mask, Recipe("an image of polyp", 1, 20, 7.5, "ddim", "kvasir"))
+    return SyntheticPair(
+        image, mask, mask, Recipe("an image of polyp", 1, SamplingSettings(20, 7.5, "ddim"), "kvasir")
+    )
 
 
 def test_pair_of_this_studio(tmp_path):

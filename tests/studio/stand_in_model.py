@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from siamese.masks.core import resize_mask
-from siamese.models.prompts import POLYP
+from siamese.prompts import POLYP
 from siamese.records.provenance import Recipe, SyntheticPair
+from siamese.sampling_settings import SamplingSettings
 from siamese.studio.backend.messages import Cancelled, Generated, ModelInfo, Request, Step
 from tests.phantoms import phantom
 
@@ -21,7 +22,10 @@ SIDE = 16
 def made(mask: np.ndarray, seed: int, weight: float | None = None, prompt: str = POLYP) -> SyntheticPair:
     image = np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
     return SyntheticPair(
-        image, resize_mask(mask, SIDE), mask, Recipe(prompt, seed, 2, 2.0, "dpm++", "stand-in", weight)
+        image,
+        resize_mask(mask, SIDE),
+        mask,
+        Recipe(prompt, seed, SamplingSettings(2, 2.0, "dpm++"), "stand-in", weight),
     )
 
 
@@ -42,7 +46,7 @@ class StandIn:
                 examples=lambda: [self.example],
             )
         }
-        self.loaded = ModelInfo("stand-in", 2, 2.0, "dpm++", SIDE, None, True)
+        self.loaded = ModelInfo("stand-in", SamplingSettings(2, 2.0, "dpm++"), SIDE, None, True)
         self.fault: Exception | None = None
 
     def info(self, model: str | None = None, *_: Any) -> ModelInfo:

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import zipfile
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +19,13 @@ from PIL import Image
 from siamese.masks.core import resize_mask
 from siamese.records.dataset_zip import PairsError
 from siamese.records.provenance import Recipe, SyntheticPair
-from siamese.studio.storage import batches
-from siamese.studio.storage.batches import BatchError, BatchJob, NamedMask, item_seed
+from siamese.sampling_settings import SamplingSettings
+from siamese.studio.backend import batch_runner
+from siamese.studio.backend.batch_runner import run_job
+from siamese.studio.backend.messages import Generated
+from siamese.studio.storage.batch_job import BatchJob, item_seed
+from siamese.studio.storage.batch_settings import BatchSettings
+from siamese.studio.storage.batches import BatchError, NamedMask
 from tests.clock import set_clock
 from tests.studio.test_batches import mask_of
 
@@ -27,17 +34,25 @@ from tests.studio.test_batches import mask_of
 SETTINGS = {"prompt": "a polyp", "seed": 7, "steps": 20, "guidance": 2.0, "scheduler": "dpm++"}
 
 
-def sampler(masks: list[np.ndarray], seeds: list[int]) -> list[SyntheticPair]:
+def pairs_of(masks: list[np.ndarray], seeds: list[int]) -> list[SyntheticPair]:
     pairs = []
     for mask, seed in zip(masks, seeds, strict=True):
         image = np.random.default_rng((seed, len(masks))).integers(0, 256, (16, 16, 3), np.uint8)
         fitted = resize_mask(mask, 16)
         pairs.append(
             SyntheticPair(
-                image | fitted[..., None], fitted, mask, Recipe("a polyp", seed, 20, 2.0, "dpm++", "phantom")
+                image | fitted[..., None],
+                fitted,
+                mask,
+                Recipe("a polyp", seed, SamplingSettings(20, 2.0, "dpm++"), "phantom"),
             )
         )
     return pairs
+
+
+def sampler(masks: list[np.ndarray], seeds: list[int]) -> Generator[Any, None, Generated]:
+    yield from ()
+    return Generated(tuple(pairs_of(masks, seeds)), (None,) * len(seeds))
 
 
 def never() -> bool:
@@ -49,21 +64,21 @@ def masks_of(count: int) -> list[NamedMask]:
 
 
 def new_job(folder: Path, count: int = 7) -> BatchJob:
-    return BatchJob.create(folder, masks_of(count), **SETTINGS)
+    return BatchJob.create(folder, masks_of(count), BatchSettings.of(**SETTINGS))
 
 
 @pytest.fixture
 def whole(tmp_path) -> bytes:
     """The ZIP of an uninterrupted job of seven masks in chunks of three."""
     job = new_job(tmp_path / "whole")
-    assert [(p.done, p.total) for p in job.run(sampler, 3, never)] == [(3, 7), (6, 7), (7, 7)]
+    assert [(p.done, p.total) for p in run_job(job, sampler, 3, never)] == [(3, 7), (6, 7), (7, 7)]
     assert job.export(tmp_path / "whole.zip") == 7
     return (tmp_path / "whole.zip").read_bytes()
 
 
 def finish(folder: Path, tmp_path: Path) -> bytes:
     job = BatchJob.open(folder)
-    list(job.run(sampler, 3, never))
+    list(run_job(job, sampler, 3, never))
     assert job.done == job.total == 7
     assert job.pending() == []
     job.export(tmp_path / "again.zip")
@@ -91,7 +106,7 @@ def test_seeds_of_items():
 def test_stops_where_cancelled_and_continues_from_disk(tmp_path, whole):
     job = new_job(tmp_path / "job")
     answers = iter([False, True])
-    assert [p.done for p in job.run(sampler, 3, lambda: next(answers))] == [3]
+    assert [p.done for p in run_job(job, sampler, 3, lambda: next(answers))] == [3]
     again = BatchJob.open(tmp_path / "job")
     assert again.done == 3
     assert [i.name for i in again.pending()] == ["m3", "m4", "m5", "m6"]
@@ -115,7 +130,7 @@ def test_a_chunk_that_was_stored_in_part_gives_the_same_bytes(tmp_path, whole, s
 
     job.store = store.__get__(job)
     with pytest.raises(Killed):
-        list(job.run(sampler, 3, never))
+        list(run_job(job, sampler, 3, never))
     assert BatchJob.open(tmp_path / "job").done == stored
     assert finish(tmp_path / "job", tmp_path) == whole
 
@@ -123,7 +138,8 @@ def test_a_chunk_that_was_stored_in_part_gives_the_same_bytes(tmp_path, whole, s
 _CHILD = """
 import os, signal, sys
 from pathlib import Path
-from siamese.studio.storage.batches import BatchJob
+from siamese.studio.backend.batch_runner import run_job
+from siamese.studio.storage.batch_job import BatchJob
 from tests.studio.test_batch_jobs import never, sampler
 real, count = os.replace, 0
 def replace(*paths):  # the kill comes between the files of one item
@@ -133,7 +149,7 @@ def replace(*paths):  # the kill comes between the files of one item
         os.kill(os.getpid(), signal.SIGKILL)
     real(*paths)
 os.replace = replace
-list(BatchJob.open(Path(sys.argv[1])).run(sampler, 3, never))
+list(run_job(BatchJob.open(Path(sys.argv[1])), sampler, 3, never))
 """
 
 
@@ -154,17 +170,22 @@ def test_a_sampler_that_fails_loses_nothing(tmp_path, whole):
         calls.append(seeds)
         if len(calls) == 2:
             raise RuntimeError("out of memory")
-        return sampler(masks, seeds)
+        return (yield from sampler(masks, seeds))
 
     with pytest.raises(RuntimeError, match="out of memory"):
-        list(new_job(tmp_path / "job").run(failing, 3, never))
+        list(run_job(new_job(tmp_path / "job"), failing, 3, never))
     assert BatchJob.open(tmp_path / "job").done == 3
     assert finish(tmp_path / "job", tmp_path) == whole
 
 
 def test_agreement_is_measured_and_exported(tmp_path):
     job = new_job(tmp_path / "job", 3)
-    list(job.run(sampler, 2, never, agreement=lambda pairs: [0.5] * len(pairs)))
+
+    def measured(masks, seeds):
+        made = yield from sampler(masks, seeds)
+        return Generated(made.pairs, (0.5,) * len(seeds))
+
+    list(run_job(job, measured, 2, never))
     job.export(tmp_path / "a.zip")
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         assert [
@@ -175,14 +196,14 @@ def test_agreement_is_measured_and_exported(tmp_path):
 
 def test_time_left_counts_sampling_alone(tmp_path, monkeypatch):
     now = [0.0]
-    set_clock(monkeypatch, batches, monotonic=lambda: now[0])
+    set_clock(monkeypatch, batch_runner, monotonic=lambda: now[0])
 
     def slow(masks, seeds):
         now[0] += 2.0 * len(masks)
-        return sampler(masks, seeds)
+        return (yield from sampler(masks, seeds))
 
     left = []
-    for progress in new_job(tmp_path / "job").run(slow, 3, never):
+    for progress in run_job(new_job(tmp_path / "job"), slow, 3, never):
         left.append(progress.seconds_left)
         now[0] += 100  # a page that is slow to show it
     assert left == [8.0, 2.0, 0.0]
@@ -190,14 +211,14 @@ def test_time_left_counts_sampling_alone(tmp_path, monkeypatch):
 
 def test_a_finished_job_samples_nothing(tmp_path):
     job = new_job(tmp_path / "job", 2)
-    list(job.run(sampler, 2, never))
-    assert list(job.run(lambda *_: pytest.fail("sampled again"), 2, never)) == []
+    list(run_job(job, sampler, 2, never))
+    assert list(run_job(job, lambda *_: pytest.fail("sampled again"), 2, never)) == []
 
 
 def test_store_refuses_images_of_other_settings(tmp_path):
-    job = BatchJob.create(tmp_path / "job", masks_of(2), **SETTINGS, model="other")
+    job = BatchJob.create(tmp_path / "job", masks_of(2), BatchSettings.of(**SETTINGS, model="other"))
     first, second = job.items
-    (pair,) = sampler([first.mask], [first.seed])
+    (pair,) = pairs_of([first.mask], [first.seed])
     with pytest.raises(BatchError, match="model 'phantom' instead of 'other'"):
         job.store(first, pair)
     job = new_job(tmp_path / "job 2", 2)
@@ -212,27 +233,31 @@ def test_store_refuses_images_of_other_settings(tmp_path):
 
 
 def test_run_refuses_wrong_numbers(tmp_path):
+    def nothing(masks, seeds):
+        yield from ()
+        return Generated((), ())
+
     job = new_job(tmp_path / "job", 2)
     with pytest.raises(ValueError, match="chunk is 0"):
-        next(job.run(sampler, 0, never))
+        next(run_job(job, sampler, 0, never))
     with pytest.raises(ValueError, match="zip"):
-        next(job.run(lambda masks, seeds: [], 2, never))
+        next(run_job(job, nothing, 2, never))
 
 
 def test_export_of_a_part_and_of_nothing(tmp_path):
     job = new_job(tmp_path / "job")
     with pytest.raises(BatchError, match="nothing is finished"):
         job.export(tmp_path / "a.zip")
-    next(job.run(sampler, 3, never))
+    next(run_job(job, sampler, 3, never))
     assert job.export(tmp_path / "a.zip") == 3
 
 
 @pytest.mark.parametrize(
     "harm", [lambda f: f.write_bytes(f.read_bytes()[:-60]), lambda f: f.with_suffix(".json").unlink()]
 )
-def test_a_damaged_result_is_made_anew(tmp_path, whole, harm):
+def test_a_damaged_result_is_sampled_again(tmp_path, whole, harm):
     job = new_job(tmp_path / "job")
-    list(job.run(sampler, 3, never))
+    list(run_job(job, sampler, 3, never))
     harm(tmp_path / "job" / "done" / "m4.png")
     with pytest.raises(BatchError, match=r"m4 was damaged.*run the job again"):
         job.export(tmp_path / "a.zip")
@@ -247,30 +272,31 @@ def test_a_damaged_result_is_made_anew(tmp_path, whole, harm):
         ([], {}, "0 masks"),
         (masks_of(1) * 201, {}, "201 masks"),
         (masks_of(1) * 2, {}, "the same name"),
-        ([NamedMask("m", np.zeros((4, 4), np.uint8))], {}, "m: shows no lesion"),
-        ([NamedMask("m", np.ones((4, 4), bool))], {}, "m: a mask is uint8"),
+        ([NamedMask("m", np.zeros((4, 4), np.uint8))], {}, "m: the mask is empty"),
+        ([NamedMask("m", np.ones((4, 4), bool))], {}, "m: a mask must be uint8"),
         ([NamedMask("m", np.full((1, 4097), 255, np.uint8))], {}, "m: is 4097 x 1"),
         (
             [NamedMask("m", np.pad(np.full((1, 1), 255, np.uint8), 99))],
             {"size": 16},
-            "m: its lesion vanishes",
+            "m: the lesion vanishes",
         ),
         (masks_of(1), {"seed": -1}, "seed is -1"),
         (masks_of(1), {"seed": 1.5}, "seed is 1.5"),
         (masks_of(1), {"steps": 0}, "steps is 0"),
         (masks_of(1), {"guidance": float("nan")}, "guidance is nan"),
-        (masks_of(1), {"prompt": "x" * 1000}, "less than 1000"),
+        (masks_of(1), {"prompt": "x" * 1000}, "prompt is xxx"),
     ],
 )
 def test_create_refuses(tmp_path, masks, changed, message):
+    size = changed.pop("size", None)
     with pytest.raises(BatchError, match=message):
-        BatchJob.create(tmp_path / "job", masks, **SETTINGS | changed)
+        BatchJob.create(tmp_path / "job", masks, BatchSettings.of(**SETTINGS | changed), size)
     assert not (tmp_path / "job").exists()
 
 
 def test_create_refuses_names_and_used_folders(tmp_path):
     with pytest.raises(PairsError, match="cannot name a file"):
-        BatchJob.create(tmp_path / "job", [NamedMask("../m", mask_of())], **SETTINGS)
+        BatchJob.create(tmp_path / "job", [NamedMask("../m", mask_of())], BatchSettings.of(**SETTINGS))
     new_job(tmp_path / "job", 1)
     with pytest.raises(BatchError, match="a job in this folder already"):
         new_job(tmp_path / "job", 1)

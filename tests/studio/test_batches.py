@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from siamese.files.decoding import Limits
+from siamese.files.decoding import MAX_SIDE, Limits
 from siamese.files.listing import IMAGE_SUFFIXES
 from siamese.studio.storage import batches
 from siamese.studio.storage.batches import MAX_MASKS, BatchError, read_mask_zip
@@ -239,7 +239,7 @@ def test_limits_are_those_that_were_chosen():
         MAX_MASKS,
         batches.MAX_ZIP_BYTES,
         batches.MAX_FILE_BYTES,
-        batches.MAX_SIDE,
+        MAX_SIDE,
         batches.MAX_TOTAL_BYTES,
     ) == (
         200,

@@ -91,7 +91,7 @@ def process():
 
 
 def ask(process: ModelProcess, *call):
-    return process.ask(*call, tell=lambda update: None, asked_to_stop=lambda: False)
+    return process.ask(*call, on_update=lambda update: None, is_cancelled=lambda: False)
 
 
 def test_a_stopped_process_costs_one_request_and_the_next_starts_another(process, caplog):
@@ -101,7 +101,7 @@ def test_a_stopped_process_costs_one_request_and_the_next_starts_another(process
     began = time.monotonic()
     with pytest.raises(
         ModelUnavailableError,
-        match=r"did not answer for 1 seconds, so its process was ended. Please try again",
+        match=r"did not respond for 1 seconds, so its process was ended. Please try again",
     ):
         ask(process, "suggest", np.zeros((1024, 1024, 3), np.uint8), "gone")  # more than a pipe takes
     assert time.monotonic() - began < 10

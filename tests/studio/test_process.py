@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
-from siamese.models.prompts import POLYP
+from siamese.prompts import POLYP
 from siamese.records.catalogue import describe, find_models
 from siamese.studio.backend import engine as engines
 from siamese.studio.backend.engine import Engine
@@ -43,8 +43,7 @@ def request(**changed) -> Request:
                 "masks": (example_mask(0, 64),),
                 "prompt": POLYP,
                 "seeds": (0,),
-                "steps": 1,
-                "guidance": 1,
+                "overrides": {"num_inference_steps": 1, "guidance_scale": 1},
                 "previews": False,
             }
             | changed
@@ -80,8 +79,8 @@ def process(folder):
     process.close()
 
 
-def asked(process: ModelProcess, *call, tell=quiet, asked_to_stop=never):
-    return process.ask(*call, tell=tell, asked_to_stop=asked_to_stop)
+def asked(process: ModelProcess, *call, on_update=quiet, is_cancelled=never):
+    return process.ask(*call, on_update=on_update, is_cancelled=is_cancelled)
 
 
 class TestEngine:
@@ -124,7 +123,7 @@ class TestEngine:
             raise error
 
         with monkeypatch.context() as patch:
-            patch.setattr(engine._held.diffusion, "sample", full)
+            patch.setattr(engine._held.diffusion, "sample_fitted", full)
             with pytest.raises(OutOfMemoryError, match="fewer variants"):
                 engine.sample(quiet, never, request())
         assert isinstance(engine.sample(quiet, never, request()), Generated)
@@ -150,7 +149,7 @@ class TestProcess:
     def test_it_answers_as_the_engine_does(self, process, engine):
         told = []
         assert process.loaded is None
-        there = asked(process, "sample", request(seeds=(3,), steps=2), tell=told.append)
+        there = asked(process, "sample", request(seeds=(3,), steps=2), on_update=told.append)
         assert told[0] == Loading()
         assert [u.step for u in told[1:]] == [0, 1, 2]
         here = engine.sample(quiet, never, request(seeds=(3,), steps=2))
@@ -162,7 +161,11 @@ class TestProcess:
         told = []
         with pytest.raises(Cancelled):
             asked(
-                process, "sample", request(steps=100), tell=told.append, asked_to_stop=lambda: len(told) > 2
+                process,
+                "sample",
+                request(steps=100),
+                on_update=told.append,
+                is_cancelled=lambda: len(told) > 2,
             )
         assert max(u.step for u in told if isinstance(u, Step)) < 30
         assert isinstance(asked(process, "sample", request(steps=3)), Generated)
@@ -192,7 +195,7 @@ class TestProcess:
                 os.kill(process._process.pid, number)
 
         with pytest.raises(error, match=message):
-            asked(process, "sample", request(steps=100), tell=kill)
+            asked(process, "sample", request(steps=100), on_update=kill)
         assert child
         assert process.loaded is None
         assert isinstance(asked(process, "sample", request()), Generated)
@@ -232,20 +235,31 @@ def test_closing_ends_waiting_requests_and_the_process(folder):
     with pytest.raises(Cancelled):
         list(running)
     with pytest.raises(Cancelled):
-        worker._process.ask("info", None, tell=quiet, asked_to_stop=never)
+        worker._process.ask("info", None, on_update=quiet, is_cancelled=never)
 
 
 def test_generate_goes_on_after_the_process_was_killed(folder):
     worker = ModelWorker(find_models(str(folder), None))
     try:
-        form = Form(editor_value(example_mask(3, 64)), POLYP, seed=0, steps=100, guidance=1)
+        form = Form(
+            editor_value(example_mask(3, 64)), POLYP, seed=0, num_inference_steps=100, guidance_scale=1
+        )
         for event in generate(worker, form):
             if isinstance(event, Step) and event.step == 1:
                 os.kill(worker._process._process.pid, signal.SIGKILL)
         assert "lack of memory" in event.message
         assert isinstance(
             list(
-                generate(worker, Form(editor_value(example_mask(3, 64)), POLYP, seed=0, steps=1, guidance=1))
+                generate(
+                    worker,
+                    Form(
+                        editor_value(example_mask(3, 64)),
+                        POLYP,
+                        seed=0,
+                        num_inference_steps=1,
+                        guidance_scale=1,
+                    ),
+                )
             )[-1],
             Finished,
         )

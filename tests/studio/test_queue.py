@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from siamese.models.prompts import LESION, POLYP
+from siamese.prompts import LESION, POLYP
 from siamese.records.catalogue import describe, find_models
 from siamese.studio.backend.messages import (
     Cancelled,
@@ -21,6 +21,7 @@ from siamese.studio.backend.messages import (
     Waiting,
 )
 from siamese.studio.backend.queue import ModelWorker
+from siamese.studio.backend.runs import RunRegistry
 from siamese.studio.components.canvas import editor_value
 from siamese.studio.components.default_mask import example_mask
 from siamese.studio.tabs.generate import (
@@ -29,7 +30,6 @@ from siamese.studio.tabs.generate import (
     Failed,
     Finished,
     Form,
-    Presses,
     Started,
     generate,
 )
@@ -56,8 +56,8 @@ def form(**changed) -> Form:
                 "canvas": editor_value(example_mask(3, 64)),
                 "prompt": POLYP,
                 "seed": 0,
-                "steps": 1,
-                "guidance": 1,
+                "num_inference_steps": 1,
+                "guidance_scale": 1,
             }
             | changed
         )
@@ -80,8 +80,7 @@ def request(**changed) -> Request:
                 "masks": (example_mask(0, 64),),
                 "prompt": POLYP,
                 "seeds": (0,),
-                "steps": 1,
-                "guidance": 1,
+                "overrides": {"num_inference_steps": 1, "guidance_scale": 1},
                 "previews": False,
             }
             | changed
@@ -92,7 +91,7 @@ def request(**changed) -> Request:
 class TestGenerate:
     def test_events_and_images(self, worker):
         started, *steps, finished = generate(
-            worker, form(prompt=LESION, seed=11, variants=2, steps=3, guidance=1.5)
+            worker, form(prompt=LESION, seed=11, variants=2, num_inference_steps=3, guidance_scale=1.5)
         )
         assert started == Started(11)
         assert [s.step for s in steps if isinstance(s, Step)] == [0, 1, 2, 3]
@@ -108,8 +107,8 @@ class TestGenerate:
         assert (first.recipe.seed, second.recipe.seed) == (11, 12)
         assert (
             first.recipe.prompt,
-            first.recipe.steps,
-            first.recipe.guidance,
+            first.recipe.settings.num_inference_steps,
+            first.recipe.settings.guidance_scale,
             first.recipe.reference_weight,
         ) == (LESION, 3, 1.5, None)
         assert all(a is None or 0 <= a <= 1 for a in finished.generated.agreements)
@@ -128,13 +127,12 @@ class TestGenerate:
         assert runs[0][0].seed != runs[1][0].seed
 
     def test_empty_fields_mean_the_models_defaults(self, worker):
-        recipe = last(generate(worker, form(steps=None, guidance=None))).generated.pairs[0].recipe
-        info = worker.info()
-        assert (recipe.steps, recipe.guidance, recipe.scheduler) == (
-            info.steps,
-            info.guidance,
-            info.scheduler,
+        recipe = (
+            last(generate(worker, form(num_inference_steps=None, guidance_scale=None)))
+            .generated.pairs[0]
+            .recipe
         )
+        assert recipe.settings == worker.info().settings
 
     def test_scheduler_and_reference_reach_the_model(self, worker):
         photo = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
@@ -142,7 +140,7 @@ class TestGenerate:
         guided = last(generate(worker, form(scheduler="ddim", reference=photo, weight=0.5))).generated.pairs[
             0
         ]
-        assert plain.recipe.scheduler == guided.recipe.scheduler == "ddim"
+        assert plain.recipe.settings.scheduler == guided.recipe.settings.scheduler == "ddim"
         assert (plain.recipe.reference_weight, guided.recipe.reference_weight) == (None, 0.5)
         assert (plain.image != guided.image).any()
 
@@ -156,11 +154,11 @@ class TestGenerate:
             ({"variants": 0}, "variants must be"),
             ({"variants": MAX_VARIANTS + 1}, "variants must be"),
             ({"variants": None}, "variants must be"),
-            ({"steps": float("inf")}, "Steps must be"),
-            ({"steps": 0}, "Steps must be"),
-            ({"steps": MAX_STEPS + 1}, "Steps must be"),
-            ({"guidance": 0.5}, "Guidance must be"),
-            ({"guidance": float("nan")}, "Guidance must be"),
+            ({"num_inference_steps": float("inf")}, "Steps must be"),
+            ({"num_inference_steps": 0}, "Steps must be"),
+            ({"num_inference_steps": MAX_STEPS + 1}, "Steps must be"),
+            ({"guidance_scale": 0.5}, "Guidance must be"),
+            ({"guidance_scale": float("nan")}, "Guidance must be"),
             ({"scheduler": "euler"}, "scheduler"),
             ({"prompt": "a photo of a cat"}, "Unknown prompt"),
             ({"reference": np.zeros((4, 4, 3), np.uint8), "weight": -1}, "weight must be"),
@@ -203,11 +201,11 @@ class TestCancelling:
         monkeypatch.setattr(
             worker._process,
             "ask",
-            lambda call, *args, tell, asked_to_stop: ask(
+            lambda call, *args, on_update, is_cancelled: ask(
                 call,
                 *args,
-                tell=lambda update: (heard.append(update), tell(update)),
-                asked_to_stop=asked_to_stop,
+                on_update=lambda update: (heard.append(update), on_update(update)),
+                is_cancelled=is_cancelled,
             ),
         )
         events = worker.sample(request(steps=100))
@@ -220,19 +218,19 @@ class TestCancelling:
         assert max(u.step for u in heard[:-2]) < 30
 
     def test_cancel_stops_within_a_step(self, worker):
-        presses = Presses()
-        name, steps = presses.begin(), []
-        events = generate(worker, form(steps=100), presses.event(name))
+        runs = RunRegistry()
+        name, steps = runs.begin(), []
+        events = generate(worker, form(steps=100), runs.event(name))
         for event in events:
             if isinstance(event, Step):
                 steps.append(event.step)
                 if event.step == 1:
-                    presses.cancel(name)
+                    runs.cancel(name)
         assert isinstance(event, Failed)
         assert event.cancelled
         assert max(steps) < 20
-        presses.end(name)
-        assert not presses.event(name).is_set()
+        runs.end(name)
+        assert not runs.event(name).is_set()
 
     def test_cancelling_while_waiting_does_not_wait_for_the_turn(self, worker):
         stop = threading.Event()

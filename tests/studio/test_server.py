@@ -21,7 +21,7 @@ from gradio.data_classes import FileData
 from PIL import Image
 
 from app import EMBEDDED_MODEL, Options
-from siamese.models.prompts import POLYP
+from siamese.prompts import POLYP
 from siamese.records.catalogue import find_models
 from siamese.records.provenance import NOTICE, read_png
 from siamese.studio import server
@@ -40,8 +40,9 @@ from siamese.studio.components.canvas import (
 from siamese.studio.components.default_mask import example_mask
 from siamese.studio.components.images import agreement_words, image_caption, mask_view, picture, servable
 from siamese.studio.server import Studio, clean, data_folder
-from siamese.studio.tabs.draw import Photo, write_annotation
-from siamese.studio.tabs.gallery import Shown, write_png
+from siamese.studio.tabs.draw_events import write_annotation
+from siamese.studio.tabs.gallery import GalleryImages, write_png
+from siamese.studio.tabs.photo import Photo
 from siamese.studio.visitors import upload_folder as folder
 from tests.records.test_provenance import make_pair as example_pair
 
@@ -134,7 +135,7 @@ class TestMask:
 class TestOutput:
     def test_download_carries_its_recipe(self, tmp_path):
         pair = example_pair()
-        path = write_png(Shown((pair,), (0.5,)), tmp_path)
+        path = write_png(GalleryImages((pair,), (0.5,)), tmp_path)
         assert str(pair.recipe.seed) in path.name
         assert "synthetic" in path.name
         again = read_png(path.read_bytes())
@@ -146,7 +147,7 @@ class TestOutput:
 
     def test_nothing_to_download(self, tmp_path):
         with pytest.raises(ValueError, match="Generate an image first"):
-            write_png(Shown(), tmp_path)
+            write_png(GalleryImages(), tmp_path)
 
     def test_shown_image_carries_the_same(self):
         pair = example_pair()

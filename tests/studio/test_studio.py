@@ -22,13 +22,13 @@ from siamese.records.provenance import Recipe, pair_png, read_png
 from siamese.studio.components import errors as trouble
 from siamese.studio.components.canvas import EmptyMaskError, editor_value, read_mask
 from siamese.studio.page import build_page
-from siamese.studio.storage.batches import BatchJob
+from siamese.studio.storage.batch_job import BatchJob
 from siamese.studio.storage.collections import Collections
 from siamese.studio.tabs import gallery as results
 from siamese.studio.tabs.batch import BatchTab
 from siamese.studio.tabs.collection import CollectionTab
 from siamese.studio.tabs.draw import DrawPanel
-from siamese.studio.tabs.gallery import ResultPanel, Shown, outdated
+from siamese.studio.tabs.gallery import GalleryImages, ResultPanel, outdated
 from siamese.studio.tabs.photo import Photo
 from siamese.studio.tabs.settings import SettingsPanel
 from siamese.studio.visitors import cookie
@@ -98,7 +98,7 @@ class Window(Visitor):
         self.fire(self.draw.canvas, "change")
 
     @property
-    def shown(self) -> Shown:
+    def shown(self) -> GalleryImages:
         return self[self.result.shown]
 
     def framed(self) -> Recipe | None:
@@ -303,18 +303,18 @@ class TestOutdated:
     def test_rule(self):
         mask = masks(1)
         plain, guided = (
-            Shown((made(mask, 1),), (None,)),
-            Shown((made(mask, 1, 0.5),), (None,), reference=np.zeros((4, 4, 3), np.uint8)),
+            GalleryImages((made(mask, 1),), (None,)),
+            GalleryImages((made(mask, 1, 0.5),), (None,), reference=np.zeros((4, 4, 3), np.uint8)),
         )
         assert (
-            outdated(Shown(), None)
+            outdated(GalleryImages(), None)
             == outdated(plain, mask_digest(mask))
             == outdated(guided, mask_digest(mask))
             == ""
         )
         assert outdated(plain, mask_digest(masks(2))) == outdated(plain, None) == results.MASK_CHANGED
         photo = Photo(np.zeros((4, 4, 3), np.uint8), "photo", Path("nowhere"))
-        with_photo = Shown(guided.pairs, (None,), reference=photo.pixels, photo=photo)
+        with_photo = GalleryImages(guided.pairs, (None,), reference=photo.pixels, photo=photo)
         assert with_photo.without(photo) is with_photo
         assert guided.without(None) is guided
         assert outdated(with_photo.without(None), mask_digest(mask)) == results.PHOTO_CHANGED

@@ -8,15 +8,17 @@ import time
 import numpy as np
 import pytest
 
-from siamese.models.prompts import POLYP
+from siamese.prompts import POLYP
 from siamese.records.catalogue import describe
+from siamese.sampling_settings import SamplingSettings
 from siamese.studio.backend import queue as workers
 from siamese.studio.backend.messages import BusyError, Cancelled, ModelInfo, Request, Waiting
 from siamese.studio.backend.queue import ModelWorker
+from siamese.studio.backend.runs import RunRegistry
 from siamese.studio.backend.turns import Job, Line, Share
 from siamese.studio.components.canvas import editor_value
 from siamese.studio.components.default_mask import example_mask
-from siamese.studio.tabs.generate import Failed, Form, Presses, generate
+from siamese.studio.tabs.generate import Failed, Form, generate
 from tests.stand_in_process import HeldProcess
 
 REQUEST = Request((np.zeros((4, 4), np.uint8),), POLYP, (0,))
@@ -181,11 +183,11 @@ def until(true) -> None:
 
 class TestWorker:
     def test_cancel_works_at_once_while_the_process_hangs(self, held):
-        presses = Presses()
-        name = presses.begin()
+        runs = RunRegistry()
+        name = runs.begin()
         running = threading.Thread(
             target=lambda: list(
-                generate(held, Form(editor_value(example_mask(0, 64)), POLYP), presses.event(name), "a")
+                generate(held, Form(editor_value(example_mask(0, 64)), POLYP), runs.event(name), "a")
             )
         )
         running.start()
@@ -193,7 +195,7 @@ class TestWorker:
         waits, thread = start(held, "b")
         until(lambda: held._line._waiting)
         began = time.monotonic()
-        presses.cancel(name)
+        runs.cancel(name)
         running.join(5)
         assert not running.is_alive()
         assert time.monotonic() - began < 2
@@ -282,7 +284,7 @@ class TestWorker:
 
 
 def test_a_loaded_model_is_described_without_waiting(held):
-    info = held._process.loaded = ModelInfo("nowhere", 1, 1.0, "ddim", 64, None, False)
+    info = held._process.loaded = ModelInfo("nowhere", SamplingSettings(1, 1.0, "ddim"), 64, None, False)
     start_of_another, thread = start(held, "a")
     assert held.info() is info
     held._process.answer.set()

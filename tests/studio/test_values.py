@@ -27,7 +27,7 @@ def client() -> TestClient:
             gr.Radio(["a", "b"]),
             gr.State(0),
         )
-        kept, photo, gallery, out = gr.BrowserState(None), gr.File(), gr.Gallery(), gr.Textbox()
+        photo, gallery, out = gr.File(), gr.Gallery(), gr.Textbox()
 
         def told(event: gr.SelectData) -> str:
             return str(event.index)
@@ -40,7 +40,7 @@ def client() -> TestClient:
 
         number.change(
             lambda *values: "fine",
-            [number, text, tick, choice, state, kept, photo],
+            [number, text, tick, choice, state, photo],
             out,
             api_name="all",
             queue=False,
@@ -60,7 +60,7 @@ def client() -> TestClient:
     return TestClient(app, raise_server_exceptions=False)
 
 
-GOOD = [1, "x", True, "a", None, "A" * 43, None]
+GOOD = [1, "x", True, "a", None, None]
 
 
 def call(client: TestClient, data: object, fn: object = 0, **more: object):
@@ -70,7 +70,7 @@ def call(client: TestClient, data: object, fn: object = 0, **more: object):
 
 
 def test_what_the_page_sends_passes(client):
-    for data in (GOOD, [None] * 7, [1.5, "", False, "b", {"any": "thing"}, None, None]):
+    for data in (GOOD, [None] * 6, [1.5, "", False, "b", {"any": "thing"}, None]):
         assert call(client, data).json()["data"] == ["fine"]
     assert client.post("/gradio_api/run/all", json={"data": GOOD}).json()["data"] == [
         "fine"
@@ -90,12 +90,9 @@ def test_what_the_page_sends_passes(client):
         (2, "true"),
         (3, ["a"]),
         (3, {}),
-        (5, 5),
-        (5, "a"),
-        (5, "A" * 42 + "/"),
-        (6, "/etc/passwd"),
-        (6, {"path": 5}),
-        (6, []),
+        (5, "/etc/passwd"),
+        (5, {"path": 5}),
+        (5, []),
     ],
 )
 def test_values_of_the_wrong_kind_are_refused(client, at, wrong):

@@ -23,13 +23,13 @@ from gradio.data_classes import DataWithFiles
 from PIL import Image
 from starlette.testclient import TestClient
 
-from siamese.models.prompts import POLYP
+from siamese.prompts import POLYP
 from siamese.records.catalogue import find_models
 from siamese.studio.backend.queue import ModelWorker
 from siamese.studio.components.canvas import DRAWINGS, lesion_canvas
 from siamese.studio.components.default_mask import example_mask
 from siamese.studio.server import Studio
-from siamese.studio.tabs.gallery import Shown
+from siamese.studio.tabs.gallery import GalleryImages
 from siamese.studio.visitors import cookie as visitor
 from siamese.studio.visitors import drawings, limits, sessions, upload_folder
 from siamese.studio.visitors.cache import caching
@@ -317,7 +317,7 @@ class TestVisitor:
         monkeypatch.setattr(sessions, "BEGINNING_SECONDS", 0)
         client, stranger = come(), come()
         page = page_of(studio)
-        number, function = next((n, f) for n, f in page.fns.items() if f.name == "keep_one")
+        number, function = next((n, f) for n, f in page.fns.items() if f.name == "keep")
         pair, said = make_pair(), []
         for window, image, asks in (
             ("one", pair, client),
@@ -325,7 +325,7 @@ class TestVisitor:
             ("three", pair, stranger),
         ):
             post(asks, "run/predict", number, [None], window)
-            page.state_holder[window][function.inputs[0]._id] = Shown((image,), (0.5,))
+            page.state_holder[window][function.inputs[0]._id] = GalleryImages((image,), (0.5,))
             said.append(str(post(asks, "run/predict", number, [None], window).json()["data"]))
         assert ["holds 1 pair." in said[0], "holds 2 pairs." in said[1], "holds 1 pair." in said[2]] == [
             True
@@ -339,7 +339,7 @@ class TestVisitor:
 
     def test_without_a_cookie_nothing_is_kept_and_the_page_says_why(self, studio):
         with httpx2.Client(base_url=studio.address) as client:
-            for name in ("refresh", "visited"):
+            for name in ("refresh", "show"):
                 number, function = next((n, f) for n, f in page_of(studio).fns.items() if f.name == name)
                 assert (
                     "Allow cookies" in post(client, "run/predict", number, [None] * len(function.inputs)).text
@@ -358,7 +358,7 @@ class TestOwnership:
         one, two = come(), come()
         photo = png(32, 24)
         paths = [upload(client, photo) for client in (one, two)]
-        number, function = next((n, f) for n, f in page_of(studio).fns.items() if f.name == "opened")
+        number, function = next((n, f) for n, f in page_of(studio).fns.items() if f.name == "open_file")
         broken = upload(one, b"no image")
         for path in (paths[0], broken):
             reply = post(
@@ -384,7 +384,7 @@ class TestOwnership:
 
     def test_an_image_that_the_visitor_was_shown_comes_back_with_a_click(self, studio, come):
         client, stranger = come(), come()
-        number = next(n for n, f in page_of(studio).fns.items() if f.name == "pick")
+        number = next(n for n, f in page_of(studio).fns.items() if f.name == "select_pair")
         (studio._folder.page / "example.png").write_bytes(png(8, 8))
         for path, status in (
             (upload(client), 200),
@@ -547,11 +547,11 @@ class TestQuotas:
         monkeypatch.setattr(limits, "FILES_ALL", 10)
         upload_again = client.post("/gradio_api/upload", files={"files": ("photo.png", b"x" * 20)})
         assert upload_again.status_code == 507
-        assert "try again in some minutes" in upload_again.json()["detail"]
+        assert "try again in a few minutes" in upload_again.json()["detail"]
         number, function = next((n, f) for n, f in page_of(studio).fns.items() if f.name == "random")
         studio._folder.of("somebody").joinpath("result").write_bytes(b"x" * 20)
         reply = post(client, "run/predict", number, [None] * (len(function.inputs) - 1) + [POLYP])
-        assert "try again in some minutes" in reply.json()["error"]
+        assert "try again in a few minutes" in reply.json()["error"]
 
     def test_one_upload_that_is_too_large(self, come, monkeypatch):
         monkeypatch.setattr(limits, "MAX_UPLOAD_BYTES", 1000)
@@ -601,7 +601,7 @@ class TestQuotas:
         with (
             store.open(Visitor("one"), "a"),
             store.open(Visitor("two"), "b"),
-            pytest.raises(RefusedError, match="some minutes"),
+            pytest.raises(RefusedError, match="a few minutes"),
         ):
             store.enter(Visitor("three"), "c")
         monkeypatch.setattr(sessions, "IDLE_SECONDS", -1)
@@ -610,7 +610,7 @@ class TestQuotas:
 
     def test_a_closed_sessions_state_is_let_go(self, studio, come):
         client = come()
-        number = next(n for n, f in page_of(studio).fns.items() if f.name == "keep_one")
+        number = next(n for n, f in page_of(studio).fns.items() if f.name == "keep")
         for session in range(SESSIONS_EACH + 2):
             post(client, "run/predict", number, [None], f"state-{session}")
         states = page_of(studio).state_holder

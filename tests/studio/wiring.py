@@ -87,7 +87,7 @@ class Visitor:
     def _answers(
         self, listener: BlockFunction, inputs: list[Any], data: dict[str, Any] | None
     ) -> Iterator[Any]:
-        hints = typing.get_type_hints(listener.fn) if inspect.isfunction(listener.fn) else {}
+        hints = typing.get_type_hints(listener.fn) if inspect.isroutine(listener.fn) else {}
         given = iter(inputs)
         values = []
         for name, parameter in inspect.signature(listener.fn).parameters.items():

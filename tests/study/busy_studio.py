@@ -9,7 +9,7 @@ from pathlib import Path
 
 import tyro
 
-from siamese.models.prompts import POLYP
+from siamese.prompts import POLYP
 from siamese.records.catalogue import find_models
 from siamese.studio.backend.messages import Request
 from siamese.studio.backend.queue import ModelWorker

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from siamese.records.catalogue import find_models
+from siamese.sampling_settings import SamplingSettings
 from siamese.studio.backend.messages import ModelInfo, Waiting
 from siamese.studio.backend.queue import ModelWorker
 from siamese.studio.backend.turns import WAITING_EACH
@@ -102,8 +103,8 @@ def test_an_administrator_is_served_too(hanging):
 
 def test_functions_that_do_not_wait_are_called_directly(hanging):
     studio, _ = hanging
-    studio.worker._process.loaded = ModelInfo("x", 1, 1.0, "ddim", 64, None, False)
+    studio.worker._process.loaded = ModelInfo("x", SamplingSettings(1, 1.0, "ddim"), 64, None, False)
     visitor = Visitor(studio.address, "page")
-    assert visitor.call("wait", "run").status_code == 200
+    assert visitor.call("begin", "run").status_code == 200
     assert visitor.call(MORE, "run").status_code == 404
-    assert visitor.call("wait", "api").status_code == 404, "a way that the page does not go"
+    assert visitor.call("begin", "api").status_code == 404, "a way that the page does not go"

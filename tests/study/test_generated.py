@@ -13,8 +13,9 @@ from PIL import Image
 from sqlalchemy import select
 
 from siamese.models.checkpoint import save_checkpoint, weights_hash
-from siamese.models.prompts import LESION, POLYP
+from siamese.prompts import LESION, POLYP
 from siamese.sampling import MaskDiffusion
+from siamese.sampling_settings import SETTINGS
 from siamese.study.__main__ import main
 from siamese.study.config import ConfigError, Method
 from siamese.study.creation import generated
@@ -93,10 +94,10 @@ def stored(store, study: str) -> dict[tuple[str, str], np.ndarray]:
 
 def test_only_chosen_masks_are_sampled_and_everything_is_recorded(images, tiny, store, capsys, monkeypatch):
     calls = []
-    original = MaskDiffusion.sample
+    original = MaskDiffusion.sample_fitted
     monkeypatch.setattr(
         MaskDiffusion,
-        "sample",
+        "sample_fitted",
         lambda self, masks, prompt, seeds, **k: (
             calls.append((prompt, list(seeds), k)),
             original(self, masks, prompt, seeds, **k),
@@ -132,19 +133,23 @@ def test_only_chosen_masks_are_sampled_and_everything_is_recorded(images, tiny, 
         "model": "tiny",
         "weights_sha256": weights_hash(tiny),
         "prompt": POLYP,
-        "steps": 4,
-        "guidance": 3.0,
+        "num_inference_steps": 4,
+        "guidance_scale": 3.0,
         "scheduler": "ddim",
-        "guide": "prompt",
-        "rescale": 0.0,
-        "guide_above": 0.0,
-        "guide_below": 1.0,
+        "guidance_mode": "prompt",
+        "guidance_rescale": 0.0,
+        "guidance_interval": [0.0, 1.0],
         "side": 64,
         "masks_sha256": "",
         "seeds": "",
         "version": "",
     }
-    assert (second["steps"], second["guidance"], second["scheduler"], second["masks_sha256"]) == (
+    assert (
+        second["num_inference_steps"],
+        second["guidance_scale"],
+        second["scheduler"],
+        second["masks_sha256"],
+    ) == (
         1,
         1.0,
         "dpm++",
@@ -166,10 +171,7 @@ def test_the_record_makes_the_images_again(images, tiny, store):
     model, found = MaskDiffusion.from_pretrained(tiny, "cpu"), stored(store, "one")
     for i in range(5):
         name = f"mask {i:03d}"
-        settings = {
-            k: made[k]
-            for k in ("steps", "guidance", "scheduler", "guide", "rescale", "guide_above", "guide_below")
-        }
+        settings = {k: made[k] for k in SETTINGS}
         (image,) = model.sample(phantom(i)[1], made["prompt"], [seed_of(0, "ours", name)], **settings)
         # Real images are 64 x 48: the least height is everybody's; what is stored has its shape.
         shown = Image.fromarray(image).resize((64, 48), Image.Resampling.BOX).resize((128, 96))
@@ -199,7 +201,13 @@ def test_parse():
     assert Sampled.parse("ours=some/folder") == Sampled("ours", "some/folder")
     assert Sampled.parse(
         r"my method = C:\models\a : steps=50, guidance=2,scheduler=ddim,guide=mask"
-    ) == Sampled("my method", r"C:\models\a", 50, 2.0, "ddim", "mask")
+    ) == Sampled(
+        "my method",
+        r"C:\models\a",
+        {"num_inference_steps": 50, "guidance_scale": 2.0, "scheduler": "ddim", "guidance_mode": "mask"},
+    )
+    assert Sampled.parse("ours=a:guidance_interval=0.3-0.8").overrides == {"guidance_interval": (0.3, 0.8)}
+    assert Sampled.parse("ours=a:guide_above=0.3").overrides == {"guide_above": 0.3}
     assert Sampled.parse(r"ours=C:\models\a").model == r"C:\models\a"
 
 
@@ -209,10 +217,12 @@ def test_parse():
         ("ours", "NAME=MODEL"),
         ("=folder", "NAME=MODEL"),
         ("ours=", "NAME=MODEL"),
-        ("ours=a:step=3", "'step' is unknown; use steps, guidance"),
-        ("ours=a:steps=3,steps=4", "there twice"),
+        ("ours=a:step=3", "'step' is unknown; use num_inference_steps, guidance_scale"),
+        ("ours=a:steps=3,steps=4", "given twice"),
         ("ours=a:steps=2.5", "whole number, not '2.5'"),
         ("ours=a:guidance=much", "number, not 'much'"),
+        ("ours=a:guidance_interval=0.3", "two numbers as in 0.3-0.8, not '0.3'"),
+        ("ours=a:steps=3,num_inference_steps=4", "given twice"),
         ("ours=a:steps=3,4", "'4' is unknown"),
     ],
 )
@@ -228,12 +238,12 @@ def test_parse_errors(text, message):
     ("more", "message"),
     [
         (["--sample", "ours={tiny}:scheduler=euler"], "unknown scheduler 'euler'"),
-        (["--sample", "ours={tiny}:steps=0"], "steps is 0"),
-        (["--sample", "ours={tiny}:guidance=0.5"], "guidance is 0.5"),
-        (["--sample", "ours={tiny}:guidance=nan"], "guidance is nan"),
-        (["--sample", "ours={tiny}:guide=image"], "unknown guide 'image'"),
-        (["--sample", "ours={tiny}:rescale=2"], "rescale is 2"),
-        (["--sample", "ours={tiny}:guide_above=2"], "guide_above is 2"),
+        (["--sample", "ours={tiny}:steps=0"], "num_inference_steps is 0"),
+        (["--sample", "ours={tiny}:guidance=0.5"], "guidance_scale is 0.5"),
+        (["--sample", "ours={tiny}:guidance=nan"], "guidance_scale is nan"),
+        (["--sample", "ours={tiny}:guide=image"], "unknown guidance_mode 'image'"),
+        (["--sample", "ours={tiny}:rescale=2"], "guidance_rescale is 2"),
+        (["--sample", "ours={tiny}:guide_above=2"], "guidance_interval is 2 to 1"),
         (["--sample", "ours={tiny}:fast=yes"], "'fast' is unknown"),
         (["--sample", "ours=/no/such/model"], "/no/such/model: no such folder. Name a model folder"),
         (["--sample", "ours={images}"], "model"),
@@ -252,7 +262,7 @@ def test_parse_errors(text, message):
 )
 def test_nothing_is_made_of_bad_settings(images, tiny, store, capsys, monkeypatch, more, message):
     monkeypatch.setattr(
-        MaskDiffusion, "sample", lambda *a, **k: pytest.fail("sampled before everything was checked")
+        MaskDiffusion, "sample_fitted", lambda *a, **k: pytest.fail("sampled before everything was checked")
     )
     with pytest.raises(SystemExit, match="1"):
         create(images, "--masks", str(images / "masks"), *(m.format(tiny=tiny, images=images) for m in more))
@@ -262,7 +272,7 @@ def test_nothing_is_made_of_bad_settings(images, tiny, store, capsys, monkeypatc
 
 def test_bad_files_are_named_before_sampling(images, tiny, store, capsys, monkeypatch):
     monkeypatch.setattr(
-        MaskDiffusion, "sample", lambda *a, **k: pytest.fail("sampled before everything was checked")
+        MaskDiffusion, "sample_fitted", lambda *a, **k: pytest.fail("sampled before everything was checked")
     )
 
     def refused(*more: str, masks: Path = images / "masks") -> str:
@@ -366,7 +376,7 @@ def test_the_administrators_form_samples(served, images, tiny):  # noqa: F811
     made = store.study("sampled").config
     assert made.groups == 5
     assert [m.name for m in made.methods] == ["real", "ours", "more"]
-    assert json.loads(made.methods[2].source)["steps"] == 2
+    assert json.loads(made.methods[2].source)["num_inference_steps"] == 2
     assert "more was sampled" in client.get("/study/admin/studies/sampled").text
 
 

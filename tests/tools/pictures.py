@@ -11,7 +11,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from siamese.masks.shapes import load_statistics, random_lesion
-from siamese.models.prompts import POLYP
+from siamese.prompts import POLYP
 from siamese.records.catalogue import find_models
 from siamese.sampling import MaskDiffusion
 from siamese.studio.backend.queue import ModelWorker

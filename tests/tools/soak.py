@@ -11,7 +11,7 @@ import psutil
 import tyro
 
 from siamese.masks.shapes import load_statistics, random_lesion
-from siamese.models.prompts import LESION, POLYP
+from siamese.prompts import LESION, POLYP
 from siamese.records.catalogue import find_models
 from siamese.studio.backend.queue import ModelWorker
 from siamese.studio.components.canvas import editor_value

@@ -281,7 +281,7 @@ def sampled(world, tmp_path) -> synthesise.SampleConfig:
         tmp_path / "made",
         tmp_path / "masks",
         prompt="a colonoscopy image of a polyp",
-        sampling=SamplingConfig(steps=2, bf16=False),
+        sampling=SamplingConfig(num_inference_steps=2, bf16=False),
     )
     synthesise.sample(config)
     return config
@@ -319,8 +319,11 @@ def test_sample_keeps_no_image_of_other_weights(sampled, tmp_path):
     ("change", "message"),
     [
         ({"seed": 3}, "seed was 0, now 3"),
-        ({"sampling": SamplingConfig(steps=3, bf16=False)}, "steps was 2, now 3"),
-        ({"sampling": SamplingConfig(steps=2, guidance=1.25, bf16=False)}, "guidance was .*, now 1.25"),
+        ({"sampling": SamplingConfig(num_inference_steps=3, bf16=False)}, "num_inference_steps was 2, now 3"),
+        (
+            {"sampling": SamplingConfig(num_inference_steps=2, guidance_scale=1.25, bf16=False)},
+            "guidance_scale was .*, now 1.25",
+        ),
         ({"limit": 1}, "1 images that .* does not make .b-0"),
     ],
 )

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from siamese.models.autoencoder import encode_moments
-from siamese.models.hints import image_hint
-from siamese.models.prompts import LESION, POLYP
+from siamese.models.dense_hint import image_hint
+from siamese.prompts import LESION, POLYP
 from tests.models import kl_autoencoder, small_autoencoder
 from tests.train.stages import draws_of, real_stage
 from train.data import latents
@@ -178,7 +178,7 @@ def test_batch_of_a_stage_turns_latents_masks_and_images_alike(
 ) -> None:
     stage, _ = real_stage("siamese", polyps, model_folder, tmp_path / "run")
     batch = stage.batch(np.arange(8), draws_of(8), CPU)
-    size = stage.checkpoint.defaults.image_size
+    size = stage.checkpoint.image_size
     assert batch["mask"].shape == batch["image"].shape == (8, 3, size, size)
     assert set(batch["mask"].unique().tolist()) == {0, 1}
     assert batch["image"].min() >= 0

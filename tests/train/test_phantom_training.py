@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import IMAGES, Event
 
 from siamese.models.checkpoint import load_checkpoint
 from siamese.models.presets import PRESETS
-from siamese.models.prompts import POLYP
+from siamese.prompts import POLYP
 from siamese.sampling import MaskDiffusion
 from tests.models import SMALL
 from tests.phantoms import phantom, write_folder
@@ -115,7 +115,7 @@ def test_base_model_learns_to_denoise(runs: Path) -> None:
     checkpoint = load_checkpoint(runs / "base" / "model")
     assert checkpoint.controlnet is None
     assert checkpoint.context.prompts == (POLYP, "")
-    assert checkpoint.defaults.image_size == 64
+    assert checkpoint.image_size == 64
     assert len(events.Images("val/samples")) == 2
 
 

@@ -13,10 +13,11 @@ from safetensors.torch import load_file
 
 from siamese.models.checkpoint import save_checkpoint, weights_hash
 from siamese.models.prompt_embeddings import PromptTable
-from siamese.models.prompts import LESION, POLYP
+from siamese.prompts import LESION, POLYP
 from siamese.records.provenance import read_png
 from siamese.sampling import MaskDiffusion
 from tests.models import build
+from train.evaluation.synthesis import SamplingOptions
 from train.tools.card import NOT_MEASURED
 from train.tools.licence import licence
 from train.tools.publish import PublishConfig, main
@@ -27,9 +28,16 @@ def test_published_model_is_half_precision_and_samples(tmp_path: Path, capsys: p
     (tmp_path / "assets" / "unet").mkdir(parents=True)
     (tmp_path / "assets" / "unet" / "old.safetensors").write_bytes(b"old")
     (tmp_path / "assets" / "README.md").write_text("card")
-    main(PublishConfig(tmp_path / "model", tmp_path / "assets", ("kvasir-seg",), steps=3, guidance=1.5))
+    main(
+        PublishConfig(
+            tmp_path / "model",
+            tmp_path / "assets",
+            ("kvasir-seg",),
+            sampling=SamplingOptions(num_inference_steps=3, guidance_scale=1.5),
+        )
+    )
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert said["steps"] == 3
+    assert said["num_inference_steps"] == 3
     assert 0 < said["megabytes"] < 80
     weights = load_file(next((tmp_path / "assets" / "unet").glob("*.safetensors")))
     assert {t.dtype for t in weights.values()} == {torch.float16}
@@ -37,7 +45,8 @@ def test_published_model_is_half_precision_and_samples(tmp_path: Path, capsys: p
     assert (tmp_path / "assets" / "README.md").read_text() == "card"
     assert "Not for diagnosis" in (tmp_path / "assets" / "LICENSE").read_text()
     model = MaskDiffusion.from_pretrained(tmp_path / "assets", "cpu")
-    assert (model.checkpoint.defaults.steps, model.checkpoint.defaults.guidance) == (3, 1.5)
+    defaults = model.checkpoint.defaults
+    assert (defaults.num_inference_steps, defaults.guidance_scale) == (3, 1.5)
     examples = [read_png(p.read_bytes()) for p in sorted((tmp_path / "assets" / "examples").glob("*.png"))]
     assert [e.recipe.prompt for e in examples] == [p for p in (POLYP, LESION) if p in model.prompts]
     for pair in examples:

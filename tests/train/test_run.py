@@ -22,8 +22,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from siamese.models.checkpoint import weights_hash
-from siamese.models.prompts import POLYP
 from siamese.models.segmenter import LesionSegmenter
+from siamese.prompts import POLYP
 from siamese.records.catalogue import find_models
 from siamese.sampling import MaskDiffusion
 from siamese.studio.backend.engine import Engine
@@ -159,7 +159,7 @@ def test_the_app_opens_it_with_card_licence_and_example(whole: tuple[Path, str])
     assert "ISIC" not in entry.licence
     [example] = entry.examples()
     assert example.recipe.prompt == POLYP
-    assert example.recipe.steps == 3
+    assert example.recipe.settings.num_inference_steps == 3
     info = Engine(entries).info(lambda _: None, lambda: False, None)
     assert info.name == "model"
     assert info.can_suggest

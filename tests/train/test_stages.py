@@ -20,9 +20,9 @@ from torch.utils.tensorboard import SummaryWriter
 from siamese.models.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from siamese.models.presets import PRESETS
 from siamese.models.prompt_embeddings import TextContext
-from siamese.models.prompts import POLYP
 from siamese.models.unet import encoder_is_frozen
 from siamese.objective import SiameseConfig
+from siamese.prompts import POLYP
 from tests.models import SMALL, build, small_autoencoder
 from tests.phantoms import write_folder, write_json_lines
 from tests.train.stages import LOOP, real_stage

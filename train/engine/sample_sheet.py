@@ -10,7 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from siamese.models.autoencoder import decode_latents, downsampling
 from siamese.models.checkpoint import Checkpoint
-from siamese.sampling import build_scheduler, denoise, initial_noise
+from siamese.sampling import Conditioning, build_scheduler, denoise, initial_noise
 from train.engine.once import once
 
 
@@ -18,21 +18,15 @@ from train.engine.once import once
 def sheet(checkpoint: Checkpoint, hints: Tensor | None, prompts: Sequence[str], steps: int = 20) -> Tensor:
     """Samples [N, 3, S, S] in 0..1 of seeds 0, 1, ...; with hints [N, 3, S, S], of those masks."""
     device = next(checkpoint.unet.parameters()).device
-    size, defaults = checkpoint.defaults.image_size, checkpoint.defaults
-    shape = (checkpoint.unet.config.in_channels, *[size // downsampling(checkpoint.vae)] * 2)
+    shape = (checkpoint.unet.config.in_channels, *[checkpoint.image_size // downsampling(checkpoint.vae)] * 2)
     features = [] if hints is None else [(1.0, checkpoint.controlnet.hint_features(hints.to(device)))]
+    given = Conditioning(checkpoint.context(prompts), checkpoint.context([""] * len(prompts)), features)
     z = denoise(
         checkpoint,
         build_scheduler("dpm++", checkpoint.scheduler_config, steps),
         initial_noise(range(len(prompts)), shape).to(device),
-        checkpoint.context(prompts),
-        checkpoint.context([""] * len(prompts)),
-        defaults.guidance,
-        features,
-        guide=defaults.guide,
-        rescale=defaults.rescale,
-        guide_above=defaults.guide_above,
-        guide_below=defaults.guide_below,
+        given,
+        checkpoint.defaults,
     )
     return decode_latents(checkpoint.vae, z).float().add(1).div(2)
 

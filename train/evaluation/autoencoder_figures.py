@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from siamese.models.autoencoder import decode_latents, encode_moments
-from siamese.models.hints import image_hint
+from siamese.models.dense_hint import image_hint
 from siamese.sampling import to_uint8
 from train.data.pairs import Pair, array_key, load_images
 from train.evaluation.comparison import Comparison, chosen, equal_count

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from siamese.files.atomic import remove_left_overs, replacing
 from siamese.masks.core import resize_image
-from siamese.models.hints import image_hint
+from siamese.models.dense_hint import image_hint
 from train.data.pairs import Pair, array_key, load_images
 from train.engine.disk import writing
 from train.networks.lpips import Backbone, PerceptualNetwork, load_perceptual

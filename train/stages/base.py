@@ -14,11 +14,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from siamese.diffusion import Weighting
 from siamese.models.autoencoder import SmallAutoencoder, downsampling, latent_channels
-from siamese.models.checkpoint import Checkpoint, SamplingDefaults, load_checkpoint, save_checkpoint
+from siamese.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from siamese.models.presets import PRESETS
 from siamese.models.prompt_embeddings import PromptTable
-from siamese.models.prompts import EMPTY
 from siamese.objective import DenoisingObjective
+from siamese.prompts import EMPTY
+from siamese.sampling_settings import SamplingSettings
 from train.data.latents import Examples, latent_dtype, load_examples
 from train.data.pairs import check_pairs, read_pairs
 from train.engine import identity, loop
@@ -115,7 +116,8 @@ class BaseStage:
                 None,
                 PromptTable(prompts, network.cross_attention_dim),
                 network.scheduler_config(),
-                SamplingDefaults(config.size, 20, 2.0, "dpm++"),
+                SamplingSettings(num_inference_steps=20, guidance_scale=2.0, scheduler="dpm++"),
+                image_size=config.size,
             )
         self.checkpoint.check()
         check_pairs(train + val, self.checkpoint.context.prompts, config.size)

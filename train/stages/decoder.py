@@ -28,7 +28,8 @@ from siamese.diffusion import add_noise
 from siamese.models.autoencoder import SmallAutoencoder, downsampling
 from siamese.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, weights_hash
 from siamese.models.unet import tied_copy
-from siamese.sampling import build_scheduler, denoise, initial_noise
+from siamese.sampling import Conditioning, build_scheduler, denoise, initial_noise
+from siamese.sampling_settings import UNGUIDED
 from train.data.latents import Examples, load_examples
 from train.data.pairs import array_key, check_pairs, load_images, read_pairs
 from train.engine import identity, loop
@@ -172,7 +173,7 @@ class DecoderStage:
         self.began_with = identity.of_pairs(train, val) | {
             "init_weights": identity.of_weights(*self.checkpoint.networks())
         }
-        size, self.factor = self.checkpoint.defaults.image_size, downsampling(vae)
+        size, self.factor = self.checkpoint.image_size, downsampling(vae)
         if config.crop % self.factor or config.crop > size:
             raise ValueError(
                 f"crop is {config.crop}; it must be a multiple of {self.factor}, and at most {size}."
@@ -276,8 +277,9 @@ def _denoise(
             masks, _ = examples.hints(index, np.full(len(index), variant), device)
             context = checkpoint.context([examples.prompts[i] for i in index])
             hints = [(1.0, checkpoint.controlnet.hint_features(masks))]
+            given = Conditioning(context, context, hints)
             out[variant, index] = (
-                denoise(checkpoint, solver, z, context, context, 1.0, hints, first=int(start)).cpu().numpy()
+                denoise(checkpoint, solver, z, given, UNGUIDED, first=int(start)).cpu().numpy()
             )
             bar.update(len(index))
     checkpoint.to("cpu")

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from siamese.masks.core import outline
-from siamese.models.prompts import EMPTY, LESION, POLYP
 from siamese.models.segmenter import CompactUNet, LesionSegmenter, dice
+from siamese.prompts import EMPTY, LESION, POLYP
 from train.data.pairs import Pair, check_pairs, load_arrays, read_pairs
 from train.engine import identity, loop
 from train.engine.held_out import Held, turned

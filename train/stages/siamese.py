@@ -17,9 +17,9 @@ from siamese.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoi
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.presets import PRESETS
 from siamese.models.prompt_embeddings import PromptTable
-from siamese.models.prompts import EMPTY
 from siamese.models.unet import freeze_encoder
 from siamese.objective import SiameseConfig, SiameseObjective, in_words
+from siamese.prompts import EMPTY
 from train.data.latents import Examples, latent_dtype, load_examples
 from train.data.pairs import check_pairs, read_pairs
 from train.engine import identity, loop
@@ -145,7 +145,7 @@ class SiameseStage:
         else:
             freeze_encoder(self.checkpoint.unet)
         vae = self.checkpoint.vae.requires_grad_(False).to(memory_format=torch.channels_last)
-        size = self.checkpoint.defaults.image_size
+        size = self.checkpoint.image_size
         dtype = latent_dtype(config.loop.mixed_precision)
         self.train = load_examples(train, vae, size, config.variants, config.cache, dtype=dtype)
         self.val = load_examples(val, vae, size, 1, config.cache, augment=False, dtype=dtype) if val else None

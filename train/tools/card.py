@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from siamese.models.autoencoder import downsampling, latent_channels
-from siamese.models.checkpoint import Checkpoint, SamplingDefaults
+from siamese.models.checkpoint import Checkpoint
 from siamese.records.catalogue import figures
 from train.tools.licence import TERMS
 
@@ -82,7 +82,7 @@ def card(
     metrics: dict[str, Any] | None,
 ) -> str:
     """Markdown of the weights ``name``, trained on ``sets``, of ``megabytes`` in all."""
-    side = checkpoint.defaults.image_size
+    side = checkpoint.image_size
     prompts = checkpoint.context.prompts
     return (
         "\n".join(
@@ -111,7 +111,7 @@ def card(
                 f"| prompts | {'free text' if prompts is None else ', '.join(json.dumps(p, ensure_ascii=False) for p in prompts)} |",
                 f"| size | {megabytes:.1f} MB, float16 |",
                 "",
-                f"Sampling defaults: {_sampling(checkpoint.defaults)}.",
+                f"Sampling defaults: {checkpoint.defaults.describe()}.",
                 "",
                 "## Training",
                 "",
@@ -157,13 +157,6 @@ def _parts(checkpoint: Checkpoint) -> list[tuple[str, str]]:
 
 def _size(module: nn.Module) -> str:
     return f"{sum(p.numel() for p in module.parameters()) / 1e6:.2f} M parameters"
-
-
-def _sampling(defaults: SamplingDefaults) -> str:
-    text = f"{defaults.steps} steps of {defaults.scheduler}, guidance {defaults.guidance:g} by the {defaults.guide}"
-    if (defaults.guide_above, defaults.guide_below) != (0, 1):
-        text += f" where {defaults.guide_above:g} <= t / T <= {defaults.guide_below:g}"
-    return text + (f", rescaled by {defaults.rescale:g}" if defaults.rescale else "")
 
 
 def _training(runs: Sequence[RunRecord]) -> list[str]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import tyro
 
 from siamese.masks.shapes import load_statistics, random_lesion
 from siamese.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, weights_hash
-from siamese.models.prompts import LESION, POLYP
+from siamese.prompts import LESION, POLYP
 from siamese.records.provenance import Recipe, SyntheticPair, pair_png
-from siamese.sampling import GuideName, MaskDiffusion, SchedulerName
+from siamese.sampling import MaskDiffusion
+from train.evaluation.synthesis import SamplingOptions
 from train.tools.card import RunRecord, card
 from train.tools.licence import licence
 
@@ -41,19 +43,8 @@ class PublishConfig:
     """metrics.json of these weights, as ``evaluate`` wrote it; copied, and shown in the card."""
     card: bool = False
     """Replace a README.md that is there already."""
-    steps: int | None = None
-    """Default steps of sampling, as chosen on val; none: keep."""
-    guidance: float | None = None
-    """Default guidance, as chosen on val; none: keep."""
-    scheduler: SchedulerName | None = None
-    guide: GuideName | None = None
-    """What guidance strengthens, as chosen on val; none: keep."""
-    rescale: float | None = None
-    """Share of guidance's contrast that is taken back, as chosen on val; none: keep."""
-    guide_above: float | None = None
-    """Lowest noise level of guidance, as a share of all timesteps, as chosen on val; none: keep."""
-    guide_below: float | None = None
-    """Highest, likewise."""
+    sampling: Annotated[SamplingOptions, tyro.conf.arg(name="")] = field(default_factory=SamplingOptions)
+    """Default settings of sampling, as chosen on val; the model's own are kept for those that are not given."""
     example_seeds: tuple[int, ...] = (1, 1)
     """Seed of each organ's example, of its random mask as well as of its image: what a first visit to the page shows."""
 
@@ -65,19 +56,18 @@ def write_examples(folder: Path, seeds: tuple[int, ...]) -> int:
         How many were written: none for prompts of the user's own, whose lesions' shapes are not known.
     """
     model = MaskDiffusion.from_pretrained(folder, "cpu")
-    defaults, written = model.checkpoint.defaults, 0
+    written = 0
     shutil.rmtree(folder / "examples", ignore_errors=True)  # of the weights before
     for (prompt, statistics), seed in zip(load_statistics().items(), seeds, strict=True):
         if model.prompts is not None and prompt not in model.prompts:
             continue
         drawn = random_lesion(statistics, seed, EXAMPLE_SIDE)
-        image = model.sample(drawn, prompt, [seed])[0]
-        recipe = Recipe.of(defaults, prompt, seed, folder.name)
+        fitted = model.fit_mask(drawn)
+        image = model.sample_fitted([fitted], prompt, [seed], model.checkpoint.defaults)[0]
+        recipe = Recipe(prompt, seed, model.checkpoint.defaults, folder.name)
         name = {POLYP: "a-polyp.png", LESION: "b-lesion.png"}[prompt]
         (folder / "examples").mkdir(exist_ok=True)
-        (folder / "examples" / name).write_bytes(
-            pair_png(SyntheticPair(image, model.fit_mask(drawn), drawn, recipe))
-        )
+        (folder / "examples" / name).write_bytes(pair_png(SyntheticPair(image, fitted, drawn, recipe)))
         written += 1
     return written
 
@@ -89,7 +79,11 @@ def megabytes(folder: Path) -> float:
 
 def main(config: PublishConfig) -> None:
     """Publish, and print the size."""
-    print(json.dumps({"folder": str(config.out), "megabytes": round(publish(config), 2), **_chosen(config)}))
+    print(
+        json.dumps(
+            {"folder": str(config.out), "megabytes": round(publish(config), 2), **config.sampling.overrides()}
+        )
+    )
 
 
 def publish(config: PublishConfig) -> float:
@@ -110,7 +104,7 @@ def publish(config: PublishConfig) -> float:
         for run in config.runs
     ]
     metrics = None if config.metrics is None else json.loads(config.metrics.read_text(encoding="utf-8"))
-    checkpoint.defaults = replace(checkpoint.defaults, **_chosen(config))
+    checkpoint.defaults = checkpoint.defaults.override(**config.sampling.overrides())
     for part in ("vae", "unet", "controlnet", "context", "scheduler"):
         shutil.rmtree(config.out / part, ignore_errors=True)
     save_checkpoint(checkpoint, config.out, torch.float16)
@@ -143,12 +137,6 @@ def _measured(folder: Path) -> str | None:
     return (
         json.loads(settings.read_text(encoding="utf-8")).get("model_weights") if settings.is_file() else None
     )
-
-
-def _chosen(config: PublishConfig) -> dict[str, Any]:
-    """The sampling defaults that were given."""
-    names = ("steps", "guidance", "scheduler", "guide", "rescale", "guide_above", "guide_below")
-    return {k: v for k in names if (v := getattr(config, k)) is not None}
 
 
 def _write_card(

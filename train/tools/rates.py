@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from siamese.models.prompts import POLYP
+from siamese.prompts import POLYP
 from train.engine.loop import LoopConfig, Stage, Trainer
 from train.stages.autoencoder import AutoencoderConfig, VaeConfig, VaeStage
 from train.stages.base import BaseConfig, BaseStage

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from siamese.models.autoencoder import SmallAutoencoder, downsampling, encode_moments, latent_channels
 from siamese.models.checkpoint import load_checkpoint, save_checkpoint
 from siamese.models.controlnet import SiameseControlNet
-from siamese.models.hints import image_hint
+from siamese.models.dense_hint import image_hint
 from train.data.pairs import check_pairs, load_images, read_pairs
 
 
@@ -98,7 +98,7 @@ def main(config: TransplantConfig) -> None:
     pairs = read_pairs(config.data, "train", config.prompt)
     pairs = [pairs[i] for i in np.linspace(0, len(pairs) - 1, min(config.images, len(pairs))).astype(int)]
     check_pairs(pairs)
-    images = load_images(pairs, checkpoint.defaults.image_size)
+    images = load_images(pairs, checkpoint.image_size)
     old, new = latents_of(checkpoint.vae, images), latents_of(vae, images)
     turn = procrustes_rotation(old, new)
     centred, told = old - old.mean(0), (new - new.mean(0)) @ turn.T

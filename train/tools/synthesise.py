@@ -27,6 +27,7 @@ from siamese.files.listing import IMAGE_SUFFIXES, list_files, reason_to_pass_ove
 from siamese.masks.reading import read_mask
 from siamese.models.checkpoint import find_folder, weights_hash
 from siamese.sampling import MaskDiffusion
+from siamese.sampling_settings import renamed_in
 from train.data.pairs import DataError, read_pairs
 from train.engine.disk import writing
 from train.evaluation.features import digest_of
@@ -210,7 +211,7 @@ def _settings(config: SampleConfig, weights: str, synthesiser: Synthesiser) -> d
         "model": config.model,
         "weights": weights,
         "noise_schedule": digest_of(sorted(checkpoint.scheduler_config.items())),
-        "image_size": checkpoint.defaults.image_size,
+        "image_size": checkpoint.image_size,
         "seed": config.seed,
         **synthesiser.record,
     }
@@ -235,7 +236,9 @@ class _Made:
             for p in (self.out / part).glob("*")
             if reason_to_pass_over([p.name]) is None
         }
-        old = json.loads(self.record.read_text(encoding="utf-8")) if self.record.is_file() else None
+        old = (
+            renamed_in(json.loads(self.record.read_text(encoding="utf-8"))) if self.record.is_file() else None
+        )
         if old is None and there:
             raise DataError(
                 f"{self.out} holds images, and no sample.json says that they are synthetic; choose another --out."

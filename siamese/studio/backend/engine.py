@@ -1,4 +1,9 @@
-"""Loading and running models: what the model's process does, one request after the other. Knows nothing of processes."""
+"""Execution: loads models and runs requests, one after the other, in the thread that calls.
+
+``Engine`` is what runs inside the model's process. It knows nothing of processes, queues or visitors: its methods take a callback for
+events and a function that says whether the run is cancelled, and return the result. ``process`` carries calls and results between
+processes, and ``queue`` decides which request is next.
+"""
 
 from __future__ import annotations
 
@@ -32,13 +37,15 @@ if TYPE_CHECKING:  # torch and diffusers take seconds to import; the first model
 log = logging.getLogger(__name__)
 
 PREVIEW_SHARE = 5
-"""A preview is decoded when sampling since the last one took this many times as long as decoding it."""
+"""A preview is decoded once sampling since the last preview took this many times as long as decoding it."""
 PREVIEW_PAUSE = 0.6
-"""Seconds between previews at least: a browser has to load each."""
+"""Minimum seconds between previews: the browser has to load each."""
 TOO_LARGE = "The request does not fit into memory. Ask for fewer variants, or start the studio on a machine with more memory; then try again."
 
-Tell = Callable[[Update], None]
-Asked = Callable[[], bool]
+OnUpdate = Callable[[Update], None]
+"""Called with each event of a run."""
+IsCancelled = Callable[[], bool]
+"""Called after each step; the run stops if it returns True."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +59,8 @@ class Engine:
     """Holds one loaded model.
 
     Args:
-        models: what can be chosen, the default first. A model is loaded by the first request for it, and replaces the
-            one before; where that fails, each later request tries again, so that a repaired folder works without a restart.
+        models: the models to choose from, the default first. The first request for a model loads it in place of the one
+            before. If that fails, each later request tries again, so that a repaired folder works without a restart.
     """
 
     def __init__(self, models: Sequence[ModelEntry]) -> None:
@@ -66,51 +73,45 @@ class Engine:
         """The description of the model in memory."""
         if self._held is None:
             return None
-        defaults = self._held.diffusion.checkpoint.defaults
+        diffusion = self._held.diffusion
         return ModelInfo(
-            self._held.entry.name,
-            defaults.steps,
-            defaults.guidance,
-            defaults.scheduler,
-            defaults.image_size,
-            self._held.diffusion.prompts,
-            self._held.segmenter is not None,
+            name=self._held.entry.name,
+            settings=diffusion.checkpoint.defaults,
+            size=diffusion.size,
+            prompts=diffusion.prompts,
+            can_suggest=self._held.segmenter is not None,
         )
 
-    def info(self, tell: Tell, asked_to_stop: Asked, model: str | None) -> ModelInfo | None:
-        """Load a model; ModelUnavailableError where that fails."""
+    def info(self, on_update: OnUpdate, is_cancelled: IsCancelled, model: str | None) -> ModelInfo | None:
+        """Load a model and return its description; raises ModelUnavailableError if that fails."""
         self._load(model)
         return self.loaded
 
-    def sample(self, tell: Tell, asked_to_stop: Asked, request: Request) -> Generated:
-        """Sample; ``tell`` hears what happens meanwhile, ``asked_to_stop`` is asked after each step.
+    def sample(self, on_update: OnUpdate, is_cancelled: IsCancelled, request: Request) -> Generated:
+        """Sample the images of ``request``.
 
         Raises:
             ModelUnavailableError: the model cannot be loaded.
             OutOfMemoryError: too many images at once.
-            Cancelled: ``asked_to_stop`` said yes.
+            Cancelled: ``is_cancelled`` returned True.
             ValueError: the model refuses a mask, the prompt or a setting.
         """
-        held = self._load(request.model, tell)
+        held = self._load(request.model, on_update)
         from siamese.sampling import SamplingCancelled
 
         diffusion = held.diffusion
-        settings = diffusion.checkpoint.defaults.chosen(
-            steps=request.steps, guidance=request.guidance, scheduler=request.scheduler
-        )
+        settings = diffusion.checkpoint.defaults.override(**request.overrides)
         fitted = [diffusion.fit_mask(m) for m in request.masks]
-        tell(Step(0, settings.steps))
+        on_update(Step(0, settings.num_inference_steps))
         try:
-            images = diffusion.sample(
-                request.masks,
+            images = diffusion.sample_fitted(
+                fitted,
                 request.prompt,
                 request.seeds,
-                steps=settings.steps,
-                guidance=settings.guidance,
-                scheduler=settings.scheduler,
+                settings,
                 reference=request.reference,
                 reference_weight=request.reference_weight,
-                callback=_Reporter(tell, asked_to_stop, request.previews),
+                callback=_Reporter(on_update, is_cancelled, request.previews),
             )
             agreements = self._agreements(held, images, fitted)
         except SamplingCancelled as error:
@@ -127,20 +128,22 @@ class Engine:
         pairs = []
         for i, (image, seed) in enumerate(zip(images, request.seeds, strict=True)):
             one = min(i, len(fitted) - 1)
-            recipe = Recipe.of(settings, request.prompt, seed, held.entry.name, weight)
+            recipe = Recipe(request.prompt, seed, settings, held.entry.name, weight)
             pairs.append(SyntheticPair(image, fitted[one], request.masks[one], recipe))
         return Generated(tuple(pairs), agreements)
 
-    def suggest(self, tell: Tell, asked_to_stop: Asked, photo: np.ndarray, model: str | None) -> np.ndarray:
-        """Mask uint8 [H, W] of 0 / 255 of the lesion that the shipped network finds in ``photo`` uint8 [H, W, 3]; empty where none.
+    def suggest(
+        self, on_update: OnUpdate, is_cancelled: IsCancelled, photo: np.ndarray, model: str | None
+    ) -> np.ndarray:
+        """Mask uint8 [H, W] of 0 / 255 of the lesion that the segmentation network finds in ``photo`` uint8 [H, W, 3]; all 0 if it finds none.
 
         Raises:
-            ModelUnavailableError: the model cannot be loaded, or comes without a segmentation network.
+            ModelUnavailableError: the model cannot be loaded, or has no segmentation network.
         """
         held = self._load(model)
         if held.segmenter is None:
             raise ModelUnavailableError(
-                f"{held.entry.name} comes without a segmentation network, so it cannot suggest a mask. Draw it by hand."
+                f"{held.entry.name} has no segmentation network, so it cannot suggest a mask. Draw the mask by hand."
             )
         return held.segmenter.predict(photo[None])[0]
 
@@ -153,14 +156,14 @@ class Engine:
         drawn = np.stack([masks[min(i, len(masks) - 1)] for i in range(len(images))])
         return tuple(float(d) for d in dice(held.segmenter.predict(images), drawn))
 
-    def _load(self, model: str | None, tell: Tell | None = None) -> _Loaded:
+    def _load(self, model: str | None, on_update: OnUpdate | None = None) -> _Loaded:
         name = model or self.default
         if self._held is not None and self._held.entry.name == name:
             return self._held
         if name not in self.models:
-            raise ModelUnavailableError(f"There is no model {name!r} any more; choose another one.")
-        if tell is not None:
-            tell(Loading())
+            raise ModelUnavailableError(f"The model {name!r} is not available any more; choose another one.")
+        if on_update is not None:
+            on_update(Loading())
         entry = self.models[name]
         try:
             from siamese.models.segmenter import LesionSegmenter
@@ -183,10 +186,10 @@ class Engine:
 
 
 class _Reporter:
-    """Sampling's callback: steps, time left and, as far as they cost little, previews."""
+    """Sampling's callback: reports steps with the time left, and previews if they cost little."""
 
-    def __init__(self, tell: Tell, asked_to_stop: Asked, previews: bool) -> None:
-        self.tell, self.asked_to_stop, self.previews = tell, asked_to_stop, previews
+    def __init__(self, on_update: OnUpdate, is_cancelled: IsCancelled, previews: bool) -> None:
+        self.on_update, self.is_cancelled, self.previews = on_update, is_cancelled, previews
         self.began = self.last = time.monotonic()
         self.cost = 0.0
 
@@ -202,5 +205,5 @@ class _Reporter:
             images = progress.preview()
             self.last = time.monotonic()
             self.cost = self.last - now
-        self.tell(Step(progress.step, progress.steps, left, images))
-        return not self.asked_to_stop()
+        self.on_update(Step(progress.step, progress.steps, left, images))
+        return not self.is_cancelled()

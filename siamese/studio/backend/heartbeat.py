@@ -1,4 +1,4 @@
-"""Whether another process works, seen from outside: from what the system counts of it, whatever it says or cannot say."""
+"""Whether another process is alive, measured from outside by what the operating system counts of it."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import time
 import psutil
 
 CPU_SECONDS = 0.1
-"""Processor time that counts as work. Threads that only wait take less in minutes."""
+"""Seconds of processor time that count as work. Threads that only wait need minutes for this much."""
 BYTES = 2**16
-"""Read or written: the same. What is downloaded is written."""
+"""Bytes read or written that count as work. A download is written, too."""
 PAUSE = 0.5
-"""Seconds between two looks; each reads two small files of the system."""
+"""Seconds between two measurements; each reads two small files of the system."""
 
 
 class Watch:
-    """Counts how long a process gives no sign: no word, as ``heard`` says, and no work.
+    """Measures how long a process gives no sign of life: neither a message, see ``heard``, nor work.
 
-    One that is stopped or deadlocked gives none. One that computes, pages, reads a file or downloads does, however long it is silent.
-    One that runs in a circle for ever cannot be told from one that computes, and counts as working.
+    A stopped or deadlocked process gives none. One that computes, pages, reads a file or downloads does, however long it sends nothing.
+    An endless loop cannot be distinguished from a computation, and counts as work.
 
     Args:
         pid: the process.
@@ -34,13 +34,13 @@ class Watch:
         self._last = self._looked = time.monotonic()
 
     def heard(self) -> None:
-        """It said something."""
+        """Note that the process sent a message."""
         self._quiet, self._last = 0.0, time.monotonic()
 
     def alive(self) -> bool:
-        """False once it has given no sign for too long; to be asked once a second or more often."""
+        """False if it gave no sign of life for ``silence`` seconds. Call this at least once a second."""
         now = time.monotonic()
-        # Only time in which somebody asked counts: a machine or a parent that slept knows nothing of the time between.
+        # Only time between two calls that are close together counts: the machine or this process may have slept.
         self._quiet += min(now - self._last, 1.0)
         self._last = now
         if now - self._looked >= min(PAUSE, self._silence / 4):
@@ -51,16 +51,16 @@ class Watch:
         return self._quiet < self._silence
 
     def _done(self) -> tuple[float, int]:
-        """Processor seconds and bytes so far; zero of what this system does not tell."""
+        """Processor seconds and bytes so far; zero if this system does not count them."""
         if self._process is None:
             return 0.0, 0
         try:
             times = self._process.cpu_times()
             seconds = times.user + times.system
-        except (psutil.Error, OSError):  # gone: the end of its replies says so
+        except (psutil.Error, OSError):  # gone: ``ModelProcess`` sees that at the end of its replies
             return self._seen
         try:
-            moved = self._process.io_counters()  # not on a Mac
+            moved = self._process.io_counters()  # not available on a Mac
         except (AttributeError, psutil.Error, OSError):
             return seconds, 0
         return seconds, moved.read_bytes + moved.write_bytes + getattr(moved, "read_chars", 0) + getattr(

@@ -1,83 +1,103 @@
-"""What the page asks of the model's thread, and what it hears back."""
+"""The messages of the backend: requests, the events of a run, descriptions of models, and errors.
+
+All layers use one vocabulary. A run sends its events in this order:
+
+    ``Waiting``       from ``turns``: other requests come first
+    ``Loading``       from ``engine``: the model is being read
+    ``Step``          from ``engine``: ``siamese.sampling.Progress`` with the time left and, now and then, previews
+    ``Generated``     from ``engine``: the images, always last
+    ``BatchProgress`` from ``batch_runner``: a chunk of a batch is stored
+
+The messages hold numpy arrays and plain values alone, so that they can be pickled and the page needs no torch.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from siamese.records.provenance import SyntheticPair
+from siamese.sampling_settings import SamplingOverrides, SamplingSettings
 
 
 @dataclass(frozen=True)
 class Request:
-    """Images of one or more masks with the same settings."""
+    """A request for images of one or more masks with the same settings."""
 
     masks: tuple[np.ndarray, ...]
-    """uint8 [H, W] of 0 / 255, any size; one for all seeds, or one a seed."""
+    """uint8 [H, W] of 0 / 255, any size; either one mask for all seeds, or one mask for each seed."""
     prompt: str
     seeds: tuple[int, ...]
-    steps: int | None = None
-    """The checkpoint's where None, as ``guidance`` and ``scheduler``."""
-    guidance: float | None = None
-    scheduler: str | None = None
+    overrides: SamplingOverrides = field(default_factory=SamplingOverrides)
+    """Settings in place of the model's defaults."""
     reference: np.ndarray | None = None
-    """uint8 [H, W, 3]: Image-Diffusion."""
+    """uint8 [H, W, 3], for Image-Diffusion; None: the mask is the only condition."""
     reference_weight: float = 1.0
     model: str | None = None
-    """Name of a model of the library; the first where None."""
+    """Name of a model of the catalogue; None: the default model."""
     previews: bool = True
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """``ahead`` requests run first: the running one, and those whose turn comes before."""
+    """``ahead`` requests come first: the running one, and those whose turn is earlier."""
 
     ahead: int
 
 
 @dataclass(frozen=True)
 class Loading:
-    """The model is being read, for the first time or after another one."""
+    """The model is being read from its folder."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """Sampling did ``step`` of ``steps``; 0 before the first."""
+    """``step`` of ``steps`` steps are done; 0 before the first."""
 
     step: int
     steps: int
     seconds_left: float | None = None
     """Estimated from the steps done; None before the first."""
     previews: np.ndarray | None = None
-    """Present estimate of the images uint8 [N, S, S, 3], now and then."""
+    """The current estimate of the images, uint8 [N, S, S, 3]; None with most steps."""
 
 
 @dataclass(frozen=True)
 class Generated:
-    """The images, each with the Dice coefficient between its mask and what the shipped network finds in it."""
+    """The images, each with the Dice coefficient between its mask and the lesion that the segmentation network finds in it."""
 
     pairs: tuple[SyntheticPair, ...]
     agreements: tuple[float | None, ...]
-    """0..1; None where the model's folder has no segmentation network."""
+    """0..1; None if the model's folder has no segmentation network."""
 
 
 Update = Waiting | Loading | Step
+"""An event before the images."""
+
+
+@dataclass(frozen=True)
+class BatchProgress:
+    """``done`` of a batch's ``total`` images are stored."""
+
+    done: int
+    total: int
+    seconds_left: float | None = None
+    """Estimated from the images that this run has sampled so far; None before the first."""
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What the page shows of a loaded model."""
+    """The description of a loaded model, with the defaults of its checkpoint."""
 
     name: str
-    steps: int
-    guidance: float
-    scheduler: str
+    settings: SamplingSettings
+    """The checkpoint's default settings."""
     size: int
     prompts: tuple[str, ...] | None
-    """None where it takes free text."""
+    """The prompts that the model knows; None: it takes free text."""
     can_suggest: bool
-    """Whether it comes with a segmentation network."""
+    """Whether the model has a segmentation network."""
 
 
 class ModelUnavailableError(RuntimeError):
@@ -89,8 +109,8 @@ class OutOfMemoryError(RuntimeError):
 
 
 class BusyError(RuntimeError):
-    """Too much is asked at once, by this visitor or by all; the message says what to do."""
+    """This visitor, or all visitors together, have too many requests; the message says what to do."""
 
 
 class Cancelled(Exception):
-    """The visitor asked to stop."""
+    """The run was cancelled by its visitor, or because the studio closes."""

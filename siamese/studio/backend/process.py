@@ -1,11 +1,13 @@
-"""The process that holds the model, so that neither importing torch nor sampling ever holds up a page.
+"""Transport: the process that holds the model, so that neither importing torch nor sampling ever delays a page.
 
-Parent and child talk in pickles over the child's standard streams, strictly in turn: a request, what happens meanwhile, the answer.
-Only the word to stop may come in between. A child that dies (for lack of memory, say) costs one request; the next starts another.
+``ModelProcess`` is the parent's end and ``serve`` the child's. They exchange pickles over the child's standard streams, strictly in
+turn: a call of an ``Engine`` method, the events of the run, the result. Only the command to stop may come in between. What a call does is
+the engine's business, and which call is next is the queue's.
 
-So does one that hangs. While it has something to do, a child lives if it says something (each step does) or works: loading from a slow
-disk or the hub, or one step of a large model, may take minutes without a word, and uses the processor or moves bytes all the while.
-Parents see that from outside, where neither a stopped nor a deadlocked child can pretend; see ``signs``.
+If the child dies (for lack of memory, say), one request fails and the next one starts another child. The same happens if it hangs. A
+child that works on a request counts as alive while it sends events or does work: loading from a slow disk or from the hub, or one step of
+a large model, may take minutes without an event, but uses the processor or moves bytes all the while. The parent measures that from
+outside, because a stopped or deadlocked child cannot report itself; see ``heartbeat``.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -37,22 +40,22 @@ log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parents[3]
 STOP = "stop"
-TOLD, ANSWERED, FAILED = "told", "answered", "failed"
+UPDATE, ANSWERED, FAILED = "update", "answered", "failed"
 PAUSE = 0.05
-"""Seconds between two looks at whether a request was cancelled."""
+"""Seconds between two checks whether a request was cancelled."""
 SILENCE = 60.0
-"""Seconds without a word or a sign of work after which a process that was asked something is ended."""
+"""Seconds without an event or a sign of work after which a process with a request is killed."""
 FAREWELL = 10.0
-"""Seconds that a killed process may take to be gone; one that waits for a dead disk stays longer, and nobody waits for it."""
-HUNG = "The model did not answer for {:g} seconds, so its process was ended. Please try again; a new one starts with the next request."
+"""Seconds to wait for a killed process to exit. One that waits for a dead disk takes longer, and is not waited for."""
+HUNG = "The model did not respond for {:g} seconds, so its process was ended. Please try again; the next request starts a new process."
 KILLED = "The model's process was ended by the system, most likely for lack of memory. Ask for fewer variants, then try again."
 
 
 class ModelProcess:
-    """The parent's end. One thread asks at a time.
+    """The parent's end. Only one thread at a time may call ``ask``.
 
     Args:
-        models: what can be chosen, the default first.
+        models: the models to choose from, the default first.
         silence: seconds; see ``SILENCE``.
     """
 
@@ -64,14 +67,14 @@ class ModelProcess:
         self._replies: queue.SimpleQueue[tuple[str, Any, ModelInfo | None] | None] = queue.SimpleQueue()
         self._closed = False
         self.loaded: ModelInfo | None = None
-        """The model in the process's memory, as of its last answer."""
+        """The model in the process's memory, as of its last reply."""
 
-    def start(self) -> None:
-        """Start the process where none runs. It reads no model before it is asked for one."""
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start the process unless it runs, and return it. It reads a model with the first request."""
         if self._process is not None:
-            return
+            return self._process
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        self._process = subprocess.Popen(
+        process = self._process = subprocess.Popen(
             [sys.executable, "-m", "siamese.studio.backend.process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -79,44 +82,49 @@ class ModelProcess:
         )
         self._commands, self._replies = queue.SimpleQueue(), queue.SimpleQueue()
         threading.Thread(
-            target=_read, args=(self._process.stdout, self._replies.put), name="model replies", daemon=True
+            target=_read, args=(process.stdout, self._replies.put), name="model replies", daemon=True
         ).start()
-        # A thread of its own: a stopped process takes nothing, and who writes to it waits for ever.
+        # A thread of its own: a stopped process reads nothing, and writing to it blocks for ever.
         threading.Thread(
-            target=_write, args=(self._process.stdin, self._commands.get), name="model commands", daemon=True
+            target=_write, args=(process.stdin, self._commands.get), name="model commands", daemon=True
         ).start()
         self._send(self._models)
+        return process
 
     def ask(
-        self, call: str, *args: Any, tell: Callable[[Update], None], asked_to_stop: Callable[[], bool]
+        self, call: str, *args: Any, on_update: Callable[[Update], None], is_cancelled: Callable[[], bool]
     ) -> Any:
-        """Have the engine's method ``call`` run in the process, and return what it returns or raise what it raises.
+        """Run the engine's method ``call`` in the process; returns what it returns and raises what it raises.
+
+        Args:
+            on_update: called with each event of the run.
+            is_cancelled: checked every ``PAUSE`` seconds; the run stops if it returns True.
 
         Raises:
-            OutOfMemoryError, ModelUnavailableError: also where the process died, or hung and was ended.
+            OutOfMemoryError, ModelUnavailableError: also if the process died, or hung and was killed.
             Cancelled: also after ``close``.
         """
         if self._closed:
             raise Cancelled
-        self.start()
+        process = self.start()
         self._send((call, args))
-        stopping, watch = False, Watch(self._process.pid, self._silence)
+        stopping, watch = False, Watch(process.pid, self._silence)
         while True:
-            if not stopping and asked_to_stop():
+            if not stopping and is_cancelled():
                 stopping = True
                 self._send(STOP)
             try:
                 reply = self._replies.get(timeout=PAUSE)
             except queue.Empty:
                 if not watch.alive():
-                    raise self._ended() from None
+                    raise self._ended(process) from None
                 continue
             watch.heard()
             if reply is None:
-                raise self._died()
+                raise self._died(process)
             kind, value, loaded = reply
-            if kind == TOLD:
-                tell(value)
+            if kind == UPDATE:
+                on_update(value)
                 continue
             self.loaded = loaded
             if kind == FAILED:
@@ -124,7 +132,7 @@ class ModelProcess:
             return value
 
     def close(self) -> None:
-        """End the process, which has nothing to lose. Whoever waits for an answer gets ``Cancelled``."""
+        """Kill the process, which holds no unsaved data. A waiting ``ask`` raises ``Cancelled``."""
         self._closed = True
         if (process := self._process) is not None:
             _kill(process)
@@ -132,19 +140,17 @@ class ModelProcess:
     def _send(self, message: Any) -> None:
         self._commands.put(pickle.dumps(message))
 
-    def _ended(self) -> Exception:
-        process = self._process
+    def _ended(self, process: subprocess.Popen[bytes]) -> Exception:
         self._forget()
-        log.error("the model's process %d said nothing for %g s and is ended", process.pid, self._silence)
+        log.error("the model's process %d sent nothing for %g s and is killed", process.pid, self._silence)
         _kill(process)
         return Cancelled() if self._closed else ModelUnavailableError(HUNG.format(self._silence))
 
     def _forget(self) -> None:
-        self._commands.put(None)  # the thread that writes ends; each thread closes its own stream
+        self._commands.put(None)  # this ends the writing thread; each thread closes its own stream
         self._process, self.loaded = None, None
 
-    def _died(self) -> Exception:
-        process = self._process
+    def _died(self, process: subprocess.Popen[bytes]) -> Exception:
         self._forget()
         code = process.wait()
         if self._closed:
@@ -158,16 +164,16 @@ class ModelProcess:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End that process: a stopped one heeds no other signal."""
+    """Kill the process: a stopped one does not react to any other signal."""
     process.kill()
     try:
         process.wait(FAREWELL)
     except subprocess.TimeoutExpired:
-        log.error("the model's process %d could not be ended yet", process.pid)
+        log.error("the model's process %d is not gone yet", process.pid)
 
 
 def _read(stream: BinaryIO, put: Callable[[Any], None]) -> None:
-    """Pass on each pickle of ``stream``, and None at its end."""
+    """Call ``put`` with each object pickled in ``stream``, and with None at its end."""
     with stream:
         while True:
             try:
@@ -183,20 +189,20 @@ def _read(stream: BinaryIO, put: Callable[[Any], None]) -> None:
 
 
 def _write(stream: BinaryIO, get: Callable[[], bytes | None]) -> None:
-    """Write each pickle to ``stream``, until there is None."""
+    """Write each pickle from ``get`` to ``stream``, until it returns None."""
     try:
         with stream:
             while (message := get()) is not None:
                 stream.write(message)
                 stream.flush()
-    except OSError:  # its reader has died; the end of the replies says so
+    except OSError:  # the child has died; ``ask`` sees that at the end of the replies
         pass
 
 
 def serve(
     commands: BinaryIO, replies: BinaryIO, build: Callable[[Sequence[ModelEntry]], Engine] = Engine
 ) -> None:
-    """The child's end: obey until ``commands`` end."""
+    """The child's end: execute calls until ``commands`` ends."""
     waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
     stop = threading.Event()
 
@@ -204,10 +210,10 @@ def serve(
         if message == STOP:
             stop.set()
             return
-        if message is None:  # nobody is left to answer
+        if message is None:  # the parent is gone
             stop.set()
         else:
-            stop.clear()  # what came before was for the request before
+            stop.clear()  # a stop before this belonged to the request before
         waiting.put(message)
 
     def reply(kind: str, value: Any) -> None:
@@ -222,7 +228,7 @@ def serve(
     while (message := waiting.get()) is not None:
         call, args = message
         try:
-            reply(ANSWERED, getattr(engine, call)(lambda update: reply(TOLD, update), stop.is_set, *args))
+            reply(ANSWERED, getattr(engine, call)(lambda update: reply(UPDATE, update), stop.is_set, *args))
         except (Cancelled, ModelUnavailableError, OutOfMemoryError) as error:
             reply(FAILED, type(error)(*error.args))
         except ValueError as error:
@@ -237,15 +243,13 @@ def serve(
 
 
 def main() -> None:
-    """Obey the process that started this one; its Ctrl-C is not ours, it closes our standard input."""
+    """Serve the process that started this one. Ctrl-C is handled there: it then closes our standard input."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     commands, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print must not get between the replies
-    try:
+    os.dup2(2, 1)  # libraries' output must not mix with the replies
+    with suppress(BrokenPipeError):  # the parent is gone
         serve(commands, replies)
-    except BrokenPipeError:  # who asked is gone
-        pass
 
 
 if __name__ == "__main__":

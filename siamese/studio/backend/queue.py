@@ -1,4 +1,9 @@
-"""The model's thread: many visitors ask, one process samples, one request after the other, each visitor in turn."""
+"""Scheduling: many visitors send requests, and one thread passes them to the model's process, one at a time, each visitor in turn.
+
+``ModelWorker`` is what the page calls. It puts each request into the ``Line`` of ``turns``, which knows limits and order, waits for it
+together with the visitor, and yields the events of ``messages``. Its thread takes the next request and calls ``ModelProcess.ask``, the
+transport; the execution is the engine's.
+"""
 
 from __future__ import annotations
 
@@ -27,23 +32,23 @@ from siamese.studio.backend.process import SILENCE, ModelProcess
 from siamese.studio.backend.turns import Job, Line, Share
 
 PAUSE = 0.2
-"""Seconds between two looks at whether a request was cancelled."""
+"""Seconds between two checks whether a request was cancelled."""
 REPEAT = 5.0
-"""Seconds after which a place in the line is told again: whoever passes it on then notices that nobody listens any more."""
-LOADING = "The model is being read for other visitors; its defaults are not known yet. Press Generate whenever you are ready."
+"""Seconds after which a waiting visitor gets the same event again: sending it shows whether the page is still open."""
+LOADING = "The server is loading the model for other visitors, so its defaults are not known yet. You can press Generate at any time."
 ASKING_EACH, ASKING_ALL = 4, 32
-"""Who may wait for a model's description: a visitor, and all together."""
+"""How many may wait for a model's description: calls of one visitor, and of all together."""
 
 
 class ModelWorker:
-    """The process that holds one loaded model for all visitors, and the thread that asks it.
+    """One loaded model for all visitors, in a process of its own, and the thread that passes requests to it.
 
-    Whose request it is says ``visitor``, any text: visitors take turns, and each has a limit; see ``siamese.studio.backend.turns``.
+    ``visitor``, any text, says whose request it is: visitors take turns, and each has a limit; see ``siamese.studio.backend.turns``.
 
     Args:
-        models: what can be chosen, the default first. A model is loaded by the first request for it, and replaces the
-            one before; where that fails, each later request tries again, so that a repaired folder works without a restart.
-        silence: seconds without a sign of life after which the process is ended; the request fails, and the next starts another.
+        models: the models to choose from, the default first. The first request for a model loads it in place of the one
+            before. If that fails, each later request tries again, so that a repaired folder works without a restart.
+        silence: seconds without a sign of life after which the process is killed. The request fails, and the next one starts another process.
     """
 
     def __init__(self, models: Sequence[ModelEntry], silence: float = SILENCE) -> None:
@@ -57,12 +62,12 @@ class ModelWorker:
         self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Load the default model in the background. The earlier the better: it takes seconds, on a core of its own."""
+        """Load the default model in the background. It takes seconds, so call this as early as possible."""
         self._process.start()
         self._describe(self.default)
 
     def close(self) -> None:
-        """Stop the running request, drop the waiting ones, end the process."""
+        """Stop the running request, drop the waiting ones and end the process."""
         self._line.close()
         self._process.close()
         with self._lock:
@@ -78,11 +83,11 @@ class ModelWorker:
     def info(
         self, model: str | None = None, cancelled: threading.Event | None = None, visitor: str = ""
     ) -> ModelInfo:
-        """Wait for a model. All who wait for the same one are one request in the line.
+        """Wait until a model is loaded, and return its description. All calls for the same model share one request in the line.
 
         Raises:
             ModelUnavailableError: it cannot be loaded.
-            BusyError: too many wait for a description.
+            BusyError: too many calls wait for a description.
             Cancelled: ``cancelled`` was set.
         """
         name, loaded = model or self.default, self.loaded
@@ -99,22 +104,22 @@ class ModelWorker:
     def sample(
         self, request: Request, cancelled: threading.Event | None = None, visitor: str = ""
     ) -> Iterator[Update | Generated]:
-        """Sample; yields what happens meanwhile, then the images. Setting ``cancelled`` or closing the iterator stops it.
+        """Sample; yields events, then the images. Setting ``cancelled`` or closing the iterator stops the run.
 
         Raises:
             ModelUnavailableError: the model cannot be loaded, or its process hung.
             OutOfMemoryError: too many images at once.
             BusyError: too many requests wait, of this visitor or of all.
-            Cancelled: ``cancelled`` was set. At once, whatever the process does.
+            Cancelled: ``cancelled`` was set. This does not wait for the process.
             ValueError: the model refuses a mask, the prompt or a setting.
         """
         yield (yield from self._follow(self._job("sample", request, cancelled=cancelled, visitor=visitor)))
 
     def suggest(self, photo: np.ndarray, model: str | None = None, visitor: str = "") -> np.ndarray:
-        """Mask uint8 [H, W] of 0 / 255 of the lesion that the shipped network finds in ``photo`` uint8 [H, W, 3]; empty where none.
+        """Mask uint8 [H, W] of 0 / 255 of the lesion that the segmentation network finds in ``photo`` uint8 [H, W, 3]; all 0 if it finds none.
 
         Raises:
-            ModelUnavailableError: the model cannot be loaded, its process hung, or it comes without a segmentation network.
+            ModelUnavailableError: the model cannot be loaded, its process hung, or it has no segmentation network.
             BusyError: see ``sample``.
         """
         *_, mask = self.suggesting(photo, model, visitor)
@@ -123,32 +128,32 @@ class ModelWorker:
     def suggesting(
         self, photo: np.ndarray, model: str | None = None, visitor: str = ""
     ) -> Iterator[Update | np.ndarray]:
-        """``suggest``, which yields what happens meanwhile, then the mask. Closing the iterator stops it."""
+        """As ``suggest``; yields events, then the mask. Closing the iterator stops the run."""
         yield (yield from self._follow(self._job("suggest", photo, model, visitor=visitor)))
 
     @contextmanager
     def turn(self, visitor: str) -> Iterator[None]:
-        """Wait for a turn in the line and hold it inside: for work beside the model's process that takes as much of the machine.
+        """Wait for a turn in the line and hold it inside: for work outside the model's process that uses the machine as much.
 
-        No limit keeps it out; Cancelled where the worker is closed meanwhile.
+        No limit applies. Raises Cancelled if the worker is closed while this waits.
         """
-        mine, over = threading.Event(), threading.Event()
+        started, ended = threading.Event(), threading.Event()
 
         def work(job: Job) -> None:
-            mine.set()
-            while not over.wait(PAUSE):
-                if job.cancelled.is_set():  # closed
+            started.set()
+            while not ended.wait(PAUSE):
+                if job.cancelled.is_set():  # the worker is closed
                     return
 
         job = Job(work, visitor)
         self._enqueue(job, limited=False)
         try:
-            while not mine.wait(PAUSE):
+            while not started.wait(PAUSE):
                 if job.cancelled.is_set():
                     raise Cancelled
             yield
         finally:
-            over.set()
+            ended.set()
             self._line.leave(job)
 
     def _describe(self, name: str) -> Job:
@@ -157,7 +162,9 @@ class ModelWorker:
             if job is not None:
                 return job
             if name not in self.models:
-                raise ModelUnavailableError(f"There is no model {name!r} any more; choose another one.")
+                raise ModelUnavailableError(
+                    f"The model {name!r} is not available any more; choose another one."
+                )
             job = self._infos[name] = self._job("info", name)
 
         def forget(_: object) -> None:
@@ -167,7 +174,7 @@ class ModelWorker:
         job.result.add_done_callback(forget)
         try:
             self._enqueue(job, limited=False)
-        except Cancelled as error:  # whoever waits for it hears so, too
+        except Cancelled as error:  # all callers that wait for this description get it
             job.result.set_exception(error)
         return job
 
@@ -175,7 +182,9 @@ class ModelWorker:
         def work(job: Job) -> Any:
             if job.cancelled.is_set():
                 raise Cancelled
-            return self._process.ask(call, *args, tell=job.updates.put, asked_to_stop=job.cancelled.is_set)
+            return self._process.ask(
+                call, *args, on_update=job.updates.put, is_cancelled=job.cancelled.is_set
+            )
 
         return Job(work, visitor, cancelled or threading.Event())
 
@@ -187,7 +196,7 @@ class ModelWorker:
                 self._thread.start()
 
     def _follow(self, job: Job) -> Iterator[Update]:
-        """Yield what a request is told; return its result. Nobody who stops to listen leaves it running."""
+        """Yield a request's events and return its result. A caller that closes the iterator ends the request."""
         self._enqueue(job)
         try:
             while (update := self._next(job)) is not None:
@@ -196,7 +205,7 @@ class ModelWorker:
         finally:
             if (
                 not job.result.done()
-            ):  # a finished request leaves the event alone: a batch's next one has the same
+            ):  # a finished request does not set it: the next chunk of a batch uses the same event
                 job.cancelled.set()
                 self._line.leave(job)
 
@@ -208,7 +217,7 @@ class ModelWorker:
                 job.last = job.updates.get(timeout=PAUSE)
                 return job.last
             except queue.Empty:
-                # Neither a turn nor an answer is waited for: the process may hang, and the model's thread sees to that.
+                # Cancelling waits neither for the turn nor for the process, which may hang; the model's thread handles that.
                 if job.cancelled.is_set():
                     raise Cancelled from None
                 if isinstance(job.last, Waiting | Loading) and time.monotonic() - began >= REPEAT:
@@ -220,7 +229,7 @@ def _serve(line: Line) -> None:
     while (job := line.take()) is not None:
         try:
             result = job.work(job)
-        except Exception as error:  # whoever asked gets it
+        except Exception as error:  # the caller gets it
             line.done()
             job.result.set_exception(error)
         else:

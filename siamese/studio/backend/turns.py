@@ -1,4 +1,4 @@
-"""Whose turn the model is: visitors take turns, and each knows at any time how many requests come before theirs."""
+"""The order of requests for the model: visitors take turns, and each always knows how many requests come first."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from typing import Any
 from siamese.studio.backend.messages import BusyError, Cancelled, Update, Waiting
 
 WAITING_EACH, WAITING_ALL = 4, 64
-"""Requests that wait for the model: of one visitor, and of all together. The one that runs does not wait."""
+"""How many requests may wait for the model: of one visitor, and of all together. The running request does not count."""
 TOO_MANY = (
     "You have {} requests waiting already. Wait until one of them is done, or cancel one; then try again."
 )
-FULL = "{} requests are waiting for the model, which is as many as this studio takes. Try again in a few minutes."
+FULL = "{} requests are waiting for the model, which is the most that this studio accepts. Try again in a few minutes."
 
 
 @dataclass(eq=False)
 class Job:
-    """A request for the model; ``work`` runs in the model's thread once it is its turn."""
+    """A request for the model; ``work`` runs in the model's thread when its turn comes."""
 
     work: Callable[[Job], Any]
     visitor: str = ""
     cancelled: threading.Event = field(default_factory=threading.Event)
     updates: queue.SimpleQueue[Update | None] = field(default_factory=queue.SimpleQueue)
-    """What happens meanwhile; None once ``result`` is there."""
+    """The events of the run; None after ``result`` is set."""
     result: Future[Any] = field(default_factory=Future)
     ahead: int | None = None
-    """Requests that run before, as last told; 0 while it runs."""
+    """How many requests come first, as in the last event; 0 while it runs."""
     last: Update | None = None
-    """What was last taken from ``updates``."""
+    """The last event taken from ``updates``."""
 
 
 class Line:
     """Round robin over visitors; first come, first served among the requests of one.
 
-    A visitor whose request has run goes behind all others who wait by then: however many requests one has, another's first waits
-    for no more than one of them. For any number of threads.
+    After a request, its visitor goes behind all others who wait at that time. So however many requests one visitor has, another
+    visitor's first request waits for one of them at most. Safe for any number of threads.
 
     Args:
         each, over_all: how many may wait; see ``WAITING_EACH``.
@@ -55,10 +55,10 @@ class Line:
         self._changed = threading.Condition()
 
     def join(self, job: Job, limited: bool = True) -> None:
-        """Put a request at its place, which it is told at once where it has to wait.
+        """Add a request. It gets a ``Waiting`` event at once if others come first.
 
         Args:
-            limited: False for the studio's own requests, which no limit keeps out.
+            limited: False for the studio's own requests, which have no limit.
 
         Raises:
             BusyError: too many wait; the message says what to do.
@@ -70,11 +70,11 @@ class Line:
             if limited:
                 self._check(job.visitor)
             self._waiting.setdefault(job.visitor, []).append(job)
-            self._tell()
+            self._send_places()
             self._changed.notify_all()
 
     def take(self) -> Job | None:
-        """Wait for the next request, which runs from now until ``done``; None once the line is closed."""
+        """Wait for the next request, which counts as running until ``done``; None if the line is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._waiting)
             if self._closed:
@@ -89,19 +89,19 @@ class Line:
         """The running request has ended."""
         with self._changed:
             job, self._running = self._running, None
-            if job is not None and job.visitor in self._waiting:  # behind those who came meanwhile
+            if job is not None and job.visitor in self._waiting:  # behind those who came while it ran
                 self._waiting[job.visitor] = self._waiting.pop(job.visitor)
-            self._tell()
+            self._send_places()
 
     def leave(self, job: Job) -> None:
-        """A waiting request is not wanted any more; nothing where it does not wait."""
+        """Remove a waiting request; nothing happens if it does not wait."""
         with self._changed:
             if job in self._waiting.get(job.visitor, ()):
                 self._drop(job)
-                self._tell()
+                self._send_places()
 
     def close(self) -> None:
-        """Take no more, and end those that wait with ``Cancelled``; the running one is asked to stop."""
+        """Accept no more requests, end the waiting ones with ``Cancelled`` and stop the running one."""
         with self._changed:
             self._closed = True
             for job in self._order():
@@ -132,11 +132,11 @@ class Line:
             del self._waiting[job.visitor]
 
     def _order(self) -> list[Job]:
-        """Those that wait, in the order in which they would run if nobody came or left."""
+        """The waiting requests, in the order in which they would run if nobody came or left."""
         running = self._running.visitor if self._running is not None else None
         visitors = sorted(
             self._waiting, key=lambda v: v == running
-        )  # stable: the one who runs goes behind the others
+        )  # stable: the visitor of the running request goes behind the others
         rounds = [
             (turn, place, job)
             for place, v in enumerate(visitors)
@@ -144,7 +144,7 @@ class Line:
         ]
         return [job for _, _, job in sorted(rounds, key=lambda r: r[:2])]
 
-    def _tell(self) -> None:
+    def _send_places(self) -> None:
         for ahead, job in enumerate(self._order(), 0 if self._running is None else 1):
             if ahead != job.ahead:
                 job.ahead = ahead
@@ -153,12 +153,12 @@ class Line:
 
 
 class Share:
-    """How much of something may go on at once: of one visitor's and of all together.
+    """A limit of what may run at the same time: of one visitor, and of all together.
 
     Args:
         each, over_all: the limits.
-        message: what who is kept out is told, with the limit of one visitor in place of ``{}``.
-        full: the same where it is the limit over all.
+        message: the text of the error at one visitor's limit, which takes the place of ``{}``.
+        full: the text of the error at the limit of all.
     """
 
     def __init__(self, each: int, over_all: int, message: str, full: str) -> None:
@@ -168,7 +168,7 @@ class Share:
 
     @contextmanager
     def held(self, visitor: str) -> Iterator[None]:
-        """One of ``visitor``'s goes on inside; BusyError where it is one too many."""
+        """Count one of ``visitor``'s inside; raises BusyError at the limit."""
         with self._lock:
             if self._held.get(visitor, 0) >= self._each:
                 raise BusyError(self._message.format(self._each))

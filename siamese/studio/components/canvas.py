@@ -25,7 +25,7 @@ from siamese.studio.visitors.drawings import Drawings, checked
 from siamese.studio.visitors.limits import CANVAS_SIDE
 
 SIDE = 512
-"""Side of the drawing in pixels, where no photo is traced."""
+"""Side of the drawing in pixels, if no photo is traced."""
 MAX_SIDE = CANVAS_SIDE
 """Longest side of the drawing over a photo."""
 LESION_COLOUR = "#5eead4"
@@ -43,8 +43,8 @@ class EmptyMaskError(ValueError):
 
 
 DRAWINGS = Drawings()
-# One store for all editors. Each has its own by nature, but a copy must find what its editor was sent, and Gradio makes a visitor's editor anew,
-# with an empty one, whenever an event leaves it as it is. Its own would also grow without bounds.
+# One store for all editors. By default each editor has its own, but a copy must find what its editor received, and Gradio replaces a visitor's
+# editor by a new one with an empty store whenever an event does not update it. Its own store would also grow without bounds.
 gr.ImageEditor.blob_storage = property(lambda editor: DRAWINGS.of(current()), lambda editor, value: None)
 gr.ImageEditor.accept_blobs = server(checked(gr.ImageEditor.accept_blobs, DRAWINGS))
 
@@ -138,7 +138,7 @@ def reader(
 ) -> tuple[gr.ImageEditor, Callable[[Callable[..., Dependency]], Callable[..., Dependency]]]:
     """How events of the server read ``canvas``.
 
-    An input or output of such an event is read anew by Gradio at each later step of any event. Of the editor that is three pictures, drawn,
+    Gradio reads an input or output of such an event again at each later step of any event. Of the editor that is three pictures, drawn,
     encoded and uploaded, many times while the model samples. So it is copied in the browser, once an event, and the copy is the input.
 
     Returns:
@@ -147,7 +147,7 @@ def reader(
     drawn = gr.ImageEditor(
         type=canvas.type, image_mode=canvas.image_mode, format=canvas.format, visible=False
     )
-    return drawn, lambda happens: happens(None, canvas, drawn, js="(value) => value", **QUICK).then
+    return drawn, lambda trigger: trigger(None, canvas, drawn, js="(value) => value", **QUICK).then
 
 
 def editor_value(
@@ -156,7 +156,7 @@ def editor_value(
     """The editor's value with ``mask`` uint8 [H, W] of 0 / 255 as the drawn layer.
 
     Args:
-        background: a photo uint8 [H, W, 3] to trace; a plain dark ground where None.
+        background: a photo uint8 [H, W, 3] to trace; None: a plain dark ground.
         served: makes what Gradio serves of the pictures in which the background is seen.
     """
     mask = check_mask(mask)

@@ -1,11 +1,11 @@
-"""Smooth blobs that stand for a lesion: the mask that a first visit shows."""
+"""Smooth blobs in the shape of a lesion: the mask on a first visit."""
 
 from __future__ import annotations
 
 import numpy as np
 
 FIRST_VISIT = 7
-"""Seed of the first visit's mask."""
+"""Seed of the mask on a first visit."""
 
 
 def example_mask(seed: int, side: int) -> np.ndarray:

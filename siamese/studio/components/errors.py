@@ -1,7 +1,7 @@
-"""What goes wrong around an event of the page rather than in it: the visitor gets a sentence, and the buttons back.
+"""Failures around an event of the page rather than in its function: the visitor gets a sentence, and the buttons are enabled again.
 
-Gradio reads an event's inputs before the event's function runs and writes the pictures that it returns afterwards, so a full disk is met where
-the function cannot catch it.
+Gradio reads an event's inputs before the function runs, and writes the pictures that it returns afterwards, so the function cannot catch
+the error of a full disk.
 """
 
 from __future__ import annotations
@@ -23,76 +23,66 @@ from siamese.studio.components.listeners import HIDDEN, QUICK
 log = logging.getLogger(__name__)
 
 FULL = (
-    "The server’s disk is full, so this was not done. Your drawing and settings are still here: try again in a few minutes. "
+    "The server’s disk is full, so your request failed. Your drawing and settings are still on this page: try again in a few minutes. "
     "Whoever runs the server has to free space for temporary files."
 )
-BROKEN = "Something went wrong on the server, so this was not done. Please try again; the details are in the server’s log."
+BROKEN = "Something went wrong on the server, so your request failed. Please try again; the details are in the server’s log."
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-ROOM = 1_000_000
-"""Bytes that the temporary folder must take for an event to go through: a few pictures."""
-
-RESCUE = """<script>
-// Gradio reads an event's inputs outside of what it guards: where that fails (a drawing that the server cannot take), nothing that
-// follows the event runs, and a button that waits for it would wait for ever. This presses a hidden button, which gives it back.
-{ let asked = null;
-  addEventListener('unhandledrejection', (event) => {
-    const rescue = document.querySelector('#rescue');
-    if (!rescue) return;
-    event.preventDefault(); console.warn(event.reason);
-    clearTimeout(asked); asked = setTimeout(() => rescue.click(), 500);  // one press may meet several
-  });
-}
-</script>"""
+NEEDED_BYTES = 1_000_000
+"""Free space that the temporary folder needs for an event to succeed: a few pictures."""
 
 
 class Page(gr.Blocks):
-    """Blocks whose events fail with a sentence, wherever around their function it was."""
+    """Blocks whose failed events give the visitor a sentence, even if the error is raised outside the event's function."""
 
     async def process_api(self, *args: Any, **options: Any) -> dict[str, Any]:
-        """As Gradio's. Raises gr.Error for whatever is no refusal already."""
+        """As Gradio's. Raises gr.Error in place of every exception that is not meant for the visitor."""
         try:
             return await super().process_api(*args, **options)
         except (gr.Error, HTTPException):
             raise
         except Exception as error:
             log.exception("an event of the page failed")
-            raise gr.Error(sentence_for(error), print_exception=False) from error
+            raise gr.Error(message_for(error), print_exception=False) from error
 
 
-def sentence_for(error: Exception) -> str:
-    """What to tell a visitor of an error that nothing else explains."""
+def message_for(error: Exception) -> str:
+    """The sentence for the visitor about an error that has no message of its own."""
     return FULL if isinstance(error, OSError) and error.errno in _FULL else BROKEN
 
 
-def reason() -> str:
-    """The sentence for a failure that was seen in the browser alone: whether the disk is full is tried out."""
+def diagnosis() -> str:
+    """The sentence for a failure that only the browser saw: this tries to write a file, to tell whether the disk is full."""
     folder = Path(utils.get_upload_folder())
     try:
         with tempfile.TemporaryFile(dir=folder if folder.is_dir() else None) as file:
-            file.write(bytes(ROOM))
+            file.write(bytes(NEEDED_BYTES))
             file.flush()
     except OSError as error:
-        return sentence_for(error)
+        return message_for(error)
     return BROKEN
 
 
 def build_rescue() -> gr.Button:
-    """The hidden button that the page's script presses; it says what happened. Whoever takes buttons away listens to it, too."""
+    """The hidden button that ``static/studio.js`` presses after a failure which Gradio does not report.
+
+    It shows a warning. Tabs that disable buttons during a run listen to it, too, and enable them again.
+    """
     rescue = gr.Button("Rescue", visible="hidden", elem_id="rescue")
-    rescue.click(lambda: gr.Warning(reason()), None, None, concurrency_limit=None, **HIDDEN)
+    rescue.click(lambda: gr.Warning(diagnosis()), None, None, concurrency_limit=None, **HIDDEN)
     return rescue
 
 
-def whatever_happens(
-    happened: Dependency,
-    ended: Callable[..., Any],
+def after_event(
+    event: Dependency,
+    succeeded: Callable[..., Any],
     failed: Callable[..., Any],
     inputs: Any,
     outputs: list[Any],
 ) -> tuple[Dependency, Dependency]:
-    """Once ``happened`` is over, call ``ended``, or ``failed`` where it raised: Gradio leaves ``then`` out after an error.
+    """Call ``succeeded`` after ``event``, or ``failed`` if it raised; Gradio skips ``then`` after an error.
 
     Returns:
-        The two events. What they give back should need no disk, which may be what failed.
+        The events of the two calls. Their outputs should not need the disk, because a full disk may be the cause.
     """
-    return happened.then(ended, inputs, outputs, **QUICK), happened.failure(failed, inputs, outputs, **QUICK)
+    return event.then(succeeded, inputs, outputs, **QUICK), event.failure(failed, inputs, outputs, **QUICK)

@@ -25,7 +25,7 @@ def heading(number: int, text: str) -> str:
 
 
 def status(kind: Kind, text: str, fraction: float | None = None) -> str:
-    """The line below Generate; with a bar where ``fraction`` 0..1 is given. Its height never changes while sampling."""
+    """The status line, with a progress bar if ``fraction`` 0..1 is given. Its height does not change during a run."""
     role = {"error": "alert", "busy": "group"}.get(kind, "status")  # a live region would read out every step
     bar = ""
     if fraction is not None:
@@ -38,7 +38,7 @@ def status(kind: Kind, text: str, fraction: float | None = None) -> str:
 
 
 def note(kind: Kind, text: str) -> str:
-    """A line below a group of controls; empty where there is nothing to say."""
+    """A line below a group of controls; an empty text gives no line."""
     return (
         f'<p class="note {kind}" role="{"alert" if kind == "error" else "status"}">{escape(text)}</p>'
         if text
@@ -47,7 +47,7 @@ def note(kind: Kind, text: str) -> str:
 
 
 def time_left(seconds: float | None) -> str:
-    """About how long it will take, in words; empty where that is unknown."""
+    """The remaining time in words, to follow a count; empty if it is unknown."""
     if seconds is None:
         return ""
     return (
@@ -60,12 +60,15 @@ def time_left(seconds: float | None) -> str:
 def caption(
     pair: SyntheticPair | None, agreement: float | None, index: int = 0, count: int = 1, example: bool = False
 ) -> str:
-    """What is below the images: the selected one's seed, settings and mask agreement."""
+    """The caption of the selected image: seed, settings and mask agreement."""
     if pair is None:
         return '<p class="caption">The images will appear above.</p>'
     recipe = pair.recipe
     which = "Example · " if example else f"Image {index + 1} of {count} · " if count > 1 else ""
-    settings = f"{which}Seed {recipe.seed} · {recipe.steps} steps · guidance {recipe.guidance:g}"
+    used = recipe.settings
+    settings = (
+        f"{which}Seed {recipe.seed} · {used.num_inference_steps} steps · guidance {used.guidance_scale:g}"
+    )
     if recipe.reference_weight is not None:
         settings += f" · reference weight {recipe.reference_weight:g}"
     if agreement is None:
@@ -78,14 +81,14 @@ def caption(
 
 
 def sampling(count: int) -> str:
-    """What is below images that are not finished."""
+    """The caption of previews."""
     return f'<p class="caption">{"A preview" if count == 1 else f"{count} previews"} of what is being sampled.</p>'
 
 
 def model_line(info: ModelInfo | None, error: str | None = None) -> str:
-    """Whether the model is there: loading, ready, or what to do."""
+    """Status line of the model: loading, ready, or the error with what to do."""
     if error is not None:
         return f'<p class="model error" role="alert">{escape(error)}</p>'
     if info is None:
-        return '<p class="model busy" role="status">Loading the model. You can draw meanwhile.</p>'
+        return '<p class="model busy" role="status">Loading the model. You can already draw.</p>'
     return f'<p class="model ready" role="status">Model {escape(info.name)} is ready.</p>'

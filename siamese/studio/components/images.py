@@ -15,8 +15,8 @@ from siamese.records.provenance import SyntheticPair, mask_png
 def servable(pixels: np.ndarray, text: dict[str, str] | None = None) -> Image.Image:
     """``pixels`` uint8 [H, W, 3 or 4] for Gradio to serve as a PNG with ``text``.
 
-    Gradio names a served file by its content and writes it anew each time; whoever is still loading the same content
-    would get half a file. A text field of its own gives each its own file.
+    Gradio names a served file by its content and rewrites it each time, so that a browser which still loads the same content
+    would get half a file. A unique text field gives each picture its own file.
     """
     image = Image.fromarray(pixels)
     image.info.update((text or {}) | {"File": uuid.uuid4().hex})
@@ -24,7 +24,7 @@ def servable(pixels: np.ndarray, text: dict[str, str] | None = None) -> Image.Im
 
 
 def picture(pair: SyntheticPair, outlined: bool) -> Image.Image:
-    """The pair's image to show, with or without the mask's outline, with its provenance."""
+    """The pair's image with its provenance, with or without the mask's outline."""
     return servable(outline(pair.image, pair.mask) if outlined else pair.image, pair.fields())
 
 
@@ -43,7 +43,7 @@ def mask_view(mask: np.ndarray | None, size: int) -> str:
 
 
 GOOD, FAIR = 0.8, 0.6
-"""Dice coefficients from which an image follows its mask closely, and roughly."""
+"""Minimum Dice coefficients of an image that follows its mask closely, and roughly."""
 
 
 def agreement_words(agreement: float) -> str:
@@ -58,7 +58,7 @@ def agreement_words(agreement: float) -> str:
 
 
 def image_caption(pair: SyntheticPair, agreement: float | None) -> str:
-    """A line on a small image: mask agreement, which must not be cut off, then the seed."""
+    """The line on a small image: the mask agreement first, because a long line is cut off, then the seed."""
     seed = f"seed {pair.recipe.seed}"
     if agreement is None:
         return seed.capitalize()

@@ -1,12 +1,12 @@
-"""How the page's events run: options of Gradio's listeners."""
+"""Options of Gradio's listeners, which say how the page's events run."""
 
 from __future__ import annotations
 
 from typing import Any
 
 HIDDEN: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-"""Without Gradio's own progress over the outputs; no part of the API."""
-QUICK = HIDDEN | {"queue": False}
-"""At once, past what waits for the model."""
+"""Without Gradio's progress display over the outputs, and not part of the public API."""
+QUICK: dict[str, Any] = HIDDEN | {"queue": False}
+"""For events that do not wait for the model: they bypass Gradio's queue."""
 LINED: dict[str, Any] = HIDDEN | {"concurrency_limit": None}
-"""What waits for the model: at once into the model's own line, which knows limits and turns. Gradio's would know neither visitors nor places."""
+"""For events that wait for the model: they enter its own line, which knows visitors, limits and turns, without waiting in Gradio's queue."""

@@ -1,7 +1,8 @@
-"""The collection tab: the pairs that a visitor kept, on the server until they expire or are deleted."""
+"""The collection tab: the pairs that a visitor kept on the server, until they expire or are deleted."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,13 @@ from siamese.studio.components import html
 from siamese.studio.components.download import on_demand
 from siamese.studio.components.images import image_caption, picture
 from siamese.studio.components.listeners import QUICK
-from siamese.studio.storage.collections import CollectionError, Collections
-from siamese.studio.tabs.gallery import NO_FRAME, Shown
+from siamese.studio.storage.collection_entry import CollectionError
+from siamese.studio.storage.collections import Collections
+from siamese.studio.tabs.gallery import NO_FRAME, GalleryImages
 from siamese.studio.visitors.cookie import NoCookieError, keeper
+
+Updates = dict[Any, Any]
+"""Updates by component."""
 
 
 @dataclass
@@ -31,13 +36,13 @@ class CollectionTab:
     back: gr.Button
     note: gr.HTML
     ids: gr.State = field(repr=False)
-    """Of the pairs in the gallery, in its order."""
+    """Ids of the pairs in the gallery, in its order."""
     selected: gr.State = field(repr=False)
-    """Id of the pair that is framed, None where none is."""
+    """Id of the selected pair; None if there is none."""
 
     @property
     def parts(self) -> list[Any]:
-        """What ``refresh`` updates, in its order."""
+        """What ``CollectionEvents.refresh`` updates."""
         return [
             self.summary,
             self.gallery,
@@ -59,7 +64,7 @@ def build_collection() -> CollectionTab:
         remove = gr.Button("Remove selected", size="md", interactive=False)
         delete = gr.Button("Delete everything", size="md", interactive=False)
     with gr.Column(visible=False, elem_id="sure", variant="panel") as sure, gr.Row(elem_classes="buttons"):
-        gr.HTML('<p class="hint">This deletes every kept pair from the server, for good.</p>')
+        gr.HTML('<p class="hint">This deletes every kept pair from the server. It cannot be undone.</p>')
         confirm = gr.Button("Yes, delete everything", variant="stop", size="md")
         back = gr.Button("Keep them", size="md")
     note = gr.HTML("", elem_id="collection-note")
@@ -76,113 +81,141 @@ def build_collection() -> CollectionTab:
         visible=False,
     )
     return CollectionTab(
-        summary, gallery, download, remove, delete, sure, confirm, back, note, gr.State([]), gr.State(None)
+        summary=summary,
+        gallery=gallery,
+        download=download,
+        remove=remove,
+        delete=delete,
+        sure=sure,
+        confirm=confirm,
+        back=back,
+        note=note,
+        ids=gr.State([]),
+        selected=gr.State(None),
     )
 
 
-def wire_collection(
-    tab: CollectionTab,
-    collections: Collections,
-    keep: gr.Button,
-    shown: gr.State,
-    keep_note: gr.HTML,
-    entering: gr.Tab,
-) -> None:
-    """Connect the tab, and the studio's Keep button."""
+class CollectionEvents:
+    """The handlers of the tab's events; each returns updates by component."""
 
-    def refresh(text: str = "", kind: html.Kind = "idle") -> list[Any]:
-        images, ids, damaged = [], [], 0
+    def __init__(self, tab: CollectionTab, collections: Collections) -> None:
+        self.tab, self.collections = tab, collections
+
+    def refresh(self, text: str = "", kind: html.Kind = "idle") -> Updates:
+        """Show what the visitor whose event runs has kept, with ``text`` as a note."""
         try:
-            name = keeper()
+            owner = keeper()
         except NoCookieError as error:
-            return (
-                ["", gr.update(value=[], visible=False), [], None]
-                + [gr.update(interactive=False)] * 3
-                + [gr.update(visible=False), html.note("error", str(error))]
-            )
-        for entry in collections.entries(name):
+            return self._show([], [], "", html.note("error", str(error)))
+        images, ids, damaged = [], [], 0
+        for entry in self.collections.entries(owner):
             try:
-                pair = collections.load(name, entry.id)
+                pair = self.collections.load(owner, entry.id)
             except CollectionError:
                 damaged += 1
                 continue
             images.append((picture(pair, True), image_caption(pair, entry.agreement)))
             ids.append(entry.id)
         if damaged and not text:
-            text, kind = (
-                f"{damaged} kept pairs cannot be read: their files are damaged. The others are whole.",
-                "error",
+            pairs = (
+                "pair cannot be read: its files are"
+                if damaged == 1
+                else "pairs cannot be read: their files are"
             )
-        there = gr.update(interactive=bool(ids))
-        # Without a frame: Gradio would keep the index of the one before, around another pair.
-        return [
-            _summary(collections, name, len(ids)),
-            gr.update(value=images, selected_index=NO_FRAME, visible=bool(images)),
-            ids,
-            None,
-            there,
-            gr.update(interactive=False),
-            there,
-            gr.update(visible=False),
-            html.note(kind, text),
-        ]
+            text, kind = f"{damaged} kept {pairs} damaged. The others are intact.", "error"
+        return self._show(images, ids, _summary(self.collections, owner, len(ids)), html.note(kind, text))
 
-    def keep_one(images: Shown) -> str:
+    def keep(self, images: GalleryImages) -> str:
+        """Keep the selected image; returns the note below it."""
         if images.pair is None:
             return html.note("error", "Generate an image first.")
         try:
-            collections.add(keeper(), images.pair, images.agreement)
+            owner = keeper()
+            self.collections.add(owner, images.pair, images.agreement)
+            count = len(self.collections.entries(owner))
         except (CollectionError, NoCookieError) as error:
             return html.note("error", str(error))
-        count = len(collections.entries(keeper()))
-        return html.note("done", f"Kept. Your collection holds {count} {'pair' if count == 1 else 'pairs'}.")
+        return html.note("done", f"Kept. Your collection holds {_pairs(count)}.")
 
-    def remove(selected: str | None) -> list[Any]:
+    def select_pair(self, ids: list[str], event: gr.SelectData) -> Updates:
+        """A pair was clicked."""
+        found = event.index < len(ids)  # otherwise the click was on a pair that is gone
+        return {
+            self.tab.gallery: gr.update(selected_index=event.index if found else NO_FRAME),
+            self.tab.selected: ids[event.index] if found else None,
+            self.tab.remove: gr.update(interactive=found),
+        }
+
+    def remove(self, selected: str | None) -> Updates:
+        """Remove the selected pair."""
         if selected is None:
-            return refresh("Select a pair first.", "error")
-        try:
-            collections.remove(keeper(), selected)
-        except (CollectionError, NoCookieError) as error:
-            return refresh(str(error), "error")
-        return refresh("Removed.")
+            return self.refresh("Select a pair first.", "error")
+        return self._change(lambda owner: self.collections.remove(owner, selected), "Removed.")
 
-    def delete() -> list[Any]:
-        try:
-            collections.delete(keeper())
-        except (CollectionError, NoCookieError) as error:
-            return refresh(str(error), "error")
-        return refresh("Everything is deleted.")
+    def delete(self) -> Updates:
+        """Delete the whole collection."""
+        return self._change(self.collections.delete, "Everything is deleted.")
 
-    def export(folder: Path) -> Path:
+    def export(self, folder: Path) -> Path:
+        """The ZIP of all kept pairs, in ``folder``."""
         path = folder / "synthetic-pairs.zip"
-        collections.export(keeper(), path)
+        self.collections.export(keeper(), path)
         return path
 
-    def pick(ids: list[str], event: gr.SelectData) -> list[Any]:
-        chosen = (
-            ids[event.index] if event.index < len(ids) else None
-        )  # None of a click on images that are gone
-        frame = NO_FRAME if chosen is None else event.index
-        return [gr.update(selected_index=frame), chosen, gr.update(interactive=chosen is not None)]
+    def _change(self, change: Callable[[str], None], text: str) -> Updates:
+        try:
+            change(keeper())
+        except (CollectionError, NoCookieError) as error:
+            return self.refresh(str(error), "error")
+        return self.refresh(text)
 
-    keep.click(keep_one, shown, keep_note, **QUICK)
-    entering.select(refresh, None, tab.parts, **QUICK)
-    entering.select(
-        lambda: "", None, keep_note, **QUICK
-    )  # the number that it states may not be right any more when the visitor comes back
-    tab.gallery.select(pick, tab.ids, [tab.gallery, tab.selected, tab.remove], **QUICK)
-    tab.remove.click(remove, tab.selected, tab.parts, **QUICK)
+    def _show(self, images: list[Any], ids: list[str], summary: str, note: str) -> Updates:
+        some = gr.update(interactive=bool(ids))
+        return {
+            self.tab.summary: summary,
+            # No frame: Gradio would keep the old index, which is now another pair's.
+            self.tab.gallery: gr.update(value=images, selected_index=NO_FRAME, visible=bool(images)),
+            self.tab.ids: ids,
+            self.tab.selected: None,
+            self.tab.download: some,
+            self.tab.remove: gr.update(interactive=False),
+            self.tab.delete: some,
+            self.tab.sure: gr.update(visible=False),
+            self.tab.note: note,
+        }
+
+
+def wire_collection(
+    events: CollectionEvents, keep: gr.Button, shown: gr.State, keep_note: gr.HTML, entering: gr.Tab
+) -> None:
+    """Connect the tab, and the studio's Keep button.
+
+    Args:
+        keep, shown, keep_note: the button, the images of which it keeps the selected one, and the note below them.
+        entering: the tab that shows the components; the collection is read each time it is opened.
+    """
+    tab = events.tab
+    keep.click(events.keep, shown, keep_note, **QUICK)
+    entering.select(events.refresh, None, tab.parts, **QUICK)
+    # The note says how many pairs are kept, which may change in this tab.
+    entering.select(lambda: "", None, keep_note, **QUICK)
+    tab.gallery.select(events.select_pair, tab.ids, [tab.gallery, tab.selected, tab.remove], **QUICK)
+    tab.remove.click(events.remove, tab.selected, tab.parts, **QUICK)
     tab.delete.click(lambda: gr.update(visible=True), None, tab.sure, **QUICK)
     tab.back.click(lambda: gr.update(visible=False), None, tab.sure, **QUICK)
-    tab.confirm.click(delete, None, tab.parts, **QUICK)
-    on_demand(tab.download.click, export, [], tab.note)
+    tab.confirm.click(events.delete, None, tab.parts, **QUICK)
+    on_demand(tab.download.click, events.export, [], tab.note)
 
 
-def _summary(collections: Collections, token: str | None, count: int) -> str:
+def _summary(collections: Collections, owner: str, count: int) -> str:
     days = collections.lifetime.days
     stay = f"Pairs stay on the server for {days} days after your last visit to them, for this browser only."
     if not count:
         return f'<p class="hint">Nothing is kept yet. Press Keep below an image in the studio. {stay}</p>'
-    until = collections.expires(token)
+    until = collections.expires(owner)
     when = f" They expire on {until:%-d %B %Y}." if until else ""
-    return f'<p class="hint">{count} {"pair" if count == 1 else "pairs"} kept. {stay}{when}</p>'
+    return f'<p class="hint">{_pairs(count)} kept. {stay}{when}</p>'
+
+
+def _pairs(count: int) -> str:
+    return f"{count} {'pair' if count == 1 else 'pairs'}"

@@ -1,7 +1,7 @@
-"""The result panel: gallery, outline, comparison with the reference, and what can be done with an image.
+"""The components of the result panel: gallery, outline, comparison with the reference, and what can be done with an image.
 
-``Shown`` says which images there are and which of them is selected. Frame, caption, comparison and buttons are always set from it together;
-while previews of other images stand in their place, none is framed and nothing can be done with them.
+``GalleryImages`` holds the images and which of them is selected. Frame, caption, comparison and buttons are always set from it together.
+While previews of other images take their place, no image has a frame and the buttons are disabled.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from siamese.studio.tabs.photo import Photo
 
 OUTLINE = True
 NO_FRAME = "none"
-"""Index of no image. Gradio keeps the index before where an update names None, and moves a number into the gallery's range; this is none there."""
+"""Index of no image. Gradio ignores None in an update, and moves a number into the gallery's range; it takes this for no index."""
 MASK_CHANGED = "The mask has changed since this image was made."
 PHOTO_CHANGED = "The photo that this image was made with has been changed or removed."
 
 
 @dataclass(frozen=True, eq=False)  # as Photo: no hash of pixels
-class Shown:
-    """The images of one press, in a visitor's own session."""
+class GalleryImages:
+    """The images of one run, in a visitor's own session."""
 
     pairs: tuple[SyntheticPair, ...] = ()
     agreements: tuple[float | None, ...] = ()
     selected: int = 0
     reference: np.ndarray | None = None
-    """uint8 [H, W, 3], where Image-Diffusion made them."""
+    """uint8 [H, W, 3] if Image-Diffusion made the images."""
     photo: Photo | None = None
-    """The visitor's photo, where that was the reference."""
+    """The visitor's photo if that was the reference."""
     example: bool = False
-    """Whether the model brought them."""
+    """Whether they are examples that come with the model."""
 
     @property
     def pair(self) -> SyntheticPair | None:
@@ -51,8 +51,8 @@ class Shown:
         """The selected image's mask agreement."""
         return self.agreements[self.selected] if self.pairs else None
 
-    def without(self, photo: Photo | None) -> Shown:
-        """Without the reference where it is a photo other than ``photo``, the present one: that was removed or replaced."""
+    def without(self, photo: Photo | None) -> GalleryImages:
+        """Without the reference if it is another photo than ``photo``, the current one, because the visitor removed or replaced it."""
         return (
             self
             if self.photo is None or self.photo is photo
@@ -60,8 +60,8 @@ class Shown:
         )
 
 
-def outdated(shown: Shown, drawn: str | None) -> str:
-    """Why the selected image does not belong to what is on the left, as ``Shown.without`` leaves it; empty where it does.
+def outdated(shown: GalleryImages, drawn: str | None) -> str:
+    """Why the selected image does not belong to the drawing and the photo, after ``GalleryImages.without``; empty if it does.
 
     Args:
         drawn: ``mask_digest`` of the drawing.
@@ -90,12 +90,12 @@ class ResultPanel:
     note: gr.HTML
     shown: gr.State = field(repr=False)
     previewing: gr.State = field(repr=False)
-    """Whether previews stand in the place of ``shown``."""
+    """Whether the gallery shows previews in place of ``shown``."""
 
     @property
     def parts(self) -> list[Any]:
-        """What the functions below update. The states are last: Gradio sets one after the other, and where a picture cannot be written
-        the visitor goes on seeing the images before, which then are still those of the state."""
+        """What the functions below update. The states are last: Gradio sets one component after the other. So if it cannot write a
+        picture, the visitor still sees the images before, and the states are theirs."""
         return [
             self.gallery,
             self.slider,
@@ -114,7 +114,7 @@ class ResultPanel:
 
 def build_results(examples: list[SyntheticPair]) -> ResultPanel:
     """The panel, showing ``examples``."""
-    first = Shown(tuple(examples[:1]), (None,) * len(examples[:1]), example=True)
+    first = GalleryImages(tuple(examples[:1]), (None,) * len(examples[:1]), example=True)
     gr.HTML(html.heading(3, "Synthetic images"))
     gallery = gr.Gallery(
         items(first, OUTLINE),
@@ -150,23 +150,23 @@ def build_results(examples: list[SyntheticPair]) -> ResultPanel:
             max_height=420,
         )
     return ResultPanel(
-        gallery,
-        caption,
-        old,
-        outline,
-        keep,
-        use_seed,
-        more,
-        download,
-        compare,
-        slider,
-        note,
-        gr.State(first),
-        gr.State(False),
+        gallery=gallery,
+        caption=caption,
+        outdated=old,
+        outline=outline,
+        keep=keep,
+        use_seed=use_seed,
+        more=more,
+        download=download,
+        compare=compare,
+        slider=slider,
+        note=note,
+        shown=gr.State(first),
+        previewing=gr.State(False),
     )
 
 
-def items(shown: Shown, outlined: bool) -> list[tuple[Any, str]]:
+def items(shown: GalleryImages, outlined: bool) -> list[tuple[Any, str]]:
     """Gallery entries: image and caption."""
     return [
         (picture(pair, outlined), image_caption(pair, agreement))
@@ -180,7 +180,7 @@ def columns(count: int) -> int:
 
 
 def preview(panel: ResultPanel, images: np.ndarray) -> dict[Any, Any]:
-    """Updates that show images which are still being sampled, uint8 [N, S, S, 3], in the place of the others."""
+    """Updates that show previews of a run, uint8 [N, S, S, 3], in place of the images."""
     off = gr.update(interactive=False)
     pictures = [(servable(image), "Sampling…") for image in images]
     return {
@@ -198,7 +198,7 @@ def preview(panel: ResultPanel, images: np.ndarray) -> dict[Any, Any]:
     }
 
 
-def show(panel: ResultPanel, shown: Shown, outlined: bool) -> dict[Any, Any]:
+def show(panel: ResultPanel, shown: GalleryImages, outlined: bool) -> dict[Any, Any]:
     """Updates of everything in the panel."""
     gallery = gr.update(
         value=items(shown, outlined), columns=columns(len(shown.pairs)), selected_index=_frame(shown)
@@ -206,8 +206,8 @@ def show(panel: ResultPanel, shown: Shown, outlined: bool) -> dict[Any, Any]:
     return {panel.note: "", **select(panel, shown, outlined), panel.gallery: gallery}
 
 
-def select(panel: ResultPanel, shown: Shown, outlined: bool) -> dict[Any, Any]:
-    """Updates of what shows the selected image. The server names the frame, too: the click that chose it may have been on images before."""
+def select(panel: ResultPanel, shown: GalleryImages, outlined: bool) -> dict[Any, Any]:
+    """Updates of all that shows the selected image, with the frame: the click that selected it may have been on an image that is gone."""
     pair, there = shown.pair, gr.update(interactive=bool(shown.pairs))
     compared = None
     if pair is not None and shown.reference is not None:
@@ -230,17 +230,17 @@ def select(panel: ResultPanel, shown: Shown, outlined: bool) -> dict[Any, Any]:
     }
 
 
-def belongs(panel: ResultPanel, shown: Shown, drawn: str | None) -> dict[Any, Any]:
-    """Update of the line that says when the image no longer belongs to the left side; see ``outdated``."""
+def belongs(panel: ResultPanel, shown: GalleryImages, drawn: str | None) -> dict[Any, Any]:
+    """Update of the line that says that the image no longer belongs to the drawing; see ``outdated``."""
     return {panel.outdated: html.note("idle", outdated(shown, drawn))}
 
 
-def _frame(shown: Shown) -> int | str:
+def _frame(shown: GalleryImages) -> int | str:
     return shown.selected if shown.pairs else NO_FRAME
 
 
-def write_png(shown: Shown, folder: Path) -> Path:
-    """Write the selected image, without outline, and return the path; ValueError where there is none."""
+def write_png(shown: GalleryImages, folder: Path) -> Path:
+    """Write the selected image, without outline, and return the path; raises ValueError if there is none."""
     if shown.pair is None:
         raise ValueError("Generate an image first.")
     path = folder / f"synthetic-seed-{shown.pair.recipe.seed}.png"

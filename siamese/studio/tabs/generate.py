@@ -9,10 +9,11 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from siamese.sampling_settings import SamplingOverrides, SamplingSettings, SchedulerName
 from siamese.studio.backend.messages import (
     BusyError,
     Cancelled,
@@ -48,11 +49,13 @@ class Form:
     prompt: str
     variants: float | None = 1
     seed: float | None = None
-    """Of the first variant; the next has the next. Random where None."""
-    steps: float | None = None
-    """The model's default where None, as ``guidance`` and ``scheduler``."""
-    guidance: float | None = None
+    """Of the first variant; the next has the next. Random if None."""
+    num_inference_steps: float | None = None
+    """The model's default if None, as ``guidance_scale`` and ``scheduler``."""
+    guidance_scale: float | None = None
     scheduler: str | None = None
+    restored: SamplingSettings | None = None
+    """Of an image that was opened again: the settings that the page does not show are these; the model's if None."""
     reference: np.ndarray | None = None
     """uint8 [H, W, 3]."""
     weight: float | None = 1.0
@@ -77,16 +80,26 @@ class Form:
             else check_number(self.weight, "The reference's weight", 0, MAX_WEIGHT)
         )
         return Request(
-            (mask,),
-            self.prompt,
-            seeds,
-            check_steps(self.steps),
-            check_guidance(self.guidance),
-            self.scheduler,
-            self.reference,
-            weight,
-            self.model,
+            masks=(mask,),
+            prompt=self.prompt,
+            seeds=seeds,
+            overrides=self._overrides(),
+            reference=self.reference,
+            reference_weight=weight,
+            model=self.model,
         )
+
+    def _overrides(self) -> SamplingOverrides:
+        entered = SamplingOverrides(
+            num_inference_steps=check_steps(self.num_inference_steps),
+            guidance_scale=check_guidance(self.guidance_scale),
+            scheduler=cast("SchedulerName | None", self.scheduler),  # checked with the others, by the model
+        )
+        if self.restored is not None:
+            entered["guidance_mode"] = self.restored.guidance_mode
+            entered["guidance_rescale"] = self.restored.guidance_rescale
+            entered["guidance_interval"] = self.restored.guidance_interval
+        return entered
 
 
 @dataclass(frozen=True)
@@ -110,54 +123,6 @@ class Failed:
 
     message: str
     cancelled: bool = False
-
-
-class Presses:
-    """Running presses of Generate by an unguessable id, so that Cancel reaches the right one."""
-
-    def __init__(self) -> None:
-        self._events: dict[str, threading.Event] = {}
-        self._waiting: set[str] = set()
-        self._lock = threading.Lock()
-
-    def begin(self) -> str:
-        """Register a press and return its id."""
-        name = secrets.token_urlsafe(16)
-        with self._lock:
-            self._events[name] = threading.Event()
-            self._waiting.add(name)
-        return name
-
-    def event(self, name: str | None) -> threading.Event:
-        """The press's event, set once it is cancelled; a fresh one where the press is unknown."""
-        with self._lock:
-            return self._events.get(name or "") or threading.Event()
-
-    def go(self, name: str | None) -> threading.Event:
-        """The press's event, as it begins to ask the model."""
-        with self._lock:
-            self._waiting.discard(name or "")
-        return self.event(name)
-
-    def waits(self, name: str | None) -> bool:
-        """Whether the press has begun but not yet asked the model."""
-        with self._lock:
-            return name in self._waiting
-
-    def runs(self, name: str | None) -> bool:
-        """Whether the press has not ended."""
-        with self._lock:
-            return name in self._events
-
-    def cancel(self, name: str | None) -> None:
-        """Stop a press within one step; nothing where it has ended."""
-        self.event(name).set()
-
-    def end(self, name: str | None) -> None:
-        """Forget a press."""
-        with self._lock:
-            self._events.pop(name or "", None)
-            self._waiting.discard(name or "")
 
 
 def generate(
@@ -219,7 +184,7 @@ def check_seed(seed: float | None) -> int:
 
 
 def check_steps(steps: float | None) -> int | None:
-    """``steps`` as an integer 1..MAX_STEPS, None where empty, or InputError."""
+    """``steps`` as an integer 1..MAX_STEPS, None if empty, or InputError."""
     return (
         None
         if steps is None
@@ -228,7 +193,7 @@ def check_steps(steps: float | None) -> int | None:
 
 
 def check_guidance(guidance: float | None) -> float | None:
-    """``guidance`` in 1..MAX_GUIDANCE, None where empty, or InputError."""
+    """``guidance`` in 1..MAX_GUIDANCE, None if empty, or InputError."""
     return (
         None
         if guidance is None

@@ -1,4 +1,4 @@
-"""The models tab: which model samples, with its card, licence and figures."""
+"""The models tab: choice of the model, with its card, licence and figures."""
 
 from __future__ import annotations
 
@@ -45,26 +45,30 @@ def build_models(worker: ModelWorker) -> ModelsTab:
 
 
 def wire_models(tab: ModelsTab, worker: ModelWorker, chosen: gr.State, settings: SettingsPanel) -> None:
-    """Choosing a model shows its description at once and loads it."""
+    """A model that is chosen, here or by an image that is opened again, is described at once and loaded."""
 
-    def describe(name: str | None) -> list[Any]:
+    def choose(name: str | None) -> str:
         if name not in worker.models:
             raise gr.Error("Choose one of the models.", print_exception=False)
+        return name
+
+    def describe(name: str) -> list[Any]:
         entry = worker.models[name]
         return [name, _card(entry), _licence(entry), _rows(entry), model_line(None)]
 
-    described = tab.choice.change(
-        describe, tab.choice, [chosen, tab.card, tab.licence, tab.table, settings.model], **QUICK
+    tab.choice.input(choose, tab.choice, chosen, **QUICK)
+    described = chosen.change(
+        describe, chosen, [tab.choice, tab.card, tab.licence, tab.table, settings.model], **QUICK
     )
-    wire_model(settings, worker, described.then, tab.choice)
+    wire_model(settings, worker, described.then, chosen)
 
 
 def _card(entry: ModelEntry) -> str:
-    return entry.card or f"{entry.name} has no card. It is read from {entry.source}."
+    return entry.card or f"{entry.name} has no model card. It is loaded from {entry.source}."
 
 
 def _licence(entry: ModelEntry) -> str:
-    return entry.licence or "This model states no licence; ask whoever gave it to you."
+    return entry.licence or "This model has no licence file; ask the person who gave it to you."
 
 
 def _rows(entry: ModelEntry) -> list[list[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,9 @@ import gradio as gr
 from gradio.components import Component
 from gradio.events import Dependency
 
-from siamese.models.prompts import LESION, POLYP
+from siamese.prompts import LESION, POLYP
 from siamese.records.provenance import Recipe
+from siamese.sampling_settings import SamplingSettings
 from siamese.studio.backend.messages import BusyError, ModelUnavailableError
 from siamese.studio.backend.queue import ModelWorker
 from siamese.studio.components import html
@@ -39,6 +40,10 @@ class SettingsPanel:
     reference_group: gr.Column
     defaults: gr.Checkbox
     known_defaults: gr.JSON
+    restored: gr.State
+    """``SamplingSettings`` of an image that was opened again, None otherwise: those that the page does not show are used."""
+    restored_note: gr.HTML
+    """Says which they are."""
     steps: gr.Number
     guidance: gr.Number
     scheduler: gr.Radio
@@ -53,15 +58,75 @@ class SettingsPanel:
         return [self.steps, self.guidance, self.scheduler]
 
     @property
-    def restored(self) -> list[Any]:
-        """What ``restore`` updates, in its order."""
-        return [self.prompt, self.seed, self.random_seed, self.defaults, *self.advanced]
+    def restorable(self) -> list[Any]:
+        """What ``Restoration.updates`` updates, in its order."""
+        return [
+            self.prompt,
+            self.seed,
+            self.random_seed,
+            self.weight,
+            self.defaults,
+            *self.advanced,
+            self.restored,
+            self.restored_note,
+        ]
 
 
-def restore(recipe: Recipe) -> list[Any]:
-    """Updates that put a recipe's settings back."""
-    known = gr.update(value=recipe.prompt) if recipe.prompt in ORGANS else gr.skip()
-    return [known, recipe.seed, False, False, recipe.steps, recipe.guidance, recipe.scheduler]
+@dataclass(frozen=True)
+class Restoration:
+    """What opening an image again does to the settings."""
+
+    updates: list[Any]
+    """Of ``SettingsPanel.restorable``."""
+    model: str | None
+    """Name of the recipe's model; None if the page has no such model."""
+    text: str
+    """What was restored and what could not be, in words for the visitor."""
+
+
+def restore(recipe: Recipe, models: Collection[str]) -> Restoration:
+    """Put a recipe's settings back, on a page with ``models``."""
+    used, weight = recipe.settings, recipe.reference_weight
+    text = f"Mask and settings of seed {recipe.seed} are restored: {used.describe()}"
+    text += f", reference weight {weight:g}." if weight is not None else "."
+    if recipe.prompt not in ORGANS:
+        text += f" Its prompt, “{shortened(recipe.prompt)}”, is not one of this page's kinds of image: choose one."
+    if recipe.model not in models:
+        text += (
+            f" Its model, “{shortened(recipe.model)}”, is not available here, so images will differ from it."
+        )
+    if weight is not None:
+        text += " Its reference photo is not stored in the file; open it again to use it."
+    updates = [
+        gr.update(value=recipe.prompt) if recipe.prompt in ORGANS else gr.skip(),
+        recipe.seed,
+        False,
+        gr.skip() if weight is None else min(weight, MAX_WEIGHT),
+        False,
+        used.num_inference_steps,
+        used.guidance_scale,
+        used.scheduler,
+        used,
+        hidden_note(used),
+    ]
+    return Restoration(updates, recipe.model if recipe.model in models else None, text)
+
+
+def shortened(text: str, most: int = 60) -> str:
+    """``text``, cut if it is longer than ``most`` characters."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def hidden_note(restored: SamplingSettings | None) -> str:
+    """The line below the advanced settings: the restored ones that have no control on the page."""
+    if restored is None:
+        return ""
+    low, high = restored.guidance_interval
+    return html.note(
+        "idle",
+        f"Also used, from the opened image: guidance by the {restored.guidance_mode} at noise levels {low:g} to {high:g}, "
+        f"rescale {restored.guidance_rescale:g}. Tick “Use the model's defaults” to drop these.",
+    )
 
 
 def build_settings(seed: int = 0) -> SettingsPanel:
@@ -84,6 +149,7 @@ def build_settings(seed: int = 0) -> SettingsPanel:
         steps = gr.Number(value=20, precision=0, label="Steps")
         guidance = gr.Number(value=2, step=0.1, label="Guidance")
         scheduler = gr.Radio(SCHEDULERS, value="dpm++", label="Scheduler")
+        restored, restored_note = gr.State(None), gr.HTML("", elem_id="restored")
     with gr.Row(elem_id="actions"):
         button = gr.Button("Generate", variant="primary", size="lg", elem_id="generate", scale=3)
         cancel = gr.Button(
@@ -98,22 +164,24 @@ def build_settings(seed: int = 0) -> SettingsPanel:
     message = gr.HTML(html.status("idle", READY), elem_id="message")
     model = gr.HTML(html.model_line(None), elem_id="model")
     return SettingsPanel(
-        prompt,
-        variants,
-        seed,
-        random_seed,
-        use_photo,
-        weight,
-        reference_group,
-        defaults,
-        known_defaults,
-        steps,
-        guidance,
-        scheduler,
-        button,
-        cancel,
-        message,
-        model,
+        prompt=prompt,
+        variants=variants,
+        seed=seed,
+        random_seed=random_seed,
+        use_photo=use_photo,
+        weight=weight,
+        reference_group=reference_group,
+        defaults=defaults,
+        known_defaults=known_defaults,
+        restored=restored,
+        restored_note=restored_note,
+        steps=steps,
+        guidance=guidance,
+        scheduler=scheduler,
+        button=button,
+        cancel=cancel,
+        message=message,
+        model=model,
     )
 
 
@@ -124,6 +192,12 @@ def wire_settings(panel: SettingsPanel) -> None:
             None, None, panel.defaults, js="() => false", **QUICK
         )  # in the browser: at once, before Generate can be pressed
     _show_defaults(panel, panel.defaults.input)
+    panel.defaults.input(
+        lambda ticked, restored: (None, "") if ticked else (restored, hidden_note(restored)),
+        [panel.defaults, panel.restored],
+        [panel.restored, panel.restored_note],
+        **QUICK,
+    )
 
 
 def wire_model(
@@ -136,7 +210,11 @@ def wire_model(
             info = worker.info(name, visitor=visitor_of(request))
         except (BusyError, ModelUnavailableError) as error:
             return [html.model_line(None, str(error)), None]
-        return [html.model_line(info), [info.steps, info.guidance, info.scheduler]]
+        shown = info.settings
+        return [
+            html.model_line(info),
+            [shown.num_inference_steps, shown.guidance_scale, shown.scheduler],
+        ]
 
     loaded = happens(load, name, [panel.model, panel.known_defaults], **LINED)
     _show_defaults(panel, loaded.then)

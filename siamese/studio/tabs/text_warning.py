@@ -1,4 +1,4 @@
-"""The warning that text is burned into a visitor's photo: beside its export, and before it becomes a reference that is compared."""
+"""The warning about text that is burned into a visitor's photo, shown beside the photo's export and beside its use as a reference."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from siamese.studio.tabs.photo import Photo
 ELEMENT = "text-warning"
 LOOKING = "Looking for burned-in text in this photo…"
 MIDDLE = (1 / 3, 2 / 3)
-"""Shares of a side between which a box's centre is neither left nor right, neither upper nor lower."""
+"""Shares of a side: a box whose centre lies between them is neither left nor right, neither upper nor lower."""
 
 
 def place(box: Box) -> str:
-    """Where ``box`` is, in words: "upper left", "middle", "right"."""
+    """The position of ``box`` in words: "upper left", "middle", "right"."""
     x, y = (box.left + box.right) / 2, (box.top + box.bottom) / 2
     words = [
         "upper" if y < MIDDLE[0] else "lower" if y > MIDDLE[1] else "",
@@ -30,26 +30,26 @@ def place(box: Box) -> str:
 
 
 def warning(boxes: Sequence[Box]) -> str:
-    """The visitor's sentences about text in ``boxes``; empty where there is none."""
+    """The warning about text in ``boxes``; empty without boxes."""
     if not boxes:
         return ""
     places = ", ".join(
         dict.fromkeys(place(box) for box in sorted(boxes, key=lambda box: (box.top, box.left)))
     )
     return (
-        f"This photo seems to have text burned in ({places}). It may name a patient. Crop the photo or cover the text, and open it again. "
-        "If you go on, the exported annotation holds the text, and so does the comparison where the photo is the reference."
+        f"This photo seems to contain burned-in text ({places}), which may name a patient. Crop the photo or cover the text, and open it again. "
+        "Otherwise the exported annotation shows the text, and so does the comparison if the photo is the reference."
     )
 
 
 def warn_of_text(photo: gr.State, panels: Sequence[BlockContext], events: Sequence[Dependency]) -> None:
-    """Put a warning at the end of each of ``panels`` while ``photo`` has burned-in text.
+    """Show a warning at the end of each of ``panels`` while ``photo`` has burned-in text.
 
-    The photo is there at once: it is looked at in an event of its own, one photo after the other, so that they keep no other event from
-    its thread.
+    A separate event searches the photo, so that the visitor sees it at once. It searches one photo at a time, so that many photos do not
+    take the threads of other events.
 
     Args:
-        events: after which the photo may be another one. Gradio tells a state's change only after events of its queue.
+        events: the events that may change the photo. Gradio's own event for a changed state would miss those outside its queue.
     """
     notes = []
     for number, panel in enumerate(panels):

@@ -1,8 +1,8 @@
-"""Where Gradio's components write: into the folder of the visitor whose event runs.
+"""The folder into which Gradio's components write: that of the visitor whose event runs.
 
-Gradio has one cache for everybody, and names a file by its content. The place is asked for in three ways, which all lead here once this
-module is imported: each component's ``GRADIO_CACHE``, ``utils.get_upload_folder`` (also the folder that its check of paths allows), and
-``temp_files``, lists of all files ever written, which only its own clean-up reads and which would grow for ever.
+Gradio has one cache for all visitors, and names a file by its content. It finds the cache in three ways, which importing this module
+redirects: each component's ``GRADIO_CACHE``; ``utils.get_upload_folder``, which its check of paths allows, too; and ``temp_files``, lists
+of all files ever written, which only its own clean-up reads and which would grow for ever.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ _default = utils.get_upload_folder
 
 
 class _Nothing(set[str]):
-    """Keeps nothing."""
+    """A set that stays empty."""
 
     def add(self, value: str) -> None:
-        """Nothing is to be remembered: ``TemporaryFolder`` looks at the disk."""
+        """Ignore ``value``: ``TemporaryFolder`` reads the disk instead."""
 
 
 def cache_folder() -> str:
-    """Where files for the browser are written now: the running event's visitor's folder; Gradio's own outside of any event."""
+    """The folder for files that the browser loads: that of the visitor whose event runs; Gradio's own outside of events."""
     return str(_folder.get() or _default())
 
 
 def scratch() -> Path:
-    """A new folder for files that are made for the browser. It is not removed by whoever makes them, but when it was not used for an hour."""
+    """A new folder for files that the browser loads. It is removed an hour after its last use."""
     Path(cache_folder()).mkdir(parents=True, exist_ok=True)
     return Path(tempfile.mkdtemp(dir=cache_folder()))
 
 
 @contextmanager
 def caching(folder: Path) -> Iterator[None]:
-    """What Gradio writes inside is written to ``folder``."""
+    """Inside, Gradio writes to ``folder``."""
     token = _folder.set(folder)
     try:
         yield

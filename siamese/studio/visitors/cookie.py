@@ -1,7 +1,7 @@
-"""Who a visitor is: a cookie that the server sets and signs. Requests without one count by address.
+"""Visitors' identities: a cookie that the server sets and signs. Requests without a cookie count by their address.
 
-Session hashes count for nothing: the client chooses them. The id of a visitor with a cookie is also the key to what they keep, so it
-has 256 random bits and is never shown; that of one without names an address, which others may share, and is a key to nothing.
+Gradio's session hash identifies nobody, because the client chooses it. The id of a visitor with a cookie is also the key to what they
+keep, so it has 256 random bits and is never shown. The id of a visitor without one is an address, which others may share; it is no key.
 """
 
 from __future__ import annotations
@@ -25,40 +25,40 @@ from siamese.web.space import on_space
 
 COOKIE = "siamese_visitor"
 COOKIE_SECONDS = 180 * 86400
-"""Set anew with every load of the page."""
+"""The page renews the cookie each time it is loaded."""
 FRESH_SECONDS = 60
-"""Windows that are opened at the same moment are each given a cookie, of which the browser keeps one; see ``sessions``."""
+"""Windows that are opened at the same time each get a cookie, of which the browser keeps one; see ``sessions``."""
 MAX_NEW, NEW_SECONDS = 100, 600
-"""New cookies for one address within so many seconds. Further requests count by address: a flood has no endless line of visitors."""
+"""Maximum number of new cookies for one address in so many seconds. Further requests count by address, so that a flood does not get an endless number of visitors."""
 SCOPE_KEY = "siamese.visitor"
 ADDRESS = "address "
-"""How the id of a visitor without a cookie begins."""
+"""The beginning of the id of a visitor without a cookie."""
 NO_COOKIE = (
-    "Your browser sends no cookie to this page, so the studio cannot tell your work from others'. Allow cookies for this address, or open "
-    "it in a window of its own, then reload the page."
+    "Your browser sends no cookie to this page, so the studio cannot distinguish your work from others'. Allow cookies for this address, or "
+    "open it in a separate window, then reload the page."
 )
 
 _current: ContextVar[Visitor | None] = ContextVar("siamese_visitor", default=None)
 
 
 class NoCookieError(ValueError):
-    """What is kept needs a visitor with a cookie; the text is for the visitor."""
+    """Keeping something needs a cookie, which the visitor does not send; the text is for the visitor."""
 
 
 @dataclass(frozen=True)
 class Visitor:
-    """Whose request it is."""
+    """The sender of a request."""
 
     id: str
-    """43 random characters of a cookie, or ``ADDRESS`` and where the request came from."""
+    """43 random characters of a cookie, or ``ADDRESS`` and the address of the sender."""
     fresh: bool = False
     """Whether the cookie was made within the last ``FRESH_SECONDS``."""
     cookie: str | None = None
-    """The signed cookie; None where there is none."""
+    """The signed cookie; None without a cookie."""
 
 
 def visitor_of(request: gr.Request) -> str:
-    """Whose request it is, for limits and turns. Stable for a browser that sends its cookie, else the address it comes from."""
+    """Id of the sender of a request, for limits and turns: stable for a browser that sends its cookie, otherwise its address."""
     inner = request.request
     known = inner.scope.get(SCOPE_KEY) if inner is not None else None
     return known.id if known else by_address(request.client.host if request.client else None)
@@ -70,15 +70,15 @@ def by_address(host: str | None) -> str:
 
 
 def current() -> Visitor | None:
-    """The visitor whose request or event runs here, None outside of any."""
+    """The visitor whose request or event runs in this context; None outside of both."""
     return _current.get()
 
 
 def keeper() -> str:
-    """The visitor whose event runs here, as the key of what they keep.
+    """Id of the visitor whose event runs in this context, as the key to what they keep.
 
     Raises:
-        NoCookieError: they have no cookie; others may come from the same address.
+        NoCookieError: the visitor has no cookie, and others may have the same address.
     """
     visitor = _current.get()
     if visitor is None or visitor.id.startswith(ADDRESS):
@@ -88,7 +88,7 @@ def keeper() -> str:
 
 @contextmanager
 def serving(visitor: Visitor | None) -> Iterator[None]:
-    """What runs inside, also in threads that it starts through anyio, is ``visitor``'s."""
+    """Inside, ``current`` is ``visitor``, also in threads that are started through anyio."""
     token = _current.set(visitor)
     try:
         yield
@@ -106,7 +106,7 @@ class VisitorCookies:
         self._lock = threading.Lock()
 
     def visitor(self, scope: dict[str, Any]) -> Visitor:
-        """Who sent the request of an ASGI ``scope``; by address where it has no cookie of ours."""
+        """The sender of the request of an ASGI ``scope``; by address if it has no valid cookie."""
         for name, value in scope["headers"]:
             if name == b"cookie":
                 for cookie in _values(value.decode("latin-1")):
@@ -116,7 +116,7 @@ class VisitorCookies:
         return Visitor(by_address(client[0] if client else None))
 
     def new(self, scope: dict[str, Any]) -> Visitor | None:
-        """A new visitor for the page that ``scope`` asks for; None where its address had too many."""
+        """A new visitor for the page that ``scope`` requests; None if its address had too many."""
         now, address = time.monotonic(), (scope.get("client") or ("",))[0]
         with self._lock:
             self._new = {
@@ -158,7 +158,7 @@ class VisitorCookies:
 
 
 def _values(header: str) -> list[str]:
-    """The values of our cookie in a Cookie header; a subdomain may have set another of the same name, which is not signed by us."""
+    """The values of our cookie in a Cookie header. There may be several: another program on a subdomain may use the same name."""
     found = []
     for part in header.split(";"):
         try:

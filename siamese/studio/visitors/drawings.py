@@ -1,7 +1,7 @@
-"""Drawings that browsers have sent and no event has read yet: each visitor's apart, and bounded.
+"""Drawings that browsers have sent and no event has read yet: a bounded store for each visitor.
 
-The editor sends one after each stroke, and one that another overtakes is never read. So a visitor's own oldest give way to their newest;
-another visitor's never do. Where all together take too much, the newcomer is refused.
+The editor sends a drawing after each stroke, and no event reads one that is followed by another. So a visitor's newest drawing replaces
+their own oldest, but never another visitor's. If all stores together are full, a new drawing is refused.
 """
 
 from __future__ import annotations
@@ -18,16 +18,14 @@ from siamese.studio.visitors.limits import check_picture
 from siamese.studio.visitors.refusal import RefusedError
 
 UNREAD_EACH = 32
-"""Drawings of one visitor."""
+"""Maximum number of drawings of one visitor."""
 BYTES_EACH, BYTES_ALL = 24 * 2**20, 256 * 2**20
-"""As they were sent: of one visitor, and of all."""
+"""Maximum bytes of drawings as they were sent: of one visitor, and of all."""
 UNREAD_SECONDS = 3600
 MAX_LAYERS = 8
 MAX_NAME_LENGTH = 64
 
-FULL = (
-    "The server holds as many drawings as it can. Try again in a minute; the drawing is still on this page."
-)
+FULL = "The server cannot hold more drawings now. Try again in a minute; your drawing is still on this page."
 STRANGE = "This is not what the canvas sends. Reload the page and draw again."
 
 
@@ -39,16 +37,16 @@ class Drawings:
         self._lock = threading.RLock()
 
     def of(self, visitor: Visitor | None) -> _Store:
-        """The visitor's own, which the editor takes for its store."""
+        """The visitor's store, which the editor uses as its own."""
         name = visitor.id if visitor else ""
         with self._lock:
             return self._stores.setdefault(name, _Store())
 
     def make_room(self, visitor: Visitor | None, name: str, more: int) -> None:
-        """Before ``more`` bytes of the drawing ``name`` are kept: the visitor's older drawings give way.
+        """Remove the visitor's older drawings, so that ``more`` bytes of the drawing ``name`` fit.
 
         Raises:
-            RefusedError: there is no room even so.
+            RefusedError: they do not fit, even so.
         """
         own = self.of(visitor)
         with self._lock:
@@ -63,12 +61,12 @@ class Drawings:
                 raise RefusedError(503, FULL)
 
     def forget(self, visitor: Visitor) -> None:
-        """Let go of the visitor's drawings."""
+        """Remove the visitor's drawings."""
         with self._lock:
             self._stores.pop(visitor.id, None)
 
     def tidy(self) -> None:
-        """Let go of what was not read within ``UNREAD_SECONDS``, and of visitors who have no more."""
+        """Remove drawings that were not read within ``UNREAD_SECONDS``, and empty stores."""
         oldest = time.monotonic() - UNREAD_SECONDS
         with self._lock:
             for visitor, store in list(self._stores.items()):
@@ -79,7 +77,7 @@ class Drawings:
 
 
 class _Store(dict[str, EditorDataBlobs]):
-    """One visitor's drawings by the name that the page gives each, the oldest first."""
+    """One visitor's drawings by the names that the page gives them, the oldest first."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,7 +93,7 @@ class _Store(dict[str, EditorDataBlobs]):
 
     @property
     def bytes(self) -> int:
-        """Of all pictures."""
+        """Bytes of all pictures."""
         return sum(
             len(p)
             for d in list(self.values())
@@ -107,7 +105,7 @@ class _Store(dict[str, EditorDataBlobs]):
 def checked(
     accept: Callable[[Any, AcceptBlobs], None], drawings: Drawings
 ) -> Callable[[Any, AcceptBlobs], None]:
-    """Gradio's function that takes one picture of a drawing, after a look at it: it would make a list as long as the number sent with it."""
+    """Gradio's function that receives one picture of a drawing, with a check before it: Gradio makes a list as long as the index that the client sends."""
 
     def accept_blobs(self: Any, data: AcceptBlobs) -> None:
         fields, files = data.data, data.files

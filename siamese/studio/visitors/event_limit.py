@@ -1,7 +1,7 @@
-"""What stands before Gradio's functions: no visitor has many of them going on at once.
+"""A limit of each visitor's simultaneous events, checked before Gradio's functions.
 
-The line before the model refuses, too, but only once Gradio has made an event of a request, which holds up the event loop for many
-milliseconds, and with it the raters. Here a flood costs next to nothing.
+The line before the model has a limit, too, but it applies only after Gradio has made an event of the request. That blocks the event loop
+for many milliseconds, and the raters with it. Refusing a request here costs next to nothing.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from siamese.studio.visitors.cookie import SCOPE_KEY
 from siamese.studio.visitors.refusal import RefusedError
 
 EACH = 8
-"""Events of one visitor that wait or run, and as many short calls at the same moment; a browser opens no more connections than six."""
-TOO_MANY = f"You have {EACH} requests going on already. Wait until some of them are done, or cancel one; then try again."
+"""Maximum number of one visitor's waiting and running events, and of their direct calls at the same time. A browser opens at most six connections."""
+TOO_MANY = f"You already have {EACH} requests in progress. Wait until some of them are done, or cancel one; then try again."
 
 
-class Door:
-    """Counts what each visitor has going on. Used from the server's event loop alone.
+class EventLimit:
+    """Counts each visitor's events in progress. Only the server's event loop may use it.
 
     Args:
-        page: whose events are counted.
+        page: its events are counted.
     """
 
     def __init__(self, page: gr.Blocks) -> None:
         self.page = page
         self._arriving: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
-        """Requests by visitor: those that join, which are no events yet, and direct calls."""
+        """Number of requests by visitor: True, those that are about to join the queue; False, direct calls."""
 
     @contextmanager
     def through(self, visitor: str, joins: bool) -> Iterator[None]:
-        """While a request of the visitor with the id ``visitor`` is on its way.
+        """Count a request of the visitor with the id ``visitor`` inside.
 
         Args:
-            joins: whether it joins the queue, where its event goes on after the request; else it is a direct call.
+            joins: whether it joins the queue, in which its event continues after the request; False for a direct call.
 
         Raises:
-            RefusedError: 429, the visitor has too much going on.
+            RefusedError: 429, the visitor has too many requests in progress.
         """
         arriving = self._arriving[joins]
         if arriving[visitor] + (self._events(visitor) if joins else 0) >= EACH:

@@ -1,6 +1,6 @@
-"""What stands before Gradio's routes: whose request it is, which routes there are, and what a request may hold.
+"""The guard before Gradio's routes: it identifies the visitor, allows known routes only, and checks what a request holds.
 
-Gradio's page is mounted into the studio's application, which leaves out what its own ``launch`` would set; ``guard_page`` decides each.
+The studio mounts Gradio's page into its own application. Mounting does not set what Gradio's ``launch`` sets; ``guard_page`` decides each.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from siamese.studio.visitors import limits
 from siamese.studio.visitors.cache import caching
 from siamese.studio.visitors.cookie import SCOPE_KEY, Visitor, VisitorCookies, serving
-from siamese.studio.visitors.event_limit import Door
+from siamese.studio.visitors.event_limit import EventLimit
 from siamese.studio.visitors.refusal import RefusedError
 from siamese.studio.visitors.sessions import Sessions, VisitorStates
 from siamese.studio.visitors.upload_folder import TemporaryFolder, use
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 API = "/gradio_api/"
 FILES, UPLOAD = f"{API}file=", f"{API}upload"
 EVENTS = (f"{API}queue/join", f"{API}run/", f"{API}cancel", f"{API}reset", f"{API}component_server")
-"""Routes that take a body."""
+"""Routes with a body."""
 STREAMS = (f"{API}heartbeat/", f"{API}queue/data")
 """Routes of an open page."""
 OTHERS = (
@@ -57,18 +57,18 @@ OTHERS = (
     "/manifest.json",
     "/pwa_icon",
 )
-"""The rest of what the page asks for. A route of Gradio that is not named is not there, among them ``deep_link`` (writes a session's values to a
-file), ``proxy=`` and ``file=`` of a URL (make the server ask other hosts), ``stream``, ``process_recording``, ``call``, ``api``, ``monitoring``,
+"""The other routes that the page requests. All others of Gradio's answer 404, among them ``deep_link`` (writes a session's values to a
+file), ``proxy=`` and ``file=`` of a URL (make the server request other hosts), ``stream``, ``process_recording``, ``call``, ``api``, ``monitoring``,
 ``run-history``, ``vibe-edit``, ``profiling``, ``login``, ``custom_component``, and whatever a later version brings."""
 SHOWN = ("image/png", "image/jpeg", "image/gif", "image/webp")
-"""Kinds of file that the browser may show; all others are downloads, as they could hold a script."""
+"""Types of files that the browser may show; all others are downloads, because they could hold a script."""
 LOOK_AGAIN = 2**20
-"""Bytes of an upload between two looks at how much there is."""
-BROKEN = "Something went wrong in the server. The details are in its log; please try again."
+"""Bytes of an upload between two checks of the limits."""
+BROKEN = "Something went wrong on the server. The details are in its log; please try again."
 
 
 class PageGuard:
-    """The ASGI application before Gradio's; see ``guard_page`` for the arguments."""
+    """ASGI middleware before Gradio's application; see ``guard_page`` for the arguments."""
 
     def __init__(
         self,
@@ -78,19 +78,13 @@ class PageGuard:
         cookies: VisitorCookies,
         sessions: Sessions,
     ) -> None:
-        self.app, self.page, self.folder, self.cookies, self.sessions, self.door = (
-            app,
-            page,
-            folder,
-            cookies,
-            sessions,
-            Door(page),
-        )
+        self.app, self.page, self.folder = app, page, folder
+        self.cookies, self.sessions, self.event_limit = cookies, sessions, EventLimit(page)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer the request, or hand it on."""
+        """Answer the request, or pass it on."""
         if scope["type"] != "http":
-            if scope["type"] == "websocket":  # the page has none
+            if scope["type"] == "websocket":  # the page uses none
                 await send({"type": "websocket.close", "code": 1000})
             return
         visitor = self.cookies.visitor(scope)
@@ -105,7 +99,7 @@ class PageGuard:
                 await self._answer(path, scope, receive, send, visitor)
             except RefusedError as refused:
                 await refused.response()(scope, receive, send)
-            except HTTPException as error:  # a body that is too long, or cannot be read
+            except HTTPException as error:  # the body is too long, or cannot be read
                 await RefusedError(error.status_code, error.detail).response()(scope, receive, send)
             except ClientDisconnect:
                 return
@@ -118,7 +112,7 @@ class PageGuard:
             await (await self._upload(Request(scope, receive), visitor))(scope, receive, send)
         elif kind == "POST" and _is_among(path, EVENTS):
             with (
-                self.door.through(visitor.id, path.startswith(EVENTS[0]))
+                self.event_limit.through(visitor.id, path.startswith(EVENTS[0]))
                 if path.startswith(EVENTS[:2])
                 else nullcontext()
             ):
@@ -126,7 +120,7 @@ class PageGuard:
                     receive, limits.MAX_FORM_BYTES if _is_form(scope) else limits.MAX_BODY_BYTES
                 )
                 if not (_is_form(scope) and path.startswith(f"{API}component_server")):
-                    self._judge(limits.read_json(body), path, visitor)
+                    self._check(limits.read_json(body), path, visitor)
                 await self.app(scope, replay(body, receive), send)
         elif kind == "read" and _is_among(path, STREAMS):
             request = Request(scope)
@@ -139,39 +133,42 @@ class PageGuard:
         elif kind == "read" and (path == "/" or _is_among(path, OTHERS)):
             await self.app(scope, receive, send)
         else:
-            raise RefusedError(404, "The studio has no such page. Open its first page.")
+            raise RefusedError(404, "The studio has no such page. Open its start page.")
 
-    def _judge(self, asked: dict[str, Any], path: str, visitor: Visitor) -> None:
-        """RefusedError where a body is not one that the visitor's page could have sent."""
-        if asked.get("session_hash") is not None or path.startswith(EVENTS[0]):
-            self.sessions.enter(visitor, asked.get("session_hash"))
-        limits.check_files(asked, visitor.id, self.folder)
+    def _check(self, body_values: dict[str, Any], path: str, visitor: Visitor) -> None:
+        """Raise RefusedError if the visitor's page could not have sent this body."""
+        if body_values.get("session_hash") is not None or path.startswith(EVENTS[0]):
+            self.sessions.enter(visitor, body_values.get("session_hash"))
+        limits.check_files(body_values, visitor.id, self.folder)
         if path.startswith(EVENTS[:2]):
-            function = self.page.fns.get(number) if isinstance(number := asked.get("fn_index"), int) else None
-            if function is None or not isinstance(asked.get("data"), list):
+            function = (
+                self.page.fns.get(number) if isinstance(number := body_values.get("fn_index"), int) else None
+            )
+            if function is None or not isinstance(body_values.get("data"), list):
                 raise RefusedError(404, "The page has no such function. Reload it.")
-            for component, value in zip(function.inputs, asked["data"], strict=False):
+            for component, value in zip(function.inputs, body_values["data"], strict=False):
                 if not isinstance(
                     component, File
-                ):  # the reader of a file judges it by itself, photos may be larger than the canvas
+                ):  # the reader of a file has its own check: photos may be larger than the canvas
                     limits.check_pictures(value)
         elif path.startswith(EVENTS[4]):
-            number = asked.get("component_id")
+            number = body_values.get("component_id")
             if (
                 not isinstance(number, int)
                 or number not in self.page.blocks
-                or not isinstance(asked.get("fn_name"), str)
+                or not isinstance(body_values.get("fn_name"), str)
             ):
                 raise RefusedError(404, "The page has no such part. Reload it.")
-            limits.check_pictures(asked)
+            limits.check_pictures(body_values)
 
     def _file(self, path: str, visitor: Visitor) -> Response:
         """A file of the visitor's own, or of the page."""
         if not self.folder.owns(visitor.id, path):
-            raise RefusedError(403, "This file is not yours, or not there any more.")
+            raise RefusedError(403, "This file is not yours, or it does not exist any more.")
         if not Path(path).exists():
             raise RefusedError(
-                404, "This file is not there any more: files go an hour after their last use. Make it again."
+                404,
+                "This file does not exist any more: the server deletes files an hour after their last use. Make it again.",
             )
         use(path)
         kind = mimetypes.guess_type(path)[0]
@@ -183,7 +180,7 @@ class PageGuard:
         )
 
     async def _upload(self, request: Request, visitor: Visitor) -> Response:
-        """Take files into the visitor's folder; answers with their paths, as Gradio does."""
+        """Store files in the visitor's folder and answer with their paths, as Gradio does."""
         limits.check_room(self.folder)
         sent = request.headers.get("content-length", "")
         if (
@@ -232,28 +229,26 @@ class PageGuard:
 
 
 def guard_page(app: FastAPI, page: gr.Blocks, folder: TemporaryFolder, cookies: VisitorCookies) -> Sessions:
-    """Put the guard before ``page``, which was mounted on ``app`` last.
+    """Put the guard before ``page``, the last one that was mounted on ``app``.
 
     Args:
-        folder: where visitors' files are.
-        cookies: who the visitors are.
+        folder: holds the visitors' files.
+        cookies: identifies the visitors.
 
     Returns:
-        The visitors' sessions, which somebody is to ``tidy`` now and then.
+        The visitors' sessions. Call their ``tidy`` now and then.
     """
     mount = app.router.routes[-1]
     gradio_app = mount.app
-    # What Gradio's ``launch`` sets, and mounting leaves as it was:
-    page.has_launched = (
-        True  # else its check of paths lets every path pass; here it is the second one, after ``check_files``
-    )
-    page.enable_monitoring = False  # None would count as wished for
+    # What Gradio's ``launch`` sets, and mounting does not:
+    page.has_launched = True  # otherwise its check of paths accepts every path; it is the second check here, after ``check_files``
+    page.enable_monitoring = False  # None would count as True
     page.run_history = False
     page.share = False
-    # allowed_paths, blocked_paths: mounting has set both to nothing, and the guard serves the visitor's own files only.
-    # state_session_capacity: beyond it Gradio lets go of whoever came first. ``Sessions`` refuses before, so this is never reached.
-    # max_threads: belongs to the queue. flagging, vibe mode, MCP, PWA, share links: off without launch, and their routes are not there.
-    # auth: none, as the studio is for everybody.
+    # allowed_paths, blocked_paths: mounting has emptied both, and the guard serves the visitor's own files only.
+    # state_session_capacity: at this number Gradio drops the oldest session. ``Sessions`` refuses before, so it is never reached.
+    # max_threads: part of the queue. flagging, vibe mode, MCP, PWA, share links: off without launch, and their routes answer 404.
+    # auth: none, because the studio is public.
     sessions = Sessions()
     gradio_app.state_holder = VisitorStates(sessions)
     gradio_app.state_holder.set_blocks(page)
@@ -262,7 +257,7 @@ def guard_page(app: FastAPI, page: gr.Blocks, folder: TemporaryFolder, cookies: 
     async def process_api(
         block_fn: Any, inputs: list[Any], *rest: Any, request: gr.Request | None = None, **more: Any
     ) -> dict[str, Any]:
-        # All events come by here, queued ones in a task of the queue, which knows nothing of the request that asked for them.
+        # All events pass here, those of the queue in a task without the context of their request.
         visitor = (
             request.request.scope.get(SCOPE_KEY)
             if request is not None and request.request is not None
@@ -323,5 +318,5 @@ def _with_cookie(send: Send, header: bytes) -> Send:
 
 
 def _without_range(scope: Scope) -> Scope:
-    """Files are served whole: they are small, and a list of thousands of ranges is work."""
+    """Files are served as a whole: they are small, and a list of thousands of ranges would cost much time."""
     return {**scope, "headers": [h for h in scope["headers"] if h[0] not in (b"range", b"if-range")]}

@@ -1,4 +1,4 @@
-"""What a request may hold, judged before anything in it is opened or decoded."""
+"""Limits of what a request may hold, checked before anything in it is opened or decoded."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from siamese.studio.visitors.upload_folder import TemporaryFolder, use
 from siamese.web.inputs import parse_json
 
 MAX_UPLOAD_BYTES = 25 * 2**20
-"""Bytes of an uploaded file: a little above the studio's own limit, whose message is friendlier."""
+"""Maximum bytes of an uploaded file: a little above the limit of ``siamese.records.uploads``, whose message is friendlier."""
 MAX_BODY_BYTES, MAX_FORM_BYTES = 4 * 2**20, 8 * 2**20
-"""Bytes of a request in JSON, and of a form, which may hold a picture of the canvas."""
+"""Maximum bytes of a request in JSON, and of a form, which may hold a picture of the canvas."""
 UPLOADS_EACH, FILES_ALL = 100 * 2**20, 2 * 2**30
-"""Bytes: a visitor's uploads, and uploads and results of all."""
+"""Maximum bytes of one visitor's uploads, and of the uploads and results of all."""
 CANVAS_SIDE = 1024
-"""Longest side in pixels of the canvas, and so of any picture that comes with an event."""
+"""Longest side in pixels of the canvas, and so of every picture in an event."""
 MB = 2**20
 
 NOT_YOURS = "This file is not one that you uploaded or were shown here. Upload it again."
-FULL = "The studio's temporary storage is full. Files go an hour after their last use; try again in some minutes."
+FULL = "The studio's temporary storage is full. The server deletes files an hour after their last use; try again in a few minutes."
 TOO_MUCH = (
-    f"You have uploaded {UPLOADS_EACH // MB} MB, which is as much as the studio holds for one visitor. Your uploads go an hour after "
+    f"You have uploaded {UPLOADS_EACH // MB} MB, which is the maximum for one visitor. The server deletes your uploads an hour after "
     "their last use; try again later."
 )
 TOO_LARGE = f"The file is larger than {MAX_UPLOAD_BYTES // MB} MB. Make it smaller and upload it again."
@@ -39,17 +39,17 @@ DISK_FULL = "The server's disk is full, so nothing was stored. Try again later."
 
 
 def check_room(folder: TemporaryFolder) -> None:
-    """RefusedError where the files of all take as much as they may."""
+    """Raise RefusedError if the files of all visitors have reached their limit."""
     if folder.total() >= FILES_ALL:
         raise RefusedError(507, FULL)
 
 
 def read_json(body: bytes) -> dict[str, Any]:
-    """The object that a request holds.
+    """The JSON object in a request's body.
 
     Raises:
         siamese.web.inputs.UnreadableError: it cannot be read, see ``parse_json`` there.
-        RefusedError: it is no object.
+        RefusedError: it is not an object.
     """
     value = parse_json(body)
     if not isinstance(value, dict):
@@ -58,7 +58,7 @@ def read_json(body: bytes) -> dict[str, Any]:
 
 
 def check_files(value: Any, visitor: str, folder: TemporaryFolder) -> None:
-    """RefusedError where any file that ``value`` names is not the visitor's own, or at a URL. Opens none of them."""
+    """Raise RefusedError if ``value`` names a file that is not the visitor's own, or at a URL. Opens no file."""
     for part in _parts(value):
         if isinstance(part, dict) and isinstance(path := part.get("path"), str):
             if not folder.owns(visitor, path) or not _is_address_of(part.get("url"), path):
@@ -67,7 +67,7 @@ def check_files(value: Any, visitor: str, folder: TemporaryFolder) -> None:
 
 
 def check_pictures(value: Any) -> None:
-    """RefusedError where a picture in ``value``, in a file or in a data URL, is larger than the canvas. ``check_files`` comes first."""
+    """Raise RefusedError if a picture in ``value``, a file or a data URL, is larger than the canvas. Call ``check_files`` before."""
     for part in _parts(value):
         if isinstance(part, dict) and isinstance(path := part.get("path"), str):
             check_picture(path)
@@ -81,7 +81,7 @@ def check_pictures(value: Any) -> None:
 
 
 def check_picture(picture: str | bytes) -> None:
-    """RefusedError where the file at a path, or of these bytes, says that it is an image larger than the canvas. Decodes no pixels."""
+    """Raise RefusedError if the header of an image, a path or bytes, says that it is larger than the canvas. Decodes no pixels."""
     try:
         with Image.open(
             io.BytesIO(picture) if isinstance(picture, bytes) else picture, formats=FORMATS
@@ -90,7 +90,7 @@ def check_picture(picture: str | bytes) -> None:
     except Image.DecompressionBombError:
         width = height = None
     except DECODER_ERRORS:
-        return  # no image: whoever is to read it says so
+        return  # not an image: its reader reports that
     if width is None or max(width, height) > CANVAS_SIDE:
         has = "has too many pixels" if width is None else f"is {width} x {height} pixels"
         raise RefusedError(
@@ -100,7 +100,7 @@ def check_picture(picture: str | bytes) -> None:
 
 
 def _is_address_of(url: Any, path: str) -> bool:
-    """Whether ``url`` is none, the browser's own, or where the server serves ``path``."""
+    """Whether ``url`` is empty, the browser's own, or the address at which the server serves ``path``."""
     if url is None or url == "":
         return True
     return isinstance(url, str) and (url.startswith("blob:") or unquote(url).endswith(f"/file={path}"))

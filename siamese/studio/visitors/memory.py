@@ -1,4 +1,4 @@
-"""Memory that goes back to the system once it is not used any more."""
+"""Returns unused memory to the operating system."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import ctypes
 _MMAP_THRESHOLD, _ARENA_MAX = -3, -8
 """Names of mallopt's parameters in glibc's malloc.h."""
 LARGE, ARENAS = 2**20, 2
-"""Bytes from which a piece of memory is the system's own, and pools for smaller ones."""
+"""Size in bytes from which each piece of memory is returned to the system when it is freed; number of pools for smaller pieces."""
 
 
 def give_memory_back() -> None:
-    """Have images' memory returned when they go.
+    """Make glibc return the memory of an image when it is freed.
 
-    glibc has a pool for each of many threads, and after the first large image serves others from the pools, too, which keep what they had at
-    most: forty threads that each looked at one photo hold forty photos' memory. Other systems' C libraries are left alone.
+    By default glibc has a pool for each of many threads. After the first large image it serves others from the pools, too, which keep their
+    maximum size: forty threads that read one photo each hold the memory of forty photos. Other C libraries are not changed.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

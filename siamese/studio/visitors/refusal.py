@@ -6,14 +6,14 @@ from starlette.responses import JSONResponse
 
 
 class RefusedError(Exception):
-    """The request is not done. ``str`` of it is for the visitor: what is wrong and what to do; ``status`` is the HTTP status, 400 to 507."""
+    """The server refuses the request. Its text is for the visitor: what is wrong and what to do. ``status`` is the HTTP status, 400 to 507."""
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
         self.status = status
 
     def response(self) -> JSONResponse:
-        """The answer, which holds the sentence in both fields that Gradio's client shows."""
+        """The HTTP response, with the text in both fields that Gradio's client shows."""
         return JSONResponse(
             {"detail": str(self), "error": str(self)}, self.status, {"Cache-Control": "no-store"}
         )

@@ -1,7 +1,7 @@
-"""The open pages of each visitor: how many there may be, and whose each is.
+"""The open pages of each visitor: their owner, and a limit of their number.
 
-Gradio keeps the state of a page under a hash that the page chooses. Here the hash belongs to the visitor who used it first; nobody else
-reaches the page's state or hears its answers, whatever hash they name.
+Gradio keeps the state of a page under a hash that the page chooses. Here the hash belongs to the visitor who used it first. No other visitor
+can reach the page's state or receive its answers, whatever hash they send.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from siamese.studio.visitors.refusal import RefusedError
 
 SESSIONS_EACH, SESSIONS_ALL = 4, 200
 IDLE_SECONDS = 3600
-"""After so long without a request a page that is not open any more is forgotten."""
+"""A closed page is removed after so many seconds without a request."""
 BEGINNING_SECONDS = 60
 MAX_HASH_LENGTH = 64
 
-TOO_MANY = f"You have the studio open in {SESSIONS_EACH} windows, which is as many as it takes. Close one of them, then reload this page."
-FULL = "As many pages of the studio are open as the server takes. Try again in some minutes."
+TOO_MANY = f"You have the studio open in {SESSIONS_EACH} windows, which is the maximum. Close one of them, then reload this page."
+FULL = "The studio has reached its maximum number of open pages. Try again in a few minutes."
 ANOTHERS = "This page belongs to another visitor. Reload it."
 
 
@@ -35,11 +35,11 @@ class _Session:
     began: float = field(default_factory=time.monotonic)
     used: float = field(default_factory=time.monotonic)
     streams: int = 0
-    """Connections by which the open page shows that it is there."""
+    """Number of connections that the open page holds."""
 
 
 class Sessions:
-    """Safe to use from several threads. ``forget`` is called with the hash of a session that ends."""
+    """The sessions of all visitors. Safe for several threads. ``forget`` is called with the hash of a session that ends."""
 
     def __init__(self, forget: Callable[[str], None] = lambda name: None) -> None:
         self.forget = forget
@@ -47,7 +47,7 @@ class Sessions:
         self._lock = threading.Lock()
 
     def enter(self, visitor: Visitor, name: object) -> None:
-        """A request of ``visitor`` in the session ``name``, which begins where it is new; the visitor's oldest closed page makes room.
+        """Note a request of ``visitor`` in the session ``name``, which begins if it is new; it replaces the visitor's oldest closed page if needed.
 
         Raises:
             RefusedError: the session is another visitor's, or too many are open.
@@ -64,7 +64,7 @@ class Sessions:
                 ended += self._make_room([*self._sessions], SESSIONS_ALL, RefusedError(503, FULL))
                 self._sessions[name] = _Session(visitor.id, visitor.fresh)
             elif session.visitor != visitor.id:
-                # Two windows that were opened together were each given a cookie, and the browser kept the other one.
+                # Two windows that were opened together each got a cookie, and the browser kept the other one.
                 if not (session.fresh and visitor.fresh and now - session.began < BEGINNING_SECONDS):
                     raise RefusedError(403, ANOTHERS)
                 session.visitor = visitor.id
@@ -74,7 +74,7 @@ class Sessions:
 
     @contextmanager
     def open(self, visitor: Visitor, name: str) -> Iterator[None]:
-        """While this lasts, the page is open. Raises as ``enter``."""
+        """The page counts as open inside. Raises as ``enter``."""
         self.enter(visitor, name)
         with self._lock:
             session = self._sessions[name]
@@ -86,7 +86,7 @@ class Sessions:
                 session.streams -= 1
 
     def tidy(self) -> None:
-        """Forget the pages that are closed and were not used for ``IDLE_SECONDS``."""
+        """Remove closed pages that were not used for ``IDLE_SECONDS``."""
         with self._lock:
             oldest = time.monotonic() - IDLE_SECONDS
             ended = [n for n, s in self._sessions.items() if not s.streams and s.used < oldest]
@@ -96,7 +96,7 @@ class Sessions:
             self.forget(name)
 
     def _make_room(self, among: list[str], most: int, otherwise: RefusedError) -> list[str]:
-        """End the closed session among some that was not used for longest, where there are ``most``."""
+        """If there are ``most`` sessions among some, end the closed one that was not used for the longest time."""
         there = [n for n in among if n in self._sessions]
         if len(there) < most:
             return []
@@ -109,7 +109,7 @@ class Sessions:
 
 
 class VisitorStates(StateHolder):
-    """Gradio's store of sessions' states, which gives a state to the session's own visitor alone."""
+    """Gradio's store of sessions' states, which gives a state only to the session's own visitor."""
 
     def __init__(self, sessions: Sessions) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class VisitorStates(StateHolder):
         return super().__getitem__(session_id)
 
     def drop(self, name: str) -> None:
-        """Let go of a session's state."""
+        """Remove a session's state."""
         with self.lock:
             self.session_data.pop(name, None)
             self.time_last_used.pop(name, None)

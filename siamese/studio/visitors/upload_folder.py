@@ -1,7 +1,7 @@
-"""The temporary folder of this process: uploads, and the files that the page shows, each visitor's apart.
+"""The temporary folder of this process: uploads, and the files that the page shows, in one folder for each visitor.
 
-Its place is ``GRADIO_TEMP_DIR``, else a folder of the user in the system's temporary folder. Only its owner can enter it. It goes when the
-server ends; one that a killed process has left goes with the next start: a process holds a lock on its own as long as it lives.
+It lies in ``GRADIO_TEMP_DIR`` if that is set, otherwise in a folder of the user in the system's temporary folder. Only its owner can enter
+it. It is removed when the server stops. The next start removes one that a killed process left: a process holds a lock on its own folder.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 LIFETIME = 3600
-"""Seconds after the last use, at which a file goes."""
+"""Seconds after its last use when a file is removed."""
 _PREFIX, _LOCK = "studio-", ".lock"
 _START_SECONDS = 60
-"""How long a start waits for another one that is clearing up."""
+"""Maximum seconds that a start waits for another one that removes old folders."""
 
 
 class TemporaryFolder:
     """Made with the object, removed by ``close``.
 
     Raises:
-        OSError: it cannot be made, or its place belongs to somebody else; the message says what to do.
+        OSError: it cannot be made, or other users can write to its parent; the message says what to do.
     """
 
     def __init__(self) -> None:
@@ -45,35 +45,35 @@ class TemporaryFolder:
                 if other != self.path:
                     _remove_if_left(other)
         self.page = self.path / "page"
-        """What the page shows everybody: its example."""
+        """What the page shows to all visitors: its example."""
         self.page.mkdir(mode=0o700)
 
     def close(self) -> None:
-        """Remove it and all that is in it."""
+        """Remove the folder with all files."""
         with self._starting:
             shutil.rmtree(
                 self.path, ignore_errors=True
-            )  # an event that still runs may write; the next start takes the rest
+            )  # an event that still runs may write; the next start removes the rest
             self._lock.release()
 
     def of(self, visitor: str) -> Path:
-        """A visitor's own folder, which is there. Its name tells nothing of the visitor's cookie."""
+        """A visitor's own folder; it is made if necessary. Its name does not reveal the visitor's cookie."""
         folder = self._named(visitor)
         folder.mkdir(mode=0o700, exist_ok=True)
         os.utime(folder)
         return folder
 
     def new_upload(self, visitor: str) -> Path:
-        """A folder for one upload, so that the same file of two visitors, or twice of one, is two files."""
+        """A new folder for one upload, so that two uploads of the same file are two files."""
         folder = self.of(visitor) / "uploads" / secrets.token_hex(16)
         folder.parent.mkdir(mode=0o700, exist_ok=True)
         folder.mkdir(mode=0o700)
         return folder
 
     def owns(self, visitor: str, path: str) -> bool:
-        """Whether ``path`` is a regular file of the visitor's own, or of those that the page shows everybody; or names one that is gone.
+        """Whether ``path`` is a regular file of the visitor, or one that the page shows to all; also if the file does not exist any more.
 
-        Opens nothing. A path with a link in it, or written in another way than the server writes it, is nobody's.
+        Opens no file. False for a path with a link in it, or in another form than the server writes.
         """
         try:
             if not os.path.isabs(path) or os.path.realpath(path) != path:
@@ -83,19 +83,19 @@ class TemporaryFolder:
             return stat.S_ISREG(os.lstat(path).st_mode)
         except FileNotFoundError:
             return True
-        except (OSError, ValueError):  # a name that is too long, or holds a null
+        except (OSError, ValueError):  # the name is too long, or holds a null character
             return False
 
     def uploaded(self, visitor: str) -> int:
-        """Bytes of the visitor's uploads, with those that are arriving."""
+        """Bytes of the visitor's uploads, including those that are still arriving."""
         return sum(s.st_size for _, s in _files(self._named(visitor) / "uploads"))
 
     def total(self) -> int:
-        """Bytes of all files."""
+        """Bytes of all files in the folder."""
         return sum(s.st_size for _, s in _files(self.path))
 
     def tidy(self, lifetime: float = LIFETIME) -> None:
-        """Remove what nobody has used for ``lifetime`` seconds, except what the page shows everybody."""
+        """Remove files that were not used for ``lifetime`` seconds, except those that the page shows to all visitors."""
         oldest = time.time() - lifetime
         for visitor in self.path.glob("visitor-*"):
             for file, status in _files(visitor):
@@ -106,18 +106,18 @@ class TemporaryFolder:
                     if os.stat(folder).st_mtime <= oldest:
                         os.rmdir(folder)
                 except OSError:
-                    continue  # something is in it, or it is gone
+                    continue  # it is not empty, or gone
 
     def _named(self, visitor: str) -> Path:
         return self.path / f"visitor-{hashlib.sha256(visitor.encode()).hexdigest()[:32]}"
 
 
 def use(path: str) -> None:
-    """The file at ``path`` is used now, so it stays."""
+    """Note a use of the file at ``path``."""
     try:
         os.utime(path)
     except FileNotFoundError:
-        return  # it has gone in this moment; whoever opens it says so
+        return  # it was removed just now; its reader reports that
 
 
 def _place() -> Path:
@@ -127,7 +127,7 @@ def _place() -> Path:
     parent = parent.resolve()
     if hasattr(os, "getuid") and (parent.stat().st_uid != os.getuid() or parent.stat().st_mode & 0o022):
         raise OSError(
-            f"other users can write to {parent}, where visitors' files would be; set GRADIO_TEMP_DIR to a folder of your own."
+            f"other users can write to {parent}, the folder for visitors' files; set GRADIO_TEMP_DIR to a folder of your own."
         )
     return parent
 
@@ -135,7 +135,7 @@ def _place() -> Path:
 def _remove_if_left(folder: Path) -> None:
     """Remove another process's folder unless it still holds the lock."""
     if not (folder / _LOCK).exists():
-        shutil.rmtree(folder, ignore_errors=True)  # half removed already
+        shutil.rmtree(folder, ignore_errors=True)  # it was removed in part
         return
     lock = FileLock(folder / _LOCK, timeout=0)
     try:
@@ -147,10 +147,10 @@ def _remove_if_left(folder: Path) -> None:
 
 
 def _files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """All files in ``folder`` with their state; those that go meanwhile are left out."""
-    for where, _, names in os.walk(folder):
+    """All files in ``folder`` with their state, except those that are removed meanwhile."""
+    for parent, _, names in os.walk(folder):
         for name in names:
-            path = os.path.join(where, name)
+            path = os.path.join(parent, name)
             try:
                 yield path, os.lstat(path)
             except FileNotFoundError:

@@ -1,6 +1,6 @@
-"""What stands before the page's functions: values of the kinds that the page's own parts have.
+"""A check before the page's functions: a request holds values of the types that the page's components send.
 
-Whoever writes requests by hand can send anything for a number. Gradio hands it on, and whatever fails is the server's error.
+A client other than the page can send anything in place of a number. Gradio passes it on, and the function's failure is a server error.
 """
 
 from __future__ import annotations
@@ -27,28 +27,26 @@ log = logging.getLogger(__name__)
 EVENT = re.compile(r"/gradio_api/(?:queue/join|(?:run|api|call)/[^/]*)/?")
 SERVER = re.compile(r"/gradio_api/component_server/?")
 NUMBERS, TEXTS = (gr.Number, gr.Slider), (gr.Textbox, gr.Markdown)
-TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
-"""What ``siamese.studio.storage.collections.new_token`` gives a browser to keep."""
 RELOAD = "Reload the page and try again."
-ODD = f"The request is not one that the page sends. {RELOAD}"
+ODD = f"The page does not send requests of this form. {RELOAD}"
 
 
-def problem_of(page: gr.Blocks, path: str, asked: Any) -> tuple[int, str] | None:
-    """What is wrong with a request for ``page``: HTTP status and a sentence; None where nothing is.
+def problem_of(page: gr.Blocks, path: str, body: Any) -> tuple[int, str] | None:
+    """What is wrong with a request for ``page``: HTTP status and a sentence; None if the request is valid.
 
     Args:
-        asked: the parsed body.
+        body: the parsed body.
     """
     if SERVER.fullmatch(path):
-        number = asked.get("component_id") if isinstance(asked, dict) else None
-        if type(number) is not int or number not in page.blocks or not isinstance(asked.get("fn_name"), str):
+        number = body.get("component_id") if isinstance(body, dict) else None
+        if type(number) is not int or number not in page.blocks or not isinstance(body.get("fn_name"), str):
             return 404, f"The page has no such part. {RELOAD}"
         return None
     if not EVENT.fullmatch(path):
         return None
-    if not isinstance(asked, dict) or not isinstance(data := asked.get("data"), list):
+    if not isinstance(body, dict) or not isinstance(data := body.get("data"), list):
         return 422, ODD
-    number, name = asked.get("fn_index"), path.rstrip("/").rpartition("/")[2]
+    number, name = body.get("fn_index"), path.rstrip("/").rpartition("/")[2]
     function = (
         next((f for f in page.fns.values() if f.api_name == name), None)
         if number is None
@@ -58,10 +56,10 @@ def problem_of(page: gr.Blocks, path: str, asked: Any) -> tuple[int, str] | None
     )
     if function is None or function.fn is None:
         return 404, f"The page has no such function. {RELOAD}"
-    if not isinstance(asked.get("session_hash"), str | None):
+    if not isinstance(body.get("session_hash"), str | None):
         return 422, f"The request names no session of a page. {RELOAD}"
     if selects(function.fn) and not (
-        isinstance(event := asked.get("event_data"), dict) and {"index", "value"} <= set(event)
+        isinstance(event := body.get("event_data"), dict) and {"index", "value"} <= set(event)
     ):
         return 422, f"The request does not say what was selected. {RELOAD}"
     inputs = function.inputs
@@ -78,20 +76,18 @@ def problem_of(page: gr.Blocks, path: str, asked: Any) -> tuple[int, str] | None
 
 @lru_cache(maxsize=1024)
 def selects(function: Callable) -> bool:
-    """Whether a function of the page is told what was selected."""
+    """Whether a function of the page takes a selection."""
     return any(hint is gr.SelectData for hint in get_type_hints(function).values())
 
 
 def fits(part: Any, value: Any) -> bool:
-    """Whether ``value`` is of the kind that ``part`` of the page sends. Whether it is in range is for the function to say."""
-    if value is None or isinstance(part, gr.State):  # what a state is, the server knows itself
+    """Whether ``value`` has the type that the component ``part`` sends. The function checks its range."""
+    if value is None or isinstance(part, gr.State):  # the server keeps the values of states itself
         return True
     if isinstance(part, NUMBERS):
         return type(value) in (int, float)
     if isinstance(part, gr.Checkbox):
         return type(value) is bool
-    if isinstance(part, gr.BrowserState):
-        return isinstance(value, str) and TOKEN.fullmatch(value) is not None
     if isinstance(part, TEXTS):
         return isinstance(value, str)
     if isinstance(part, gr.Radio | gr.Dropdown):
@@ -107,9 +103,9 @@ def fits(part: Any, value: Any) -> bool:
 
 
 class Values:
-    """ASGI middleware; see the module. A function's own message to the visitor is no error of the server, and gets 422.
+    """ASGI middleware; see the module. The reply has status 422 if a function refuses a value with a message to the visitor.
 
-    It reads what ``siamese.web.inputs`` has parsed, and stands behind it.
+    It comes after ``siamese.web.inputs``, which parses the body.
     """
 
     def __init__(self, app: Callable, page: gr.Blocks) -> None:
@@ -140,7 +136,7 @@ class Values:
 
 
 def is_message(body: bytes) -> bool:
-    """Whether a reply's body is what Gradio makes of ``gr.Error``, and not of an exception that nobody meant."""
+    """Whether a reply's body is that of a ``gr.Error``, not of an unexpected exception."""
     try:
         said = json.loads(body)
     except ValueError:
@@ -149,15 +145,15 @@ def is_message(body: bytes) -> bool:
 
 
 def tell_faults(app: FastAPI) -> None:
-    """Make ``app``, Gradio's, answer with a sentence where it could not read a request.
+    """Make ``app``, Gradio's application, answer with a sentence if it cannot read a request.
 
-    Its functions' errors it answers itself; what reaches the handlers here was raised by its own reading of what was sent.
+    Gradio handles errors of the page's functions itself; the handlers here get those that it raises while it reads a request.
     """
 
     async def invalid(request: Request, error: Exception) -> JSONResponse:
         return JSONResponse(
             {"error": ODD, "detail": ODD}, 422
-        )  # FastAPI's own reply repeats what was sent, which JSON may not be able to hold
+        )  # FastAPI's own reply repeats the input, which JSON may not be able to represent
 
     async def unread(request: Request, error: Exception) -> JSONResponse:
         log.warning("%s %s could not be read", request.method, request.url.path[:200], exc_info=error)

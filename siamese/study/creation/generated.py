@@ -11,7 +11,7 @@ import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,8 @@ from PIL import Image
 from siamese import VERSION
 from siamese.files.decoding import DecodingError
 from siamese.masks.reading import read_mask
-from siamese.models.prompts import PROMPT_OF_ORGAN
+from siamese.prompts import PROMPT_OF_ORGAN
+from siamese.sampling_settings import ALIASES, INTERVAL_ENDS, SETTINGS
 from siamese.study.config import ConfigError, Method, StudyConfig
 from siamese.study.creation.service import (
     Choice,
@@ -38,16 +39,6 @@ from siamese.study.storage.store import Study, StudyError, StudyStore
 if TYPE_CHECKING:
     from siamese.sampling import MaskDiffusion
 
-SETTINGS = {
-    "steps": int,
-    "guidance": float,
-    "scheduler": str,
-    "guide": str,
-    "rescale": float,
-    "guide_above": float,
-    "guide_below": float,
-}
-"""What can be set for a method; the checkpoint's default where it is not."""
 SEED_RULE = (
     "first 4 bytes, big-endian, of the SHA-256 of the UTF-8 text: study seed, NUL, method, NUL, mask id"
 )
@@ -62,25 +53,20 @@ Report = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Sampled:
-    """A synthetic method that is sampled from a checkpoint; see ``MaskDiffusion.sample`` for the settings."""
+    """A synthetic method that is sampled from a checkpoint."""
 
     name: str
     model: str
     """Model folder, or a model of the same layout on the Hugging Face Hub (owner/name)."""
-    steps: int | None = None
-    guidance: float | None = None
-    scheduler: str | None = None
-    guide: str | None = None
-    rescale: float | None = None
-    guide_above: float | None = None
-    guide_below: float | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    """Settings in the place of the checkpoint's defaults, by the names of ``SamplingSettings`` or their former ones."""
 
     @classmethod
     def parse(cls, text: str) -> Sampled:
         """From ``NAME=MODEL`` or ``NAME=MODEL:setting=value,setting=value``.
 
         Raises:
-            ConfigError: another form, an unknown setting, or a value that is no number where one is needed.
+            ConfigError: another form, an unknown setting, one that is given twice, or a value that is not a number if one is needed.
         """
         name, separator, rest = (x.strip() for x in text.partition("="))
         before, _, after = rest.rpartition(":")
@@ -94,20 +80,39 @@ class Sampled:
         values: dict[str, Any] = {}
         for setting in filter(None, settings.split(",")):
             key, _, value = (x.strip() for x in setting.partition("="))
-            if key not in SETTINGS or key in values:
+            current = ALIASES.get(key, key)
+            if current not in (*SETTINGS, *INTERVAL_ENDS) or current in values:
                 raise ConfigError(
                     [
-                        f"{text!r}: the setting {key!r} is {'there twice' if key in values else 'unknown'}; "
+                        f"{text!r}: the setting {key!r} is {'given twice' if current in values else 'unknown'}; "
                         f"use {', '.join(SETTINGS)}, each once."
                     ]
                 )
             try:
-                values[key] = SETTINGS[key](value)
+                values[current] = _value_of(current, value)
             except ValueError as error:
-                raise ConfigError(
-                    [f"{text!r}: {key} must be a {'whole ' if key == 'steps' else ''}number, not {value!r}."]
-                ) from error
-        return cls(name, model, **values)
+                raise ConfigError([f"{text!r}: {key} must be {KINDS[current]}, not {value!r}."]) from error
+        return cls(name, model, values)
+
+
+KINDS = {
+    "num_inference_steps": "a whole number",
+    "guidance_scale": "a number",
+    "guidance_rescale": "a number",
+    "guidance_interval": "two numbers as in 0.3-0.8",
+    "guide_above": "a number",
+    "guide_below": "a number",
+}
+"""What a setting's text must be; the others are words."""
+
+
+def _value_of(setting: str, text: str) -> Any:
+    if setting == "num_inference_steps":
+        return int(text)
+    if setting == "guidance_interval":
+        low, high = text.split("-")
+        return float(low), float(high)
+    return float(text) if setting in KINDS else text
 
 
 def parse_all(texts: Sequence[str]) -> list[Sampled]:
@@ -211,7 +216,7 @@ class Sampler:
         prompt: str,
         masks: Mapping[str, np.ndarray],
     ) -> None:
-        from siamese.sampling import build_scheduler, check_settings
+        from siamese.sampling import build_scheduler
 
         self.method, self.model, self.identity, self.prompt, self.masks = (
             method,
@@ -220,25 +225,27 @@ class Sampler:
             prompt,
             masks,
         )
-        settings = model.checkpoint.defaults.chosen(**{name: getattr(method, name) for name in SETTINGS})
-        self.settings = {name: getattr(settings, name) for name in SETTINGS}
         try:
+            self.settings = model.checkpoint.defaults.override(**method.overrides)
             model.checkpoint.context([prompt])
-            build_scheduler(settings.scheduler, model.checkpoint.scheduler_config, settings.steps)
-            check_settings(settings)
-        except ValueError as error:
+            build_scheduler(
+                self.settings.scheduler, model.checkpoint.scheduler_config, self.settings.num_inference_steps
+            )
+        except (TypeError, ValueError) as error:
             raise ConfigError([f"method {method.name!r}: {error}"]) from error
-        self._check_masks()
+        self.fitted = self._fitted_masks()
 
-    def _check_masks(self) -> None:
-        problems = []
+    def _fitted_masks(self) -> dict[str, np.ndarray]:
+        """The masks as the model sees them, by mask id."""
+        fitted, problems = {}, []
         for name, mask in self.masks.items():
             try:
-                self.model.fit_mask(mask)
+                fitted[name] = self.model.fit_mask(mask)
             except ValueError as error:
                 problems.append(f"method {self.method.name!r}, mask {name!r}: {error}")
         if problems:
             raise ConfigError(shortened(problems))
+        return fitted
 
     def record(self) -> str:
         """Everything that makes the images again, as JSON of sorted keys; no path of this machine. The study's seed is beside it."""
@@ -247,7 +254,7 @@ class Sampler:
             "model": name,
             "weights_sha256": weights,
             "prompt": self.prompt,
-            **self.settings,
+            **self.settings.to_dict(),
             "side": self.model.size,
             "masks_sha256": masks_hash(self.masks),
             "seeds": SEED_RULE,
@@ -266,7 +273,9 @@ class Sampler:
             part = names[start : start + BATCH]
             seeds = [seed_of(study_seed, self.method.name, name) for name in part]
             with turn():
-                images = self.model.sample([self.masks[n] for n in part], self.prompt, seeds, **self.settings)
+                images = self.model.sample_fitted(
+                    [self.fitted[n] for n in part], self.prompt, seeds, self.settings
+                )
             for name, image in zip(part, images, strict=True):
                 files[name] = folder / f"{len(files):05d}.png"  # a mask id may be no file name here
                 Image.fromarray(image).save(files[name], compress_level=1)

@@ -1,7 +1,8 @@
-"""The prompts that the embedded model knows."""
+"""The prompts that the embedded model knows. Free of torch, so that the page and the study server start at once."""
 
 POLYP = "a colonoscopy image of a polyp"
 LESION = "a dermoscopy image of a skin lesion"
 EMPTY = ""
+"""The prompt of the unconditional half of classifier-free guidance."""
 EMBEDDED_PROMPTS = (POLYP, LESION, EMPTY)
 PROMPT_OF_ORGAN = {"polyp": POLYP, "lesion": LESION}
