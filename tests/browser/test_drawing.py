@@ -83,7 +83,7 @@ def test_a_mask_of_single_pixels_comes_through_exactly(studio, visit, tmp_path, 
     np.testing.assert_array_equal(sampled_mask(studio, page), mask)
     page.get_by_role("button", name="Adjust the mask").click()
     with changing(page):
-        page.get_by_role("button", name="Flip ↔").click()
+        page.get_by_role("button", name="Flip left and right").click()
     np.testing.assert_array_equal(sampled_mask(studio, page), flip(mask, "horizontal"))
 
 

@@ -294,6 +294,18 @@ def test_create_refuses(tmp_path, masks, changed, message):
     assert not (tmp_path / "job").exists()
 
 
+def test_what_was_not_read_of_the_zip_is_stored(tmp_path):
+    lines = ["3 files: text beside masks"]
+    BatchJob.create(tmp_path / "job", masks_of(1), BatchSettings.of(**SETTINGS), passed_over=lines)
+    assert BatchJob.open(tmp_path / "job").passed_over == tuple(lines)
+    values = json.loads((tmp_path / "job" / "job.json").read_text())
+    del values["passed_over"]
+    (tmp_path / "job" / "job.json").write_text(json.dumps(values))  # as version 0.2 wrote it
+    old = BatchJob.open(tmp_path / "job")
+    assert old.passed_over == ()
+    assert old.settings == BatchSettings.of(**SETTINGS)
+
+
 def test_create_refuses_names_and_used_folders(tmp_path):
     with pytest.raises(PairsError, match="cannot name a file"):
         BatchJob.create(tmp_path / "job", [NamedMask("../m", mask_of())], BatchSettings.of(**SETTINGS))

@@ -34,7 +34,7 @@ def test_warning_names_each_place_once_and_what_to_do():
     for part in (
         "may name a patient",
         "Crop the photo or cover the text",
-        "exported annotation holds",
+        "exported annotation shows",
         "comparison",
     ):
         assert part in text

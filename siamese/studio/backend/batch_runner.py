@@ -58,6 +58,8 @@ class BatchOrder:
     """Base of the images' seeds."""
     model: str
     """The model's name; the batch uses its default settings."""
+    passed_over: Sequence[str] = ()
+    """Lines for the visitor about files of the ZIP that were not read."""
 
 
 class FolderClaims:
@@ -136,7 +138,7 @@ class BatchRunner:
             try:
                 if folder.exists():
                     remove_tree(set_aside(folder))
-                job = BatchJob.create(folder, order.masks, settings, info.size)
+                job = BatchJob.create(folder, order.masks, settings, info.size, order.passed_over)
             except OSError as error:
                 raise BatchError(
                     f"The server could not store the masks ({error.strerror}). Try again later."

@@ -12,7 +12,6 @@ from pydantic import ValidationError
 
 from siamese.files.atomic import atomic_file
 from siamese.files.decoding import MAX_SIDE
-from siamese.files.listing import report
 from siamese.masks.core import MaskError, binarise, check_mask, fit_mask
 from siamese.records.dataset_zip import (
     LabelledPair,
@@ -23,7 +22,7 @@ from siamese.records.dataset_zip import (
 )
 from siamese.records.provenance import NotSyntheticError, SyntheticPair, mask_png, pair_png, read_png
 from siamese.studio.storage.batch_settings import BatchSettings, FinishedNote, JobFile
-from siamese.studio.storage.batches import MAX_MASKS, BatchError, NamedMask, NamedMasks
+from siamese.studio.storage.batches import MAX_MASKS, BatchError, NamedMask
 
 JOB_FILE = "job.json"
 
@@ -61,7 +60,7 @@ class BatchJob:
     ) -> None:
         self.folder, self.settings = folder, settings
         self.passed_over = tuple(passed_over)
-        """What of the masks' ZIP was not read: lines for the visitor."""
+        """Lines for the visitor about files of the ZIP that were not read."""
         self.items = tuple(
             BatchItem(name, i, item_seed(settings.seed, i), folder / "masks" / f"{name}.png")
             for i, name in enumerate(names)
@@ -69,13 +68,19 @@ class BatchJob:
 
     @classmethod
     def create(
-        cls, folder: Path, masks: Sequence[NamedMask], settings: BatchSettings, size: int | None = None
+        cls,
+        folder: Path,
+        masks: Sequence[NamedMask],
+        settings: BatchSettings,
+        size: int | None = None,
+        passed_over: Sequence[str] = (),
     ) -> BatchJob:
         """Store a new job in ``folder``.
 
         Args:
             masks: 1 to ``MAX_MASKS``, as ``read_mask_zip`` returns them.
             size: side of the model's images in pixels. If given, masks that vanish at this size are refused now, not during sampling.
+            passed_over: lines for the visitor about files of the ZIP that were not read.
 
         Raises:
             BatchError: the folder holds a job already; there are too few or too many masks, or two of one name; or a mask is
@@ -93,8 +98,7 @@ class BatchJob:
             (folder / part).mkdir(parents=True, exist_ok=True)
         for named in masks:
             _write(folder / "masks" / f"{named.name}.png", mask_png(named.mask))
-        passed_over = report(masks.passed_over, indent="") if isinstance(masks, NamedMasks) else []
-        file = JobFile(**settings.model_dump(), names=names, passed_over=passed_over)
+        file = JobFile(**settings.model_dump(), names=names, passed_over=list(passed_over))
         _write(folder / JOB_FILE, file.model_dump_json().encode())
         return cls(folder, settings, names, passed_over)
 

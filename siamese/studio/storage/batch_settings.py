@@ -48,11 +48,11 @@ class BatchSettings(BaseModel):
 
 
 class JobFile(BatchSettings):
-    """``job.json``: the settings, and the names of the masks in their order."""
+    """``job.json``: the settings, the names of the masks in their order, and what the ZIP holds besides."""
 
     names: list[Name] = Field(min_length=1, max_length=MAX_MASKS)
-    passed_over: list[str] = []
-    """What of the masks' ZIP was not read: lines for the visitor. Jobs of version 0.2 and before have none."""
+    passed_over: list[str] = Field(default=[])
+    """Lines for the visitor about files of the ZIP that were not read; absent in jobs of version 0.2."""
 
     @classmethod
     def read(cls, path: Path) -> JobFile:

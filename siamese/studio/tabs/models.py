@@ -41,7 +41,7 @@ def build_models(worker: ModelWorker) -> ModelsTab:
         card = gr.Markdown(_card(first), elem_id="card")
     with gr.Accordion("Licence", open=False):
         licence = gr.Textbox(_licence(first), lines=12, interactive=False, label="Licence of the weights")
-    return ModelsTab(choice, card, licence, table)
+    return ModelsTab(choice=choice, card=card, licence=licence, table=table)
 
 
 def wire_models(tab: ModelsTab, worker: ModelWorker, chosen: gr.State, settings: SettingsPanel) -> None:
@@ -52,9 +52,15 @@ def wire_models(tab: ModelsTab, worker: ModelWorker, chosen: gr.State, settings:
             raise gr.Error("Choose one of the models.", print_exception=False)
         return name
 
-    def describe(name: str) -> list[Any]:
+    def describe(name: str) -> dict[Any, Any]:
         entry = worker.models[name]
-        return [name, _card(entry), _licence(entry), _rows(entry), model_line(None)]
+        return {
+            tab.choice: name,
+            tab.card: _card(entry),
+            tab.licence: _licence(entry),
+            tab.table: _rows(entry),
+            settings.model: model_line(None),
+        }
 
     tab.choice.input(choose, tab.choice, chosen, **QUICK)
     described = chosen.change(

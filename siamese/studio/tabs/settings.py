@@ -201,9 +201,9 @@ def wire_settings(panel: SettingsPanel) -> None:
 
 
 def wire_model(
-    panel: SettingsPanel, worker: ModelWorker, happens: Callable[..., Dependency], name: Component
+    panel: SettingsPanel, worker: ModelWorker, trigger: Callable[..., Dependency], name: Component
 ) -> None:
-    """Once ``happens`` does, wait for the model of that name, say that it is ready and show its defaults."""
+    """On the event ``trigger``, wait for the model of that name, say that it is ready and show its defaults."""
 
     def load(name: str, request: gr.Request) -> list[Any]:
         try:
@@ -216,13 +216,13 @@ def wire_model(
             [shown.num_inference_steps, shown.guidance_scale, shown.scheduler],
         ]
 
-    loaded = happens(load, name, [panel.model, panel.known_defaults], **LINED)
+    loaded = trigger(load, name, [panel.model, panel.known_defaults], **LINED)
     _show_defaults(panel, loaded.then)
 
 
-def _show_defaults(panel: SettingsPanel, happens: Callable[..., Dependency]) -> None:
-    """Once ``happens`` does, show the model's defaults if they are known and in use; other settings stay as they were entered."""
-    happens(
+def _show_defaults(panel: SettingsPanel, trigger: Callable[..., Dependency]) -> None:
+    """On the event ``trigger``, show the model's defaults if they are known and in use; other settings stay as they were entered."""
+    trigger(
         None,
         [panel.known_defaults, panel.defaults, *panel.advanced],
         panel.advanced,
