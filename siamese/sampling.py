@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from siamese.diffusion import predict_x0, predicted_noise
-from siamese.masks.core import binarise, resize_image, resize_mask
+from siamese.masks.core import fit_mask, resize_image
 from siamese.models.autoencoder import decode_latents, downsampling
 from siamese.models.checkpoint import Checkpoint, load_checkpoint
 from siamese.models.controlnet import SiameseControlNet
@@ -349,17 +349,8 @@ class MaskDiffusion:
         return to_uint8(decode_latents(self.checkpoint.vae, z_0))
 
     def fit_mask(self, mask: np.ndarray) -> np.ndarray:
-        """The mask as the model sees it: thresholded at its own size, resized nearest, uint8 [S, S] of 0 / 255.
-
-        Raises:
-            ValueError: not uint8 [H, W], or empty.
-        """
-        if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.dtype != np.uint8:
-            raise ValueError(f"a mask must be uint8 [H, W], not {_kind(mask)}.")
-        fitted = resize_mask(binarise(mask), self.size)
-        if not fitted.any():
-            raise ValueError("the mask is empty at the model's size; draw a larger lesion.")
-        return fitted
+        """``siamese.masks.core.fit_mask`` at the model's size: uint8 [S, S] of 0 / 255. Raises MaskError, a ValueError."""
+        return fit_mask(mask, self.size)
 
     def _conditioning(
         self,

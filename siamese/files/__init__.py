@@ -1,0 +1,1 @@
+"""Files and folders of strangers, and files that must not be lost: names, archives, listings, atomic writes, clearing up."""

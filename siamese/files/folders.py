@@ -1,4 +1,4 @@
-"""Removing folders of visitors at the end of their time, while others make, use and remove them at the same moment."""
+"""Removing folders of visitors at the end of their time, while other processes make, use and remove them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from datetime import timedelta
 from pathlib import Path
 
 REMOVED = ".removed-"
-"""Begins the name of a folder that is being removed: out of reach at once, so that nobody sees half of it."""
+"""Prefix of the name of a folder that is being removed: it is out of reach at once, so that nobody sees half of it."""
 log = logging.getLogger(__name__)
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove ``folder``; another thread or process may be at it, too.
+    """Remove ``folder``, even if another thread or process removes it at the same time.
 
     Raises:
         OSError: the file system refuses; what could be removed before is gone.
@@ -30,7 +30,7 @@ def remove_tree(folder: Path) -> None:
 
 
 def set_aside(folder: Path) -> Path:
-    """Rename ``folder`` within its own folder so that nobody finds it; the new path.
+    """Rename ``folder`` within its own folder so that nobody finds it, and return the new path.
 
     Raises:
         OSError: it is gone, or the file system refuses.
@@ -41,7 +41,7 @@ def set_aside(folder: Path) -> Path:
 
 
 def remove_rests(root: Path) -> None:
-    """Remove what was set aside in ``root``, also by a process that was killed before it was done. What is refused is logged."""
+    """Remove what was set aside in ``root``, also by a process that was killed meanwhile. What the system refuses is logged."""
     for rest in root.glob(f"{REMOVED}*"):
         try:
             remove_tree(rest)
@@ -50,7 +50,7 @@ def remove_rests(root: Path) -> None:
 
 
 def last_use(folder: Path) -> float | None:
-    """The latest change of ``folder`` or of what lies directly in it, in seconds since 1970; None where it is no folder, or gone."""
+    """The latest change of ``folder`` or of what lies directly in it, in seconds since 1970; None if it is not a folder, or gone."""
     times = []
     try:
         for entry in (folder, *folder.iterdir()):
@@ -64,7 +64,7 @@ def last_use(folder: Path) -> float | None:
 
 
 def purge_folders(root: Path, lifetime: timedelta) -> int:
-    """Remove the folders in ``root`` in which nothing has changed for ``lifetime``; how many. What is refused is logged and left."""
+    """Remove the folders in ``root`` in which nothing has changed for ``lifetime``; returns how many. What the system refuses is logged and stays."""
     removed = 0
     try:
         folders = [f for f in root.iterdir() if not f.name.startswith(REMOVED)]
@@ -82,7 +82,7 @@ def purge_folders(root: Path, lifetime: timedelta) -> int:
 
 
 def _purge(folder: Path, lifetime: float) -> bool:
-    """Set ``folder`` aside if it is due; whether it was."""
+    """Set ``folder`` aside if its time is over; returns whether it was."""
     used = last_use(folder)
     if used is None or time.time() - used <= lifetime:
         return False
@@ -90,7 +90,7 @@ def _purge(folder: Path, lifetime: float) -> bool:
     used = last_use(aside)
     if (
         used is not None and time.time() - used <= lifetime and not folder.exists()
-    ):  # its visitor began to use it again meanwhile
+    ):  # its visitor has begun to use it again
         os.replace(aside, folder)
         return False
     return True

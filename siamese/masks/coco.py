@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import io
 import json
-import re
-import unicodedata
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import cv2
@@ -18,18 +16,16 @@ import numpy as np
 from PIL import Image
 
 from siamese import VERSION
-from siamese.masks.core import binarise
+from siamese.files.listing import IMAGE_SUFFIXES
+from siamese.files.names import path_parts, safe_name
+from siamese.masks.core import check_mask
+from siamese.masks.editing import fill_holes
 
 SMALL_AREA = 1024
 """Pixels; outlines of smaller parts are kept exactly, so that simplifying cannot change a small lesion noticeably."""
 EXACT_TOLERANCE, TOLERANCE = 0.26, 0.5
 """Pixels by which an outline may be moved to save corners. The first only undoes cut corners: the nearest pixel centre is 0.5 away."""
-MAX_NAME_LENGTH = 80
-IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".jpe", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".mpo"}
-RESERVED_NAMES = {"con", "prn", "aux", "nul"} | {
-    f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10)
-}
-"""Windows takes these for devices."""
+PHOTO_SUFFIXES = (*IMAGE_SUFFIXES, ".mpo")
 
 README = """Annotation of a photograph, exported by Siamese-Diffusion Studio {version}.
 
@@ -40,7 +36,7 @@ annotation_polygon.json   COCO, polygons (iscrowd 0). Every separate part is one
                           holes in the mask are filled here, and area is that of the filled shape.
 annotation_rle.json       COCO, uncompressed run lengths by column (iscrowd 1). Exactly the mask, with its holes.
 
-Import one of the two JSON files, not both. Where the mask is empty, both list the image without annotations.
+Import one of the two JSON files, not both. If the mask is empty, both list the image without annotations.
 Research use. Not for diagnosis.
 """
 
@@ -59,7 +55,7 @@ def coco_annotation(
     ``bbox`` are those of the filled shape. Coordinates are pixel edges: the image spans 0..W and 0..H.
 
     Args:
-        mask: uint8 [H, W], lesion where > 127. An empty one gives no annotation, which is COCO's image without objects.
+        mask: uint8 [H, W], lesion if > 127. An empty one gives no annotation, which is COCO's image without objects.
         file_name: name of the image file for the tool to find it by.
         category: name of what the mask shows, such as "polyp".
 
@@ -72,7 +68,7 @@ def coco_annotation(
         raise ValueError("file_name and category must not be empty.")
     mask = check_mask(mask)
     height, width = mask.shape
-    if encoding == "polygon":
+    if encoding == "polygon" and mask.any():
         mask = fill_holes(mask)
     annotations = []
     if mask.any():
@@ -99,25 +95,6 @@ def coco_annotation(
         "annotations": annotations,
         "categories": [{"id": 1, "name": category, "supercategory": ""}],
     }
-
-
-def check_mask(mask: np.ndarray) -> np.ndarray:
-    """``mask`` as 0 / 255; ValueError unless uint8 [H, W] with pixels."""
-    if mask.dtype != np.uint8 or mask.ndim != 2 or mask.size == 0:
-        raise ValueError(
-            f"a mask must be uint8 [H, W] with at least one pixel, not {mask.dtype} {mask.shape}."
-        )
-    return binarise(mask)
-
-
-def fill_holes(mask: np.ndarray) -> np.ndarray:
-    """Copy of uint8 [H, W] of 0 / 255 with everything inside the outer outlines filled.
-
-    A hole is background that is not connected with the image's outside by pixel sides (4-neighbours).
-    """
-    ground = np.pad(255 - mask, 1, constant_values=255)
-    _, labels = cv2.connectedComponents(ground, connectivity=4)
-    return np.where(labels == labels[0, 0], 0, 255).astype(np.uint8)[1:-1, 1:-1]
 
 
 def polygons(mask: np.ndarray) -> list[list[float]]:
@@ -150,16 +127,10 @@ def run_lengths(mask: np.ndarray) -> dict[str, Any]:
     return {"size": list(mask.shape), "counts": [0, *counts] if flat[0] else counts}
 
 
-def safe_name(name: str) -> str:
-    """``name`` as a file name without folder or image ending: letters, digits, dots, hyphens and underscores, at most ``MAX_NAME_LENGTH``.
-
-    "photo" where nothing is left. Neither hidden, nor a path, nor a device on Windows.
-    """
-    name = re.split(r"[/\\]", unicodedata.normalize("NFKC", name).replace("\0", "").rstrip("/\\"))[-1]
-    if Path(name).suffix.lower() in IMAGE_ENDINGS:
-        name = Path(name).stem
-    name = re.sub(r"[^\w.-]+", "_", name)[:MAX_NAME_LENGTH].strip("._-") or "photo"
-    return f"photo_{name}" if name.split(".")[0].lower() in RESERVED_NAMES else name
+def name_of_photo(name: str) -> str:
+    """What remains of the name of an uploaded photograph as a file name: neither folder nor image suffix, see ``safe_name``."""
+    name = PurePosixPath(path_parts(name.replace("\0", "").rstrip("/\\"))[-1])
+    return safe_name(name.stem if name.suffix.lower() in PHOTO_SUFFIXES else name.name, fallback="photo")
 
 
 def annotation_zip(
@@ -169,9 +140,9 @@ def annotation_zip(
 
     Args:
         photo: uint8 [H, W, 3] RGB, the visitor's own; written at its own size without metadata.
-        mask: uint8 [H, W], lesion where > 127.
+        mask: uint8 [H, W], lesion if > 127.
         path: the ZIP file; its folder must exist. An existing file is replaced.
-        name: what the visitor calls the photograph; see ``safe_name`` for what remains of it.
+        name: what the visitor calls the photograph; see ``name_of_photo`` for what remains of it.
         category: name of what the mask shows, such as "polyp".
 
     Raises:
@@ -185,7 +156,7 @@ def annotation_zip(
         raise ValueError(
             f"photograph {photo.shape[:2]} and mask {mask.shape} differ in size; resize the mask to the photograph first."
         )
-    name, path = safe_name(name), Path(path)
+    name, path = name_of_photo(name), Path(path)
     files = {
         f"images/{name}.png": png(photo),
         f"masks/{name}.png": png(mask),

@@ -1,8 +1,8 @@
 """Edits of a lesion mask: flip, shift, scale, rotate, grow, shrink, smooth, fill holes. Free of torch: the page imports it.
 
-Every function takes a mask uint8 [H, W] of 0 / 255 and returns a new one of the same shape and values; the input is never
-changed. What leaves the frame is lost. Every function raises EditError where there is nothing to edit or nothing would be
-left, and ValueError where the array is no mask or a number has no meaning.
+Every function takes a mask uint8 [H, W] (lesion if > 127) and returns a new one of 0 / 255 of the same shape; the input is never
+changed. What leaves the frame is lost. Every function raises EditError if there is nothing to edit or nothing would be left,
+MaskError if the array is not a mask (``siamese.masks.core.check_mask``), and ValueError if a number has no meaning.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from typing import Literal
 import numpy as np
 from scipy import ndimage
 
+from siamese.masks.core import check_mask
+
 Axis = Literal["horizontal", "vertical"]
 
 
 class EditError(ValueError):
-    """There is no lesion to edit, or nothing would be left of it; the message says what to do."""
+    """There is no lesion to edit, or nothing would be left of it. The message says what to do."""
 
 
 def flip(mask: np.ndarray, axis: Axis) -> np.ndarray:
@@ -77,7 +79,7 @@ def grow(mask: np.ndarray, pixels: int) -> np.ndarray:
 def shrink(mask: np.ndarray, pixels: int) -> np.ndarray:
     """Erosion by a disc of radius ``pixels``: everything at most that far from the background leaves the lesion.
 
-    Outside the frame counts as lesion: where the image cuts a lesion off, there is no margin to move.
+    Outside the frame counts as lesion: at the side on which the image cuts a lesion off, there is no margin to move.
     """
     lesion = _lesion(mask)
     _whole(pixels=pixels)
@@ -104,26 +106,25 @@ def smooth(mask: np.ndarray, radius: float) -> np.ndarray:
 
 
 def fill_holes(mask: np.ndarray) -> np.ndarray:
-    """Background that the lesion encloses joins it; a gap of one pixel, a diagonal one too, does not enclose."""
-    return _mask(ndimage.binary_fill_holes(_lesion(mask), np.ones((3, 3), bool)))
+    """Background that the lesion encloses joins it.
+
+    A hole is background that no path over pixel sides (4-neighbours) connects with the frame. So pixels of the lesion that touch at a
+    corner enclose, as in COCO's polygons, which run through such a corner; ImageJ, MATLAB and SciPy fill by the same rule. A gap of
+    one pixel in the ring opens it.
+    """
+    return _mask(ndimage.binary_fill_holes(_lesion(mask)))
 
 
 def _lesion(mask: np.ndarray) -> np.ndarray:
     """bool [H, W] of a mask that has a lesion."""
-    if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.dtype != np.uint8:
-        raise ValueError(
-            f"a mask must be uint8 [H, W], not {getattr(mask, 'dtype', type(mask).__name__)} {np.shape(mask)}."
-        )
-    lesion = mask == 255
-    if (mask[~lesion] != 0).any():
-        raise ValueError("a mask holds 0 and 255 only; pass it through binarise first.")
+    lesion = check_mask(mask) > 0
     if not lesion.any():
         raise EditError("There is no lesion to edit: draw one first.")
     return lesion
 
 
 def _mask(lesion: np.ndarray, advice: str = "do less of it") -> np.ndarray:
-    """uint8 [H, W] of 0 / 255 from bool; ``advice`` ends the message where nothing is left."""
+    """uint8 [H, W] of 0 / 255 from bool; ``advice`` ends the message if nothing is left."""
     if not lesion.any():
         raise EditError(f"Nothing would be left of the lesion: {advice}.")
     return np.where(lesion, 255, 0).astype(np.uint8)

@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from siamese.diffusion import Prediction, alphas_of_betas, scaled_linear_alphas
+from siamese.files.atomic import replacing_files
 from siamese.models.autoencoder import SmallAutoencoder, downsampling, latent_channels
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.prompt_embeddings import PromptTable, TextContext
@@ -95,9 +96,19 @@ class Checkpoint:
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype | None = None) -> None:
-    """Write ``checkpoint`` to ``folder``; ``dtype`` (for example torch.float16) is that of the stored weights."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write ``checkpoint`` to ``folder``; ``dtype`` (for example torch.float16) is that of the stored weights.
+
+    A model that is there before is replaced file by file once the new one is whole.
+
+    Raises:
+        OSError: the disk is full or refuses; ``folder`` is as it was.
+    """
+    with replacing_files(Path(folder)) as part:
+        part.mkdir(parents=True)
+        _write_parts(checkpoint, part, dtype)
+
+
+def _write_parts(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype | None) -> None:
     index: dict[str, Any] = {
         "_class_name": "StableDiffusionControlNetPipeline",
         "_diffusers_version": diffusers.__version__,

@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from siamese.masks.core import check_mask
+
 
 class SegmenterError(RuntimeError):
     """A segmenter's folder is missing, incomplete or of another architecture; the message says what to do."""
@@ -163,12 +165,12 @@ def dice(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Dice coefficient [...] in 0..1 of masks uint8 [..., H, W] (lesion if > 127); 1 if both are empty.
 
     Raises:
-        ValueError: different shapes, or fewer than two dimensions.
+        ValueError: not masks (``siamese.masks.core.check_mask``), or different shapes.
     """
-    if a.shape != b.shape or a.ndim < 2:
+    a, b = check_mask(a, batched=True) > 0, check_mask(b, batched=True) > 0
+    if a.shape != b.shape:
         raise ValueError(
-            f"masks of shapes {a.shape} and {b.shape} cannot be compared; both must be [..., H, W] of the same size."
+            f"masks of shapes {a.shape} and {b.shape} cannot be compared; give masks of the same size."
         )
-    a, b = a > 127, b > 127
     total = a.sum((-2, -1)) + b.sum((-2, -1))
     return np.where(total > 0, 2 * (a & b).sum((-2, -1)) / np.maximum(total, 1), 1.0)

@@ -17,28 +17,18 @@ import hashlib
 import io
 import json
 import math
-import os
-import re
-import secrets
-import unicodedata
 import zipfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from PIL import Image
 
+from siamese.files.atomic import atomic_file
+from siamese.files.names import MAX_NAME_BYTES, is_safe_name
 from siamese.records.provenance import NOTICE, SyntheticPair, pair_png
 
-MAX_NAME_LENGTH = 120
-"""Bytes of a name in UTF-8; file systems take 255 with the suffix."""
-_NAME = re.compile(r"\w(?:[\w.-]*\w)?")
-_DEVICES = re.compile(
-    r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE
-)  # no file may have these names on Windows
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a ZIP can hold
 
 _README = """Synthetic image-mask pairs, made with Siamese-Diffusion Studio
@@ -52,10 +42,10 @@ images/         PNG, RGB. The text fields of each file say that it is synthetic 
 masks/          the mask of each image at the image's size: 0 background, 255 lesion
 drawn_masks/    the mask at the size at which it was drawn
 prompt.json     one {{"source": mask, "target": image, "prompt": text}} a line, with paths relative to this folder, as the
-                released code of Siamese-Diffusion reads it; python -m train --help tells how to train on it here
+                released code of Siamese-Diffusion reads it; --data of this project takes the folder, or the ZIP, as it is
 manifest.jsonl  a line for each pair: files, model, settings, seed, version, SHA-256 of the files, and mask_agreement, the
                 Dice coefficient (0..1) of the mask and of the lesion that a segmentation network finds in the image; null
-                where it was not measured
+                if it was not measured
 
 Terms: the images follow the licence of the weights that made them, the file LICENSE in the model's folder. Weights that
 come with the studio are for research and education, non-commercial. The studio's code is apart from them under Apache-2.0.
@@ -71,20 +61,12 @@ class LabelledPair:
     """A pair with its name in the ZIP."""
 
     id: str
-    """File name without suffix; see ``safe_name``."""
+    """File name without suffix; see ``siamese.files.names.safe_name``."""
     pair: SyntheticPair
     agreement: float | None = None
-    """Dice coefficient 0..1 of the mask and the lesion found in the image; None where not measured."""
+    """Dice coefficient 0..1 of the mask and the lesion found in the image; None if not measured."""
     png: bytes | None = None
-    """The image's file where one exists; it is made by ``pair_png`` where None."""
-
-
-def safe_name(name: str) -> str:
-    """``name`` as a file name that every system takes: letters, digits, ``_``, ``-`` and inner dots, at most ``MAX_NAME_LENGTH`` bytes."""
-    clean = re.sub(r"[^\w.-]", "_", unicodedata.normalize("NFC", name)).strip(".-")
-    if _DEVICES.fullmatch(clean):
-        clean = f"mask_{clean}"
-    return clean.encode()[:MAX_NAME_LENGTH].decode(errors="ignore").rstrip(".-") or "mask"
+    """The image's file, if one exists; if None, ``pair_png`` makes it."""
 
 
 def check_name(name: str) -> None:
@@ -93,14 +75,9 @@ def check_name(name: str) -> None:
     Raises:
         PairsError: it may not.
     """
-    if (
-        not isinstance(name, str)
-        or not _NAME.fullmatch(name)
-        or len(name.encode()) > MAX_NAME_LENGTH
-        or _DEVICES.fullmatch(name)
-    ):
+    if not is_safe_name(name):
         raise PairsError(
-            f"{str(name)[:MAX_NAME_LENGTH]!r} cannot name a file; use letters, digits, _ and -, at most {MAX_NAME_LENGTH} of them."
+            f"{str(name)[:MAX_NAME_BYTES]!r} cannot name a file; use letters, digits, _ and -, at most {MAX_NAME_BYTES} bytes of them."
         )
 
 
@@ -117,40 +94,18 @@ def check_agreement(agreement: float | None) -> float | None:
     return float(agreement)
 
 
-@contextmanager
-def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that appears at ``path`` whole, when the block ends, or not at all. The folder must exist.
-
-    Raises:
-        OSError: the disk is full or refuses; what lay at ``path`` before is still there.
-    """
-    path = Path(path)
-    part = path.with_name(
-        f".{secrets.token_hex(8)}.part"
-    )  # beside it, because os.replace does not cross file systems
-    try:
-        with part.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())  # or a power cut could leave an empty file under the final name
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
 def write_pairs(path: Path, pairs: Iterable[LabelledPair]) -> int:
     """Write ``pairs`` to the ZIP ``path``, one at a time, and return how many they were.
 
     Raises:
-        PairsError: no pairs, a name that is no file name or comes twice, or an agreement outside 0..1.
+        PairsError: no pairs, a name that cannot be a file's or comes twice, or an agreement outside 0..1.
         OSError: the disk is full or refuses. After any error, what lay at ``path`` before is still there.
     """
     prompts, manifest, names, models = [], [], set(), set()
     with atomic_file(Path(path)) as file, zipfile.ZipFile(file, "w") as archive:
         for labelled in pairs:
             check_name(labelled.id)
-            if labelled.id.casefold() in names:  # one file on systems that do not tell A from a
+            if labelled.id.casefold() in names:  # one file on systems on which A and a are the same
                 raise PairsError(f"two pairs are named {labelled.id}; give each its own name.")
             names.add(labelled.id.casefold())
             models.add(labelled.pair.recipe.model)

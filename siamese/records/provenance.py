@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import struct
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -18,27 +17,11 @@ from PIL.PngImagePlugin import PngInfo
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from siamese import VERSION
+from siamese.files.decoding import DECODER_ERRORS, MAX_SIDE
 from siamese.masks.core import binarise
 from siamese.sampling_settings import ALIASES, INTERVAL_ENDS, SETTINGS, SamplingSettings, renamed_in
 
 NOTICE = "Research use. Images are synthetic. Not for diagnosis."
-MAX_SIDE = 4096
-"""Larger masks in a PNG are not restored: the studio does not write them."""
-DECODER_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    LookupError,
-    EOFError,
-    ArithmeticError,
-    AttributeError,
-    RuntimeError,
-    struct.error,
-    Image.DecompressionBombError,
-)
-"""What Pillow's and JSON's decoders raise on damaged or hostile files; short metadata chunks, for example, give struct.error and
-IndexError, and deep JSON gives RecursionError. Use it around calls of decoders alone, so that it hides no error of our own."""
 
 
 class NotSyntheticError(ValueError):

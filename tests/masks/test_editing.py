@@ -72,7 +72,7 @@ def test_an_empty_mask_asks_for_a_lesion(name: str) -> None:
     "wrong", [np.zeros((4, 4), bool), np.zeros((4, 4, 3), np.uint8), np.full((4, 4), 1, np.uint8), [[255]]]
 )
 def test_what_is_no_mask_is_refused(name: str, wrong: object) -> None:
-    with pytest.raises(ValueError, match=r"a mask (must be|holds)") as caught:
+    with pytest.raises(ValueError, match="a mask must") as caught:
         EDITS[name](wrong)  # type: ignore[arg-type]
     assert not isinstance(caught.value, EditError), "a programmer's mistake is no advice to a clinician"
 
@@ -244,6 +244,10 @@ def test_holes_are_filled_and_gaps_are_not() -> None:
     ring = disc.copy()
     ring[editing.grow(dot(10, 15), 3) > 0] = 0
     np.testing.assert_array_equal(editing.fill_holes(ring), disc)
+    diamond = np.zeros((9, 9), np.uint8)
+    for k in range(3):  # closed at corners only: no path over pixel sides leads out
+        diamond[[1 + k, 4 + k, 7 - k, 4 - k], [4 + k, 7 - k, 4 - k, 1 + k]] = 255
+    assert editing.fill_holes(diamond)[4, 4] == 255
     ring[10, 15:] = 0
     np.testing.assert_array_equal(editing.fill_holes(ring), ring)
 

@@ -15,16 +15,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from siamese.files.atomic import atomic_file
+from siamese.files.names import MAX_NAME_BYTES, safe_name
 from siamese.masks.core import resize_mask
 from siamese.prompts import LESION, POLYP
 from siamese.records.dataset_zip import (
-    MAX_NAME_LENGTH,
     LabelledPair,
     PairsError,
-    atomic_file,
     check_agreement,
     check_name,
-    safe_name,
     write_pairs,
 )
 from siamese.records.provenance import NOTICE, Recipe, SyntheticPair, pair_png, read_png
@@ -224,7 +223,7 @@ def test_refuses_names_that_are_no_file_names(name):
         ("../../etc", "_.._etc"),
         ("..", "mask"),
         ("aux", "mask_aux"),
-        ("é" * 200, "é" * (MAX_NAME_LENGTH // 2)),
+        ("é" * 200, "é" * (MAX_NAME_BYTES // 2)),
         ("e\u0301", "é"),
         ("a\x00b", "a_b"),
     ],

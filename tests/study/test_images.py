@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import struct
 
@@ -12,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 from sqlalchemy import select
 
 from siamese.study.config import ConfigError, Method
-from siamese.study.creation.folders import count_groups, create_study, prepare
+from siamese.study.creation.folders import choose_files, count_groups, create_study, prepare, say_left_out
 from siamese.study.storage.database import Database
 from siamese.study.storage.images import (
     UnusableImageError,
@@ -83,9 +84,9 @@ def test_rotation_transparency_and_palette(tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda f: f.write_bytes(b"no image"), "not a PNG, JPEG"),
+        (lambda f: f.write_bytes(b"no image"), "not an image that can be read"),
         (lambda f: Image.new("RGB", (8, 200)).save(f), "8 x 200"),
-        (lambda f: Image.new("I;16", (64, 64)).save(f), "eight bits a channel"),
+        (lambda f: Image.new("RGB", (8193, 16)).save(f), "8193 x 16 pixels"),
     ],
 )
 def test_names_what_is_wrong_with_a_file(tmp_path, make, message):
@@ -98,7 +99,7 @@ def test_cut_file_is_found_when_decoded(tmp_path):
     buffer = io.BytesIO()
     Image.fromarray(phantom(0)[0]).save(buffer, "PNG")
     (tmp_path / "x.png").write_bytes(buffer.getvalue()[:-500])
-    with pytest.raises(UnusableImageError, match="cannot be decoded"):
+    with pytest.raises(UnusableImageError, match="damaged or incomplete"):
         read_image(tmp_path / "x.png")
 
 
@@ -136,11 +137,11 @@ def test_metadata_of_the_sources_is_gone(tmp_path):
 def test_every_problem_is_named(tmp_path):
     folders = write_folders(tmp_path, 4)
     (folders["Ours"] / "mask 001.png").write_bytes(b"x")
-    Image.new("I;16", (64, 64)).save(folders["real"] / "mask 002.png")
+    Image.new("L", (8, 64)).save(folders["real"] / "mask 002.png")
     with pytest.raises(ConfigError) as caught:
         prepare(config(), folders)
     assert len(caught.value.problems) == 2
-    assert "Ours/mask 001.png: it is not a PNG" in str(caught.value)
+    assert "Ours/mask 001.png: This file is not an image" in str(caught.value)
     assert "real/mask 002.png" in str(caught.value)
 
 
@@ -169,7 +170,34 @@ def test_hidden_and_other_files_are_left_alone(tmp_path):
     for name in (".hidden.png", "notes.txt"):
         (tmp_path / name).write_text("")
     Image.new("RGB", (64, 64)).save(tmp_path / "A.PNG")
-    assert list_images(tmp_path) == ({"A": tmp_path / "A.PNG"}, [])
+    found, problems, passed_over = list_images(tmp_path)
+    assert found == {"A": tmp_path / "A.PNG"}
+    assert not problems
+    assert {one.name for one in passed_over} == {".hidden.png", "notes.txt"}
+
+
+def test_names_are_matched_in_one_normal_form_and_what_is_left_out_is_said(tmp_path, caplog):
+    """macOS hands out decomposed letters. Upper and lower case differ, as on most servers; a mask's ending does not count."""
+    names = {"real": ["e\u03010", "1", "2", "id5"], "Ours": ["\u00e90", "1_segmentation", "2", "ID5"]}
+    for method, stems in names.items():
+        (tmp_path / method).mkdir()
+        for number, stem in enumerate(stems):
+            Image.new("RGB", (64, 64), (number, 0, 0)).save(tmp_path / method / f"{stem}.png")
+    (tmp_path / "real" / "Thumbs.db").write_bytes(b"x")
+    folders = {method: tmp_path / method for method in names}
+    methods = (Method("real", "real"), Method("Ours", "synthetic"))
+    small = count_groups(config(methods=methods, groups=1), folders)
+    assert small.groups == 3
+    choice = choose_files(dataclasses.replace(small, groups=2), folders)
+    assert set(choice.rated) < {"1", "2", "\u00e90"}
+    assert choice.left_out == [
+        "method 'real': not read: Thumbs.db: left behind by an operating system",
+        "mask 'ID5': no image of 'real' (there is 'id5': upper and lower case differ).",
+        "mask 'id5': no image of 'Ours' (there is 'ID5': upper and lower case differ).",
+        "1 more masks have an image of every method; 2 were drawn (seed 0).",
+    ]
+    say_left_out(choice)
+    assert [record.getMessage() for record in caplog.records] == choice.left_out
 
 
 def test_store_refuses_incomplete_contents(tmp_path):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from train.engine.disk import replacing, writing
+from siamese.files.atomic import remove_left_overs, replacing
+from train.engine.disk import writing
 
 
 def cached_arrays(file: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -22,9 +22,8 @@ def cached_arrays(file: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict
         made = make()
         with writing(f"the cache ({file})"):
             file.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(
-                file, f"{file.stem}.{os.getpid()}.part.npz"
-            ) as part:  # several processes may fill one cache
+            remove_left_overs(file.parent)
+            with replacing(file) as part:  # several processes may fill one cache
                 np.savez(part, **made)
     with np.load(file) as stored:
         return dict(stored)

@@ -6,7 +6,6 @@ Latents are encoded once and cached on disk; what is cached is mean and log-vari
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,15 +16,16 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from siamese.files.atomic import remove_left_overs, replacing
 from siamese.models.autoencoder import encode_moments, latent_channels
 from siamese.prompts import LESION
-from train.data.pairs import Pair, fingerprint, load_arrays
-from train.engine.disk import replacing, writing
+from train.data.pairs import Pair, array_key, load_arrays
+from train.engine.disk import writing
 from train.engine.held_out import FLIP, Held, turned
 from train.engine.precision import Precision, resolved
 from train.engine.randomness import sent
 
-# Dermoscopy has no up; in colonoscopy the frame's corners, overlays and light are where they are, so only left-right.
+# Dermoscopy has no up; in colonoscopy corners, overlays and light have fixed places in the frame, so only left-right.
 _DERMOSCOPY, _OTHER = tuple(range(8)), (0, FLIP)
 
 
@@ -93,7 +93,7 @@ class Examples:
 
 
 def latent_dtype(mixed_precision: Precision) -> torch.dtype:
-    """bfloat16 for latents of a run whose networks round their inputs to it in any case, else float32."""
+    """bfloat16 for latents of a run whose networks round their inputs to it anyway, otherwise float32."""
     return torch.bfloat16 if resolved(mixed_precision) == "bf16" else torch.float32
 
 
@@ -117,7 +117,7 @@ def load_examples(
     )  # what is cached is scaled and packed
     for name, tensor in vae.state_dict().items():
         weights.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
-    files = fingerprint(pairs)
+    files = array_key(pairs)
     means, logvars = [], []
     for v in range(variants):
         file = cache / f"{files}-{weights.hexdigest()[:16]}-{size}-{v}{'' if augment else '-plain'}.npz"
@@ -125,9 +125,8 @@ def load_examples(
             mean, logvar = _encode(images, codes[v], vae, f"latents {v + 1}/{variants}")
             with writing(f"the cache of latents ({file})"):
                 cache.mkdir(parents=True, exist_ok=True)
-                with replacing(
-                    file, f"{file.stem}.{os.getpid()}.part.npz"
-                ) as part:  # several processes may fill one cache
+                remove_left_overs(cache)
+                with replacing(file) as part:  # several processes may fill one cache
                     np.savez(part, mean=mean, **({} if logvar is None else {"logvar": logvar}))
         with np.load(file) as stored:
             means.append(stored["mean"])

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from siamese.files.atomic import flush_to_disk
 from train.engine.disk import is_full
 from train.engine.identity import differences
 
@@ -43,21 +44,13 @@ def save_state(folder: Path, step: int, state: dict[str, Any], keep: int) -> Pat
         if final.exists():
             shutil.rmtree(final)  # of the same step of the same run: the same bytes
         os.replace(part, final)
-        _to_disk(folder)  # the name as well, before an older one goes
+        flush_to_disk(folder)  # the name as well, before an older one goes
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
     for old in _whole(folder)[:-keep]:
         shutil.rmtree(old)
     return final
-
-
-def _to_disk(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _whole(folder: Path) -> list[Path]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+
+from siamese.files.atomic import replacing as replacing  # together with ``writing``
 
 _NUMBERS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # safetensors, written in Rust, and torch's archives tell the system's message in an error of their own.
@@ -46,21 +46,6 @@ def writing(what: str) -> Iterator[None]:
         if not is_full(error) or isinstance(error, DiskFull):
             raise
         raise DiskFull(f"No space is left on the disk: {what} could not be written.") from error
-
-
-@contextmanager
-def replacing(file: Path, name: str | None = None) -> Iterator[Path]:
-    """Yields a path beside ``file`` to write to; it takes the place of ``file`` in one step, and is removed where writing failed.
-
-    ``name`` is the path's, where a library wants a certain ending.
-    """
-    part = file.with_name(name or f"{file.name}.part")
-    try:
-        yield part
-        os.replace(part, file)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 @contextmanager

@@ -10,12 +10,26 @@ import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, is_dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import nn
 
-from train.data.pairs import Pair
 from train.engine.config import LoopConfig
+
+
+class PairFiles(Protocol):
+    """What the digests read of a training example; ``train.data.pairs.Pair`` is one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def image(self) -> Path: ...
+    @property
+    def mask(self) -> Path: ...
+    @property
+    def prompt(self) -> str: ...
+
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -64,7 +78,7 @@ def plain(values: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-def of_pairs(train: Sequence[Pair], val: Sequence[Pair]) -> dict[str, Any]:
+def of_pairs(train: Sequence[PairFiles], val: Sequence[PairFiles]) -> dict[str, Any]:
     """Facts of a run about its data: for each split the number of pairs, and digests of their names, prompts and files' bytes.
 
     Every file is read: two files of one size and date may differ, and reading costs less than decoding, which follows.
@@ -72,7 +86,7 @@ def of_pairs(train: Sequence[Pair], val: Sequence[Pair]) -> dict[str, Any]:
     return {"training pairs": _digests(train), "validation pairs": _digests(val)}
 
 
-def _digests(pairs: Sequence[Pair]) -> dict[str, Any]:
+def _digests(pairs: Sequence[PairFiles]) -> dict[str, Any]:
     with ThreadPoolExecutor() as pool:
         files = list(
             pool.map(

@@ -18,7 +18,7 @@ from siamese.models.autoencoder import decode_latents, encode_moments
 from siamese.models.dense_hint import image_hint
 from siamese.sampling import to_uint8
 from train.data.cache import cached_arrays, digest_of
-from train.data.pairs import Pair, fingerprint, load_arrays
+from train.data.pairs import Pair, array_key, load_images
 from train.evaluation.comparison import Comparison, chosen, equal_count
 from train.evaluation.efficientnet import EfficientNetFeatures
 from train.evaluation.features import Features
@@ -96,7 +96,7 @@ def reconstruct(
         else:
             file = (
                 cache
-                / f"autoencoder-{digest_of(fingerprint(some), weights, features.digest, features.size)}.npz"
+                / f"autoencoder-{digest_of(array_key(some), weights, features.digest, features.size)}.npz"
             )
             parts.append(
                 Reconstructions(
@@ -111,7 +111,7 @@ def _reconstructed(
     vae: nn.Module, pairs: Sequence[Pair], features: Features, batch: int = 8
 ) -> Reconstructions:
     """The reconstructions of the images of ``pairs``, in memory at once."""
-    images, device, parts = load_arrays(pairs, features.size)[0], next(vae.parameters()).device, []
+    images, device, parts = load_images(pairs, features.size), next(vae.parameters()).device, []
     for start in range(0, len(images), batch):
         x = (
             image_hint(images[start : start + batch])

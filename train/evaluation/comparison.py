@@ -16,7 +16,7 @@ import numpy as np
 
 from train.data.cache import cached_array, digest_of
 from train.data.organs import ORGANS
-from train.data.pairs import DataError, Pair, load_arrays
+from train.data.pairs import DataError, Pair, load_images
 from train.data.sequences import groups_of
 from train.evaluation.distances import fd_at_n
 from train.evaluation.features import PooledFeatures
@@ -111,7 +111,7 @@ class Comparison:
     @cached_property
     def images(self) -> np.ndarray:
         """The split's N real images, uint8 [N, S, S, 3]."""
-        return load_arrays(self.pairs, self.families[0].size)[0]
+        return load_images(self.pairs, self.families[0].size)
 
     def frechet(self, images: np.ndarray | None, suffix: str) -> dict[str, float]:
         """``fd_{network}{suffix}``: N of ``images`` (none: the split's real ones) against N real training images, see ``fd_at_n``."""
@@ -161,7 +161,7 @@ class Comparison:
         """
         if images is None:
             others = [chosen(self.train, len(self.pairs), self.seed + i) for i in range(SWD_DRAWS)]
-            draws = [(self.images, load_arrays(pairs, self.families[0].size)[0]) for pairs in others]
+            draws = [(self.images, load_images(pairs, self.families[0].size)) for pairs in others]
         else:
             draws = [(self.images, images)] * SWD_DRAWS
         key = digest_of(*(_digest(x) for draw in draws for x in draw), self.seed)

@@ -20,7 +20,7 @@ import numpy as np
 from siamese.models.checkpoint import weights_hash
 from siamese.models.segmenter import LesionSegmenter, dice
 from siamese.sampling import MaskDiffusion
-from train.data.pairs import DataError, check_pairs, load_arrays, read_pairs
+from train.data.pairs import DataError, check_pairs, load_arrays, load_masks, read_pairs
 from train.evaluation.autoencoder_figures import Reconstructions, joined, reconstruct, whiteness
 from train.evaluation.comparison import Comparison, by_organ, chosen, equal_count
 from train.evaluation.distances import fd_at_n, kernel_distance
@@ -140,7 +140,7 @@ def _untrained_synthesiser(model: MaskDiffusion, identity: str, config: Evaluate
 
 def synthetic_images(comparison: Comparison, synthesiser: Synthesiser, title: str, seed: int) -> np.ndarray:
     """One image of ``synthesiser`` for each mask of ``comparison``: uint8 [N, S, S, 3]."""
-    _, masks = load_arrays(comparison.pairs, synthesiser.model.size)
+    masks = load_masks(comparison.pairs, synthesiser.model.size)
     seeds = [seed_of(seed, i, 0) for i in range(len(masks))]
     return synthesiser.images(
         f"{comparison.organ}: {title}", masks, [p.prompt for p in comparison.pairs], seeds

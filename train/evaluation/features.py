@@ -16,7 +16,7 @@ from tqdm import tqdm
 from siamese.masks.core import resize_image
 from siamese.models.dense_hint import image_hint
 from train.data.cache import cached_array, digest_of
-from train.data.pairs import Pair, fingerprint, load_arrays
+from train.data.pairs import Pair, array_key, load_images
 from train.networks.lpips import Backbone, PerceptualNetwork, load_perceptual
 
 
@@ -47,8 +47,8 @@ class PooledFeatures(ABC):
         found = []
         for start in tqdm(range(0, len(pairs), chunk), desc=title, unit="chunk"):
             some = pairs[start : start + chunk]
-            file = self.cache / f"{self.name}-{digest_of(fingerprint(some), self.digest, self.size)}.npz"
-            found.append(cached_array(file, lambda some=some: self.pooled(load_arrays(some, self.size)[0])))
+            file = self.cache / f"{self.name}-{digest_of(array_key(some), self.digest, self.size)}.npz"
+            found.append(cached_array(file, lambda some=some: self.pooled(load_images(some, self.size))))
         return np.concatenate(found)
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from siamese.models.checkpoint import weights_hash
 from siamese.sampling import MaskDiffusion
 from train.data.organs import fixed_subset
-from train.data.pairs import Pair, check_pairs, load_arrays, read_pairs
+from train.data.pairs import Pair, check_pairs, load_arrays, load_images, read_pairs
 from train.evaluation.features import Features
 from train.evaluation.synthesis import SamplingConfig, Synthesiser, contact_sheet, seed_of
 
@@ -80,7 +80,7 @@ def find_nearest(
     for image, feature in zip(images, found, strict=True):
         distances = np.linalg.norm(known - feature, axis=1)
         candidates = np.argsort(distances, kind="stable")[:nearest]
-        others, _ = load_arrays([train[i] for i in candidates], features.size)
+        others = load_images([train[i] for i in candidates], features.size)
         lpips = features.lpips(np.broadcast_to(image, (len(candidates), *image.shape)), others)
         best = int(np.argmin(lpips))
         rows.append((candidates[best], distances[candidates[best]], lpips[best]))
@@ -117,7 +117,7 @@ def compare(config: MemorisationConfig) -> dict[str, object]:
     config.out.mkdir(parents=True, exist_ok=True)
     (config.out / "nearest.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     closest = np.argsort(of_synthetic.lpips, kind="stable")[: config.shown]
-    originals, _ = load_arrays([train[of_synthetic.index[i]] for i in closest], model.size)
+    originals = load_images([train[of_synthetic.index[i]] for i in closest], model.size)
     rows = [[masks[i], synthetic[i], original] for i, original in zip(closest, originals, strict=True)]
     Image.fromarray(contact_sheet(rows)).save(config.out / "nearest.png")
     return result

@@ -25,7 +25,7 @@ from siamese.models.autoencoder import (
     rescale_latents,
     start_at_principal_components,
 )
-from train.data.pairs import check_pairs, load_arrays, read_pairs
+from train.data.pairs import check_pairs, load_images, read_pairs
 from train.engine import identity, loop
 from train.engine.held_out import Held, cropped, images_of, turned
 from train.engine.randomness import Draws, sent
@@ -186,8 +186,8 @@ class VaeStage(loop.Stage):
         )
         check_pairs(train + val)
         self.began_with = identity.of_pairs(train, val)
-        self.images, _ = load_arrays(train, config.size)
-        self.val = load_arrays(val, config.size)[0] if val else None
+        self.images = load_images(train, config.size)
+        self.val = load_images(val, config.size) if val else None
         self.held = Held(self.images)  # N S^2 x 3 bytes on the device: 0.56 GB for 2,872 images at 256 pixels
         self.size = len(self.images)
         torch.manual_seed(config.loop.seed)

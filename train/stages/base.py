@@ -122,7 +122,7 @@ class BaseStage(loop.Stage):
                 image_size=config.size,
             )
         self.checkpoint.check()
-        check_pairs(train + val, self.checkpoint.context.prompts)
+        check_pairs(train + val, self.checkpoint.context.prompts, config.size)
         self.began_with = identity.of_pairs(train, val)
         self.began_with["autoencoder_weights"] = identity.of_weights(self.checkpoint.vae)
         if config.init:

@@ -31,7 +31,7 @@ from siamese.sampling import Conditioning, build_scheduler, denoise, initial_noi
 from siamese.sampling_settings import UNGUIDED
 from train.data.cache import cached_array, digest_of
 from train.data.latents import Examples, load_examples
-from train.data.pairs import check_pairs, fingerprint, load_arrays, read_pairs
+from train.data.pairs import array_key, check_pairs, load_images, read_pairs
 from train.engine import identity, loop
 from train.engine.held_out import Held, cropped, turned
 from train.engine.randomness import Draws, key
@@ -170,7 +170,7 @@ class DecoderStage(loop.Stage):
             read_pairs(config.data, "train", config.prompt),
             read_pairs(config.data, "val", config.prompt, required=False),
         )
-        check_pairs(train + val)
+        check_pairs(train + val, size=self.checkpoint.defaults.image_size)
         self.began_with = identity.of_pairs(train, val) | {
             "init_weights": identity.of_weights(*self.checkpoint.networks())
         }
@@ -180,13 +180,13 @@ class DecoderStage(loop.Stage):
                 f"crop is {config.crop}; it must be a multiple of {self.factor}, and at most {size}."
             )
         self.train = load_examples(train, vae, size, config.variants, config.cache)
-        self.denoised = denoised_latents(self.checkpoint, self.train, config, fingerprint(train))
+        self.denoised = denoised_latents(self.checkpoint, self.train, config, array_key(train))
         # On the device: 3 S^2 bytes a pair, and both kinds of latents [2, V, N, h, w, C], channels last so that crops are cheap.
         self.images = Held(self.train.images)
         self.sources = Held(
             np.ascontiguousarray(np.moveaxis(np.stack([self.denoised, self.train.mean]), 3, -1))
         )
-        self.val = load_arrays(val, size)[0] if val else None
+        self.val = load_images(val, size) if val else None
         self.size = len(self.train)
         torch.manual_seed(config.loop.seed)
         vae.requires_grad_(True)

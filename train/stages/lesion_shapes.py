@@ -9,9 +9,8 @@ import numpy as np
 from scipy.stats import ks_2samp
 from skimage.measure import regionprops
 
-from siamese.masks.core import binarise, resize_mask
 from siamese.masks.shapes import ShapeStatistics, largest_component, random_lesion, save_statistics
-from train.data.pairs import DataError, Pair, check_pairs, read_mask, read_pairs
+from train.data.pairs import DataError, Pair, check_pairs, load_masks, read_pairs
 from train.engine.disk import replacing, writing
 
 FIGURES = ("area", "elongation", "solidity")
@@ -56,11 +55,6 @@ def distances(first: np.ndarray, second: np.ndarray) -> list[float]:
     return [float(ks_2samp(a, b).statistic) for a, b in zip(first.T, second.T, strict=True)]
 
 
-def load_masks(pairs: list[Pair], size: int) -> np.ndarray:
-    """Masks uint8 [N, size, size] of 0 / 255 as the model sees them: the aspect is not kept. Images are not read."""
-    return np.stack([resize_mask(binarise(read_mask(pair.mask)), size) for pair in pairs])
-
-
 def fit_organs(pairs: list[Pair], size: int) -> dict[str, ShapeStatistics]:
     """Statistics of each prompt's masks."""
     return {
@@ -75,7 +69,7 @@ def main(config: ShapesConfig) -> None:
         raise DataError(f"--out must be a .json file, not {config.out}.")
     train = read_pairs(config.data, "train", config.prompt)
     val = read_pairs(config.data, "val", config.prompt, required=False)
-    check_pairs(train + val)
+    check_pairs(train + val, size=config.size)
     statistics = fit_organs(train, config.size)
     with writing(str(config.out)), replacing(config.out) as part:
         config.out.parent.mkdir(parents=True, exist_ok=True)

@@ -146,7 +146,7 @@ class SegmentStage(loop.Stage):
                 config.synthetic, "train", otherwise=EMPTY
             )  # the prompt plays no part in learning
         val = fixed_subset(val, config.val_count)
-        check_pairs(train + val)
+        check_pairs(train + val, size=config.size)
         self.began_with = identity.of_pairs(train, val)
         images, masks = load_arrays(train, config.size)
         some = np.linspace(0, len(train) - 1, min(8, len(train))).astype(int)

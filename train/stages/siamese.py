@@ -118,7 +118,8 @@ class SiameseStage(loop.Stage):
             read_pairs(config.data, "train", config.prompt),
             read_pairs(config.data, "val", config.prompt, required=False),
         )
-        check_pairs(train + val, context.prompts if isinstance(context, PromptTable) else None)
+        known = context.prompts if isinstance(context, PromptTable) else None
+        check_pairs(train + val, known, self.checkpoint.defaults.image_size)
         self.began_with = identity.of_pairs(train, val) | {
             "init_weights": identity.of_weights(*self.checkpoint.networks())
         }

@@ -19,7 +19,7 @@ from siamese.models.autoencoder import SmallAutoencoder, downsampling, encode_mo
 from siamese.models.checkpoint import load_checkpoint, save_checkpoint
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.dense_hint import image_hint
-from train.data.pairs import check_pairs, load_arrays, read_pairs
+from train.data.pairs import check_pairs, load_images, read_pairs
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def main(config: SwapConfig) -> None:
     pairs = read_pairs(config.data, "train", config.prompt)
     pairs = [pairs[i] for i in np.linspace(0, len(pairs) - 1, min(config.images, len(pairs))).astype(int)]
     check_pairs(pairs)
-    images, _ = load_arrays(pairs, checkpoint.image_size)
+    images = load_images(pairs, checkpoint.image_size)
     old, new = latents_of(checkpoint.vae, images), latents_of(vae, images)
     rotation = procrustes_rotation(old, new)
     centred, rotated = old - old.mean(0), (new - new.mean(0)) @ rotation.T

@@ -21,12 +21,16 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from siamese.files.atomic import replacing
+from siamese.files.decoding import READING_VERSION
+from siamese.files.listing import IMAGE_SUFFIXES, list_files, reason_to_pass_over, report
+from siamese.masks.reading import read_mask
 from siamese.models.checkpoint import find_folder, weights_hash
 from siamese.sampling import MaskDiffusion
 from siamese.sampling_settings import renamed_in
 from train.data.cache import digest_of
-from train.data.pairs import IMAGE_SUFFIXES, DataError, read_mask, read_pairs
-from train.engine.disk import replacing, writing
+from train.data.pairs import DataError, read_pairs
+from train.engine.disk import writing
 from train.evaluation.synthesis import SamplingConfig, Synthesiser, contact_sheet, seed_of
 
 
@@ -82,11 +86,7 @@ def plan(config: SampleConfig) -> list[Job]:
             raise DataError("a folder of masks needs --prompt.")
         if not config.masks.is_dir():
             raise DataError(f"{config.masks}: no such folder.")
-        found = [
-            (p.stem, p, config.prompt)
-            for p in sorted(config.masks.iterdir())
-            if p.suffix.lower() in IMAGE_SUFFIXES
-        ]
+        found = [(name, file, config.prompt) for name, file in _mask_files(config.masks)]
     else:
         found = [
             (p.name.replace("/", "-"), p.mask, p.prompt)
@@ -94,10 +94,12 @@ def plan(config: SampleConfig) -> list[Job]:
         ]
     if not found:
         raise DataError(f"{config.masks}: no mask files ({', '.join(IMAGE_SUFFIXES)}).")
-    names = [name for name, _, _ in found]
-    if twice := sorted({n for n in names if names.count(n) > 1}):
-        raise DataError(
-            f"several masks are named {', '.join(twice)}; their images would overwrite each other."
+    named: dict[str, list[str]] = {}
+    for name, file, _ in found:
+        named.setdefault(name.casefold(), []).append(file.name)  # one file on some systems
+    if twice := [", ".join(files) for files in named.values() if len(files) > 1]:
+        raise DataError.of(
+            "masks of one name, whose images would overwrite each other; rename one of them", twice
         )
     kept = np.linspace(0, len(found) - 1, min(config.limit or len(found), len(found))).astype(int)
     return [
@@ -105,6 +107,17 @@ def plan(config: SampleConfig) -> list[Job]:
         for i in kept
         for v in range(config.variants)
     ]
+
+
+def _mask_files(folder: Path) -> list[tuple[str, Path]]:
+    """Names and files of the masks in ``folder``, or in the ``masks/`` of a data set; what is not read is printed."""
+    parts = {path.name.lower(): path for path in folder.iterdir() if path.is_dir()}
+    if {"images", "masks"} <= parts.keys():
+        folder = parts["masks"]
+    listing = list_files(folder)
+    if listing.passed_over:
+        print("\n".join([f"{folder}: not read:", *report(listing.passed_over)]), flush=True)
+    return [(name, file) for name, files in listing.files.items() for file in files]
 
 
 def sample(config: SampleConfig) -> list[Job]:
@@ -130,6 +143,7 @@ def sample(config: SampleConfig) -> list[Job]:
             f"{len(changed)} images are made again, because their mask, prompt or seed has changed: {_some(changed)}.",
             flush=True,
         )
+    _check_masks(missing, synthesiser.model)
     size = config.sampling.batch_size
     with tqdm(total=len(jobs), initial=len(jobs) - len(missing), unit="image") as bar:
         for start in range(0, len(missing), size):
@@ -159,6 +173,20 @@ def sample(config: SampleConfig) -> list[Job]:
     return jobs
 
 
+def _check_masks(jobs: Iterable[Job], model: MaskDiffusion) -> None:
+    """Read every mask before the first image is sampled, which takes long. Raises DataError with a line for each faulty file."""
+    faults = []
+    for job in {job.mask: job for job in jobs}.values():
+        try:
+            _mask(job, model)
+        except DataError as error:
+            faults.append(str(error))
+    if faults:
+        raise DataError(
+            "\n  ".join([f"{len(faults)} masks cannot be used; correct or remove them:", *faults])
+        )
+
+
 def _mask(job: Job, model: MaskDiffusion) -> np.ndarray:
     try:
         return model.fit_mask(read_mask(job.mask))
@@ -170,6 +198,7 @@ def _origin(job: Job) -> dict[str, Any]:
     """What an image is made of, besides weights and settings."""
     return {
         "mask": hashlib.sha256(job.mask.read_bytes()).hexdigest()[:16],
+        "reading": READING_VERSION,
         "prompt": job.prompt,
         "seed": job.seed,
     }
@@ -205,7 +234,7 @@ class _Made:
             p.stem
             for part in ("images", "masks")
             for p in (self.out / part).glob("*")
-            if p.suffix.lower() in IMAGE_SUFFIXES
+            if reason_to_pass_over([p.name]) is None
         }
         old = (
             renamed_in(json.loads(self.record.read_text(encoding="utf-8"))) if self.record.is_file() else None

@@ -16,7 +16,7 @@ from gradio.components.base import server
 from gradio.components.image_editor import EditorData
 from gradio.events import Dependency
 
-from siamese.masks.core import binarise, resize_image
+from siamese.masks.core import binarise, check_mask, resize_image
 from siamese.studio.components.images import servable
 from siamese.studio.components.listeners import QUICK
 from siamese.studio.visitors.cache import cache_folder
@@ -159,8 +159,7 @@ def editor_value(
         background: a photo uint8 [H, W, 3] to trace; None: a plain dark ground.
         served: makes what Gradio serves of the pictures in which the background is seen.
     """
-    if mask.ndim != 2 or mask.dtype != np.uint8:
-        raise ValueError(f"a mask must be uint8 [H, W], not {mask.dtype} {mask.shape}.")
+    mask = check_mask(mask)
     ground = np.full((*mask.shape, 4), _rgba(BACKGROUND_COLOUR), np.uint8)
     if background is not None:
         if background.shape != (*mask.shape, 3):

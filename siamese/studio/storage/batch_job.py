@@ -10,18 +10,19 @@ import numpy as np
 from PIL import Image
 from pydantic import ValidationError
 
-from siamese.masks.core import binarise, resize_mask
+from siamese.files.atomic import atomic_file
+from siamese.files.decoding import MAX_SIDE
+from siamese.masks.core import MaskError, binarise, check_mask, fit_mask
 from siamese.records.dataset_zip import (
     LabelledPair,
     PairsError,
-    atomic_file,
     check_agreement,
     check_name,
     write_pairs,
 )
 from siamese.records.provenance import NotSyntheticError, SyntheticPair, mask_png, pair_png, read_png
 from siamese.studio.storage.batch_settings import BatchSettings, FinishedNote, JobFile
-from siamese.studio.storage.batches import MAX_MASKS, MAX_SIDE, BatchError, NamedMask
+from siamese.studio.storage.batches import MAX_MASKS, BatchError, NamedMask
 
 JOB_FILE = "job.json"
 
@@ -211,14 +212,15 @@ def _checked_names(masks: Sequence[NamedMask]) -> list[str]:
 
 
 def _fault_of_mask(mask: np.ndarray, size: int | None) -> str | None:
-    if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.dtype != np.uint8:
-        return "a mask is uint8 [H, W]"
-    if max(mask.shape) > MAX_SIDE:
-        return f"is {mask.shape[1]} x {mask.shape[0]} pixels; the maximum is {MAX_SIDE} x {MAX_SIDE}"
-    if not (mask > 127).any():
-        return "shows no lesion"
-    if size is not None and not binarise(resize_mask(binarise(mask), size)).any():
-        return f"its lesion vanishes at the model's {size} x {size} pixels; draw it larger"
+    try:
+        if not check_mask(mask).any():
+            return "the mask is empty: draw or mark a lesion"
+        if max(mask.shape) > MAX_SIDE:
+            return f"is {mask.shape[1]} x {mask.shape[0]} pixels; the maximum is {MAX_SIDE} x {MAX_SIDE}"
+        if size is not None:
+            fit_mask(mask, size)
+    except MaskError as error:
+        return str(error)
     return None
 
 

@@ -19,8 +19,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from siamese.files.atomic import atomic_file
 from siamese.files.folders import remove_rests, remove_tree, set_aside
-from siamese.records.dataset_zip import LabelledPair, PairsError, atomic_file, check_agreement, write_pairs
+from siamese.records.dataset_zip import LabelledPair, PairsError, check_agreement, write_pairs
 from siamese.records.provenance import NotSyntheticError, Recipe, SyntheticPair, pair_png, read_png
 from siamese.studio.storage.collection_entry import (
     CollectionError,

@@ -11,8 +11,7 @@ from urllib.parse import unquote
 
 from PIL import Image
 
-from siamese.records.provenance import DECODER_ERRORS
-from siamese.records.uploads import FORMATS
+from siamese.files.decoding import DECODER_ERRORS, FORMATS
 from siamese.studio.visitors.refusal import RefusedError
 from siamese.studio.visitors.upload_folder import TemporaryFolder, use
 from siamese.web.inputs import parse_json

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import random
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from siamese.files.listing import find_key, nearest_hint, report
 from siamese.study.config import ConfigError, StudyConfig
 from siamese.study.storage.entities import NewItem, Study, StudyError
 from siamese.study.storage.images import (
@@ -22,6 +24,9 @@ from siamese.study.storage.store import StudyStore
 from siamese.study.storage.text_findings import Texts, find_texts, names_of, text_warning
 
 MAX_LISTED = 50
+Note = Callable[[str], None]
+"""Called with a sentence that the person who makes the study should read."""
+log = logging.getLogger(__name__)
 
 
 def choose_groups(
@@ -73,6 +78,14 @@ class Choice:
     """Mask ids."""
     files: dict[str, dict[str, Path]]
     """By method and mask id; those chosen alone."""
+    left_out: list[str] = field(default_factory=list)
+    """A sentence for each file and mask that is not in the study although it lies in a method's folder."""
+
+
+def say_left_out(choice: Choice, note: Note = log.warning) -> None:
+    """Call ``note`` with each sentence of ``choice.left_out``, shortened if they are many."""
+    for sentence in shortened(choice.left_out):
+        note(sentence)
 
 
 def choose_files(config: StudyConfig, folders: Mapping[str, Path], sampled: Collection[str] = ()) -> Choice:
@@ -90,18 +103,56 @@ def choose_files(config: StudyConfig, folders: Mapping[str, Path], sampled: Coll
     ]
     if problems:
         raise ConfigError(problems)
-    found = {}
-    for method in config.methods:
-        found[method.name], wrong = list_images(Path(folders[method.name]))
-        problems += [f"method {method.name!r}: {w}" for w in wrong]
+    found, problems, left_out = match_files({m.name: Path(folders[m.name]) for m in config.methods})
     if problems:
         raise ConfigError(shortened(problems))
     rated, training = choose_groups(found, config, sampled)
+    chosen = set(rated + training)
+    if further := len(set.intersection(*(set(files) for files in found.values()))) - len(chosen):
+        left_out.append(
+            f"{further} more masks have an image of every method; {len(chosen)} were drawn (seed {config.seed})."
+        )
     return Choice(
-        rated,
-        training,
-        {name: {mask: files[mask] for mask in rated + training} for name, files in found.items()},
+        rated=rated,
+        training=training,
+        files={name: {mask: files[mask] for mask in rated + training} for name, files in found.items()},
+        left_out=left_out,
     )
+
+
+def match_files(
+    folders: Mapping[str, Path],
+) -> tuple[dict[str, dict[str, Path]], list[str], list[str]]:
+    """The files of each method by mask id, what is wrong with the folders, and a sentence for everything that is left out.
+
+    A file whose name ends as masks' names do (``ISIC_1_segmentation.png``) belongs to the mask of the shorter name, if another
+    method has an image of that.
+    """
+    found: dict[str, dict[str, Path]] = {}
+    problems: list[str] = []
+    left_out: list[str] = []
+    for name, folder in folders.items():
+        found[name], wrong, passed_over = list_images(folder)
+        problems += [f"method {name!r}: {w}" for w in wrong]
+        left_out += [f"method {name!r}: not read: {line}" for line in report(passed_over, indent="")]
+    for name, files in found.items():
+        others = set().union(*(keys for other, keys in found.items() if other != name))
+        renamed: dict[str, Path] = {}
+        for key, file in files.items():
+            own = find_key(file.name, others) or key
+            if own in renamed:
+                problems.append(
+                    f"method {name!r}: {renamed[own].name} and {file.name} are of one mask; keep one."
+                )
+            renamed[own] = file
+        found[name] = renamed
+    every = set().union(*found.values())
+    for mask in sorted(every):
+        missing = [name for name, files in found.items() if mask not in files]
+        if missing:
+            hint = nearest_hint(mask, [key for name in missing for key in found[name]])
+            left_out.append(f"mask {mask!r}: no image of {', '.join(map(repr, missing))}{hint}.")
+    return found, problems, left_out
 
 
 def look_for_text(config: StudyConfig, choice: Choice, refuse: bool) -> Texts:
@@ -175,13 +226,16 @@ def create_study(
     folders: Mapping[str, Path],
     report: Callable[[int, int], None] = lambda done, total: None,
     refuse_text: bool = False,
+    note: Note = log.warning,
 ) -> Study:
     """Make and store a study as a draft; see ``prepare`` and ``StudyStore.add`` for arguments and errors.
 
     Args:
+        note: called with each sentence of ``Choice.left_out``.
         refuse_text: raise a StudyError if real images have burned-in text; otherwise ``StudyStore.open`` asks for it to be accepted.
     """
     choice = choose_files(config, folders)
+    say_left_out(choice, note)
     made = blind_files(
         config, choice, report
     )  # finds what cannot be used in less time than text is looked for
@@ -194,8 +248,12 @@ def count_groups(config: StudyConfig, folders: Mapping[str, Path]) -> StudyConfi
     Raises:
         ConfigError: no mask is left.
     """
-    names = [set(list_images(Path(folder))[0]) for folder in folders.values()]
-    left = len(set.intersection(*names)) - config.training_groups if names else 0
+    found, _, _ = match_files({name: Path(folder) for name, folder in folders.items()})
+    left = (
+        len(set.intersection(*(set(files) for files in found.values()))) - config.training_groups
+        if found
+        else 0
+    )
     if left < 1:
         raise ConfigError(["no mask has an image of every method. Files are matched by name without suffix."])
     return dataclasses.replace(config, groups=left)

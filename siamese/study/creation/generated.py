@@ -19,8 +19,9 @@ import numpy as np
 from PIL import Image
 
 from siamese import VERSION
+from siamese.files.decoding import DecodingError
+from siamese.masks.reading import read_mask
 from siamese.prompts import PROMPT_OF_ORGAN
-from siamese.records.uploads import UploadError, read_mask
 from siamese.sampling_settings import ALIASES, INTERVAL_ENDS, SETTINGS
 from siamese.study.config import ConfigError, Method, StudyConfig
 from siamese.study.creation.folders import (
@@ -28,6 +29,7 @@ from siamese.study.creation.folders import (
     blind_files,
     choose_files,
     look_for_text,
+    say_left_out,
     shortened,
     with_text,
 )
@@ -179,7 +181,7 @@ def read_masks(files: Mapping[str, Path]) -> dict[str, np.ndarray]:
     for mask, file in files.items():
         try:
             masks[mask] = read_mask(file)
-        except UploadError as error:
+        except DecodingError as error:
             problems.append(f"mask {file.name}: {error}")
     if problems:
         raise ConfigError(shortened(problems))
@@ -343,6 +345,7 @@ def create_sampled_study(
     if any(s.config.id == config.id for s in store.studies()):
         raise StudyError(f"there is a study {config.id!r} already; choose another id.")
     choice = choose_files(config, folders, names)
+    say_left_out(choice)
     check_images(choice, [m.name for m in config.methods if m.name not in names])
     texts = look_for_text(config, choice, refuse_text)
     samplers = load_samplers(sampled, prompt, {name: read_masks(choice.files[name]) for name in names})

@@ -12,69 +12,64 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
+
+from siamese.files import decoding
+from siamese.files.decoding import DecodingError
+from siamese.files.listing import PassedOver, list_files
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
-MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
-"""Modes of eight bits a channel or less; others have no agreed way to eight."""
-MAX_SIDE, MIN_SIDE = 8192, 16
+MIN_SIDE = 16
+"""Pixels; a smaller image shows nothing that could be judged."""
+MAX_ID_LENGTH = 200
+"""Characters of a mask's id, which the database holds."""
 ENCODING = (cv2.IMWRITE_PNG_COMPRESSION, 0, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE)
 
 
 class UnusableImageError(ValueError):
-    """The file cannot be shown in a study; the message says why, without the file's name."""
+    """The file cannot be shown in a study; the message says why and what to do, without the file's name."""
 
 
 def native_size(file: Path) -> tuple[int, int]:
     """Width and height as shown (after EXIF rotation), from the header alone.
 
     Raises:
-        UnusableImageError: no image of a known format, too large or too small, or more than eight bits a channel.
+        UnusableImageError: not an image of a known format, too large or too small.
     """
-    with opened(file) as image:
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-        return image.size[::-1] if turned else image.size
-
-
-def opened(file: Path) -> Image.Image:
-    """The file, checked but not decoded; see ``native_size`` for errors."""
     try:
-        image = Image.open(file, formats=FORMATS)
-    except UnidentifiedImageError as error:
-        raise UnusableImageError("it is not a PNG, JPEG, BMP, TIFF or WebP image.") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UnusableImageError(f"it cannot be read ({error}).") from error
-    if not MIN_SIDE <= min(image.size) <= max(image.size) <= MAX_SIDE:
-        width, height = image.size
-        image.close()
-        raise UnusableImageError(
-            f"its size is {width} x {height}; sides of {MIN_SIDE} to {MAX_SIDE} pixels can be used."
-        )
-    if image.mode not in MODES:
-        mode = image.mode
-        image.close()
-        raise UnusableImageError(f"it has pixels of the kind {mode}; convert it to eight bits a channel.")
-    return image
+        size = decoding.image_size(file)
+    except DecodingError as error:
+        raise UnusableImageError(str(error)) from error
+    check_side(size)
+    return size
 
 
 def read_image(file: Path) -> np.ndarray:
-    """uint8 [H, W, 3] RGB as shown; transparency on black. See ``native_size`` for errors."""
-    with opened(file) as image:
-        try:
-            image = ImageOps.exif_transpose(image)
-            if image.has_transparency_data:
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image.convert("RGBA"))
-            return np.array(image.convert("RGB"))
-        except (OSError, ValueError, SyntaxError) as error:
-            raise UnusableImageError(f"its pixels cannot be decoded ({error}).") from error
+    """uint8 [H, W, 3] RGB by the rule of ``siamese.files.decoding``: as shown, transparency on black, 16 bits scaled.
+
+    Raises:
+        UnusableImageError: see ``native_size``; or its pixels cannot be decoded.
+    """
+    try:
+        image = decoding.read_image(file)
+    except DecodingError as error:
+        raise UnusableImageError(str(error)) from error
+    check_side(image.shape[1::-1])
+    return image
+
+
+def check_side(size: tuple[int, int]) -> None:
+    """UnusableImageError if a side of (width, height) is shorter than ``MIN_SIDE``."""
+    if min(size) < MIN_SIDE:
+        raise UnusableImageError(
+            f"Its size is {size[0]} x {size[1]}; sides of {MIN_SIDE} pixels or more can be used. Choose a larger image."
+        )
 
 
 def common_size(sizes: Iterable[tuple[int, int]]) -> tuple[int, int]:
     """Least width and least height among native (width, height): what every image is reduced to.
 
-    Aspect ratios are not preserved if shapes differ, here as everywhere in this project: a shape that only one method has would
-    give it away.
+    If shapes differ, aspect ratios are not preserved, here as everywhere: a shape that only one method has would give it away.
 
     Raises:
         ValueError: no sizes.
@@ -104,23 +99,24 @@ def blind(image: np.ndarray, common: tuple[int, int], side: int) -> bytes:
     return data.tobytes()
 
 
-def list_images(folder: Path) -> tuple[dict[str, Path], list[str]]:
-    """Images in ``folder`` by mask id (the name without its suffix), and what is wrong with the folder, one sentence each."""
+def list_images(folder: Path) -> tuple[dict[str, Path], list[str], list[PassedOver]]:
+    """Images in ``folder`` by mask id (the name in NFC without its suffix), what is wrong with the folder, one sentence each, and
+    what in it is not an image; see ``siamese.files.listing`` for the rules."""
     if not folder.is_dir():
-        return {}, [f"{folder.name}: there is no such folder."]
+        return {}, [f"{folder.name}: there is no such folder."], []
+    listing = list_files(folder, SUFFIXES)
     found: dict[str, Path] = {}
     problems = []
-    for file in sorted(folder.iterdir()):
-        if file.suffix.lower() not in SUFFIXES or file.name.startswith(".") or not file.is_file():
-            continue
-        if file.stem in found:
+    for key, files in listing.files.items():
+        if len(files) > 1:
+            names = " and ".join(file.name for file in files)
+            problems.append(f"{folder.name}: {names} are of one mask; keep one.")
+        elif len(key) > MAX_ID_LENGTH:
             problems.append(
-                f"{folder.name}: {found[file.stem].name} and {file.name} are of one mask; keep one."
+                f"{folder.name}: {key[:60]}... has a name of more than {MAX_ID_LENGTH} characters."
             )
-        elif len(file.stem) > 200:
-            problems.append(f"{folder.name}: {file.name[:60]}... has a name of more than 200 characters.")
         else:
-            found[file.stem] = file
-    if not found:
+            found[key] = files[0]
+    if not found and not problems:
         problems.append(f"{folder.name}: the folder holds no images ({', '.join(SUFFIXES)}).")
-    return found, problems
+    return found, problems, listing.passed_over
