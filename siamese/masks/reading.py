@@ -3,7 +3,8 @@
 The rule, in this order. A file is never inverted, and what could mean two things is refused with a sentence that says what to do.
 
 1. **Opacity.** If a transparent image has one colour in all of its opaque parts, its opacity is the mask (white, red or black on
-   transparent, as drawing programs save it). Otherwise transparent parts are black.
+   transparent, as drawing programs save it). Black that reaches all corners and has a transparent part is refused. Otherwise
+   transparent parts are black.
 2. **Two values.** If one of exactly two values or colours is black, the other one is the lesion: 0 / 255, label maps of 0 / 1, palettes
    of any two colours, 12 and 16 bits, floating point. Without black, the bright one of a dark and a bright tone is the lesion. Other
    pairs, such as red on white or the labels 1 and 2, are refused.
@@ -77,6 +78,10 @@ NOT_A_MASK = (
     "Use a picture that is white at the lesion and black elsewhere, best as PNG."
 )
 FAINT_MASK = "The two tones of this mask are nearly the same, and its lossy compression has mixed them. Export it again as PNG, with 0 and 255."
+CUT_OUT_MASK = (
+    "This mask is black with a transparent part, and it is unclear which one is the lesion. "
+    "Store the lesion as 255 and everything else as 0, without transparency."
+)
 ADVICE = "Store the lesion as 255 and everything else as 0"
 
 
@@ -152,6 +157,9 @@ def _from_opacity(pixels: np.ndarray) -> np.ndarray | None:
     visible = pixels[..., :3][alpha > (0 if two_valued else THRESHOLD)]
     if len(visible) and np.ptp(visible, axis=0).max() > FLAT:
         return None
+    corners = alpha[[0, 0, -1, -1], [0, -1, 0, -1]]
+    if levels[0] <= THRESHOLD and len(visible) and visible.max() < DARK and corners.min() > THRESHOLD:
+        raise MaskFileError(CUT_OUT_MASK)
     if two_valued:
         return np.where(alpha > 0, 255, 0).astype(np.uint8)  # half transparent overlays, too
     try:
@@ -197,7 +205,7 @@ def _lesion_code(codes: list[int], is_lossy: bool) -> int:
     elif _luma(darker) < DARK and _luma(brighter) >= BRIGHT and min(brighter) < 255 - FLAT:
         return lesion  # a colour map's two ends; on white, the ground may be either
     raise MaskFileError(
-        f"This mask has two colours, {_hex(ground)} and {_hex(lesion)}, and it cannot be told which one is the lesion. {ADVICE}."
+        f"This mask has two colours, {_hex(ground)} and {_hex(lesion)}, and it is unclear which one is the lesion. {ADVICE}."
     )
 
 
@@ -238,7 +246,7 @@ def _from_values(values: np.ndarray, is_lossy: bool, labels: np.ndarray | None =
         if low <= THRESHOLD < high:
             return binarise(grey)
         raise MaskFileError(
-            f"This mask has the values {_number(levels[0])} and {_number(levels[1])} and no 0, so it cannot be told which one is the "
+            f"This mask has the values {_number(levels[0])} and {_number(levels[1])} and no 0, so it is unclear which one is the "
             f"lesion. {ADVICE}."
         )
     if levels is not None and len(levels) == 1:
@@ -370,6 +378,6 @@ def _listing(names: list[str], what: str) -> str:
         else f"{', '.join(names[:LISTED])} and {len(names) - LISTED} more"
     )
     return (
-        f"This mask has {len(names)} {what} ({shown}), so it cannot be told what is lesion. {ADVICE}: several lesions all as 255; "
+        f"This mask has {len(names)} {what} ({shown}), so it is unclear what is lesion. {ADVICE}: several lesions all as 255; "
         "of an area that is not to be judged, decide which it is."
     )

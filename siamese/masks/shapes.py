@@ -61,7 +61,7 @@ class ShapeError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class ShapeStatistics:
-    """Shapes of one organ's lesions: means, covariances, quantiles and a count, from which no single mask can be told."""
+    """Shapes of one organ's lesions: means, covariances, quantiles and a count, from which no single mask can be recovered."""
 
     count: int
     """Lesions that it was fitted to."""
@@ -167,7 +167,7 @@ def read_statistics(text: str) -> dict[str, ShapeStatistics]:
         rows = json.loads(text)
     except json.JSONDecodeError as error:
         raise ShapeError(
-            f"the shape statistics are no JSON ({error}); run: python -m train shapes --data DATA."
+            f"the shape statistics are not JSON ({error}); run: python -m train shapes --data DATA."
         ) from error
     if (
         not isinstance(rows, dict)

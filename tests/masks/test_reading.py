@@ -21,7 +21,7 @@ from siamese.records.uploads import UploadError, read_upload
 from siamese.studio.storage.batches import BatchError, read_mask_zip
 from siamese.study.config import ConfigError
 from siamese.study.creation.generated import read_masks
-from train.data.pairs import DataError, Pair, check_pairs, load_arrays
+from train.data.pairs import DataError, Pair, check_pairs, load_arrays, load_masks
 from train.tools.synthesise import Job, _check_masks, _mask
 
 H, W = 96, 128
@@ -122,6 +122,9 @@ READ: dict[str, bytes] = {
     "16 bits TIFF": saved(tones((BIG, 65535), dtype=np.uint16), "TIFF"),
     "16 bits of colour, 0 and 255": deep_png(TWICE, 2),
     "16 bits of colour, 0 and 65535": deep_png(TWICE.astype(np.uint16) * 257, 2),
+    "16 bits of the other byte order": saved(
+        Image.frombytes("I;16B", (W, H), tones((BIG, 300), dtype=np.dtype(">u2")).tobytes()), "TIFF"
+    ),
     "32 bits": saved(tones((BIG, 1), dtype=np.int32), "TIFF"),
     "32 bits above 65535": saved(tones((BIG, 100_000), dtype=np.int32), "TIFF"),
     "floating point 0 and 1": saved(tones((BIG, 1), dtype=np.float32), "TIFF"),
@@ -129,6 +132,7 @@ READ: dict[str, bytes] = {
     "white on transparent": saved(over((255, 255, 255))),
     "black on transparent": saved(over((0, 0, 0))),
     "red on transparent": saved(over((220, 30, 40))),
+    "half transparent everywhere": saved(np.dstack([TWICE, np.full((H, W), 100, np.uint8)])),
     "half transparent overlay": saved(over((220, 30, 40), 100)),
     "white on transparent in grey": saved(Image.fromarray(over((255, 255, 255))[..., 2:].copy(), "LA")),
     "opaque RGBA": saved(np.dstack([TWICE, np.full((H, W), 255, np.uint8)])),
@@ -156,7 +160,7 @@ READ: dict[str, bytes] = {
 """Files that show ``BIG``, up to a few pixels at soft edges."""
 
 LABELS, EMPTY, PHOTOGRAPH, UNSURE, FAINT = (
-    "so it cannot be told what is",
+    "so it is unclear what is",
     "empty",
     "not a mask",
     "which one is",
@@ -193,6 +197,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "black of one bit": (saved(np.zeros((H, W), bool)), EMPTY),
     "black of 16 bits": (saved(np.zeros((H, W), np.uint16)), EMPTY),
     "nothing but transparency": (saved(np.zeros((H, W, 4), np.uint8)), EMPTY),
+    "transparent lesion in black": (saved(np.dstack([TWICE * 0, 255 - MASK])), UNSURE),
     "animation": (saved(MASK, "GIF", **TWO_FRAMES), SEVERAL),
     "animated PNG": (saved(MASK, "PNG", **TWO_FRAMES), SEVERAL),
     "stack": (saved(MASK, "TIFF", **TWO_FRAMES), SEVERAL),
@@ -243,6 +248,9 @@ class Caller:
         Image.new("RGB", (W, H)).save(self.image)
         return load_arrays([self.pair], SIDE)[1][0]
 
+    def evaluation(self) -> np.ndarray:
+        return load_masks([self.pair], SIDE)[0]
+
     def sample(self) -> np.ndarray:
         return _mask(Job("mask-0", self.file, "a polyp", 0), Model())
 
@@ -262,6 +270,7 @@ CALLERS: dict[str, Callable[[Caller], np.ndarray | None]] = {
     "batch": Caller.batch,
     "training's check": Caller.training_check,
     "training": Caller.training,
+    "evaluation": Caller.evaluation,
     "train sample": Caller.sample,
     "study": Caller.study,
 }

@@ -16,9 +16,8 @@ from PIL import Image
 
 from siamese.files import decoding
 from siamese.files.decoding import DecodingError
-from siamese.files.listing import PassedOver, list_files
+from siamese.files.listing import IMAGE_SUFFIXES, PassedOver, list_files
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MIN_SIDE = 16
 """Pixels; a smaller image shows nothing that could be judged."""
 MAX_ID_LENGTH = 200
@@ -104,7 +103,7 @@ def list_images(folder: Path) -> tuple[dict[str, Path], list[str], list[PassedOv
     what in it is not an image; see ``siamese.files.listing`` for the rules."""
     if not folder.is_dir():
         return {}, [f"{folder.name}: there is no such folder."], []
-    listing = list_files(folder, SUFFIXES)
+    listing = list_files(folder)
     found: dict[str, Path] = {}
     problems = []
     for key, files in listing.files.items():
@@ -118,5 +117,5 @@ def list_images(folder: Path) -> tuple[dict[str, Path], list[str], list[PassedOv
         else:
             found[key] = files[0]
     if not found and not problems:
-        problems.append(f"{folder.name}: the folder holds no images ({', '.join(SUFFIXES)}).")
+        problems.append(f"{folder.name}: the folder holds no images ({', '.join(IMAGE_SUFFIXES)}).")
     return found, problems, listing.passed_over

@@ -18,7 +18,6 @@ from siamese.files.archives import (
 from siamese.files.listing import PassedOver, reason_to_pass_over, report
 from siamese.study.config import NAME, ConfigError
 from siamese.study.storage.database import StorageFullError
-from siamese.study.storage.images import SUFFIXES
 
 MAX_BYTES, MAX_FILES, MAX_FILE_BYTES = 4 * 2**30, 20_000, 64 * 2**20
 """Bytes after unpacking, files, and bytes of one file, which is held in memory."""
@@ -55,7 +54,7 @@ def unpack(stream: BinaryIO, folder: Path, note: Callable[[str], None] = log.war
 def _images_in(archive: BoundedArchive, note: Callable[[str], None]) -> list[ArchivedFile]:
     files, passed_over = [], list(archive.passed_over)
     for file in archive.files:
-        if reason := reason_to_pass_over(file.parts, SUFFIXES):
+        if reason := reason_to_pass_over(file.parts):
             passed_over.append(PassedOver(file.shown, reason))
         else:
             files.append(file)
