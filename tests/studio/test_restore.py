@@ -14,9 +14,11 @@ from siamese.prompts import LESION
 from siamese.records.provenance import Recipe, SyntheticPair, pair_png, read_png
 from siamese.sampling_settings import SamplingSettings
 from siamese.studio.components.canvas import editor_value
-from siamese.studio.tabs.draw import DrawPanel, build_draw, wire_draw
+from siamese.studio.tabs.draw import DrawPanel, build_draw
+from siamese.studio.tabs.draw_events import DrawEvents, wire_draw
 from siamese.studio.tabs.generate import MAX_WEIGHT, Form
 from siamese.studio.tabs.settings import SettingsPanel, build_settings, hidden_note, restore, wire_settings
+from siamese.studio.tabs.studio import restorer
 from tests.phantoms import phantom
 from tests.studio.wiring import Visitor
 
@@ -71,7 +73,8 @@ class Window(Visitor):
             self.draw: DrawPanel = build_draw(MASK)
             self.settings: SettingsPanel = build_settings()
             wire_settings(self.settings)
-            wire_draw(self.draw, worker, self.model, self.settings.prompt, restore, self.settings.restorable)
+            events = DrawEvents(self.draw, worker, restorer(self.settings, worker, self.model))
+            wire_draw(events, self.model, self.settings.prompt, [self.model, *self.settings.restorable])
         super().__init__(page)
         self[self.draw.canvas] = {
             part: [np.asarray(p) for p in value] if isinstance(value, list) else np.asarray(value)

@@ -58,15 +58,8 @@ def wire_studio(page: gr.Blocks, studio: StudioTab, worker: ModelWorker, rescue:
     wire_model(settings, worker, page.load, studio.model)
     wire_settings(settings)
 
-    def restored(recipe: Recipe) -> tuple[str, Updates]:
-        restoration = restore(recipe, worker.models)
-        updates = dict(zip(settings.restorable, restoration.updates, strict=True))
-        if restoration.model is not None:
-            updates[studio.model] = restoration.model
-        return restoration.text, updates
-
     photo_events, mask_event = wire_draw(
-        DrawEvents(studio.draw, worker, restored),
+        DrawEvents(studio.draw, worker, restorer(settings, worker, studio.model)),
         studio.model,
         settings.prompt,
         [studio.model, *settings.restorable],
@@ -104,6 +97,21 @@ def _wire_runs(
         ended.then(images.settle, state, result.parts, **QUICK).then(None, js=REVEAL)
         failed.then(images.restore, state, result.parts, **QUICK)
     settings.cancel.click(runs.runs.cancel, runs.run, None, **QUICK)
+
+
+def restorer(
+    settings: SettingsPanel, worker: ModelWorker, model: gr.State
+) -> Callable[[Recipe], tuple[str, Updates]]:
+    """The function that puts a recipe back: it returns what is restored, in words, and the updates of ``settings`` and ``model``."""
+
+    def restored(recipe: Recipe) -> tuple[str, Updates]:
+        restoration = restore(recipe, worker.models)
+        updates = dict(zip(settings.restorable, restoration.updates, strict=True))
+        if restoration.model is not None:
+            updates[model] = restoration.model
+        return restoration.text, updates
+
+    return restored
 
 
 def _wire_images(studio: StudioTab, runs: GenerateEvents, images: GalleryEvents) -> None:
