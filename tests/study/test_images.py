@@ -83,7 +83,7 @@ def test_rotation_transparency_and_palette(tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda f: f.write_bytes(b"no image"), "not a PNG, JPEG"),
+        (lambda f: f.write_bytes(b"no image"), "no PNG, JPEG"),
         (lambda f: Image.new("RGB", (8, 200)).save(f), "8 x 200"),
         (lambda f: Image.new("I;16", (64, 64)).save(f), "eight bits a channel"),
     ],
@@ -140,7 +140,7 @@ def test_every_problem_is_named(tmp_path):
     with pytest.raises(ConfigError) as caught:
         prepare(config(), folders)
     assert len(caught.value.problems) == 2
-    assert "Ours/mask 001.png: it is not a PNG" in str(caught.value)
+    assert "Ours/mask 001.png: it is no PNG" in str(caught.value)
     assert "real/mask 002.png" in str(caught.value)
 
 

@@ -30,9 +30,8 @@ from siamese.study.creation.folders import (
     shortened,
     with_text,
 )
-from siamese.study.storage.entities import Study, StudyError
 from siamese.study.storage.images import UnusableImageError, read_image
-from siamese.study.storage.store import StudyStore
+from siamese.study.storage.store import Study, StudyError, StudyStore
 
 if TYPE_CHECKING:
     from siamese.sampling import MaskDiffusion
@@ -46,17 +45,17 @@ SETTINGS = {
     "guide_above": float,
     "guide_below": float,
 }
-"""What can be set for a method; what is not set is the checkpoint's default."""
+"""What can be set for a method; the checkpoint's default where it is not."""
 SEED_RULE = (
     "first 4 bytes, big-endian, of the SHA-256 of the UTF-8 text: study seed, NUL, method, NUL, mask id"
 )
 BATCH = 4
-"""Images at a time: progress is reported often enough on a laptop."""
+"""Images at a time: progress is told often enough on a laptop."""
 
 Turn = Callable[[], AbstractContextManager[object]]
 """Gives what is entered for each ``BATCH``: it may wait until nobody else samples."""
 Report = Callable[[str, int, int], None]
-"""Callback(method, done, total): how many of the method's images are sampled, first 0."""
+"""Is told a method, how many of its images are sampled (first 0), and how many will be."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ class Sampled:
         """From ``NAME=MODEL`` or ``NAME=MODEL:setting=value,setting=value``.
 
         Raises:
-            ConfigError: another form, an unknown setting, or a value that is not a number although one is needed.
+            ConfigError: another form, an unknown setting, or a value that is no number where one is needed.
         """
         name, separator, rest = (x.strip() for x in text.partition("="))
         before, _, after = rest.rpartition(":")
@@ -168,7 +167,7 @@ def read_masks(files: Mapping[str, Path]) -> dict[str, np.ndarray]:
     """Masks uint8 [H, W] of 0 / 255 by mask id.
 
     Raises:
-        ConfigError: every file that is not a mask, by name.
+        ConfigError: every file that is no mask, by name.
     """
     masks, problems = {}, []
     for mask, file in files.items():
@@ -322,7 +321,7 @@ def create_sampled_study(
 
     Args:
         folders: a folder by method name; of sampled methods the folder of masks. Files of one stem belong to one mask.
-        prompt: of all sampled images; follows from ``config.organ`` if None.
+        prompt: of all sampled images; follows from ``config.organ`` where None.
         refuse_text: see ``create_study``.
 
     Raises:

@@ -42,7 +42,7 @@ def opened(file: Path) -> Image.Image:
     try:
         image = Image.open(file, formats=FORMATS)
     except UnidentifiedImageError as error:
-        raise UnusableImageError("it is not a PNG, JPEG, BMP, TIFF or WebP image.") from error
+        raise UnusableImageError("it is no PNG, JPEG, BMP, TIFF or WebP image.") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UnusableImageError(f"it cannot be read ({error}).") from error
     if not MIN_SIDE <= min(image.size) <= max(image.size) <= MAX_SIDE:
@@ -73,8 +73,8 @@ def read_image(file: Path) -> np.ndarray:
 def common_size(sizes: Iterable[tuple[int, int]]) -> tuple[int, int]:
     """Least width and least height among native (width, height): what every image is reduced to.
 
-    Aspect ratios are not preserved if shapes differ, here as everywhere in this project: a shape that only one method has would
-    give it away.
+    Where shapes differ, the shape of the result is none's and aspects are not kept, as nowhere in this project: a shape that only
+    one method has would give it away.
 
     Raises:
         ValueError: no sizes.

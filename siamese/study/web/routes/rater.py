@@ -5,7 +5,6 @@ Nothing here tells the source of an image: ids are random, all images have the s
 
 from __future__ import annotations
 
-from importlib import resources
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Response
@@ -13,18 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, Strict
 
 from siamese.study.config import CONFIDENCE
 from siamese.study.rating.session import Judgement, NoSuchLinkError, Step, Task
-from siamese.study.web.dependencies import Sessions
+from siamese.study.web.dependencies import Services, Sessions
 from siamese.study.web.security import static_file
 from siamese.study.web.threads import RATERS
 
 Token = Annotated[str, Path(max_length=100)]
 ItemId = Annotated[str, Path(max_length=64)]
-STATIC = {
-    "rate.js": "text/javascript",
-    "rate.css": "text/css",
-    "admin.css": "text/css",
-    "icon.svg": "image/svg+xml",
-}
 
 
 class RegistrationRequest(BaseModel):
@@ -57,23 +50,20 @@ class WithdrawalRequest(BaseModel):
 
 
 router = APIRouter(include_in_schema=False, route_class=RATERS.route)
-WEB = resources.files("siamese.study.web")
-SHELL = (WEB / "templates" / "rate.html").read_bytes()
-FILES = {name: ((WEB / "static" / name).read_bytes(), kind) for name, kind in STATIC.items()}
 
 
 @router.get("/study-static/{name}")
-def static(name: str) -> Response:
+def static(services: Services, name: str) -> Response:
     """A file of the page itself."""
-    if name not in FILES:
+    if name not in services.files.static:
         raise NoSuchLinkError("there is no such file.")
-    return static_file(*FILES[name])
+    return static_file(*services.files.static[name])
 
 
 @router.get("/rate/{token}")
-def page(token: Token) -> Response:
+def page(services: Services, token: Token) -> Response:
     """The page, the same for everyone; its script asks for the rest."""
-    return Response(SHELL, media_type="text/html")
+    return Response(services.files.page, media_type="text/html")
 
 
 @router.get("/rate/{token}/api/state")
