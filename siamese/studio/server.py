@@ -29,7 +29,6 @@ from siamese.studio.visitors.limits import MAX_FORM_BYTES
 from siamese.studio.visitors.memory import give_memory_back
 from siamese.studio.visitors.upload_folder import TemporaryFolder
 from siamese.studio.visitors.values import Values, tell_faults
-from siamese.study.storage.opening import OpenedStudies
 from siamese.study.web.app import mount_studies
 from siamese.web.access import StudioAccess
 from siamese.web.data_folder import default_folder
@@ -109,14 +108,13 @@ class Studio:
         self._server = WebServer(host, port, access, grace=1)
         self.address = self._server.address
         self._folder = TemporaryFolder()
-        app, studies = self._application(data)
-        self._server.start(app, headers)
-        studies.note_address(self.address)
+        self._server.start(self._application(data), headers)
+        self._note_address(self.address)
         threading.Thread(target=clean, args=(data,), name="cleaning", daemon=True).start()
         self._closing = threading.Event()
         threading.Thread(target=self._tidy, name="tidying", daemon=True).start()
 
-    def _application(self, data: Path) -> tuple[FastAPI, OpenedStudies]:
+    def _application(self, data: Path) -> FastAPI:
         """The page and the studies' routes. Each middleware stands before those that are added earlier."""
         with caching(self._folder.page):
             page = build_page(self.worker, data)
@@ -129,7 +127,7 @@ class Studio:
         )  # first, so that it stands behind what the studies' routes bring
         # Before the page, which takes every other path.
         turn = functools.partial(self.worker.turn, ADMINISTRATOR)
-        studies = mount_studies(app, data / "studies", turn=turn)
+        self._note_address = mount_studies(app, data / "studies", turn=turn).note_address
         gr.mount_gradio_app(
             app,
             page,
@@ -147,7 +145,7 @@ class Studio:
         self._sessions = guard_page(app, page, self._folder, VisitorCookies(data))
         # Otherwise Gradio lets every origin's pages read with the visitor's cookies.
         app.add_middleware(CORSMiddleware, allow_origins=[])
-        return app, studies
+        return app
 
     def wait(self) -> None:
         """Until the server stops."""

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from siamese.files.listing import find_key, nearest_hint, report
 from siamese.study.config import ConfigError, StudyConfig
-from siamese.study.storage.entities import NewItem, Study, StudyError
 from siamese.study.storage.images import (
     UnusableImageError,
     blind,
@@ -20,7 +19,7 @@ from siamese.study.storage.images import (
     native_size,
     read_image,
 )
-from siamese.study.storage.store import StudyStore
+from siamese.study.storage.store import NewItem, Study, StudyError, StudyStore
 from siamese.study.storage.text_findings import Texts, find_texts, names_of, text_warning
 
 MAX_LISTED = 50
@@ -97,7 +96,7 @@ def choose_files(config: StudyConfig, folders: Mapping[str, Path], sampled: Coll
     problems = [f"method {m.name!r} has no folder." for m in config.methods if m.name not in folders]
     names = {m.name for m in config.methods}
     problems += [
-        f"there is a folder for {name!r}, which is not a method of this study."
+        f"there is a folder for {name!r}, which is no method of this study."
         for name in folders
         if name not in names
     ]
@@ -179,7 +178,7 @@ def blind_files(
     """The blinded images (see ``siamese.study.storage.images``) of ``choice``.
 
     Args:
-        report: called with the number of images that are done and of all.
+        report: is told how many images of how many are done.
 
     Raises:
         ConfigError: every file that cannot be used, by name.

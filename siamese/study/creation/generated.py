@@ -33,9 +33,8 @@ from siamese.study.creation.folders import (
     shortened,
     with_text,
 )
-from siamese.study.storage.entities import Study, StudyError
 from siamese.study.storage.images import UnusableImageError, read_image
-from siamese.study.storage.store import StudyStore
+from siamese.study.storage.store import Study, StudyError, StudyStore
 
 if TYPE_CHECKING:
     from siamese.sampling import MaskDiffusion
@@ -175,7 +174,7 @@ def read_masks(files: Mapping[str, Path]) -> dict[str, np.ndarray]:
     """Masks uint8 [H, W] of 0 / 255 by mask id.
 
     Raises:
-        ConfigError: every file that is not a mask, by name.
+        ConfigError: every file that is no mask, by name.
     """
     masks, problems = {}, []
     for mask, file in files.items():

@@ -18,6 +18,7 @@ from siamese.study.storage.opening import OpenedStudies, open_studies
 from siamese.study.web.auth import Administrator
 from siamese.study.web.dependencies import StudyServices
 from siamese.study.web.oauth import HuggingFaceLogin, oauth_settings
+from siamese.study.web.rating_files import load_rating_files
 from siamese.study.web.refusals import install_errors, refusal
 from siamese.study.web.request_limits import CALLBACK, RequestLimits
 from siamese.study.web.routes import creation, downloads, invitations, login, rater
@@ -66,6 +67,7 @@ def services_of(studies: OpenedStudies, turn: Turn = nullcontext) -> StudyServic
         administrator=administrator,
         huggingface=HuggingFaceLogin(settings, administrator.key) if settings else None,
         turn=turn,
+        files=load_rating_files(),
         durability=studies.durability,
     )
 

@@ -18,6 +18,7 @@ from siamese.study.storage.durability import Durability
 from siamese.study.storage.store import StudyStore
 from siamese.study.web.auth import COOKIE, Administrator
 from siamese.study.web.oauth import HuggingFaceLogin
+from siamese.study.web.rating_files import RatingFiles
 from siamese.study.web.request_limits import HOME
 from siamese.study.web.security import storable
 from siamese.study.web.threads import ADMINISTRATORS
@@ -37,7 +38,10 @@ class StudyServices:
     """Log-in by Hugging Face; None if it is not set up."""
     turn: Turn
     """Images are sampled in it; see ``siamese.study.creation.generated``."""
+    files: RatingFiles
+    """The raters' page and what it loads."""
     durability: Durability | None = None
+    """Whether answers last; None if nobody asks."""
 
 
 async def services(request: Request) -> StudyServices:

@@ -5,7 +5,6 @@ Nothing here tells the source of an image: ids are random, all images have the s
 
 from __future__ import annotations
 
-from importlib import resources
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Response
@@ -15,21 +14,12 @@ from siamese.study.rating.errors import NoSuchLinkError
 from siamese.study.rating.judgement import Judgement
 from siamese.study.rating.steps import RatingStep, Task
 from siamese.study.statistics.table import CONFIDENCES
-from siamese.study.web.dependencies import Sessions
-from siamese.study.web.pages import rating_page
-from siamese.study.web.protocol_files import scripts
+from siamese.study.web.dependencies import Services, Sessions
 from siamese.study.web.security import static_file
 from siamese.study.web.threads import RATERS
 
 Token = Annotated[str, Path(max_length=100)]
 ItemId = Annotated[str, Path(max_length=64)]
-STATIC = {
-    "rate.js": "text/javascript",
-    "controls.js": "text/javascript",
-    "rate.css": "text/css",
-    "admin.css": "text/css",
-    "icon.svg": "image/svg+xml",
-}
 
 
 class RegistrationRequest(BaseModel):
@@ -62,23 +52,20 @@ class WithdrawalRequest(BaseModel):
 
 
 router = APIRouter(include_in_schema=False, route_class=RATERS.route)
-WEB = resources.files("siamese.study.web")
-FILES = {name: ((WEB / "static" / name).read_bytes(), kind) for name, kind in STATIC.items()}
 
 
 @router.get("/study-static/{name:path}")
-def static(name: str) -> Response:
+def static(services: Services, name: str) -> Response:
     """A file of the page itself, or a protocol's script."""
-    files = FILES | {script: (data, STATIC["rate.js"]) for script, data in scripts().items()}
-    if name not in files:
+    if name not in services.files.static:
         raise NoSuchLinkError("there is no such file.")
-    return static_file(*files[name])
+    return static_file(*services.files.static[name])
 
 
 @router.get("/rate/{token}")
-def page(token: Token) -> Response:
+def page(services: Services, token: Token) -> Response:
     """The page, the same for everyone; its script asks for the rest."""
-    return Response(rating_page(), media_type="text/html")
+    return Response(services.files.page, media_type="text/html")
 
 
 @router.get("/rate/{token}/api/state")
