@@ -119,7 +119,7 @@ def encode_moments(vae: nn.Module, images: Tensor) -> tuple[Tensor, Tensor | Non
 
 
 def sample_latents(mean: Tensor, logvar: Tensor | None, noise: Tensor) -> Tensor:
-    """z0 = mean + exp(logvar / 2) * noise, drawn anew at each step (docs/algorithm.md)."""
+    """z0 = mean + exp(logvar / 2) * noise, drawn anew at each step (ALGORITHM.md, Networks)."""
     return mean if logvar is None else mean + torch.exp(0.5 * logvar) * noise
 
 
