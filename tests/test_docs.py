@@ -105,6 +105,14 @@ def test_nothing_of_one_machine(document: Path) -> None:
     assert not re.search(r"\.\./shared|/work/|/root/|/home/", text)
 
 
+def test_every_variable_of_the_environment_is_documented() -> None:
+    code = "\n".join(f.read_text(encoding="utf-8") for f in (ROOT / "siamese").rglob("*.py"))
+    variables = set(re.findall(r"\"(SIAMESE_[A-Z_]+)\"", code))
+    assert len(variables) >= 6
+    text = (ROOT / "docs" / "deployment.md").read_text()
+    assert variables == set(re.findall(r"`(SIAMESE_[A-Z_]+)`", text))
+
+
 def test_the_readme_is_for_its_first_reader() -> None:
     lines = (ROOT / "README.md").read_text().splitlines()
     assert len(lines) <= 100

@@ -1,4 +1,4 @@
-"""ControlNet with the Dense Hint Input: F in docs/algorithm.md."""
+"""ControlNet with the Dense Hint Input: F in ALGORITHM.md."""
 
 from __future__ import annotations
 
