@@ -50,14 +50,14 @@ def main() -> None:
     # Only now: what the page needs takes seconds to import, in which the model's process loads on another core.
     from siamese.studio.server import serve
     from siamese.study.storage.database import StorageError
-    from siamese.study.storage.location import PlaceError
+    from siamese.web.settings import SetupError
 
     try:
         serve(worker, options.data, options.host, options.port, options.access)
     except (
         OSError,
         ValueError,
-        PlaceError,
+        SetupError,
         StorageError,
     ) as error:  # a taken port, an unusable folder: no traceback is needed
         raise SystemExit(f"The studio cannot start: {error}") from error

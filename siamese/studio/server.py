@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import logging
 import os
@@ -13,7 +12,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import gradio as gr
-import uvicorn
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
@@ -31,16 +29,13 @@ from siamese.studio.visitors.limits import MAX_FORM_BYTES
 from siamese.studio.visitors.memory import give_memory_back
 from siamese.studio.visitors.upload_folder import TemporaryFolder
 from siamese.studio.visitors.values import Values, tell_faults
-from siamese.study.storage.location import data_directory, default_folder, note_address
-from siamese.study.web.app import add_study_routes, open_store
+from siamese.study.web.app import mount_studies
 from siamese.web.access import StudioAccess
-from siamese.web.guard import guard
+from siamese.web.data_folder import default_folder
 from siamese.web.headers import studio_headers
-from siamese.web.hosts import hosts_of
-from siamese.web.listen import address_of, bound
-from siamese.web.space import frame_ancestors, origin, trusted_proxies
+from siamese.web.hf_space import frame_ancestors
+from siamese.web.serving import WebServer
 
-FIRST_PORT = 7860
 log = logging.getLogger(__name__)
 
 LIFETIME = timedelta(days=7)
@@ -48,13 +43,13 @@ LIFETIME = timedelta(days=7)
 THREADS = WAITING_ALL + ASKING_ALL + 32
 """Of Gradio's functions: for all that may wait for the model, and some that do not. The studies' routes have others."""
 ADMINISTRATOR = "the studies' administrator"
-"""Whose turn it is where images are sampled for a study; no visitor has this name."""
+"""Whose turn it is if images are sampled for a study; no visitor has this name."""
 TIDY_SECONDS = 60
 """Between two looks at what visitors have not used for an hour."""
 
 
 def data_folder(chosen: Path | None) -> Path:
-    """Where collections and batches live: ``chosen``, or the user's data folder of this platform, or a Space's persistent volume.
+    """The folder of collections and batches: ``chosen``, or the user's data folder of this platform, or a Space's persistent volume.
 
     Raises:
         ValueError: it is inside the working directory, whose files Gradio may serve to anyone.
@@ -90,13 +85,13 @@ class Studio:
 
     Args:
         data: folder of what visitors keep, and of the studies.
-        port: a free one from 7860 on where None.
+        port: 0 for any free one.
         access: who reaches it by which names.
 
     Raises:
-        OSError: the port is taken.
+        OSError: the port is in use.
         siamese.web.access.AccessError: ``access`` cannot be used.
-        PlaceError, StorageError: the studies' database cannot be used.
+        SetupError, StorageError: the studies' database cannot be used.
     """
 
     def __init__(
@@ -104,20 +99,25 @@ class Studio:
         worker: ModelWorker,
         data: Path,
         host: str,
-        port: int | None = None,
+        port: int = 0,
         access: StudioAccess = StudioAccess(),
     ) -> None:
         give_memory_back()
         self.worker = worker
-        proxies, headers = (
-            trusted_proxies(access),
-            studio_headers(frame_ancestors(access)),
-        )  # wrong options are told before the long part
-        self._socket = bound(host, range(FIRST_PORT, FIRST_PORT + 100) if port is None else [port])
-        self.address = address_of(self._socket)
+        headers = studio_headers(frame_ancestors(access))  # a wrong option is reported before the long part
+        self._server = WebServer(host, port, access, grace=1)
+        self.address = self._server.address
         self._folder = TemporaryFolder()
+        self._server.start(self._application(data), headers)
+        self._note_address(self.address)
+        threading.Thread(target=clean, args=(data,), name="cleaning", daemon=True).start()
+        self._closing = threading.Event()
+        threading.Thread(target=self._tidy, name="tidying", daemon=True).start()
+
+    def _application(self, data: Path) -> FastAPI:
+        """The page and the studies' routes. Each middleware stands before those that are added earlier."""
         with caching(self._folder.page):
-            page = build_page(worker, data)
+            page = build_page(self.worker, data)
         page.max_threads = THREADS  # before the queue is made, which has as many places
         page.queue(api_open=False)  # a function that waits is not called past its line
         gr.set_static_paths(self._folder.page)  # its example may come back with an event, from anybody
@@ -125,9 +125,9 @@ class Studio:
         app.add_middleware(
             Values, page=page
         )  # first, so that it stands behind what the studies' routes bring
-        studies = data_directory(data / "studies")
         # Before the page, which takes every other path.
-        add_study_routes(app, open_store(studies), studies, functools.partial(worker.turn, ADMINISTRATOR))
+        turn = functools.partial(self.worker.turn, ADMINISTRATOR)
+        self._note_address = mount_studies(app, data / "studies", turn=turn).note_address
         gr.mount_gradio_app(
             app,
             page,
@@ -143,48 +143,17 @@ class Studio:
         )
         tell_faults(app.router.routes[-1].app)
         self._sessions = guard_page(app, page, self._folder, VisitorCookies(data))
-        app.add_middleware(
-            CORSMiddleware, allow_origins=[]
-        )  # else Gradio lets every origin's pages read with the visitor's cookies
-        guard(app, hosts_of(self._socket, host, (*access.allow_host, origin())), proxies, headers)
-        # The proxies' headers are read by the guard.
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                log_level="warning",
-                proxy_headers=False,
-                server_header=False,
-                timeout_graceful_shutdown=1,
-            )
-        )
-        logging.getLogger("uvicorn.error").addFilter(
-            _is_no_farewell
-        )  # the configuration above has set the logger up
-        self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [self._socket]}, name="server", daemon=True
-        )
-        self._thread.start()
-        while not self._server.started:
-            if not self._thread.is_alive():
-                raise OSError("the server stopped while it started; its message is above.")
-            time.sleep(0.02)
-        note_address(studies, self.address)
-        threading.Thread(target=clean, args=(data,), name="cleaning", daemon=True).start()
-        self._closing = threading.Event()
-        threading.Thread(target=self._tidy, name="tidying", daemon=True).start()
+        # Otherwise Gradio lets every origin's pages read with the visitor's cookies.
+        app.add_middleware(CORSMiddleware, allow_origins=[])
+        return app
 
     def wait(self) -> None:
         """Until the server stops."""
-        while self._thread.is_alive():
-            time.sleep(
-                0.5
-            )  # not join: an interrupt inside it makes Python 3.11 take the thread for ended, and close() would not wait
+        self._server.wait()
 
     def close(self) -> None:
         """Stop serving and sampling."""
-        self._server.should_exit = True
-        self._thread.join()
-        self._socket.close()
+        self._server.close()
         self._closing.set()
         self.worker.close()
         self._folder.close()
@@ -197,12 +166,6 @@ class Studio:
                     part.tidy()
                 except OSError:
                     logging.getLogger(__name__).exception("temporary files could not be removed")
-
-
-def _is_no_farewell(record: logging.LogRecord) -> bool:
-    """False of the errors that uvicorn logs where pages are still open at the end: their streams are meant to be cut off."""
-    cancelled = record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError)
-    return not cancelled and "timeout graceful shutdown exceeded" not in record.getMessage()
 
 
 def serve(

@@ -25,7 +25,7 @@ class Access:
     none. Requests by other names are refused, since a foreign page could otherwise have its own name point here."""
     trusted_proxies: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """Address (10.1.2.3) or network (10.0.0.0/8) of a proxy in front of this server; can be given several times. Whom a request is from is
-    taken from X-Forwarded-For only where one of them says so; without any, from the connection."""
+    taken from X-Forwarded-For only if the request comes from one of them; otherwise from the connection."""
 
     def proxies(self) -> tuple[str, ...]:
         """``trusted_proxies``, checked; also as they look to a socket that listens on IPv6.

@@ -1,4 +1,4 @@
-"""Bodies of requests: read whole within a limit, and given again to whoever reads next."""
+"""Bodies of requests: read whole within a limit, and passed on to the next reader."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 log = logging.getLogger(__name__)
 BROKEN = "Something went wrong in the server, and nothing was done. Try again; if it happens again, tell whoever runs the server: its log says more."
 BARE = b"Internal Server Error"
-"""What an application within says that was left to itself."""
+"""The body of an application's own response to an exception."""
 SCRIPTED = ("/rate/", "/gradio_api/")
 """Paths whose replies scripts read."""
 
@@ -45,7 +45,7 @@ class LastResort:
 
         try:
             await self.app(scope, receive, watched)
-        except Exception:  # the outermost layer: nobody else could tell it
+        except Exception:  # the outermost layer: nobody else could report it
             # The address of a rater's page is a secret; the log gets the kind of page alone.
             log.exception(
                 "%s %s failed",

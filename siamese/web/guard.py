@@ -20,10 +20,7 @@ def guard(app: FastAPI, hosts: Hosts, proxies: Sequence[str], headers: Mapping[s
         proxies: whose word counts for whom a request is from.
         headers: what every response has that says nothing else itself.
     """
-    for middleware, options in (
-        (HostCheck, {"hosts": hosts}),
-        (LastResort, {}),
-        (AddedHeaders, {"headers": headers}),
-        (Forwarded, {"proxies": proxies}),
-    ):
-        app.add_middleware(middleware, **options)
+    app.add_middleware(HostCheck, hosts=hosts)
+    app.add_middleware(LastResort)
+    app.add_middleware(AddedHeaders, headers=headers)
+    app.add_middleware(Forwarded, proxies=proxies)

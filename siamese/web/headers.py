@@ -36,7 +36,7 @@ def studio_headers(frame_ancestors: Sequence[str] = ()) -> dict[str, str]:
 
 
 class AddedHeaders:
-    """ASGI middleware: adds ``headers`` to the responses of paths that ``applies``, where these do not have them.
+    """ASGI middleware: adds ``headers`` to the responses of paths that ``applies``, if these do not have them.
 
     Plain ASGI: Starlette's own base class would copy every image's bytes.
     """

@@ -28,7 +28,7 @@ POLICY_VIOLATION = 1008
 
 
 def split_host(text: str) -> tuple[str, str] | None:
-    """Name or address (lower case, no brackets, no last dot) and port (or "") of a ``Host`` header; None where it is none."""
+    """Name or address (lower case, no brackets, no last dot) and port (or "") of a ``Host`` header; None if it cannot be read."""
     found = HOST.fullmatch(text.strip())
     return (found[1].strip("[]").lower().rstrip("."), found[2] or "") if found else None
 
@@ -57,7 +57,7 @@ class Hosts:
     names: frozenset[str]
     """Lower case, without ports."""
     any_address: bool = False
-    """Whether every IP address will do, as where the server listens on all: nobody can let those point elsewhere."""
+    """Whether every IP address is accepted, as on a server that listens on all: nobody can let those point to another."""
 
     def allow(self, name: str) -> bool:
         """Whether ``name`` is one of them."""
@@ -104,7 +104,7 @@ class HostCheck:
         host = split_host(called[0]) if len(called) == 1 else None
         if host is None:
             return PlainTextResponse(
-                "The request does not say by one name what it wants to reach (Host).", MALFORMED
+                "The request does not name the server that it wants to reach (Host).", MALFORMED
             )
         if not self.hosts.allow(host[0]):
             return PlainTextResponse(
@@ -123,10 +123,10 @@ class HostCheck:
         return None
 
     def _own(self, origin: str, host: tuple[str, str]) -> bool:
-        """Whether ``origin`` is where the request goes to, or a name that was given to this server: behind a proxy the two can differ."""
+        """Whether ``origin`` is the request's own server, or a name that was given to this server: behind a proxy the two can differ."""
         scheme, _, rest = origin.partition("://")
         found = split_host(rest)
-        if scheme not in PORTS or found is None:  # also "null", which hides where it is from
+        if scheme not in PORTS or found is None:  # also "null", which hides the origin
             return False
         name, port = found
         same = name == host[0] and (port or PORTS[scheme]) == (host[1] or PORTS[scheme])

@@ -21,7 +21,7 @@ MAX_DIGITS, DEEPEST = 20, 60
 MAX_PATH_LENGTH, MAX_PART_LENGTH = 4000, 255
 """Bytes of an address and between two of its slashes: no file system has longer names, and what looks one up fails."""
 PARSED = "siamese.json"
-"""Where the scope keeps the parsed body for others."""
+"""Key of the scope under which the parsed body is kept for others."""
 FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 RANGE = re.compile(r"bytes=(?:\d{1,18}-\d{0,18}|-\d{1,18})(?:\s*,\s*(?:\d{1,18}-\d{0,18}|-\d{1,18})){0,9}")
 UNWRITABLE = re.compile("[\0\ud800-\udfff]")
@@ -39,7 +39,7 @@ def parse_json(body: bytes) -> Any:
     """The value of a JSON text whose strings can be stored and whose numbers are finite.
 
     Raises:
-        UnreadableError: it is none.
+        UnreadableError: it is not such a text.
     """
     try:
         text = body.decode("utf-8")
@@ -68,14 +68,14 @@ def parse_json(body: bytes) -> Any:
 
 
 def check_text(text: str) -> str:
-    """``text``, or an UnreadableError where it holds what cannot be stored or written."""
+    """``text``, or an UnreadableError if it holds what cannot be stored or written."""
     if UNWRITABLE.search(text):
         raise UnreadableError("a text holds a null character or half a character")
     return text
 
 
 def _no_number(name: str) -> NoReturn:
-    raise UnreadableError(f"{name} is no number")
+    raise UnreadableError(f"{name} is not a number")
 
 
 def _finite(text: str) -> float:
@@ -91,7 +91,7 @@ def _whole(text: str) -> int:
 
 
 class CheckedInput:
-    """ASGI middleware: refuses addresses, headers and JSON bodies that cannot be read. Whatever is no form counts as JSON.
+    """ASGI middleware: refuses addresses, headers and JSON bodies that cannot be read. Whatever is not a form counts as JSON.
 
     Args:
         refuse: the reply to an error, (request, error) to response.
@@ -121,7 +121,7 @@ class CheckedInput:
                 receive = replay(body, receive)
         except ClientDisconnect:
             return
-        except HTTPException as error:  # also a body that is too long, of the gate before this
+        except HTTPException as error:  # also a body that is too long, of the request limits before this
             await self.refuse(Request(scope), error)(scope, receive, send)
             return
         if not RANGE.fullmatch(

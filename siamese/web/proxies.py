@@ -1,4 +1,4 @@
-"""Whom a request is from, where a proxy stands in front of the server."""
+"""Whom a request is from, if a proxy stands in front of the server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Forwarded:
 
     def __init__(self, app: Callable, proxies: Sequence[str]) -> None:
         self.app = app
-        self.told = False
+        self.warned = False
         self.believing = ProxyHeadersMiddleware(app, list(proxies))
 
     async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
@@ -30,8 +30,8 @@ class Forwarded:
             if scope.get("client") and scope["client"][0] in self.believing.trusted_hosts:
                 await self.believing(scope, receive, send)
                 return
-            if not self.told and any(name.lower() == b"x-forwarded-for" for name, _ in scope["headers"]):
-                self.told = True  # once: anybody can send it
+            if not self.warned and any(name.lower() == b"x-forwarded-for" for name, _ in scope["headers"]):
+                self.warned = True  # once: anybody can send it
                 log.warning(
                     "A request from %s says by X-Forwarded-For that it is another's, and is not believed. If that is your proxy, start "
                     "with --trusted-proxies %s; without, all behind it count as one visitor.",

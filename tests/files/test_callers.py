@@ -18,7 +18,7 @@ from siamese.records.provenance import Recipe, SyntheticPair
 from siamese.sampling_settings import SamplingSettings
 from siamese.studio.storage.batches import BatchError, read_mask_zip
 from siamese.study.config import ConfigError
-from siamese.study.creation.service import match_files
+from siamese.study.creation.folders import match_files
 from siamese.study.web.archive import unpack
 from tests.phantoms import phantom, write_folder
 from train.data.pairs import DataError, check_pairs, read_pairs

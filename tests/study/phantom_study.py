@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from siamese.study.config import RANKING, REAL_SYNTHETIC, Method, StudyConfig
-from siamese.study.creation.service import create_study
+from siamese.study.creation.folders import create_study
 from siamese.study.rating.session import Judgement, RaterSessions, Task
 from siamese.study.storage.database import Database
 from siamese.study.storage.store import Study, StudyStore

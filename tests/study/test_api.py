@@ -8,6 +8,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from siamese.study.storage.database import Database, StorageFullError
+from siamese.study.storage.opening import OpenedStudies
 from siamese.study.storage.schema import answers, items
 from siamese.study.storage.store import StudyStore
 from siamese.study.web.app import add_study_routes, study_app
@@ -205,8 +206,10 @@ def test_really_full_disk_is_507(tmp_path):
     app = FastAPI()
     add_study_routes(
         app,
-        StudyStore(Database(f"sqlite:///{tmp_path / 'studies.sqlite3'}", page_limit=pages + 20)),
-        tmp_path,
+        OpenedStudies(
+            tmp_path,
+            StudyStore(Database(f"sqlite:///{tmp_path / 'studies.sqlite3'}", page_limit=pages + 20)),
+        ),
     )
     client = TestClient(app)
     client.post(f"{path}/api/register", json={"pseudonym": "owl", "role": "x", "consent": True})

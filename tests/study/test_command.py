@@ -19,7 +19,7 @@ import pytest
 from siamese.study.__main__ import main
 from siamese.study.answers.export import answers_csv, answers_json, read_answers, safe_cell
 from siamese.study.rating.session import RaterSessions
-from siamese.study.web.app import open_store
+from siamese.study.storage.opening import open_store
 from tests.study.http_raters import Server
 from tests.study.phantom_study import answer_all, judge, make_study, write_folders
 

@@ -13,8 +13,9 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from siamese.study.storage import database
 from siamese.study.storage.database import PRAGMAS, Database, StorageError, StorageFullError
-from siamese.study.storage.location import PlaceError, data_directory, database_url
+from siamese.study.storage.location import data_directory, database_url
 from siamese.study.storage.schema import answers, metadata, presentations, raters, studies
+from siamese.web.settings import SetupError
 from tests.study.servers import any_database, postgres  # noqa: F401 (fixtures)
 
 STUDY = {"id": "s", "config": "{}", "config_hash": "", "content_hash": "", "created_at": 0.0}
@@ -114,7 +115,7 @@ def test_locked_database_is_an_error_not_a_hang(tmp_path, monkeypatch):
 def test_data_lies_outside_what_may_be_served(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for inside in (".", "data", str(tmp_path / "a" / "b"), "../" + tmp_path.name, str(Path(__file__).parent)):
-        with pytest.raises(PlaceError, match="might serve"):
+        with pytest.raises(SetupError, match="might serve"):
             data_directory(inside)
     (tmp_path / "cwd").mkdir()
     monkeypatch.chdir(tmp_path / "cwd")
@@ -122,10 +123,10 @@ def test_data_lies_outside_what_may_be_served(tmp_path, monkeypatch):
     assert folder.is_dir()
     assert folder.stat().st_mode & 0o777 == 0o700
     (tmp_path / "file").write_text("")
-    with pytest.raises(PlaceError, match="cannot be made"):
+    with pytest.raises(SetupError, match="cannot be made"):
         data_directory(tmp_path / "file" / "below")
     (tmp_path / "link").symlink_to(tmp_path / "cwd")
-    with pytest.raises(PlaceError, match="might serve"):
+    with pytest.raises(SetupError, match="might serve"):
         data_directory(tmp_path / "link" / "data")
 
 
@@ -144,5 +145,5 @@ def test_database_urls(tmp_path, monkeypatch):
     monkeypatch.setenv("SIAMESE_STUDY_DATABASE", "postgresql://h/d")
     assert database_url(tmp_path) == "postgresql+pg8000://h/d"
     for wrong in ("mysql://h/d", "studies.db"):
-        with pytest.raises(PlaceError, match="postgresql://"):
+        with pytest.raises(SetupError, match="postgresql://"):
             database_url(tmp_path, wrong)

@@ -20,7 +20,7 @@ from siamese.study.config import ConfigError
 from siamese.study.creation.demo import Demonstration, make_demo
 from siamese.study.creation.generated import masks_hash
 from siamese.study.rating.session import RaterSessions
-from siamese.study.web.app import open_store
+from siamese.study.storage.opening import open_store
 from tests.models import build
 from tests.phantoms import phantom, write_folder
 from tests.study.phantom_study import answer_all

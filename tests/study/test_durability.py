@@ -13,12 +13,13 @@ from fastapi.testclient import TestClient
 from siamese.study.__main__ import main
 from siamese.study.storage import durability
 from siamese.study.storage.durability import DatasetOptions, Durability
-from siamese.study.storage.location import default_folder
+from siamese.study.storage.opening import open_store
 from siamese.study.storage.schema import studies
 from siamese.study.storage.store import StudyError
-from siamese.study.web.app import open_store, study_app
-from siamese.web import space
+from siamese.study.web.app import study_app
+from siamese.web import hf_space
 from siamese.web.access import Access
+from siamese.web.data_folder import default_folder
 from tests.clock import set_clock
 from tests.study.phantom_study import make_study, write_folders
 from tests.study.test_admin import PASSWORD, log_in
@@ -34,7 +35,7 @@ def on_space(monkeypatch):
 
 def mount(monkeypatch, folder) -> None:
     """Let ``folder`` be the Space's persistent volume."""
-    monkeypatch.setattr(space, "VOLUME", folder)
+    monkeypatch.setattr(hf_space, "VOLUME", folder)
     ismount = os.path.ismount
     monkeypatch.setattr(os.path, "ismount", lambda path: path == folder or ismount(path))
 
@@ -89,19 +90,19 @@ def test_a_space_without_a_volume_asks(tmp_path, on_space):
 def test_a_volume_or_a_database_server_lasts(tmp_path, on_space, monkeypatch):
     volume = tmp_path / "volume"
     volume.mkdir()
-    assert not space.lasts(volume)
+    assert not hf_space.lasts(volume)
     assert default_folder() != volume / "siamese-studio"
     mount(monkeypatch, volume)
-    assert space.lasts(volume / "studies")
-    assert not space.lasts(tmp_path / "elsewhere")
+    assert hf_space.lasts(volume / "studies")
+    assert not hf_space.lasts(tmp_path / "elsewhere")
     assert default_folder() == volume / "siamese-studio"
     assert Durability(volume / "x", True).warning() is None
     assert Durability(tmp_path / "x", True).warning()
     assert Durability(tmp_path / "x", sqlite=False).warning() is None
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
-    assert not space.lasts(tmp_path / "link")
+    assert not hf_space.lasts(tmp_path / "link")
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert not space.lasts(volume / "studies")  # mounted, but not to be written
+    assert not hf_space.lasts(volume / "studies")  # mounted, but not to be written
 
 
 def test_minutes_grow_while_copies_fail(tmp_path, on_space, monkeypatch):
@@ -153,6 +154,6 @@ def test_links_and_proxies_of_a_space(tmp_path, on_space, monkeypatch):
     page = client.post("/study/admin/studies/phantoms/invite", data={"csrf": csrf, "labels": "A"}).text
     assert re.search(r"https://clinic-studio\.example/rate/[\w-]+", page)
     assert "testserver/rate" not in page
-    assert space.trusted_proxies(Access()) == ("10.0.0.0/8", "::ffff:10.0.0.0/104")
+    assert hf_space.trusted_proxies(Access()) == ("10.0.0.0/8", "::ffff:10.0.0.0/104")
     monkeypatch.delenv("SPACE_ID")
-    assert space.trusted_proxies(Access()) == ()
+    assert hf_space.trusted_proxies(Access()) == ()

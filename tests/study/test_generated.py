@@ -20,10 +20,10 @@ from siamese.study.__main__ import main
 from siamese.study.config import ConfigError, Method
 from siamese.study.creation import generated
 from siamese.study.creation.generated import Sampled, create_sampled_study, parse_all, seed_of
+from siamese.study.storage.opening import open_store
 from siamese.study.storage.schema import images as pictures
 from siamese.study.storage.schema import items
 from siamese.study.storage.store import StudyError
-from siamese.study.web.app import open_store
 from tests.models import build
 from tests.phantoms import phantom
 from tests.study.phantom_study import config, write_folders
@@ -257,7 +257,7 @@ def test_parse_errors(text, message):
             ["--sample", "ours={tiny}", "--groups", "6"],
             "5 masks have an image of every method that is not sampled; 6 are needed",
         ),
-        ([], "give --sample"),
+        ([], "no method to sample"),
     ],
 )
 def test_nothing_is_made_of_bad_settings(images, tiny, store, capsys, monkeypatch, more, message):
@@ -301,7 +301,7 @@ def test_bad_files_are_named_before_sampling(images, tiny, store, capsys, monkey
 def test_a_sample_without_masks_and_a_taken_id(images, tiny, store, capsys, monkeypatch):
     with pytest.raises(SystemExit, match="1"):
         create(images, "--sample", f"ours={tiny}")
-    assert "give --masks FOLDER" in capsys.readouterr().err
+    assert "name their folder (on the command line: --masks FOLDER)" in capsys.readouterr().err
     create(images, "--masks", str(images / "masks"), "--sample", f"ours={tiny}:steps=1", "--groups", "1")
     monkeypatch.setattr(
         generated,

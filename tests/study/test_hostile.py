@@ -39,7 +39,7 @@ def served(tmp_path, any_database, monkeypatch):  # noqa: F811
     """Store, client, path of a link; the client lets no exception through, as a server."""
     monkeypatch.setenv("SIAMESE_ADMIN_PASSWORD", PASSWORD)
     store, _ = make_study(tmp_path, url=any_database, groups=1)
-    monkeypatch.setattr("siamese.study.web.app.database_url", lambda folder, url: any_database)
+    monkeypatch.setattr("siamese.study.storage.opening.database_url", lambda folder, url: any_database)
     with TestClient(study_app(tmp_path), follow_redirects=False, raise_server_exceptions=False) as client:
         yield store, client, store.invite("phantoms", ["A"])[0].path
     store.database.close()
@@ -96,7 +96,7 @@ def test_administrators_forms_with_what_cannot_be_stored(served):
         assert (
             reply.status_code == status
             and reply.headers["content-type"].startswith("text/html")
-            and "This was not done" in reply.text
+            and "Request refused" in reply.text
         ), path
     for path in ("studies/%00", "studies/%00/results", f"studies/{'é' * 100}", "studies/x/answers.csv"):
         assert client.get(f"/study/admin/{path}").status_code in (400, 404)
@@ -145,7 +145,7 @@ def test_a_form_with_what_it_cannot_use_gets_a_page(admin, field, value):  # noq
     assert reply.status_code == 422 and reply.headers["content-type"].startswith("text/html"), reply.text[
         :300
     ]
-    assert 'role="alert"' in reply.text or "This was not done" in reply.text
+    assert 'role="alert"' in reply.text or "Request refused" in reply.text
 
 
 def zipped(kind: int, folder, damage: int | None = None, name: str | None = None) -> io.BytesIO:

@@ -20,7 +20,7 @@ from siamese.study.__main__ import main
 from siamese.study.answers.export import answers_csv, answers_json, read_answers
 from siamese.study.answers.import_answers import import_study
 from siamese.study.backup import snapshot
-from siamese.study.backup.hub import DatasetCopy, DatasetError, start_copy
+from siamese.study.backup.hub import DatasetCopy, DatasetError, read_server, start_copy
 from siamese.study.backup.snapshot import TABLES, dump, dump_images, restore
 from siamese.study.rating.session import RaterSessions, WithdrawnError
 from siamese.study.storage.database import Database, StorageError
@@ -443,3 +443,14 @@ def test_unusable_variables_are_messages(tmp_path, monkeypatch, capsys, values, 
     with pytest.raises(SystemExit, match="1"):
         main(["serve", "--data", str(tmp_path / "data"), "--port", "0"])
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1}', '{"format": "1", "server": "a"}', "\0"])
+def test_a_damaged_note_of_the_server_is_refused(tmp_path, text):
+    file = tmp_path / "server.json"
+    assert read_server(file) is None
+    file.write_text('{"format": 1, "server": "a", "later": 2}')
+    assert read_server(file).server == "a"
+    file.write_text(text)
+    with pytest.raises(DatasetError, match=r"server\.json of the dataset repository is damaged"):
+        read_server(file)

@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 from sqlalchemy import select
 
 from siamese.study.config import ConfigError, Method
-from siamese.study.creation.service import (
+from siamese.study.creation.folders import (
     choose_files,
     count_groups,
     create_study,

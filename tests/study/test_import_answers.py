@@ -12,8 +12,8 @@ from siamese.study.answers.import_answers import ImportRefusedError, import_stud
 from siamese.study.config import PROTOCOLS, RANKING, ConfigError
 from siamese.study.rating.session import RaterSessions
 from siamese.study.report.results import read_results
+from siamese.study.storage.opening import open_store
 from siamese.study.storage.store import StudyError
-from siamese.study.web.app import open_store
 from tests.study.phantom_study import judge
 from tests.study.servers import any_database, postgres  # noqa: F401 (fixtures)
 from tests.study.test_admin import log_in, served  # noqa: F401 (fixture)

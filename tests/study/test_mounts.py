@@ -10,7 +10,7 @@ from siamese.study.__main__ import main
 from siamese.study.storage import mounts
 from siamese.study.storage.durability import DatasetOptions, Durability
 from siamese.study.storage.mounts import file_system, is_remote, type_of
-from siamese.study.web.app import open_store
+from siamese.study.storage.opening import open_store
 from tests.study.phantom_study import write_folders
 from tests.study.test_admin import PASSWORD
 from tests.study.test_durability import BOX, mount, on_space, page_of  # noqa: F401 (fixture)

@@ -10,9 +10,9 @@ import itsdangerous.timed
 import pytest
 from fastapi.testclient import TestClient
 
-from siamese.study.storage.location import PlaceError
 from siamese.study.web import attempts
 from siamese.study.web.app import study_app
+from siamese.web.settings import SetupError
 from tests.clock import set_clock
 from tests.study.phantom_study import make_study
 from tests.study.provider import CLIENT, SECRET, serve_provider
@@ -271,13 +271,13 @@ def test_another_list_of_users_ends_sessions(tmp_path, provider, monkeypatch):
 )
 def test_missing_variables_are_named(tmp_path, provider, monkeypatch, missing):
     monkeypatch.delenv(missing)
-    with pytest.raises(PlaceError, match=f"not {missing}; .*hf_oauth: true"):
+    with pytest.raises(SetupError, match=f"not {missing}; .*hf_oauth: true"):
         study_app(tmp_path)
 
 
 def test_a_list_of_nobody_is_refused(tmp_path, provider, monkeypatch):
     monkeypatch.setenv("SIAMESE_ADMIN_USERS", " , ")
-    with pytest.raises(PlaceError, match="names nobody"):
+    with pytest.raises(SetupError, match="names nobody"):
         study_app(tmp_path)
 
 

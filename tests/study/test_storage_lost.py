@@ -224,7 +224,7 @@ def test_replaced_by_another_file(rated, other, tmp_path):
         new.touch()
     before = new.read_bytes()
     os.replace(new, rated.data / FILE)
-    rated.refused("another file is where the database was")
+    rated.refused("another file is in the place of the database")
     assert (rated.data / FILE).read_bytes() == before  # nothing was written to it either
 
 

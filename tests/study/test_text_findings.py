@@ -15,13 +15,13 @@ from siamese.models.checkpoint import save_checkpoint
 from siamese.study.__main__ import main
 from siamese.study.backup.snapshot import dump, dump_images, restore
 from siamese.study.creation.demo import Demonstration, make_demo
+from siamese.study.creation.folders import create_study
 from siamese.study.creation.generated import Sampled, Sampler, create_sampled_study
-from siamese.study.creation.service import create_study
 from siamese.study.storage import text_findings
 from siamese.study.storage.database import Database
+from siamese.study.storage.opening import open_store
 from siamese.study.storage.store import NoSuchStudyError, StudyError, StudyStore
 from siamese.study.storage.text_findings import MAX_NAMED, text_warning
-from siamese.study.web.app import open_store
 from tests.models import build
 from tests.overlays import overlay
 from tests.phantoms import write_folder

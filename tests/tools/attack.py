@@ -22,6 +22,7 @@ from fastapi.testclient import TestClient
 from scipy.stats import binomtest
 from sqlalchemy import select
 
+from siamese.study.storage.opening import OpenedStudies
 from siamese.study.storage.schema import items
 from siamese.study.web.app import add_study_routes
 from tests.study.phantom_study import make_study
@@ -179,7 +180,7 @@ def run(folder: Path, groups: int, spoil=None, **changes) -> Guess:
     if spoil:
         spoil(store)
     app = FastAPI()
-    add_study_routes(app, store, folder)
+    add_study_routes(app, OpenedStudies(folder, store))
     with TestClient(app) as client:
         seen = watch(client, store.invite(study.config.id, ["eve"])[0].path)
     with store.database.read() as connection:

@@ -25,9 +25,10 @@ from pathlib import Path
 from sqlalchemy import select
 
 from siamese.study.storage.database import Database
+from siamese.study.storage.entities import NewItem, Study
 from siamese.study.storage.images import blind
 from siamese.study.storage.schema import answers
-from siamese.study.storage.store import NewItem, Study, StudyStore
+from siamese.study.storage.store import StudyStore
 from tests.phantoms import phantom
 from tests.study.http_raters import ROOT, Rater, Server
 from tests.study.phantom_study import config

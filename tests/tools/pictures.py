@@ -17,12 +17,12 @@ from siamese.sampling import MaskDiffusion
 from siamese.studio.backend.queue import ModelWorker
 from siamese.studio.server import Studio
 from siamese.study.config import RANKING, REAL, REAL_SYNTHETIC, SYNTHETIC, Method, StudyConfig
-from siamese.study.creation.service import create_study
+from siamese.study.creation.folders import create_study
 from siamese.study.rating.session import Judgement, RaterSessions
 from siamese.study.report.results import read_results
 from siamese.study.storage.location import data_directory
+from siamese.study.storage.opening import open_store
 from siamese.study.storage.store import StudyStore
-from siamese.study.web.app import open_store
 from siamese.study.web.pages import report_html
 from tests.browser.actions import outcome, press
 from tests.browser.conftest import ARGUMENTS, PATIENCE, ready

@@ -20,8 +20,8 @@ from typing import Any
 import gradio as gr
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
-from siamese.study.web.auth import private_file
-from siamese.web.space import on_space
+from siamese.web.hf_space import on_space
+from siamese.web.keys import private_file
 
 COOKIE = "siamese_visitor"
 COOKIE_SECONDS = 180 * 86400

@@ -19,6 +19,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from siamese.web.settings import StudioEnvironment
+
 LIFETIME = 3600
 """Seconds after its last use when a file is removed."""
 _PREFIX, _LOCK = "studio-", ".lock"
@@ -121,7 +123,7 @@ def use(path: str) -> None:
 
 
 def _place() -> Path:
-    chosen = os.environ.get("GRADIO_TEMP_DIR")
+    chosen = StudioEnvironment.read().temporary
     parent = Path(chosen) if chosen else Path(tempfile.gettempdir()) / f"siamese-studio-{getpass.getuser()}"
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     parent = parent.resolve()

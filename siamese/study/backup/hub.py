@@ -6,7 +6,6 @@ that had it is erased. Answers are acknowledged once the database has them; a pu
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import tempfile
@@ -17,12 +16,15 @@ from pathlib import Path
 import httpx2
 from huggingface_hub import CommitOperationAdd, CommitScheduler, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, RemoteEntryNotFoundError, RepositoryNotFoundError
+from pydantic import BaseModel, ConfigDict, StrictInt, StrictStr, ValidationError
 
 from siamese.study.backup.snapshot import IMAGES, dump, dump_images, file_name, lacking, read_rows, restore
 from siamese.study.storage.database import StorageError
-from siamese.study.storage.durability import DATASET_VARIABLE, DatasetOptions
+from siamese.study.storage.durability import DatasetOptions
+from siamese.study.storage.entities import random_id
 from siamese.study.storage.schema import withdrawals
-from siamese.study.storage.store import StudyStore, random_id
+from siamese.study.storage.store import StudyStore
+from siamese.web.settings import DATASET_VARIABLE
 
 FORMAT = 1
 SERVER = "server.json"
@@ -70,8 +72,8 @@ def start_copy(
         )
     except HUB_ERRORS as error:
         raise DatasetError(
-            f"the dataset repository {options.repository} cannot be read ({named(error)}), so that raters could not go on where "
-            "they were. Start again when the hub answers; check HF_TOKEN and the repository's name."
+            f"the dataset repository {options.repository} cannot be read ({named(error)}), so that raters could not continue their "
+            "sessions. Start again when the hub answers; check HF_TOKEN and the repository's name."
         ) from error
     restore_all(store, mirror, options.repository)
     try:
@@ -84,7 +86,7 @@ def start_copy(
 
 
 def private_head(api: HfApi, repository: str, make: bool = False) -> str:
-    """The newest commit of the repository; ``make`` one where there is none.
+    """The newest commit of the repository; ``make`` one if it has none.
 
     Raises:
         DatasetError: it is public.
@@ -112,9 +114,9 @@ def restore_all(store: StudyStore, mirror: Path, repository: str) -> None:
         StorageError: a study cannot be restored.
     """
     server = read_server(mirror / SERVER)
-    if server is not None and server["format"] != FORMAT:
+    if server is not None and server.format != FORMAT:
         raise DatasetError(
-            f"the files in {repository} have format {server['format']}; this version reads {FORMAT}."
+            f"the files in {repository} have format {server.format}; this version reads {FORMAT}."
         )
     for folder in sorted((mirror / STUDIES).glob("*/")):
         if restore(store.database, folder):
@@ -126,15 +128,27 @@ def restore_all(store: StudyStore, mirror: Path, repository: str) -> None:
             )
 
 
-def read_server(file: Path) -> dict | None:
-    """Who wrote the repository's files; None where nobody has."""
+class ServerNote(BaseModel):
+    """Which server wrote the repository's files, and their format. Somebody else may have changed the note."""
+
+    model_config = ConfigDict(frozen=True)
+    format: StrictInt
+    server: StrictStr
+
+
+def read_server(file: Path) -> ServerNote | None:
+    """Who wrote the repository's files; None if nobody has.
+
+    Raises:
+        DatasetError: the note is damaged.
+    """
     if not file.exists():
         return None
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        return {"format": found["format"], "server": str(found["server"])}
-    except (ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{SERVER} of the dataset repository is damaged ({error}).") from error
+        return ServerNote.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        said = "; ".join(f"{'.'.join(map(str, one['loc']))} {one['msg']}".strip() for one in error.errors())
+        raise DatasetError(f"{SERVER} of the dataset repository is damaged ({said}).") from error
 
 
 def named(error: Exception) -> str:
@@ -158,7 +172,7 @@ class DatasetCopy(CommitScheduler):
         self.copied_at, self.problem = time.time(), None
         base = read_server(mirror / SERVER)
         self._id = random_id()
-        self._servers = {base["server"] if base else None, self._id}
+        self._servers = {base.server if base else None, self._id}
         # Another run may have pushed a withdrawal and died before it erased the history.
         self._erase = any(
             (folder / file_name(withdrawals)).stat().st_size for folder in (mirror / STUDIES).glob("*/")
@@ -197,10 +211,10 @@ class DatasetCopy(CommitScheduler):
             changed = self._changed(Path(space))
             if changed:
                 (Path(space) / SERVER).write_text(
-                    json.dumps({"format": FORMAT, "server": self._id}), encoding="utf-8"
+                    ServerNote(format=FORMAT, server=self._id).model_dump_json(), encoding="utf-8"
                 )
                 names = [*changed, SERVER]
-                # The hub refuses it where somebody else pushed since ``head``.
+                # The hub refuses it if somebody else pushed since ``head``.
                 self.api.create_commit(
                     self.repo_id,
                     [CommitOperationAdd(name, Path(space) / name) for name in names],
@@ -235,7 +249,7 @@ class DatasetCopy(CommitScheduler):
         return changed
 
     def _check_owner(self, head: str) -> None:
-        """Raise a DatasetError where another server pushed: its answers would be overwritten."""
+        """Raise a DatasetError if another server pushed: its answers would be overwritten."""
         with tempfile.TemporaryDirectory(prefix="dataset-") as space:
             try:
                 file = Path(
@@ -248,7 +262,8 @@ class DatasetCopy(CommitScheduler):
             ):  # not its base class: an unreachable hub says nothing about the file
                 found = None
             else:
-                found = read_server(file)["server"]
+                note = read_server(file)
+                found = note.server if note else None
         if found not in self._servers:
             raise DatasetError(
                 f"another server pushed to {self.repo_id}; nothing of it was overwritten. Export the answers here, and let only one "

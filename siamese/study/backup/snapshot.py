@@ -1,6 +1,6 @@
 """A study as files: JSON lines for each table, and its images in one ZIP file. All that raters and results need is in them.
 
-The files hold which image came from where, and hashes of the raters' links: whoever has them has the study's key.
+The files hold the source of every image, and hashes of the raters' links: whoever has them has the study's key.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from sqlalchemy import Connection, Select, Table, insert, select
 from sqlalchemy.exc import StatementError
 
 from siamese.study.storage.database import Database, StorageError
+from siamese.study.storage.entities import NewItem, content_hash, find_study
 from siamese.study.storage.schema import answers, images, items, presentations, raters, studies, withdrawals
-from siamese.study.storage.store import NewItem, content_hash, find_study
 
 TABLES = (studies, items, raters, presentations, answers, withdrawals)
 """In the order in which they refer to each other."""
@@ -46,7 +46,7 @@ def query(table: Table, study: str) -> Select:
 
 def dump(database: Database, study: str) -> dict[str, bytes]:
     """The study's tables at one moment: a file's bytes by its name."""
-    with database.read(one_moment=True) as connection:  # else an answer could be read without its rater
+    with database.read(one_moment=True) as connection:  # otherwise an answer could be read without its rater
         return {
             file_name(table): "".join(
                 json.dumps(dict(row)) + "\n" for row in connection.execute(query(table, study)).mappings()
@@ -95,7 +95,7 @@ def read_rows(folder: Path) -> Rows:
 
 
 def restore(database: Database, folder: Path) -> bool:
-    """Store the study of ``folder`` whole, so that raters go on where they were; False where the database has it already.
+    """Store the study of ``folder`` whole, so that raters can continue; False if the database has it already.
 
     Raises:
         SnapshotError: see ``read_rows``; or the files do not fit each other, the configuration's hash or the contents' hash.

@@ -12,8 +12,9 @@ from PIL import Image
 from siamese.masks.shapes import load_statistics, random_lesion
 from siamese.study.config import RANKING, REAL, REAL_SYNTHETIC, SYNTHETIC, ConfigError, Method, StudyConfig
 from siamese.study.creation.generated import Report, Sampled, create_sampled_study, prompt_of
+from siamese.study.storage.entities import Study
 from siamese.study.storage.images import list_images
-from siamese.study.storage.store import Study, StudyStore
+from siamese.study.storage.store import StudyStore
 
 MASK_SIDE = 256
 STEPS, SCHEDULER = 6, "dpm++"
@@ -31,7 +32,7 @@ class Demonstration:
     real: Path | None = None
     """Folder of real images, or one with ``images/`` and ``masks/``."""
     masks: Path | None = None
-    """Folder of the real images' masks, named as they are; random lesions where there are none."""
+    """Folder of the real images' masks, named as they are; random lesions if there are none."""
     seed: int = 0
     accept_text: bool = False
     """Show the real images although text is burned into some."""
@@ -46,7 +47,7 @@ class Demonstration:
 
 
 def free_id(store: StudyStore) -> str:
-    """``demo``, or ``demo-2`` and so on where earlier demonstrations are."""
+    """``demo``, or ``demo-2`` and so on if earlier demonstrations have these names."""
     taken = {s.config.id for s in store.studies()}
     number = 1
     while (name := "demo" if number == 1 else f"demo-{number}") in taken:
@@ -55,7 +56,7 @@ def free_id(store: StudyStore) -> str:
 
 
 def find_real(wanted: Demonstration) -> tuple[Path, Path | None]:
-    """Folders of the real images and of their masks, or None where they have no masks.
+    """Folders of the real images and of their masks, or None if they have no masks.
 
     Raises:
         ConfigError: the folder is not there.
@@ -91,12 +92,12 @@ def make_demo(
     prompt, sampled, real = prompt_of(wanted.organ), wanted.methods(), wanted.real is not None
     methods = ((Method("real", REAL),) if real else ()) + tuple(Method(s.name, SYNTHETIC) for s in sampled)
     config = StudyConfig(
-        free_id(store),
-        "Demonstration",
-        REAL_SYNTHETIC if real else RANKING,
-        wanted.organ,
-        methods,
-        wanted.groups,
+        id=free_id(store),
+        title="Demonstration",
+        protocol=REAL_SYNTHETIC if real else RANKING,
+        organ=wanted.organ,
+        methods=methods,
+        groups=wanted.groups,
         seed=wanted.seed,
     )
     images, masks = find_real(wanted) if real else (None, None)
@@ -109,8 +110,14 @@ def make_demo(
             masks = write_lesions(Path(space) / "masks", ids, prompt, wanted.seed)
         folders = ({"real": images} if real else {}) | {s.name: masks for s in sampled}
         study = create_sampled_study(
-            store, config, folders, sampled, prompt, report, refuse_text=not wanted.accept_text
+            store,
+            config,
+            folders,
+            sampled,
+            prompt=prompt,
+            report=report,
+            refuse_text=not wanted.accept_text,
         )
-    # Loss is accepted to try the pages: whoever runs it is told what could be lost.
+    # Loss is accepted to try the pages: the command prints what could be lost.
     store.open(study.config.id, accept_loss=True, accept_text=wanted.accept_text)
     return study

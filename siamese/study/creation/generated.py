@@ -24,7 +24,7 @@ from siamese.masks.reading import read_mask
 from siamese.prompts import PROMPT_OF_ORGAN
 from siamese.sampling_settings import ALIASES, INTERVAL_ENDS, SETTINGS
 from siamese.study.config import ConfigError, Method, StudyConfig
-from siamese.study.creation.service import (
+from siamese.study.creation.folders import (
     Choice,
     blind_files,
     choose_files,

@@ -1,258 +1,165 @@
-"""Making a study from folders of images, one folder a method, matched by mask id."""
+"""Making a study, for the administrator's page and the command line alike: one request, one set of checks and messages."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-import random
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
-from siamese.files.listing import find_key, nearest_hint, report
-from siamese.study.config import ConfigError, StudyConfig
-from siamese.study.storage.images import (
-    UnusableImageError,
-    blind,
-    common_size,
-    list_images,
-    native_size,
-    read_image,
-)
-from siamese.study.storage.store import NewItem, Study, StudyError, StudyStore
-from siamese.study.storage.text_findings import Texts, find_texts, names_of, text_warning
+from siamese.files.listing import list_folders, report
+from siamese.study.config import DEFAULT_CONSENT, REAL, SYNTHETIC, ConfigError, Method, StudyConfig
+from siamese.study.creation.folders import count_groups, create_study
+from siamese.study.creation.generated import Report, Sampled, Turn, create_sampled_study, parse_all
+from siamese.study.storage.entities import Study
+from siamese.study.storage.store import StudyStore
 
-MAX_LISTED = 50
-Note = Callable[[str], None]
-"""Called with a sentence that the person who makes the study should read."""
 log = logging.getLogger(__name__)
 
 
-def choose_groups(
-    found: Mapping[str, Mapping[str, Path]], config: StudyConfig, sampled: Collection[str] = ()
-) -> tuple[list[str], list[str]]:
-    """Mask ids that are rated and mask ids for training, from those that every method has; ``config.seed`` chooses.
+@dataclass(frozen=True)
+class CreateStudy:
+    """What a study is made of; see ``StudyConfig`` for the fields that are not explained here."""
+
+    id: str
+    title: str
+    protocol: str
+    organ: str
+    folders: Mapping[str, Path]
+    """A folder of images by method name; see ``method_folders``. The folder of ``masks`` may be among them."""
+    real: tuple[str, ...] = ()
+    """Names of those that hold real images."""
+    sampled: tuple[str, ...] = ()
+    """Methods to sample from a model now: NAME=MODEL or NAME=MODEL:steps=50,guidance=2."""
+    masks: Path | None = None
+    """Folder of the masks to sample, named as the images."""
+    prompt: str | None = None
+    """Prompt to sample with; None to derive it from the organ."""
+    groups: int | None = None
+    """Mask groups to rate; None for all that every method has."""
+    training: int = 0
+    repeats: int = 0
+    share_known: bool = False
+    comments: bool = True
+    instructions: str = ""
+    consent: str = DEFAULT_CONSENT
+    display_side: int = 512
+    seed: int = 0
+    refuse_text: bool = False
+    """Make nothing if real images have burned-in text. Otherwise ``StudyStore.open`` asks for it to be accepted."""
+
+
+def create(
+    store: StudyStore,
+    request: CreateStudy,
+    report: Report = lambda method, done, total: None,
+    turn: Turn = nullcontext,
+) -> Study:
+    """Make and store a study as a draft.
 
     Args:
-        sampled: methods of which ``found`` has masks instead of images.
+        report: called with the progress of sampled methods.
+        turn: images are sampled in it; see ``siamese.study.creation.generated``.
 
     Raises:
-        ConfigError: too few masks; names those that only some methods have.
+        ConfigError: every folder, file, model and setting that cannot be used.
+        StudyError, StorageError: see ``StudyStore.add``; also if text was found and ``refuse_text`` is set.
     """
-    common = sorted(set.intersection(*(set(files) for files in found.values())))
-    wanted = config.groups + config.training_groups
-    if len(common) < wanted:
-        every = set().union(*found.values())
-        missing = [
-            f"method {name!r} has no {'mask' if name in sampled else 'image of mask'} {mask!r}."
-            for name, files in found.items()
-            for mask in sorted(every - set(files))
-        ]
+    sampled = parse_all(request.sampled)
+    given = given_folders(request, sampled)
+    folders = given | {method.name: request.masks for method in sampled if request.masks is not None}
+    config = configuration(request, given, sampled, folders)
+    if not sampled:
+        return create_study(store, config, folders, refuse_text=request.refuse_text)
+    return create_sampled_study(
+        store,
+        config,
+        folders,
+        sampled,
+        prompt=request.prompt,
+        report=report,
+        refuse_text=request.refuse_text,
+        turn=turn,
+    )
+
+
+def method_folders(folder: Path) -> dict[str, Path]:
+    """The folders in ``folder`` by name: one for each method, and perhaps one of masks.
+
+    Raises:
+        ConfigError: there is no such folder, or it cannot be read.
+    """
+    try:
+        if not folder.is_dir():
+            raise ConfigError([f"{folder}: there is no such folder."])
+        folders, passed_over = list_folders(folder)
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        raise ConfigError([f"the folder of images cannot be read ({error.strerror})."]) from error
+    for line in report(passed_over, indent=""):
+        log.warning("not read: %s", line)
+    return {f.name: f for f in folders}
+
+
+def given_folders(request: CreateStudy, sampled: list[Sampled]) -> dict[str, Path]:
+    """Folders of the methods that are not sampled, by name.
+
+    Raises:
+        ConfigError: masks without a method to sample or the reverse, or a folder that is not there.
+    """
+    masks = request.masks
+    if sampled and masks is None:
+        raise ConfigError(["sampling needs masks: name their folder (on the command line: --masks FOLDER)."])
+    if masks is not None and not sampled:
         raise ConfigError(
             [
-                f"{len(common)} masks have an image of every method{' that is not sampled' if sampled else ''}; {wanted} are needed "
-                f"({config.groups} rated, {config.training_groups} for training). "
-                "Files are matched by name without suffix.",
-                *shortened(missing),
+                "a folder of masks is named, but no method to sample (on the command line: --sample NAME=MODEL)."
             ]
         )
-    chosen = random.Random(config.seed).sample(common, wanted)
-    return sorted(chosen[: config.groups]), sorted(chosen[config.groups :])
-
-
-def shortened(problems: list[str]) -> list[str]:
-    """At most 50 of ``problems``, and how many more there are."""
-    return problems[:MAX_LISTED] + (
-        [f"... and {len(problems) - MAX_LISTED} more."] if len(problems) > MAX_LISTED else []
-    )
-
-
-@dataclass
-class Choice:
-    """The files of a study."""
-
-    rated: list[str]
-    """Mask ids."""
-    training: list[str]
-    """Mask ids."""
-    files: dict[str, dict[str, Path]]
-    """By method and mask id; those chosen alone."""
-    left_out: list[str] = field(default_factory=list)
-    """A sentence for each file and mask that is not in the study although it lies in a method's folder."""
-
-
-def say_left_out(choice: Choice, note: Note = log.warning) -> None:
-    """Call ``note`` with each sentence of ``choice.left_out``, shortened if they are many."""
-    for sentence in shortened(choice.left_out):
-        note(sentence)
-
-
-def choose_files(config: StudyConfig, folders: Mapping[str, Path], sampled: Collection[str] = ()) -> Choice:
-    """What ``config.seed`` chooses from ``folders``, a folder by method name; of ``sampled`` methods the folder of their masks.
-
-    Raises:
-        ConfigError: every folder that cannot be used, by name, or too few masks.
-    """
-    problems = [f"method {m.name!r} has no folder." for m in config.methods if m.name not in folders]
-    names = {m.name for m in config.methods}
-    problems += [
-        f"there is a folder for {name!r}, which is no method of this study."
-        for name in folders
-        if name not in names
+    if masks is not None and not masks.is_dir():
+        raise ConfigError([f"the folder of masks {masks}: there is no such folder."])
+    folders = {
+        name: folder
+        for name, folder in request.folders.items()
+        if masks is None or folder.resolve() != masks.resolve()
+    }
+    missing = [
+        f"no folder of images is named {name!r}, which is said to hold real images; leave the name out if nothing is real."
+        for name in request.real
+        if name not in folders
     ]
-    if problems:
-        raise ConfigError(problems)
-    found, problems, left_out = match_files({m.name: Path(folders[m.name]) for m in config.methods})
-    if problems:
-        raise ConfigError(shortened(problems))
-    rated, training = choose_groups(found, config, sampled)
-    chosen = set(rated + training)
-    if further := len(set.intersection(*(set(files) for files in found.values()))) - len(chosen):
-        left_out.append(
-            f"{further} more masks have an image of every method; {len(chosen)} were drawn (seed {config.seed})."
-        )
-    return Choice(
-        rated=rated,
-        training=training,
-        files={name: {mask: files[mask] for mask in rated + training} for name, files in found.items()},
-        left_out=left_out,
+    if missing:
+        raise ConfigError(missing)
+    return folders
+
+
+def configuration(
+    request: CreateStudy, given: Mapping[str, Path], sampled: list[Sampled], folders: Mapping[str, Path]
+) -> StudyConfig:
+    """The study's configuration. If no number of groups is asked for, the masks that all ``folders`` have give it.
+
+    Raises:
+        ConfigError: every value that cannot be used.
+    """
+    methods = [Method(name, REAL if name in request.real else SYNTHETIC) for name in given]
+    methods += [Method(method.name, SYNTHETIC) for method in sampled]
+    config = StudyConfig(
+        id=request.id,
+        title=request.title,
+        protocol=request.protocol,
+        organ=request.organ,
+        methods=tuple(methods),
+        groups=request.groups or 1,
+        training=request.training,
+        repeats=request.repeats if request.groups else 0,
+        share_known=request.share_known,
+        comments=request.comments,
+        instructions=request.instructions,
+        consent=request.consent,
+        display_side=request.display_side,
+        seed=request.seed,
     )
-
-
-def match_files(
-    folders: Mapping[str, Path],
-) -> tuple[dict[str, dict[str, Path]], list[str], list[str]]:
-    """The files of each method by mask id, what is wrong with the folders, and a sentence for everything that is left out.
-
-    A file whose name ends as masks' names do (``ISIC_1_segmentation.png``) belongs to the mask of the shorter name, if another
-    method has an image of that.
-    """
-    found: dict[str, dict[str, Path]] = {}
-    problems: list[str] = []
-    left_out: list[str] = []
-    for name, folder in folders.items():
-        found[name], wrong, passed_over = list_images(folder)
-        problems += [f"method {name!r}: {w}" for w in wrong]
-        left_out += [f"method {name!r}: not read: {line}" for line in report(passed_over, indent="")]
-    for name, files in found.items():
-        others = set().union(*(keys for other, keys in found.items() if other != name))
-        renamed: dict[str, Path] = {}
-        for key, file in files.items():
-            own = find_key(file.name, others) or key
-            if own in renamed:
-                problems.append(
-                    f"method {name!r}: {renamed[own].name} and {file.name} are of one mask; keep one."
-                )
-            renamed[own] = file
-        found[name] = renamed
-    every = set().union(*found.values())
-    for mask in sorted(every):
-        missing = [name for name, files in found.items() if mask not in files]
-        if missing:
-            hint = nearest_hint(mask, [key for name in missing for key in found[name]])
-            left_out.append(f"mask {mask!r}: no image of {', '.join(map(repr, missing))}{hint}.")
-    return found, problems, left_out
-
-
-def look_for_text(config: StudyConfig, choice: Choice, refuse: bool) -> Texts:
-    """Burned-in text in the chosen images of real methods.
-
-    Raises:
-        StudyError: there is some, and ``refuse``.
-    """
-    found = find_texts({m.name: choice.files[m.name] for m in config.real})
-    names = names_of(found)
-    if names and refuse:
-        raise StudyError(text_warning(names, "nothing was made."))
-    return found
-
-
-def with_text(made: list[NewItem], found: Texts) -> list[NewItem]:
-    """``made`` with the text that was found in their files."""
-    return [dataclasses.replace(item, text=found.get((item.method, item.group))) for item in made]
-
-
-def blind_files(
-    config: StudyConfig, choice: Choice, report: Callable[[int, int], None] = lambda done, total: None
-) -> list[NewItem]:
-    """The blinded images (see ``siamese.study.storage.images``) of ``choice``.
-
-    Args:
-        report: is told how many images of how many are done.
-
-    Raises:
-        ConfigError: every file that cannot be used, by name.
-    """
-    files = [
-        (mask, m.name, mask in set(choice.training), choice.files[m.name][mask])
-        for mask in choice.rated + choice.training
-        for m in config.methods
-    ]
-    sizes, problems = [], []
-    for _, method, _, file in files:
-        try:
-            sizes.append(native_size(file))
-        except UnusableImageError as error:
-            problems.append(f"{method}/{file.name}: {error}")
-    if problems:
-        raise ConfigError(shortened(problems))
-    common, made = common_size(sizes), []
-    for mask, method, is_training, file in files:
-        try:
-            made.append(
-                NewItem(mask, method, is_training, blind(read_image(file), common, config.display_side))
-            )
-        except UnusableImageError as error:
-            problems.append(f"{method}/{file.name}: {error}")
-        report(len(made), len(files))
-    if problems:
-        raise ConfigError(shortened(problems))
-    return made
-
-
-def prepare(
-    config: StudyConfig,
-    folders: Mapping[str, Path],
-    report: Callable[[int, int], None] = lambda done, total: None,
-) -> list[NewItem]:
-    """A study's blinded images from a folder by method name; files of one stem belong to one mask. See ``blind_files`` for the rest."""
-    return blind_files(config, choose_files(config, folders), report)
-
-
-def create_study(
-    store: StudyStore,
-    config: StudyConfig,
-    folders: Mapping[str, Path],
-    report: Callable[[int, int], None] = lambda done, total: None,
-    refuse_text: bool = False,
-    note: Note = log.warning,
-) -> Study:
-    """Make and store a study as a draft; see ``prepare`` and ``StudyStore.add`` for arguments and errors.
-
-    Args:
-        note: called with each sentence of ``Choice.left_out``.
-        refuse_text: raise a StudyError if real images have burned-in text; otherwise ``StudyStore.open`` asks for it to be accepted.
-    """
-    choice = choose_files(config, folders)
-    say_left_out(choice, note)
-    made = blind_files(
-        config, choice, report
-    )  # finds what cannot be used in less time than text is looked for
-    return store.add(config, with_text(made, look_for_text(config, choice, refuse_text)))
-
-
-def count_groups(config: StudyConfig, folders: Mapping[str, Path]) -> StudyConfig:
-    """``config`` with as many rated groups as the folders' common masks allow after training.
-
-    Raises:
-        ConfigError: no mask is left.
-    """
-    found, _, _ = match_files({name: Path(folder) for name, folder in folders.items()})
-    left = (
-        len(set.intersection(*(set(files) for files in found.values()))) - config.training_groups
-        if found
-        else 0
-    )
-    if left < 1:
-        raise ConfigError(["no mask has an image of every method. Files are matched by name without suffix."])
-    return dataclasses.replace(config, groups=left)
+    if request.groups:
+        return config
+    return dataclasses.replace(count_groups(config, folders), repeats=request.repeats)

@@ -53,7 +53,7 @@ log = logging.getLogger(__name__)
 class Database:
     """Connections to one database, in the newest version of the schema.
 
-    SQLite's file is watched: where it is moved away, deleted, replaced or overwritten, requests fail until it is back.
+    SQLite's file is watched: if it is moved away, deleted, replaced or overwritten, requests fail until it is back.
 
     Args:
         url: SQLAlchemy URL, as ``siamese.study.storage.location.database_url`` gives it.
@@ -75,7 +75,7 @@ class Database:
         self.engine: Engine = create_engine(url, **pool)
         self.file: DataFile | None = None
         self._lost: LostFileError | None = None
-        self._mending = threading.Lock()
+        self._reopening = threading.Lock()
         if self.sqlite:
             self.file = DataFile(Path(self.engine.url.database).absolute())
             event.listen(self.engine, "do_connect", self._connect)
@@ -119,9 +119,7 @@ class Database:
 
     def _configure(self, connection: sqlite3.Connection, entry: ConnectionPoolEntry) -> None:
         """Set the pragmas and read each back: a network drive, for one, refuses the write-ahead log without an error."""
-        connection.isolation_level = (
-            None  # transactions begin where ``_begin`` says, not where the driver guesses
-        )
+        connection.isolation_level = None  # ``_begin`` begins transactions, not the driver by its own rules
         cursor = connection.cursor()
         for name, value in PRAGMAS.items():
             cursor.execute(f"PRAGMA {name}={value}").fetchall()
@@ -137,7 +135,7 @@ class Database:
         cursor.close()
 
     def _begin(self, connection: Connection) -> None:
-        """Begin SQLite's transaction. A writer takes the lock at once: upgrading a reader would fail where another writer came between."""
+        """Begin SQLite's transaction. A writer takes the lock at once: upgrading a reader would fail if another writer came between."""
         self._check(connection)
         writes = connection.get_execution_options().get("siamese_write")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
@@ -145,7 +143,7 @@ class Database:
             self._check(connection)  # a writer may have waited
 
     def _check(self, connection: Connection) -> None:
-        """Raise a LostFileError where ``connection`` does not have the file and the log that are at the path."""
+        """Raise a LostFileError if ``connection`` does not have the file and the log that are at the path."""
         try:
             self.file.check()
             self.file.check_logs(connection.info[OPENED])
@@ -153,14 +151,14 @@ class Database:
             self._lost = error
             raise
 
-    def _mend(self) -> None:
-        """After a loss: make sure that the file is back and whole, and open it anew, so that no connection keeps what it remembers of before.
+    def _reopen(self) -> None:
+        """After a loss: make sure that the file is back and whole, and open it again, so that no connection keeps what it remembers of before.
 
         Raises:
             LostFileError: the file is not back yet.
             StorageError: other requests still use connections of before, or the file is damaged.
         """
-        with self._mending:
+        with self._reopening:
             if self._lost is None:
                 return
             self.file.check()
@@ -170,7 +168,7 @@ class Database:
                 try:
                     self.file.check_logs(connection.info[OPENED])
                 except LostFileError as error:
-                    if not error.mendable:
+                    if not error.reopenable:
                         raise
                 # What was committed to a log that is deleted since goes to the file, as long as a connection keeps the log open.
                 busy = checkpoint(connection)
@@ -194,7 +192,7 @@ class Database:
         with named_errors():
             if self._lost is not None:
                 with sqlite_errors():
-                    self._mend()
+                    self._reopen()
             with self.engine.connect().execution_options(**options) as connection:
                 yield connection
 
@@ -225,10 +223,10 @@ class Database:
             with named_errors(committing=True):
                 transaction.commit()
             if self.sqlite:
-                self._check(connection)  # else it went to a file that a restart does not see
+                self._check(connection)  # otherwise it went to a file that a restart does not see
 
     def forget_log(self) -> None:
-        """Empty SQLite's log, so that deleted rows are not left in it. Where a reader is in the way, the next checkpoint does it."""
+        """Empty SQLite's log, so that deleted rows are not left in it. If a reader prevents that, the next checkpoint does it."""
         try:
             with self._connected() as connection, sqlite_errors():
                 checkpoint(connection)
@@ -254,7 +252,7 @@ def sqlite_errors() -> Iterator[None]:
 
 
 def checkpoint(connection: Connection) -> bool:
-    """Bring SQLite's log into the file and empty it, outside any transaction; True where somebody was in the way."""
+    """Bring SQLite's log into the file and empty it, outside any transaction; True if another connection prevented that."""
     return bool(connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
 
 

@@ -28,11 +28,11 @@ Identity = tuple[int, int]
 
 
 class LostFileError(StorageError):
-    """The file or its log is not what the server opened. ``mendable`` where opening it again, with nothing lost, is possible."""
+    """The file or its log is not what the server opened. ``reopenable`` if it can be opened again with nothing lost."""
 
-    def __init__(self, message: str, mendable: bool = False) -> None:
+    def __init__(self, message: str, reopenable: bool = False) -> None:
         super().__init__(message)
-        self.mendable = mendable
+        self.reopenable = reopenable
 
 
 _descriptors: dict[Identity, tuple[int, int]] = {}
@@ -41,7 +41,7 @@ _lock = threading.Lock()
 
 
 def identity(path: Path | str) -> Identity | None:
-    """Which file is at ``path``; None where there is none.
+    """Which file is at ``path``; None if there is none.
 
     Raises:
         OSError: the file system does not say.
@@ -54,7 +54,7 @@ def identity(path: Path | str) -> Identity | None:
 
 
 class DataFile:
-    """The file at ``path``, made where it is missing, readable by its owner only. It is held open until ``release``.
+    """The file at ``path``, readable by its owner only. It is made if it does not exist, and held open until ``release``.
 
     Raises:
         StorageError: it cannot be opened.
@@ -67,7 +67,7 @@ class DataFile:
             self._tighten()
         except OSError as error:
             raise StorageError(
-                f"{path} cannot be opened for writing ({error.strerror}); choose another data folder, or mend its rights."
+                f"{path} cannot be opened for writing ({error.strerror}); choose another data folder, or correct its rights."
             ) from error
         self._finalizer = weakref.finalize(self, _release, self.identity)
 
@@ -109,7 +109,7 @@ class DataFile:
         raise LostFileError(problem)
 
     def _problem(self, may_be_empty: bool) -> str | None:
-        """What is wrong with the file. Raises at once where looking again cannot change it."""
+        """What is wrong with the file. Raises at once if looking again cannot change it."""
         if not self._finalizer.alive:
             raise LostFileError(f"this server has closed its database. {NOTHING_STORED}")
         try:
@@ -124,10 +124,10 @@ class DataFile:
             )
         if found != self.identity:
             raise LostFileError(
-                f"another file is where the database was. {NOTHING_STORED} The administrator can move the old one back, or start the "
+                f"another file is in the place of the database. {NOTHING_STORED} The administrator can move the old one back, or start the "
                 "server again to use the new one."
             )
-        if not hasattr(os, "pread"):  # Windows, where an open file cannot be replaced
+        if not hasattr(os, "pread"):  # Windows, on which an open file cannot be replaced
             return None
         size, head = os.fstat(self._descriptor).st_size, os.pread(self._descriptor, 32, 0)
         if may_be_empty and not size:
@@ -151,12 +151,12 @@ class DataFile:
                 f"the database's log cannot be reached ({error.strerror}). {NOTHING_STORED} Tell the administrator."
             ) from error
         if found != opened:
-            # Where a file of another's is in the place, closing the old connections would delete that.
+            # If another program's file is in the place, closing the old connections would delete that.
             missing = all(now is None or now == before for now, before in zip(found, opened, strict=True))
             raise LostFileError(
                 f"the database's log is {'gone' if missing else 'another one'}. {NOTHING_STORED} "
                 f"{'Try again.' if missing else 'The administrator has to start the server again.'}",
-                mendable=missing,
+                reopenable=missing,
             )
 
 

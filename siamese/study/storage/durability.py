@@ -1,29 +1,27 @@
-"""Whether answers outlive the server, and how many minutes of them could be lost where they may not."""
+"""Whether answers outlive the server, and if not, how many minutes of them could be lost."""
 
 from __future__ import annotations
 
 import math
-import os
-import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from siamese.study.storage.location import DATA_VARIABLE, DATABASE_VARIABLE, PlaceError
 from siamese.study.storage.mounts import MEMORY, file_system, is_remote
-from siamese.web.space import VOLUME, lasts
-
-DATASET_VARIABLE = "SIAMESE_STUDY_DATASET"
-"""Environment variable with the private dataset repository (owner/name) that studies are copied to."""
-MINUTES_VARIABLE = "SIAMESE_STUDY_PUSH_MINUTES"
-DEFAULT_MINUTES, MAX_MINUTES = 5.0, 1440.0
-REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+from siamese.web.hf_space import VOLUME, lasts
+from siamese.web.settings import (
+    DATA_VARIABLE,
+    DATABASE_VARIABLE,
+    DATASET_VARIABLE,
+    DEFAULT_MINUTES,
+    StudyEnvironment,
+)
 
 
 @dataclass(frozen=True)
 class DatasetOptions:
-    """Where studies are copied to, and how often."""
+    """The dataset repository that studies are copied to, and how often."""
 
     repository: str
     minutes: float = DEFAULT_MINUTES
@@ -31,30 +29,13 @@ class DatasetOptions:
 
 
 def dataset_options() -> DatasetOptions | None:
-    """What the environment says; None where it names no repository.
+    """What the environment says; None if it names no repository.
 
     Raises:
-        PlaceError: a variable cannot be used.
+        SetupError: a variable cannot be used.
     """
-    repository, said = (
-        os.environ.get(DATASET_VARIABLE, "").strip(),
-        os.environ.get(MINUTES_VARIABLE, "").strip(),
-    )
-    if not repository:
-        return None
-    if not REPOSITORY.fullmatch(repository):
-        raise PlaceError(
-            f"{DATASET_VARIABLE} must be owner/name of a dataset repository, not {repository!r}."
-        )
-    try:
-        minutes = float(said) if said else DEFAULT_MINUTES
-    except ValueError as error:
-        raise PlaceError(f"{MINUTES_VARIABLE} must be a number of minutes, not {said!r}.") from error
-    if not 0 < minutes <= MAX_MINUTES:
-        raise PlaceError(
-            f"{MINUTES_VARIABLE} must be above 0 and at most {MAX_MINUTES:.0f} minutes, not {said}."
-        )
-    return DatasetOptions(repository, minutes)
+    said = StudyEnvironment.read()
+    return DatasetOptions(said.dataset, said.push_minutes) if said.dataset else None
 
 
 class Copy(Protocol):
@@ -64,7 +45,7 @@ class Copy(Protocol):
     copied_at: float
     """When what is copied was the newest."""
     problem: str | None
-    """Why the last attempt failed; None where it did not."""
+    """Why the last attempt failed; None if it succeeded."""
 
 
 class Durability:
@@ -73,15 +54,15 @@ class Durability:
     Args:
         folder: data directory.
         sqlite: whether the database is a file there; a database server keeps its data by itself.
-        options: the dataset repository, where there is one. ``copy`` is set where this process makes the copies.
+        options: the dataset repository, if there is one. ``copy`` is set if this process makes the copies.
     """
 
     def __init__(self, folder: Path, sqlite: bool, options: DatasetOptions | None = None) -> None:
         kind = file_system(folder) if sqlite else None
         self.remote = kind if kind is not None and is_remote(kind) else None
-        """The file system's type where SQLite lies on a network or on FUSE."""
+        """The file system's type if SQLite lies on a network or on FUSE."""
         self.memory = kind if kind in MEMORY else None
-        """The file system's type where it is the machine's memory."""
+        """The file system's type if it is the machine's memory."""
         self.lasting = not sqlite or (lasts(folder) and not self.remote and not self.memory)
         self.folder = folder
         self.options = options
@@ -89,7 +70,7 @@ class Durability:
         self._started = time.time()
 
     def minutes_at_risk(self) -> float:
-        """Minutes of answers that could be lost now: 0 where storage lasts, the time since the start where nothing is copied."""
+        """Minutes of answers that could be lost now: 0 if storage lasts, the time since the start if nothing is copied."""
         if self.lasting:
             return 0.0
         if self.options is None:
@@ -98,7 +79,7 @@ class Durability:
         return max(self.options.minutes, behind)
 
     def warning(self) -> str | None:
-        """What could be lost, for the administrator; None where storage lasts."""
+        """What could be lost, for the administrator; None if storage lasts."""
         if self.lasting:
             return None
         minutes = max(1, math.ceil(self.minutes_at_risk()))
@@ -121,7 +102,7 @@ class Durability:
         """Why answers could be lost."""
         if self.remote:
             return (
-                f"The data folder {self.folder} is on a network drive or FUSE ({self.remote}), where SQLite's locks do not always hold and "
+                f"The data folder {self.folder} is on a network drive or FUSE ({self.remote}), on which SQLite's locks do not always hold and "
                 "stored data is not always on a disk, so that the database can be damaged"
             )
         if self.memory:
@@ -129,7 +110,7 @@ class Durability:
         return "This Space keeps no files when it restarts"
 
     def report(self) -> str | None:
-        """How the copy to the dataset repository goes; None where there is none."""
+        """The state of the copy to the dataset repository; None if there is no copy."""
         if self.copy is None:
             return None
         repository, ago = self.copy.options.repository, counted(int((time.time() - self.copy.copied_at) / 60))

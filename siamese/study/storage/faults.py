@@ -86,7 +86,7 @@ def named_errors(committing: bool = False) -> Iterator[None]:
 
 
 def server_code(error: BaseException | None) -> str:
-    """The five characters by which PostgreSQL names an error; empty where the error is not the server's."""
+    """The five characters by which PostgreSQL names an error; empty if the error is not the server's."""
     details = error.args[0] if error is not None and error.args else None
     return str(details.get("C", "")) if isinstance(details, dict) else ""
 
@@ -133,7 +133,7 @@ def drop_broken(context: ExceptionContext) -> None:
 class NamedStream:
     """A stream of pg8000's whose reads fail with the driver's own error.
 
-    The driver lets the system's error through where the first bytes of an answer fail, as on a time limit or a reset connection: SQLAlchemy
+    The driver lets the system's error through if the first bytes of an answer fail, as on a time limit or a reset connection: SQLAlchemy
     would take the connection for a good one, and use it again in the middle of an answer.
     """
 

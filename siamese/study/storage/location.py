@@ -1,62 +1,43 @@
-"""Where studies are kept: a data directory that no server serves, or a PostgreSQL database."""
+"""The place of studies: a data directory that no server serves, or a PostgreSQL database."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-import platformdirs
+from siamese.web.data_folder import default_folder
+from siamese.web.settings import DATA_VARIABLE, DATABASE_VARIABLE, SetupError, StudyEnvironment
 
-from siamese.web.space import volume
-
-DATA_VARIABLE = "SIAMESE_STUDY_DATA"
-"""Environment variable with the data directory."""
-DATABASE_VARIABLE = "SIAMESE_STUDY_DATABASE"
-"""Environment variable with a PostgreSQL URL; SQLite in the data directory without it."""
 FILE_NAME = "studies.sqlite3"
 SERVED = "served-at"
 """File with the address that the studies were last served at."""
 
 
-class PlaceError(RuntimeError):
-    """The data directory cannot be used; the message says what to do."""
-
-
-def default_folder() -> Path:
-    """Where data lives that no folder is named for: the persistent volume on a Space that has one, else the platform's place for data."""
-    mounted = volume()
-    return (
-        mounted / "siamese-studio"
-        if mounted
-        else platformdirs.user_data_path("siamese-studio", appauthor=False)
-    )
-
-
 def data_directory(given: str | Path | None = None) -> Path:
-    """The data directory, made where it is missing, readable by its owner only.
+    """The data directory, readable by its owner only. It is made if it does not exist.
 
     Args:
-        given: a folder; the environment variable ``SIAMESE_STUDY_DATA`` where None; without it see ``default_folder``.
+        given: a folder; if None, the environment variable ``SIAMESE_STUDY_DATA``, and without that ``studies`` in ``default_folder``.
 
     Raises:
-        PlaceError: it lies in the working directory or in this repository, where a page might serve it, or cannot be written.
+        SetupError: it lies in the working directory or in this repository, from which a page might serve it, or cannot be written.
     """
-    chosen = given or os.environ.get(DATA_VARIABLE) or default_folder() / "studies"
+    chosen = given or StudyEnvironment.read().data or default_folder() / "studies"
     folder = Path(chosen).expanduser().resolve()
     for served in (Path.cwd().resolve(), Path(__file__).resolve().parents[3]):
         if folder == served or served in folder.parents:
-            raise PlaceError(
+            raise SetupError(
                 f"{folder} lies in {served}, whose files a web page might serve. Name a folder elsewhere with --data or "
                 f"{DATA_VARIABLE}, or start from another working directory."
             )
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise PlaceError(
+        raise SetupError(
             f"{folder} cannot be made ({error}). Name another folder with --data or {DATA_VARIABLE}."
         ) from error
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise PlaceError(f"{folder} cannot be written. Name another folder with --data or {DATA_VARIABLE}.")
+        raise SetupError(f"{folder} cannot be written. Name another folder with --data or {DATA_VARIABLE}.")
     return folder
 
 
@@ -66,26 +47,26 @@ def database_url(folder: Path, given: str | None = None) -> str:
     PostgreSQL URLs as hosts hand them out (``postgres://``, ``postgresql://``) get the driver pg8000.
 
     Raises:
-        PlaceError: a URL of another database.
+        SetupError: a URL of another database.
     """
-    url = given or os.environ.get(DATABASE_VARIABLE)
+    url = given or StudyEnvironment.read().database
     if not url:
         return f"sqlite:///{folder / FILE_NAME}"
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in ("postgres", "postgresql", "postgresql+pg8000"):
-        raise PlaceError(
+        raise SetupError(
             f"{DATABASE_VARIABLE} must be a postgresql:// URL, not {scheme!r}; without it SQLite in the data directory is used."
         )
     return f"postgresql+pg8000://{rest}"
 
 
 def note_address(folder: Path, address: str) -> None:
-    """Keep where the studies in ``folder`` are served, for links that are made by another process."""
+    """Keep the address at which the studies in ``folder`` are served, for links that are made by another process."""
     (folder / SERVED).write_text(address, encoding="utf-8")
 
 
 def noted_address(folder: Path) -> str | None:
-    """Where the studies in ``folder`` are served, or were last; None where they never were."""
+    """The address at which the studies in ``folder`` are served, or were last; None if they never were."""
     try:
         return (folder / SERVED).read_text(encoding="utf-8").strip() or None
     except (FileNotFoundError, UnicodeDecodeError):

@@ -53,7 +53,7 @@ nothing is known here."""
 
 
 def file_system(folder: Path) -> str | None:
-    """The type of the file system that ``folder`` lies on, or will lie on once it is made; None where it cannot be known."""
+    """The type of the file system that ``folder`` lies on, or will lie on once it is made; None if it cannot be known."""
     try:
         table = MOUNTINFO.read_bytes().decode("utf-8", "surrogateescape")
     except OSError:  # no Linux, or a system that hides it
@@ -62,7 +62,7 @@ def file_system(folder: Path) -> str | None:
 
 
 def type_of(path: Path, table: str) -> str | None:
-    """The type of the mount that ``path``, absolute and without links, lies on; None where ``table`` has none.
+    """The type of the mount that ``path``, absolute and without links, lies on; None if ``table`` has none.
 
     Args:
         table: as Linux gives it: ``id parent device root MOUNTPOINT options [fields] - TYPE source options`` a line. Of mounts on one

@@ -1,6 +1,6 @@
 """The study database's tables. ``migrations`` makes them; a test holds the two against each other.
 
-Times are seconds since 1970 in UTC. Only ``items.method`` and a study's configuration tell which image came from where: neither is
+Times are seconds since 1970 in UTC. Only ``items.method`` and a study's configuration tell the source of an image: neither is
 in anything that raters are sent.
 """
 
@@ -55,7 +55,7 @@ items = Table(
     Column("group_name", String(255), nullable=False),  # mask id
     Column("method", String(64), nullable=False),
     Column("training", Boolean, nullable=False),
-    Column("text_boxes", Text),  # JSON list of burned-in text; null where that was not looked for
+    Column("text_boxes", Text),  # JSON list of burned-in text; null if it was not looked for
     UniqueConstraint("study_id", "group_name", "method"),
 )
 

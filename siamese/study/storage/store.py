@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from siamese.records.burned_in_text import Box
-from siamese.study.config import ConfigError, StudyConfig
-from siamese.study.storage.database import Database, StorageError
-from siamese.study.storage.durability import Durability
+from siamese.study.config import StudyConfig
+from siamese.study.storage.database import Database
+from siamese.study.storage.entities import (
+    Invitation,
+    InvitedRater,
+    NewItem,
+    NoSuchStudyError,
+    Study,
+    StudyError,
+    Withdrawal,
+    content_hash,
+    find_study,
+    hash_token,
+    random_id,
+    to_study,
+)
 from siamese.study.storage.schema import answers, images, items, presentations, raters, studies, withdrawals
 from siamese.study.storage.text_findings import (
     TextImage,
@@ -30,161 +39,22 @@ RATER, ADMINISTRATOR = "rater", "administrator"
 MAX_LABEL_LENGTH = 200
 
 
-class StudyError(RuntimeError):
-    """The study does not allow this; the message says why."""
-
-
-class NoSuchStudyError(StudyError):
-    """There is no study or rater of that id."""
-
-
-@dataclass(frozen=True)
-class Study:
-    """A study as stored."""
-
-    config: StudyConfig
-    config_hash: str
-    content_hash: str
-    created_at: float
-    opened_at: float | None
-    closed_at: float | None
-    locked_at: float | None
-
-    @property
-    def state(self) -> str:
-        """``draft`` (raters cannot begin), ``open`` or ``closed``."""
-        return "closed" if self.closed_at else "open" if self.opened_at else "draft"
-
-
-@dataclass(frozen=True)
-class NewItem:
-    """One image of a study to be."""
-
-    group: str
-    method: str
-    training: bool
-    png: bytes
-    text: tuple[Box, ...] | None = None
-    """Burned-in text that was found; None where it was not looked for."""
-
-
-@dataclass(frozen=True)
-class Invitation:
-    """A rater's link. The token cannot be had again: only its hash is stored."""
-
-    rater: str
-    label: str
-    token: str
-
-    @property
-    def path(self) -> str:
-        """Path of the link."""
-        return f"/rate/{self.token}"
-
-
-@dataclass(frozen=True)
-class Progress:
-    """A rater as administrators see them."""
-
-    rater: str
-    label: str
-    pseudonym: str | None
-    role: str | None
-    created_at: float
-    consented_at: float | None
-    revoked_at: float | None
-    excluded_reason: str | None
-    answered: int
-    screens: int
-    last_answer_at: float | None
-
-
-@dataclass(frozen=True)
-class Withdrawal:
-    """That a rater's data was deleted."""
-
-    created_at: float
-    answers_deleted: int
-    requested_by: str
-
-
-def random_id() -> str:
-    """128 random bits in hexadecimal."""
-    return secrets.token_hex(16)
-
-
-def hash_token(token: str) -> str:
-    """What is stored of a link. Its 192 random bits need no salt and no slow hash."""
-    return hashlib.sha256(token.encode("utf-8")).hexdigest()
-
-
-def to_study(row: Row) -> Study:
-    """A study's row; the configuration is held against its hash.
-
-    Raises:
-        StorageError: the configuration was changed behind the application's back.
-    """
-    config = checked_config(row.id, row.config, row.config_hash)
-    return Study(
-        config, row.config_hash, row.content_hash, row.created_at, row.opened_at, row.closed_at, row.locked_at
-    )
-
-
-@lru_cache(maxsize=64)
-def checked_config(study: str, text: str, stored_hash: str) -> StudyConfig:
-    """A stored configuration; kept, because every request of a rater needs it. See ``to_study`` for errors."""
-    try:
-        config = StudyConfig.from_json(text)
-    except ConfigError as error:
-        raise StorageError(f"the stored configuration of study {study} cannot be read: {error}") from error
-    if config.hash() != stored_hash:
-        raise StorageError(
-            f"the configuration of study {study} no longer has the hash that it was stored with; "
-            "somebody changed the database."
-        )
-    return config
-
-
-def find_study(connection: Connection, study: str) -> Study:
-    """The study of that id.
-
-    Raises:
-        NoSuchStudyError, StorageError: there is none; see ``to_study``.
-    """
-    row = (
-        None
-        if "\0" in study
-        else connection.execute(select(studies).where(studies.c.id == study)).one_or_none()
-    )  # PostgreSQL has no such texts
-    if row is None:
-        raise NoSuchStudyError(f"there is no study {study!r}.")
-    return to_study(row)
-
-
-def content_hash(contents: Sequence[NewItem]) -> str:
-    """SHA-256 over groups, methods and image bytes, whatever their order."""
-    whole = hashlib.sha256()
-    for item in sorted(contents, key=lambda i: (i.group, i.method)):
-        digest = hashlib.sha256(item.png).hexdigest()
-        whole.update(f"{item.group}\0{item.method}\0{int(item.training)}\0{digest}\n".encode())
-    return whole.hexdigest()
-
-
 class StudyStore:
     """Studies in ``database``. Safe to use from several threads.
 
     Args:
-        durability: whether answers last there; None where that is not asked.
+        risk: what answers could be lost to, as a sentence for the administrator; None if nothing threatens them. A study opens
+            only if that is accepted.
     """
 
-    def __init__(self, database: Database, durability: Durability | None = None) -> None:
+    def __init__(self, database: Database, risk: Callable[[], str | None] = lambda: None) -> None:
         self.database = database
-        self.durability = durability
+        self.warning = risk
         self.changed: Callable[[], object] = lambda: None
         """Is called after each change here that is committed: a copy elsewhere should not wait for it."""
 
     def add(self, config: StudyConfig, contents: Sequence[NewItem]) -> Study:
-        """Store a study with all its images, as a draft. ``siamese.study.creation.service`` makes ``contents``.
+        """Store a study with all its images, as a draft. ``siamese.study.creation.folders`` makes ``contents``.
 
         Raises:
             StudyError: the id is taken, or the images are not what ``config`` says.
@@ -291,12 +161,8 @@ class StudyStore:
         self.changed()
         return changed
 
-    def warning(self) -> str | None:
-        """What could be lost where storage may not last; None where it does."""
-        return self.durability.warning() if self.durability else None
-
     def check_loss(self, accepted: bool) -> None:
-        """Raise a StudyError where answers could be lost and that is not ``accepted``."""
+        """Raise a StudyError if answers could be lost and that is not ``accepted``."""
         warning = self.warning()
         if warning and not accepted:
             raise StudyError(
@@ -312,7 +178,7 @@ class StudyStore:
         """One of them as a small JPEG file with the text framed.
 
         Raises:
-            NoSuchStudyError: there is none of that id.
+            NoSuchStudyError: no image has that id.
         """
         with self.database.read() as connection:
             found = thumbnail(connection, study, item)
@@ -392,7 +258,7 @@ class StudyStore:
         self.changed()
         return made
 
-    def progress(self, study: str) -> list[Progress]:
+    def progress(self, study: str) -> list[InvitedRater]:
         """The study's raters in the order of their invitations."""
         given = (
             select(
@@ -412,18 +278,18 @@ class StudyStore:
         with self.database.read() as connection:
             config = find_study(connection, study).config
             return [
-                Progress(
-                    r.id,
-                    r.label,
-                    r.pseudonym,
-                    r.role,
-                    r.created_at,
-                    r.consented_at,
-                    r.revoked_at,
-                    r.excluded_reason,
-                    r.answered or 0,
-                    config.training + config.rated,
-                    r.last,
+                InvitedRater(
+                    rater=r.id,
+                    label=r.label,
+                    pseudonym=r.pseudonym,
+                    role=r.role,
+                    created_at=r.created_at,
+                    consented_at=r.consented_at,
+                    revoked_at=r.revoked_at,
+                    excluded_reason=r.excluded_reason,
+                    answered=r.answered or 0,
+                    screens=config.training + config.rated,
+                    last_answer_at=r.last,
                 )
                 for r in connection.execute(query)
             ]
@@ -433,7 +299,7 @@ class StudyStore:
         self._change_rater(rater, revoked_at=time.time())
 
     def exclude(self, rater: str, reason: str | None) -> None:
-        """Leave a rater's answers out of results for ``reason``, or take them in again where None. Nothing is deleted."""
+        """Exclude a rater's answers from results for ``reason``, or include them again if None. Nothing is deleted."""
         if reason is not None and not reason.strip():
             raise StudyError("an exclusion needs a reason.")
         if "\0" in (reason or ""):

@@ -77,7 +77,7 @@ def text_warning(names: Sequence[str], outcome: str) -> str:
 
 
 def to_json(boxes: tuple[Box, ...] | None) -> str | None:
-    """What is stored of an image's boxes; None where it was not looked at."""
+    """What is stored of an image's boxes; None if it was not looked at."""
     return None if boxes is None else json.dumps([[round(x, 4) for x in box] for box in boxes])
 
 
@@ -103,7 +103,7 @@ def unaccepted(connection: Connection, study: str) -> list[str]:
 
 
 def thumbnail(connection: Connection, study: str, item: str) -> bytes | None:
-    """JPEG file of an image with burned-in text, small and with its boxes; None where the study has no such image."""
+    """JPEG file of an image with burned-in text, small and with its boxes; None if the study has no such image."""
     found = {one.item: one for one in text_images(connection, study)}.get(item)
     if found is None:
         return None

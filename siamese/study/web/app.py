@@ -5,57 +5,79 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
+from itertools import chain
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
 
 from siamese.study.creation.generated import Turn
 from siamese.study.rating.session import RaterSessions
-from siamese.study.storage.database import Database
-from siamese.study.storage.durability import Durability, dataset_options
-from siamese.study.storage.location import data_directory, database_url
-from siamese.study.storage.store import StudyStore
-from siamese.study.web.routes.admin import install_admin
-from siamese.study.web.routes.rater import rater_router
+from siamese.study.storage.durability import DatasetOptions, Durability
+from siamese.study.storage.location import data_directory
+from siamese.study.storage.opening import OpenedStudies, open_studies
+from siamese.study.web.auth import Administrator
+from siamese.study.web.dependencies import StudyServices
+from siamese.study.web.oauth import HuggingFaceLogin, oauth_settings
+from siamese.study.web.rating_files import load_rating_files
+from siamese.study.web.refusals import install_errors, refusal
+from siamese.study.web.request_limits import CALLBACK, RequestLimits
+from siamese.study.web.routes import creation, downloads, invitations, login, rater
+from siamese.study.web.routes import studies as studies_pages
 from siamese.study.web.security import HEADERS, is_study
 from siamese.web.headers import AddedHeaders
+from siamese.web.inputs import CheckedInput
+
+ADMIN = (login, studies_pages, creation, invitations, downloads)
+"""Modules of the administrator's routes."""
 
 
-def open_store(folder: Path, url: str | None = None) -> StudyStore:
-    """Studies in ``folder``, or at ``url``; see ``siamese.study.storage.location``.
+def add_study_routes(app: FastAPI, studies: OpenedStudies, turn: Turn = nullcontext) -> None:
+    """Put the study's routes on ``app``; before a page that is mounted at the root.
 
-    Raises:
-        PlaceError, StorageError: it cannot be opened.
-    """
-    options, database = dataset_options(), Database(database_url(folder, url))
-    return StudyStore(database, Durability(folder, database.sqlite, options))
+    Images for a study are sampled in ``turn``, which waits until no visitor of the studio samples.
 
-
-def add_study_routes(app: FastAPI, store: StudyStore, folder: Path, turn: Turn = nullcontext) -> None:
-    """Put the study's routes on ``app``; before a page that is mounted at the root. ``folder`` is the data directory.
-
-    Images for a study are sampled in ``turn``, which waits until it is theirs where others sample, too.
-
-    Where the environment names a dataset repository, studies are restored from it first, and copied there until ``app`` shuts down.
+    If the environment names a dataset repository, studies are restored from it first, and copied there until ``app`` shuts down.
 
     Raises:
-        PlaceError, StorageError: what the environment asks for cannot be had.
+        SetupError, StorageError: what the environment asks for is not available.
     """
-    if store.durability and store.durability.options:
-        app.include_router(copying(store, folder))
-    app.include_router(rater_router(RaterSessions(store)))
-    install_admin(app, store, folder, turn)
-    app.add_middleware(
-        AddedHeaders, headers=HEADERS, applies=is_study
-    )  # last, so that it stands before the gate: refusals have the headers too
+    if studies.durability and studies.durability.options:
+        app.include_router(copying(studies, studies.durability, studies.durability.options))
+    app.state.studies = services_of(studies, turn)
+    for router in (rater.router, *chain.from_iterable(module.ROUTERS for module in ADMIN)):
+        app.include_router(router)
+    install_errors(app)
+    app.add_middleware(CheckedInput, refuse=refusal)
+    app.add_middleware(RequestLimits, administrator=app.state.studies.administrator, refuse=refusal)
+    # Last, so that it stands before the request limits: refusals have the headers too.
+    app.add_middleware(AddedHeaders, headers=HEADERS, applies=is_study)
 
 
-def copying(store: StudyStore, folder: Path) -> APIRouter:
-    """Begin to copy ``store`` to its dataset repository; the router, which has no routes, pushes a last time at the shutdown."""
+def services_of(studies: OpenedStudies, turn: Turn = nullcontext) -> StudyServices:
+    """What the routes work with.
+
+    Raises:
+        SetupError: the environment names users, and something for their log-in is missing.
+    """
+    settings = oauth_settings(CALLBACK)
+    administrator = Administrator(studies.folder, users=settings.users if settings else ())
+    return StudyServices(
+        store=studies.store,
+        sessions=RaterSessions(studies.store),
+        administrator=administrator,
+        huggingface=HuggingFaceLogin(settings, administrator.key) if settings else None,
+        turn=turn,
+        files=load_rating_files(),
+        durability=studies.durability,
+    )
+
+
+def copying(studies: OpenedStudies, durability: Durability, options: DatasetOptions) -> APIRouter:
+    """Begin to copy the studies to their dataset repository; the router has no routes, it pushes a last time at the shutdown."""
     from siamese.study.backup.hub import start_copy
 
-    copy = start_copy(store, folder, store.durability.options)
-    store.durability.copy, store.changed = copy, copy.trigger
+    copy = start_copy(studies.store, studies.folder, options)
+    durability.copy, studies.store.changed = copy, copy.trigger
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -65,13 +87,21 @@ def copying(store: StudyStore, folder: Path) -> APIRouter:
     return APIRouter(lifespan=lifespan)
 
 
-def study_app(data: str | Path | None = None, url: str | None = None) -> FastAPI:
-    """The stand-alone application: studies and nothing else, no documentation pages.
+def mount_studies(
+    app: FastAPI, data: str | Path | None, url: str | None = None, turn: Turn = nullcontext
+) -> OpenedStudies:
+    """Open the studies of a data directory and put their routes on ``app``; see ``add_study_routes``.
 
     Raises:
-        PlaceError, StorageError: the data directory or database cannot be used.
+        SetupError, StorageError: the data directory or database cannot be used.
     """
-    folder = data_directory(data)
+    studies = open_studies(data_directory(data), url)
+    add_study_routes(app, studies, turn)
+    return studies
+
+
+def study_app(data: str | Path | None = None, url: str | None = None) -> FastAPI:
+    """The stand-alone application: studies and nothing else, no documentation pages. See ``mount_studies`` for errors."""
     app = FastAPI(title="Rating studies", docs_url=None, redoc_url=None, openapi_url=None)
-    add_study_routes(app, open_store(folder, url), folder)
+    mount_studies(app, data, url)
     return app

@@ -15,7 +15,7 @@ FREE = 3
 """Failures of an address without delay; after that the next attempt waits 1, 2, 4, ... seconds."""
 MAX_SECONDS = 900
 FORGOTTEN_SECONDS = 24 * 3600
-"""After so long without a failure an address begins anew."""
+"""After so long without a failure all failures of an address are forgotten."""
 MAX_ADDRESSES = 10_000
 """The addresses that failed longest ago are forgotten before more are kept."""
 AT_ONCE, WAITING, PATIENCE_SECONDS = 2, 16, 5.0
@@ -39,7 +39,7 @@ class Failures:
     """By the monotonic clock, in seconds."""
 
     def wait(self, now: float) -> float:
-        """Seconds until the next attempt is looked at; none where not positive."""
+        """Seconds until the next attempt is looked at; none if not positive."""
         return (
             self.last + min(2.0 ** min(self.count - FREE, 40), MAX_SECONDS) - now
             if self.count >= FREE
@@ -50,7 +50,7 @@ class Failures:
 class Attempts:
     """Failed attempts to log in, of ``what``, by address. Safe to use from several threads.
 
-    There is no limit over all addresses: nobody can keep the administrator out by failing from elsewhere.
+    There is no limit over all addresses: nobody can keep the administrator out by failing from another address.
     """
 
     def __init__(self, what: str) -> None:
@@ -59,7 +59,7 @@ class Attempts:
         self._lock = threading.Lock()
 
     def begin(self, address: str) -> None:
-        """Count an attempt as failed until it is forgiven: many at once are no way round.
+        """Count an attempt as failed until it is forgiven, so that parallel attempts are limited too.
 
         Raises:
             TooManyAttemptsError: the address has to wait.
@@ -110,7 +110,7 @@ def in_words(seconds: int) -> str:
 
 
 class Turns:
-    """Lets few work at once and few wait; the others are told to come again."""
+    """Lets few work at once and few wait; the others are asked to try again."""
 
     def __init__(self) -> None:
         self._working, self._here = threading.Semaphore(AT_ONCE), threading.Semaphore(AT_ONCE + WAITING)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import os
 import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,8 +13,9 @@ from itsdangerous import BadSignature, URLSafeTimedSerializer
 
 from siamese.study.web.attempts import Attempts, TooManyAttemptsError, Turns
 from siamese.study.web.ended_sessions import EndedSessions
+from siamese.web.keys import private_file
+from siamese.web.settings import LoginEnvironment
 
-PASSWORD_VARIABLE = "SIAMESE_ADMIN_PASSWORD"
 COOKIE = "siamese_study_admin"
 SESSION_SECONDS = 12 * 3600
 SCRYPT = {"n": 2**15, "r": 8, "p": 1, "maxmem": 64 * 2**20, "dklen": 32}
@@ -47,32 +47,21 @@ def matches(password: str, stored: str) -> bool:
     )
 
 
-def private_file(file: Path, make: Callable[[], str]) -> tuple[str, bool]:
-    """The text of ``file``, readable by its owner only, made where it is missing; and whether it was made now."""
-    try:
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return file.read_text(encoding="ascii"), False
-    with os.fdopen(handle, "w", encoding="ascii") as stream:
-        text = make()
-        stream.write(text)
-    return text, True
-
-
 class Administrator:
     """Log-in with one password.
 
     Args:
         folder: data directory; holds the password's hash and the cookies' key. The environment variable
-            ``SIAMESE_ADMIN_PASSWORD`` goes before the stored password.
-        announce: is told a password that was made here, once.
-        users: who logs in elsewhere (see ``oauth``). With them there is a password only where the variable gives one.
+            ``SIAMESE_ADMIN_PASSWORD`` has precedence over the stored password.
+        announce: called once with the text that names a password that was made here.
+        users: who logs in elsewhere (see ``oauth``). With them there is a password only if the variable gives one.
     """
 
     def __init__(
         self, folder: Path, announce: Callable[[str], None] = print, users: Sequence[str] = ()
     ) -> None:
-        given = os.environ.get(PASSWORD_VARIABLE)
+        said = LoginEnvironment.read().password
+        given = said.get_secret_value() if said else ""
         self._hash: str | None = None
         if given:
             self._hash = hash_password(given)
@@ -104,7 +93,7 @@ class Administrator:
 
         Raises:
             TooManyAttemptsError: the password was not looked at.
-            NotLoggedInError: it is wrong, or there is none.
+            NotLoggedInError: it is wrong, or nobody can log in by password.
         """
         if self._hash is None:
             raise NotLoggedInError("there is no password here; log in by Hugging Face.")
@@ -138,7 +127,7 @@ class Administrator:
         """End ``session``: its cookie is worth nothing from now on.
 
         Raises:
-            siamese.study.storage.database.StorageFullError: it goes on, since that could not be noted.
+            siamese.study.storage.database.StorageFullError: that could not be stored, and the session continues.
         """
         self._ended.add(session)
 
@@ -147,6 +136,6 @@ class Administrator:
         return hmac.new(self.key, f"csrf {session}".encode(), hashlib.sha256).hexdigest()
 
     def check_csrf(self, session: str, token: str) -> None:
-        """Raise a ForgedRequestError where ``token`` is not the session's."""
+        """Raise a ForgedRequestError if ``token`` is not the session's."""
         if not hmac.compare_digest(self.csrf(session).encode(), token.encode("utf-8", "replace")):
             raise ForgedRequestError("this form is not from your session; load the page again.")

@@ -31,7 +31,7 @@ class EndedSessions:
         """End ``session``, letters and digits.
 
         Raises:
-            StorageFullError: it could not be noted, and goes on.
+            StorageFullError: that could not be stored, and the session continues.
         """
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)

@@ -7,30 +7,30 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urlencode
 
 import httpx2
 from itsdangerous import BadSignature, URLSafeTimedSerializer
+from pydantic import BaseModel, Field, StrictStr, ValidationError
 
-from siamese.study.storage.location import PlaceError
 from siamese.study.web.attempts import Attempts
 from siamese.study.web.auth import ForgedRequestError, NotLoggedInError
-from siamese.web.space import HOST_VARIABLE, origin
-
-USERS_VARIABLE = "SIAMESE_ADMIN_USERS"
-"""Environment variable with the administrators' Hugging Face user names, separated by commas."""
-ID_VARIABLE, SECRET_VARIABLE, PROVIDER_VARIABLE, SCOPES_VARIABLE = (
-    "OAUTH_CLIENT_ID",
-    "OAUTH_CLIENT_SECRET",
-    "OPENID_PROVIDER_URL",
-    "OAUTH_SCOPES",
+from siamese.web.hf_space import origin
+from siamese.web.settings import (
+    CLIENT_VARIABLE,
+    HOST_VARIABLE,
+    PROVIDER_VARIABLE,
+    SECRET_VARIABLE,
+    USERS_VARIABLE,
+    LoginEnvironment,
+    SetupError,
 )
+
 STATE_COOKIE = "siamese_study_oauth"
 STATE_SECONDS = 600
 """How long a log-in may take."""
@@ -39,11 +39,11 @@ PROVIDERS_ERROR = re.compile(r"[a-z_]{1,40}")
 
 
 class NotAnAdministratorError(RuntimeError):
-    """The provider says who it is, and that is nobody on the list."""
+    """The user whom the provider names is not on the list."""
 
 
 class ProviderError(RuntimeError):
-    """The provider did not answer as it should."""
+    """The provider's answer cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -56,45 +56,68 @@ class OAuthSettings:
     secret: str = field(repr=False)
     provider: str
     callback: str
-    """Where the provider sends the browser back to."""
+    """The address that the provider sends the browser back to."""
     scopes: str = "openid profile"
 
 
 def oauth_settings(callback: str) -> OAuthSettings | None:
-    """What the environment says; None where it names no users.
+    """What the environment says; None if it names no users.
 
     Args:
         callback: path of the page that the provider sends the browser back to.
 
     Raises:
-        PlaceError: it names users, and something is missing.
+        SetupError: it names users, and something is missing.
     """
-    said = os.environ.get(USERS_VARIABLE)
-    if said is None:
+    said, here = LoginEnvironment.read(), origin()
+    if said.users is None:
         return None
-    users = tuple(name.strip() for name in said.split(",") if name.strip())
-    if not users:
-        raise PlaceError(
-            f"{USERS_VARIABLE} is set, but names nobody; give Hugging Face user names, separated by commas, or do not set it."
-        )
-    missing = [
-        name
-        for name in (ID_VARIABLE, SECRET_VARIABLE, PROVIDER_VARIABLE, HOST_VARIABLE)
-        if not os.environ.get(name)
-    ]
+    needed = {
+        CLIENT_VARIABLE: said.client,
+        SECRET_VARIABLE: said.secret.get_secret_value(),
+        PROVIDER_VARIABLE: said.provider,
+        HOST_VARIABLE: here,
+    }
+    missing = [name for name, value in needed.items() if not value]
     if missing:
-        raise PlaceError(
+        raise SetupError(
             f"{USERS_VARIABLE} is set, but not {', '.join(missing)}; a Space has them with 'hf_oauth: true' in its README.md. "
             f"Elsewhere leave {USERS_VARIABLE} out: the administrator has a password."
         )
     return OAuthSettings(
-        users,
-        os.environ[ID_VARIABLE],
-        os.environ[SECRET_VARIABLE],
-        os.environ[PROVIDER_VARIABLE].rstrip("/"),
-        f"{origin()}{callback}",
-        os.environ.get(SCOPES_VARIABLE) or "openid profile",
+        users=said.users,
+        client=said.client,
+        secret=said.secret.get_secret_value(),
+        provider=said.provider.rstrip("/"),
+        callback=f"{here}{callback}",
+        scopes=said.scopes or "openid profile",
     )
+
+
+NonEmpty = Annotated[StrictStr, Field(min_length=1)]
+
+
+class ProviderAddresses(BaseModel):
+    """What the provider's description of itself is read for."""
+
+    authorization_endpoint: NonEmpty
+    token_endpoint: NonEmpty
+    userinfo_endpoint: NonEmpty
+
+
+class TokenAnswer(BaseModel):
+    """What the provider gives for a code."""
+
+    access_token: NonEmpty
+
+
+class UserAnswer(BaseModel):
+    """Who has logged in."""
+
+    preferred_username: NonEmpty
+
+
+Answer = TypeVar("Answer", ProviderAddresses, TokenAnswer, UserAnswer)
 
 
 class HuggingFaceLogin:
@@ -109,10 +132,10 @@ class HuggingFaceLogin:
         self._sign = URLSafeTimedSerializer(key, salt="siamese-study-oauth")
         self._attempts = Attempts("log-ins that failed")
         self._http = httpx2.Client(timeout=TIMEOUT_SECONDS, follow_redirects=False)
-        self._places: dict[str, str] | None = None
+        self._known: ProviderAddresses | None = None
 
     def begin(self) -> tuple[str, str]:
-        """Where to send the browser, and the cookie that binds the answer to it.
+        """The address to send the browser to, and the cookie that binds the answer to it.
 
         Raises:
             ProviderError: it cannot be reached.
@@ -125,7 +148,9 @@ class HuggingFaceLogin:
             "scope": self.settings.scopes,
             "state": state,
         }
-        return f"{self._place('authorization_endpoint')}?{urlencode(asked)}", self._sign.dumps(digest(state))
+        return f"{self._addresses().authorization_endpoint}?{urlencode(asked)}", self._sign.dumps(
+            digest(state)
+        )
 
     def finish(self, answer: Mapping[str, str], cookie: str | None, address: str) -> str:
         """The administrator's user name, from what the provider's answer carries.
@@ -141,7 +166,7 @@ class HuggingFaceLogin:
             wanted = self._sign.loads(cookie or "", max_age=STATE_SECONDS)
         except BadSignature as error:
             raise ForgedRequestError(
-                "this log-in was not begun in this browser, or too long ago; log in again."
+                "this log-in was not begun in this browser, or more than ten minutes ago; log in again."
             ) from error
         if not hmac.compare_digest(digest(answer.get("state", "")), wanted):
             raise ForgedRequestError("this log-in was not begun in this browser; log in again.")
@@ -162,8 +187,9 @@ class HuggingFaceLogin:
 
     def _token(self, code: str) -> str:
         given = self._ask(
+            TokenAnswer,
             "POST",
-            self._place("token_endpoint"),
+            self._addresses().token_endpoint,
             auth=(self.settings.client, self.settings.secret),
             data={
                 "grant_type": "authorization_code",
@@ -172,26 +198,26 @@ class HuggingFaceLogin:
                 "client_id": self.settings.client,
             },
         )
-        return text_of(given, "access_token")
+        return given.access_token
 
     def _user(self, token: str) -> str:
-        return text_of(
-            self._ask("GET", self._place("userinfo_endpoint"), headers={"Authorization": f"Bearer {token}"}),
-            "preferred_username",
-        )
+        headers = {"Authorization": f"Bearer {token}"}
+        address = self._addresses().userinfo_endpoint
+        return self._ask(UserAnswer, "GET", address, headers=headers).preferred_username
 
-    def _place(self, name: str) -> str:
-        """An address from the provider's description of itself, which is read once."""
-        if self._places is None:
-            said = self._ask("GET", f"{self.settings.provider}/.well-known/openid-configuration")
-            self._places = {
-                key: text_of(said, key)
-                for key in ("authorization_endpoint", "token_endpoint", "userinfo_endpoint")
-            }
-        return self._places[name]
+    def _addresses(self) -> ProviderAddresses:
+        """The provider's description of itself, which is read once."""
+        if self._known is None:
+            address = f"{self.settings.provider}/.well-known/openid-configuration"
+            self._known = self._ask(ProviderAddresses, "GET", address)
+        return self._known
 
-    def _ask(self, method: str, address: str, **options: Any) -> dict[str, Any]:
-        """A JSON answer. Messages name neither codes nor tokens."""
+    def _ask(self, kind: type[Answer], method: str, address: str, **options: Any) -> Answer:
+        """The provider's JSON answer as a ``kind``. Messages name neither codes nor tokens.
+
+        Raises:
+            ProviderError: it did not answer as it should.
+        """
         try:
             reply = self._http.request(method, address, **options)
             if reply.status_code != 200:
@@ -201,19 +227,15 @@ class HuggingFaceLogin:
             raise ProviderError(
                 f"Hugging Face did not answer as expected ({type(error).__name__}); try again."
             ) from error
-        if not isinstance(found, dict):
-            raise ProviderError("Hugging Face did not answer as expected; try again.")
-        return found
+        try:
+            return kind.model_validate(found)
+        except ValidationError as error:
+            lacking = [str(one["loc"][0]) for one in error.errors(include_input=False) if one["loc"]]
+            if not lacking:
+                raise ProviderError("Hugging Face did not answer as expected; try again.") from None
+            raise ProviderError(f"Hugging Face's answer lacks {', '.join(lacking)}; try again.") from None
 
 
 def digest(state: str) -> str:
     """What the cookie has of a state: the cookie alone does not tell it."""
     return hashlib.sha256(state.encode("utf-8", "replace")).hexdigest()
-
-
-def text_of(found: Mapping[str, Any], name: str) -> str:
-    """A text of the provider's answer; a ProviderError where it is not there."""
-    value = found.get(name)
-    if not isinstance(value, str) or not value:
-        raise ProviderError(f"Hugging Face's answer lacks {name}; try again.")
-    return value

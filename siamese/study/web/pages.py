@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from functools import lru_cache
 from importlib import resources
+from typing import Any
 
 import jinja2
+from starlette.responses import HTMLResponse
 
 from siamese.study.answers.export import iso
 from siamese.study.report.results import SEED, Results
@@ -22,7 +24,34 @@ def templates() -> jinja2.Environment:
     )
 
 
-def results_values(results: Results) -> dict[str, object]:
+def page(
+    name: str,
+    title: str,
+    status: int = 200,
+    csrf: str | None = None,
+    message: str | None = None,
+    **values: Any,
+) -> HTMLResponse:
+    """One of the administrator's pages.
+
+    Args:
+        name: of the template.
+        csrf: token of the session's forms; None on pages for nobody in particular.
+        message: shown above everything else.
+        values: what the template shows.
+    """
+    text = templates().get_template(name).render(title=title, csrf=csrf, message=message, **values)
+    return HTMLResponse(text, status)
+
+
+def login_form(
+    password: bool, huggingface: bool, status: int = 200, message: str | None = None
+) -> HTMLResponse:
+    """The page to log in: with a form for the ``password``, a link to Hugging Face, or both."""
+    return page("login.html", "Log in", status, message=message, password=password, huggingface=huggingface)
+
+
+def results_values(results: Results) -> dict[str, Any]:
     """What the results' templates show."""
     now = iso(time.time())[:19].replace("T", " ")
     return {

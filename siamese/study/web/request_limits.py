@@ -43,7 +43,7 @@ def limit_of(path: str) -> int:
     )
 
 
-class Gate:
+class RequestLimits:
     """ASGI middleware for the paths of the studies; others pass.
 
     Args:

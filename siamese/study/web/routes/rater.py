@@ -1,32 +1,26 @@
 """A rater's requests. Functions are not ``async``: they run in the raters' threads, so that the database blocks nobody and nobody blocks them.
 
-Nothing here says where an image comes from: ids are random, all images have the same headers and length.
+Nothing here tells the source of an image: ids are random, all images have the same headers and length.
 """
 
 from __future__ import annotations
 
-from importlib import resources
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
 from siamese.study.config import CONFIDENCE
-from siamese.study.rating.session import Judgement, NoSuchLinkError, RaterSessions, Step, Task
+from siamese.study.rating.session import Judgement, NoSuchLinkError, Step, Task
+from siamese.study.web.dependencies import Services, Sessions
 from siamese.study.web.security import static_file
 from siamese.study.web.threads import RATERS
 
 Token = Annotated[str, Path(max_length=100)]
 ItemId = Annotated[str, Path(max_length=64)]
-STATIC = {
-    "rate.js": "text/javascript",
-    "rate.css": "text/css",
-    "admin.css": "text/css",
-    "icon.svg": "image/svg+xml",
-}
 
 
-class Registration(BaseModel):
+class RegistrationRequest(BaseModel):
     """Who rates."""
 
     model_config = ConfigDict(extra="forbid")
@@ -35,7 +29,7 @@ class Registration(BaseModel):
     consent: StrictBool
 
 
-class GivenAnswer(BaseModel):
+class AnswerRequest(BaseModel):
     """One answer; see ``siamese.study.rating.session.Judgement``."""
 
     model_config = ConfigDict(extra="forbid")
@@ -48,88 +42,93 @@ class GivenAnswer(BaseModel):
     correction: StrictBool = False
 
 
-class Withdrawal(BaseModel):
+class WithdrawalRequest(BaseModel):
     """A wish to be deleted."""
 
     model_config = ConfigDict(extra="forbid")
     confirm: StrictBool
 
 
-def rater_router(sessions: RaterSessions) -> APIRouter:
-    """Routes under ``/rate/`` and ``/study-static/``; in no schema."""
-    router = APIRouter(include_in_schema=False, route_class=RATERS.route)
-    web = resources.files("siamese.study.web")
-    shell = (web / "templates" / "rate.html").read_bytes()
-    files = {name: ((web / "static" / name).read_bytes(), kind) for name, kind in STATIC.items()}
+router = APIRouter(include_in_schema=False, route_class=RATERS.route)
 
-    @router.get("/study-static/{name}")
-    def static(name: str) -> Response:
-        if name not in files:
-            raise NoSuchLinkError("there is no such file.")
-        return static_file(*files[name])
 
-    @router.get("/rate/{token}")
-    def page(token: Token) -> Response:
-        return Response(shell, media_type="text/html")  # the same for everyone; its script asks for the rest
+@router.get("/study-static/{name}")
+def static(services: Services, name: str) -> Response:
+    """A file of the page itself."""
+    if name not in services.files.static:
+        raise NoSuchLinkError("there is no such file.")
+    return static_file(*services.files.static[name])
 
-    @router.get("/rate/{token}/api/state")
-    def state(token: Token) -> dict[str, Any]:
-        found = sessions.overview(token)
-        config = found.config
-        kinds = [m.kind for m in config.methods]
-        return {
-            "title": config.title,
-            "protocol": config.protocol,
-            "instructions": config.instructions,
-            "consent": config.consent,
-            "comments": config.comments,
-            "confidence": list(CONFIDENCE),
-            "training": config.training,
-            "total": config.rated,
-            "images": 2
-            if config.protocol == "pairwise"
-            else len(kinds)
-            if config.protocol == "ranking"
-            else 1,
-            "share": round(100 * kinds.count("real") / len(kinds))
-            if config.share_known and config.protocol == "real_synthetic"
-            else None,
-            "registered": found.registered,
-            "pseudonym": found.pseudonym,
-            "step": step_json(found.step),
-        }
 
-    @router.post("/rate/{token}/api/register")
-    def register(token: Token, given: Registration) -> dict[str, Any]:
-        return {"step": step_json(sessions.register(token, given.pseudonym, given.role, given.consent))}
+@router.get("/rate/{token}")
+def page(services: Services, token: Token) -> Response:
+    """The page, the same for everyone; its script asks for the rest."""
+    return Response(services.files.page, media_type="text/html")
 
-    @router.post("/rate/{token}/api/answer")
-    def answer(token: Token, given: GivenAnswer) -> dict[str, Any]:
-        judgement = Judgement(given.response, given.confidence, given.comment, given.client_ms)
-        done = sessions.answer(token, given.task, given.key, judgement, given.correction)
-        return {"saved": True, "step": step_json(done.step), "feedback": done.feedback}
 
-    @router.get("/rate/{token}/api/previous")
-    def previous(token: Token) -> dict[str, Any]:
-        task, given = sessions.previous(token)
-        return {
-            "task": task_json(task),
-            "response": given.response,
-            "confidence": given.confidence,
-            "comment": given.comment,
-        }
+@router.get("/rate/{token}/api/state")
+def state(sessions: Sessions, token: Token) -> dict[str, Any]:
+    """The study and the rater's current screen."""
+    found = sessions.overview(token)
+    config = found.config
+    kinds = [m.kind for m in config.methods]
+    return {
+        "title": config.title,
+        "protocol": config.protocol,
+        "instructions": config.instructions,
+        "consent": config.consent,
+        "comments": config.comments,
+        "confidence": list(CONFIDENCE),
+        "training": config.training,
+        "total": config.rated,
+        "images": 2 if config.protocol == "pairwise" else len(kinds) if config.protocol == "ranking" else 1,
+        "share": round(100 * kinds.count("real") / len(kinds))
+        if config.share_known and config.protocol == "real_synthetic"
+        else None,
+        "registered": found.registered,
+        "pseudonym": found.pseudonym,
+        "step": step_json(found.step),
+    }
 
-    @router.get("/rate/{token}/image/{item}")
-    def image(token: Token, item: ItemId) -> Response:
-        return Response(sessions.image(token, item), media_type="image/png")
 
-    @router.post("/rate/{token}/api/withdraw")
-    def withdraw(token: Token, given: Withdrawal) -> dict[str, Any]:
-        if not given.confirm:
-            raise NoSuchLinkError("nothing was deleted: it was not confirmed.")
-        return {"deleted": sessions.withdraw(token)}
+@router.post("/rate/{token}/api/register")
+def register(sessions: Sessions, token: Token, given: RegistrationRequest) -> dict[str, Any]:
+    """Begin, or begin again."""
+    return {"step": step_json(sessions.register(token, given.pseudonym, given.role, given.consent))}
 
-    return router
+
+@router.post("/rate/{token}/api/answer")
+def answer(sessions: Sessions, token: Token, given: AnswerRequest) -> dict[str, Any]:
+    """Store an answer."""
+    judgement = Judgement(given.response, given.confidence, given.comment, given.client_ms)
+    done = sessions.answer(token, given.task, given.key, judgement, given.correction)
+    return {"saved": True, "step": step_json(done.step), "feedback": done.feedback}
+
+
+@router.get("/rate/{token}/api/previous")
+def previous(sessions: Sessions, token: Token) -> dict[str, Any]:
+    """The last answer, to correct it."""
+    task, given = sessions.previous(token)
+    return {
+        "task": task_json(task),
+        "response": given.response,
+        "confidence": given.confidence,
+        "comment": given.comment,
+    }
+
+
+@router.get("/rate/{token}/image/{item}")
+def image(sessions: Sessions, token: Token, item: ItemId) -> Response:
+    """An image of the current screen or the next."""
+    return Response(sessions.image(token, item), media_type="image/png")
+
+
+@router.post("/rate/{token}/api/withdraw")
+def withdraw(sessions: Sessions, token: Token, given: WithdrawalRequest) -> dict[str, Any]:
+    """Delete everything of the rater."""
+    if not given.confirm:
+        raise NoSuchLinkError("nothing was deleted: it was not confirmed.")
+    return {"deleted": sessions.withdraw(token)}
 
 
 def task_json(task: Task) -> dict[str, Any]:
@@ -144,7 +143,7 @@ def task_json(task: Task) -> dict[str, Any]:
 
 
 def step_json(step: Step | None) -> dict[str, Any] | None:
-    """Where the rater is, for the page."""
+    """The rater's current screen, for the page."""
     if step is None:
         return None
     return {

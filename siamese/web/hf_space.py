@@ -1,4 +1,4 @@
-"""What a Hugging Face Space says about itself by environment variables, and its conventions. Elsewhere none of it applies."""
+"""What a Hugging Face Space says about itself, and its conventions. None of it applies elsewhere."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 
 from siamese.web.access import Access, StudioAccess
+from siamese.web.settings import SpaceEnvironment
 
-SPACE_VARIABLE, HOST_VARIABLE = "SPACE_ID", "SPACE_HOST"
 VOLUME = Path("/data")
-"""Where a Space mounts a persistent volume; everything else is gone when it restarts."""
+"""The folder at which a Space mounts a persistent volume; everything else is gone when it restarts."""
 PROXIES = "10.0.0.0/8"
 """A Space's proxies, which are in a private network: they may say whom a request is from."""
 FRAME = "https://huggingface.co"
@@ -18,11 +18,11 @@ FRAME = "https://huggingface.co"
 
 def on_space() -> bool:
     """Whether this runs on a Space."""
-    return bool(os.environ.get(SPACE_VARIABLE))
+    return SpaceEnvironment.read().id is not None
 
 
 def volume() -> Path | None:
-    """The Space's persistent volume; None where there is none, it cannot be written, or this is no Space."""
+    """The Space's persistent volume; None if it has none, if it cannot be written, or if this is not a Space."""
     return VOLUME if on_space() and os.path.ismount(VOLUME) and os.access(VOLUME, os.W_OK | os.X_OK) else None
 
 
@@ -34,7 +34,7 @@ def lasts(folder: Path) -> bool:
 
 def origin() -> str | None:
     """The Space's own address; None elsewhere. Requests come from its proxy, and do not always show that they were encrypted."""
-    host = os.environ.get(HOST_VARIABLE)
+    host = SpaceEnvironment.read().host
     return f"https://{host}" if host else None
 
 
@@ -51,6 +51,6 @@ def frame_ancestors(access: StudioAccess) -> tuple[str, ...]:
     """Origins besides the studio's own that may show it in a frame.
 
     Raises:
-        siamese.web.access.AccessError: what the operator names is no origin.
+        siamese.web.access.AccessError: what the operator names is not an origin.
     """
     return (*access.frames(), *((FRAME,) if on_space() else ()))
