@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from siamese.files.listing import list_folders, report
 from siamese.study.config import DEFAULT_CONSENT, REAL, SYNTHETIC, ConfigError, Method, StudyConfig
 from siamese.study.creation.folders import count_groups, create_study
 from siamese.study.creation.generated import Report, Sampled, Turn, create_sampled_study, parse_all
 from siamese.study.storage.entities import Study
 from siamese.study.storage.store import StudyStore
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -90,9 +94,12 @@ def method_folders(folder: Path) -> dict[str, Path]:
     try:
         if not folder.is_dir():
             raise ConfigError([f"{folder}: there is no such folder."])
-        return {f.name: f for f in sorted(folder.iterdir()) if f.is_dir() and not f.name.startswith(".")}
+        folders, passed_over = list_folders(folder)
     except OSError as error:  # a name that is too long, a folder that may not be read
         raise ConfigError([f"the folder of images cannot be read ({error.strerror})."]) from error
+    for line in report(passed_over, indent=""):
+        log.warning("not read: %s", line)
+    return {f.name: f for f in folders}
 
 
 def given_folders(request: CreateStudy, sampled: list[Sampled]) -> dict[str, Path]:
