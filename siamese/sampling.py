@@ -20,7 +20,7 @@ from siamese.models.checkpoint import Checkpoint, load_checkpoint
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.dense_hint import image_hint, mask_hint
 from siamese.models.unet import Control, Decoder, encode, predict
-from siamese.sampling_settings import GuidanceMode, SamplingKeywords, SamplingSettings, SchedulerName
+from siamese.records.sampling_settings import GuidanceMode, SamplingKeywords, SamplingSettings, SchedulerName
 
 __all__ = [
     "Callback",

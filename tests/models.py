@@ -11,8 +11,8 @@ from siamese.models.checkpoint import Checkpoint
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.presets import NetworkConfig
 from siamese.models.prompt_embeddings import PromptTable
-from siamese.prompts import LESION, POLYP
-from siamese.sampling_settings import SamplingSettings
+from siamese.records.prompts import LESION, POLYP
+from siamese.records.sampling_settings import SamplingSettings
 
 PROMPTS = (POLYP, LESION, "")
 # 16 times smaller, 16 channels: 64 pixels are 4 x 4.

@@ -13,29 +13,18 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PRODUCT = ("siamese", "train")
 HEAVY = {"torch", "diffusers", "transformers", "accelerate"}
+WEB = ("siamese.web", "siamese.study", "siamese.studio", "gradio", "fastapi")
+ALGORITHM = ("siamese.models", "siamese.objective", "siamese.sampling", "siamese.released")
 MAY_NOT_IMPORT = {
     # The core knows nothing of web pages, and no part of the library knows training.
-    "siamese.files": (
-        "siamese.masks",
-        "siamese.models",
-        "siamese.records",
-        "siamese.web",
-        "siamese.study",
-        "siamese.studio",
-    ),
-    "siamese.masks": ("siamese.models", "siamese.records", "siamese.web", "siamese.study", "siamese.studio"),
-    "siamese.models": (
-        "siamese.records",
-        "siamese.web",
-        "siamese.study",
-        "siamese.studio",
-        "gradio",
-        "fastapi",
-    ),
-    "siamese.objective": ("siamese.records", "siamese.web", "siamese.study", "siamese.studio", "gradio"),
-    "siamese.sampling": ("siamese.records", "siamese.web", "siamese.study", "siamese.studio", "gradio"),
-    "siamese.released": ("siamese.records", "siamese.web", "siamese.study", "siamese.studio", "gradio"),
-    "siamese.records": ("siamese.web", "siamese.study", "siamese.studio", "gradio", "fastapi"),
+    "siamese.files": ("siamese.masks", "siamese.records", *ALGORITHM, *WEB),
+    "siamese.masks": ("siamese.records", *ALGORITHM, *WEB),
+    "siamese.records": (*ALGORITHM, *WEB),
+    "siamese.diffusion": (*ALGORITHM, *WEB),
+    "siamese.models": ("siamese.objective", "siamese.sampling", "siamese.released", *WEB),
+    "siamese.objective": WEB,
+    "siamese.sampling": WEB,
+    "siamese.released": WEB,
     "siamese.web": ("siamese.study", "siamese.studio", "gradio"),
     "siamese.study": ("siamese.studio", "gradio"),
     "siamese": ("train", "app", "tests"),
@@ -43,6 +32,7 @@ MAY_NOT_IMPORT = {
 }
 TORCH_FREE = (
     "app",
+    "siamese.studio.cli",
     "siamese.studio.server",
     "siamese.study.__main__",
     "siamese.study.web.app",

@@ -110,8 +110,8 @@ def run(arguments: list[str]) -> None:
     if name not in STAGES:
         sys.exit(f"unknown stage {name!r}; choose from {', '.join(STAGES)}.")
     # Only now: these import torch.
+    from siamese.masks.segmenter import SegmenterError
     from siamese.models.checkpoint import CheckpointError
-    from siamese.models.segmenter import SegmenterError
     from train.engine import signals
     from train.engine.checkpoints import ResumeError, SaveError
     from train.engine.disk import DiskFull, is_full

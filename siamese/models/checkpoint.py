@@ -28,7 +28,7 @@ from siamese.files.atomic import replacing_files
 from siamese.models.autoencoder import SmallAutoencoder, downsampling, latent_channels
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.prompt_embeddings import PromptTable, TextContext
-from siamese.sampling_settings import SamplingSettings
+from siamese.records.sampling_settings import SamplingSettings
 
 
 class CheckpointError(RuntimeError):

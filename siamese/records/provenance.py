@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from siamese import VERSION
 from siamese.files.decoding import DECODER_ERRORS, MAX_SIDE
 from siamese.masks.core import binarise
-from siamese.sampling_settings import ALIASES, INTERVAL_ENDS, SETTINGS, SamplingSettings, renamed_in
+from siamese.records.sampling_settings import ALIASES, INTERVAL_ENDS, SETTINGS, SamplingSettings, renamed_in
 
 NOTICE = "Research use. Images are synthetic. Not for diagnosis."
 

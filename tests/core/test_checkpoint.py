@@ -25,8 +25,8 @@ from siamese.models.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from siamese.records.sampling_settings import SamplingSettings
 from siamese.sampling import MaskDiffusion
-from siamese.sampling_settings import SamplingSettings
 from tests.models import build, kl_autoencoder, small_autoencoder
 
 

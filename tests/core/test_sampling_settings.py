@@ -12,7 +12,7 @@ from typing import get_args, get_type_hints
 import pytest
 import tyro
 
-from siamese.sampling_settings import (
+from siamese.records.sampling_settings import (
     ALIASES,
     INTERVAL_ENDS,
     SETTINGS,
@@ -147,7 +147,7 @@ def test_the_choices_of_the_page_are_the_samplers() -> None:
 
 def test_settings_prompts_and_recipes_need_no_torch() -> None:
     code = (
-        "import sys, siamese.sampling_settings, siamese.prompts, siamese.records.provenance\n"
+        "import sys, siamese.records.sampling_settings, siamese.records.prompts, siamese.records.provenance\n"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

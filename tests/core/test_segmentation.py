@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from siamese.models.segmenter import CompactUNet, LesionSegmenter, SegmenterError, dice
+from siamese.masks.segmenter import CompactUNet, LesionSegmenter, SegmenterError, dice
 from tests.stand_ins import phantom, write_perceptual, write_set
 from tests.train.stages import draws_of
 from train.data.organs import fixed_subset

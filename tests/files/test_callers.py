@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from siamese.prompts import LESION, POLYP
 from siamese.records.dataset_zip import LabelledPair, write_pairs
+from siamese.records.prompts import LESION, POLYP
 from siamese.records.provenance import Recipe, SyntheticPair
-from siamese.sampling_settings import SamplingSettings
+from siamese.records.sampling_settings import SamplingSettings
 from siamese.studio.storage.batches import BatchError, read_mask_zip
 from siamese.study.config import ConfigError
 from siamese.study.creation.folders import match_files

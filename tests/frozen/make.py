@@ -39,8 +39,8 @@ from siamese.models.controlnet import SiameseControlNet
 from siamese.models.presets import NetworkConfig
 from siamese.models.prompt_embeddings import PromptTable
 from siamese.records.provenance import Recipe, SyntheticPair, pair_png
+from siamese.records.sampling_settings import SamplingSettings
 from siamese.sampling import MaskDiffusion
-from siamese.sampling_settings import SamplingSettings
 from siamese.studio.storage.batch_job import BatchJob
 from siamese.studio.storage.batches import NamedMask
 from siamese.studio.storage.collections import Collections

@@ -18,7 +18,6 @@ from PIL import Image
 from siamese.files.atomic import atomic_file
 from siamese.files.names import MAX_NAME_BYTES, safe_name
 from siamese.masks.core import resize_mask
-from siamese.prompts import LESION, POLYP
 from siamese.records.dataset_zip import (
     LabelledPair,
     PairsError,
@@ -26,8 +25,9 @@ from siamese.records.dataset_zip import (
     check_name,
     write_pairs,
 )
+from siamese.records.prompts import LESION, POLYP
 from siamese.records.provenance import NOTICE, Recipe, SyntheticPair, pair_png, read_png
-from siamese.sampling_settings import SamplingSettings
+from siamese.records.sampling_settings import SamplingSettings
 from tests.phantoms import phantom
 from train.data.pairs import check_pairs, read_image, read_mask, read_pairs
 

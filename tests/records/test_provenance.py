@@ -25,7 +25,7 @@ from siamese.records.provenance import (
     pair_png,
     read_png,
 )
-from siamese.sampling_settings import MAX_INFERENCE_STEPS, SamplingSettings
+from siamese.records.sampling_settings import MAX_INFERENCE_STEPS, SamplingSettings
 from tests.phantoms import phantom
 
 RECIPE = Recipe("an image of polyp", 2**32 - 1, SamplingSettings(20, 7.5, "ddim"), "kvasir", 0.25)

@@ -24,8 +24,8 @@ from siamese.files.decoding import (
 from siamese.masks import reading
 from siamese.masks.reading import MaskFileError, NotAMaskError, find_mask
 from siamese.records.provenance import Recipe, SyntheticPair, pair_png
+from siamese.records.sampling_settings import SamplingSettings
 from siamese.records.uploads import UploadError, read_photo, read_upload
-from siamese.sampling_settings import SamplingSettings
 from tests.phantoms import phantom
 
 PHOTO, MASK = phantom(1, 96, 128)

@@ -19,7 +19,7 @@ from PIL import Image
 from siamese.masks.core import resize_mask
 from siamese.records.dataset_zip import PairsError
 from siamese.records.provenance import Recipe, SyntheticPair
-from siamese.sampling_settings import SamplingSettings
+from siamese.records.sampling_settings import SamplingSettings
 from siamese.studio.backend import batch_runner
 from siamese.studio.backend.batch_runner import run_job
 from siamese.studio.backend.messages import Generated

@@ -20,7 +20,7 @@ import pytest
 
 from siamese.records.dataset_zip import PairsError
 from siamese.records.provenance import Recipe, SyntheticPair, pair_png
-from siamese.sampling_settings import SamplingSettings
+from siamese.records.sampling_settings import SamplingSettings
 from siamese.studio.storage import folder_lock
 from siamese.studio.storage.collection_entry import (
     CollectionError,

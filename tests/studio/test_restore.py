@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from siamese.masks.core import binarise
-from siamese.prompts import LESION
+from siamese.records.prompts import LESION
 from siamese.records.provenance import Recipe, SyntheticPair, pair_png, read_png
-from siamese.sampling_settings import SamplingSettings
+from siamese.records.sampling_settings import SamplingSettings
 from siamese.studio.components.canvas import editor_value
 from siamese.studio.tabs.draw import DrawPanel, build_draw
 from siamese.studio.tabs.draw_events import DrawEvents, wire_draw

@@ -20,12 +20,12 @@ from gradio.components.image_editor import EditorData
 from gradio.data_classes import FileData
 from PIL import Image
 
-from app import EMBEDDED_MODEL, Options
-from siamese.prompts import POLYP
 from siamese.records.catalogue import find_models
+from siamese.records.prompts import POLYP
 from siamese.records.provenance import NOTICE, read_png
 from siamese.studio import server
 from siamese.studio.backend.queue import ModelWorker
+from siamese.studio.cli import EMBEDDED_MODEL, Options
 from siamese.studio.components import html
 from siamese.studio.components.canvas import (
     MAX_SIDE,

@@ -8,9 +8,9 @@ import time
 import numpy as np
 import pytest
 
-from siamese.prompts import POLYP
 from siamese.records.catalogue import describe
-from siamese.sampling_settings import SamplingSettings
+from siamese.records.prompts import POLYP
+from siamese.records.sampling_settings import SamplingSettings
 from siamese.studio.backend import queue as workers
 from siamese.studio.backend.messages import BusyError, Cancelled, ModelInfo, Request, Waiting
 from siamese.studio.backend.queue import ModelWorker

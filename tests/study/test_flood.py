@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from siamese.records.catalogue import find_models
-from siamese.sampling_settings import SamplingSettings
+from siamese.records.sampling_settings import SamplingSettings
 from siamese.studio.backend.messages import ModelInfo, Waiting
 from siamese.studio.backend.queue import ModelWorker
 from siamese.studio.backend.turns import WAITING_EACH

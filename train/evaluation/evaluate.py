@@ -17,8 +17,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from siamese.masks.segmenter import LesionSegmenter, dice
 from siamese.models.checkpoint import weights_hash
-from siamese.models.segmenter import LesionSegmenter, dice
 from siamese.sampling import MaskDiffusion
 from train.data.pairs import DataError, check_pairs, load_arrays, load_masks, read_pairs
 from train.evaluation.autoencoder_figures import Reconstructions, joined, reconstruct, whiteness

@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from siamese.models.checkpoint import Checkpoint
 from siamese.models.controlnet import SiameseControlNet
+from siamese.records.sampling_settings import SETTINGS, GuidanceMode, SchedulerName
 from siamese.sampling import MaskDiffusion
-from siamese.sampling_settings import SETTINGS, GuidanceMode, SchedulerName
 from train.data.cache import cached_array, digest_of
 from train.engine.precision import resolved
 

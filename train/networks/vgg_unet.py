@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from siamese.models.segmenter import LesionSegmenter, conv_block
+from siamese.masks.segmenter import LesionSegmenter, conv_block
 from train.engine.stage import ParameterGroup
 from train.networks.lpips import SCALE, SHIFT, PerceptualNetwork
 

@@ -18,7 +18,7 @@ from typing import Any
 import tyro
 
 from siamese.objective import SiameseConfig
-from siamese.sampling_settings import SamplingSettings
+from siamese.records.sampling_settings import SamplingSettings
 from train.engine.loop import LoopConfig
 from train.stages.autoencoder import AutoencoderConfig, VaeConfig
 from train.stages.base import BaseConfig

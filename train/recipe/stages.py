@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from siamese.sampling_settings import SamplingSettings
+from siamese.records.sampling_settings import SamplingSettings
 from train.engine.stage import Stage
 from train.recipe.presets import TRAINING_PRESETS, configuration
 from train.stages import autoencoder, base, decoder, segmenter, siamese

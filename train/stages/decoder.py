@@ -27,8 +27,8 @@ from siamese.diffusion import add_noise
 from siamese.models.autoencoder import SmallAutoencoder, downsampling
 from siamese.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, weights_hash
 from siamese.models.unet import tied_copy
+from siamese.records.sampling_settings import UNGUIDED
 from siamese.sampling import Conditioning, build_scheduler, denoise, initial_noise
-from siamese.sampling_settings import UNGUIDED
 from train.data.cache import cached_array, digest_of
 from train.data.latents import Examples, load_examples
 from train.data.pairs import array_key, check_pairs, load_images, read_pairs

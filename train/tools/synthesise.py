@@ -26,8 +26,8 @@ from siamese.files.decoding import READING_VERSION
 from siamese.files.listing import IMAGE_SUFFIXES, list_files, reason_to_pass_over, report
 from siamese.masks.reading import read_mask
 from siamese.models.checkpoint import find_folder, weights_hash
+from siamese.records.sampling_settings import renamed_in
 from siamese.sampling import MaskDiffusion
-from siamese.sampling_settings import renamed_in
 from train.data.cache import digest_of
 from train.data.pairs import DataError, read_pairs
 from train.engine.disk import writing

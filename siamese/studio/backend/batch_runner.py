@@ -17,7 +17,7 @@ from typing import cast
 import numpy as np
 
 from siamese.files.folders import remove_tree, set_aside
-from siamese.sampling_settings import SamplingOverrides, SchedulerName
+from siamese.records.sampling_settings import SamplingOverrides, SchedulerName
 from siamese.studio.backend.messages import (
     BatchProgress,
     BusyError,

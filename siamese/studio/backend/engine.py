@@ -31,7 +31,7 @@ from siamese.studio.backend.messages import (
 )
 
 if TYPE_CHECKING:  # torch and diffusers take seconds to import; the first model that is loaded does it
-    from siamese.models.segmenter import LesionSegmenter
+    from siamese.masks.segmenter import LesionSegmenter
     from siamese.sampling import MaskDiffusion, Progress
 
 log = logging.getLogger(__name__)
@@ -151,7 +151,7 @@ class Engine:
     def _agreements(held: _Loaded, images: np.ndarray, masks: list[np.ndarray]) -> tuple[float | None, ...]:
         if held.segmenter is None:
             return (None,) * len(images)
-        from siamese.models.segmenter import dice
+        from siamese.masks.segmenter import dice
 
         drawn = np.stack([masks[min(i, len(masks) - 1)] for i in range(len(images))])
         return tuple(float(d) for d in dice(held.segmenter.predict(images), drawn))
@@ -166,7 +166,7 @@ class Engine:
             on_update(Loading())
         entry = self.models[name]
         try:
-            from siamese.models.segmenter import LesionSegmenter
+            from siamese.masks.segmenter import LesionSegmenter
             from siamese.sampling import MaskDiffusion
 
             self._held = None  # before the next is read: two may not fit

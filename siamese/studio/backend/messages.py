@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from siamese.records.provenance import SyntheticPair
-from siamese.sampling_settings import SamplingOverrides, SamplingSettings
+from siamese.records.sampling_settings import SamplingOverrides, SamplingSettings
 
 
 @dataclass(frozen=True)

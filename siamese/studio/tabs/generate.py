@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from siamese.sampling_settings import SamplingOverrides, SamplingSettings, SchedulerName
+from siamese.records.sampling_settings import SamplingOverrides, SamplingSettings, SchedulerName
 from siamese.studio.backend.messages import (
     BusyError,
     Cancelled,

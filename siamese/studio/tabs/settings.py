@@ -10,9 +10,9 @@ import gradio as gr
 from gradio.components import Component
 from gradio.events import Dependency
 
-from siamese.prompts import LESION, POLYP
+from siamese.records.prompts import LESION, POLYP
 from siamese.records.provenance import Recipe
-from siamese.sampling_settings import SamplingSettings
+from siamese.records.sampling_settings import SamplingSettings
 from siamese.studio.backend.messages import BusyError, ModelUnavailableError
 from siamese.studio.backend.queue import ModelWorker
 from siamese.studio.components import html
