@@ -242,7 +242,7 @@ def wire_draw(
         path: str | None, value: dict[str, Any] | None, photo: Photo | None, before: list[np.ndarray]
     ) -> list[Any]:
         """A file was dropped: photo, mask or one of our images. The file itself is deleted at once, a photo's with the photo."""
-        same = [gr.skip()] * (1 + len(settings))
+        same = [None, *[gr.skip()] * len(settings)]
         if path is None:
             return [gr.skip()] * 7 + same
         try:
@@ -276,7 +276,7 @@ def wire_draw(
         return (
             replace(value, None, before, upload.pair.drawn, restored.text)
             + [None, gr.update(visible=False), None]
-            + [gr.skip() if restored.model is None else restored.model, *restored.updates]
+            + [restored.model, *restored.updates]
         )
 
     def suggest(
@@ -335,12 +335,16 @@ def wire_draw(
     reading(panel.example.click)(random, [drawn, panel.photo, panel.before, prompt], put, **quick)
     reading(panel.clear.click)(clear, [drawn, panel.photo, panel.before], put, **quick)
     panel.undo.click(undo, [panel.photo, panel.before], put, **quick)
+    wanted = gr.State(None)
+    """Name of the model of the image that was opened."""
     upload = reading(panel.file.upload)(
         opened,
         [panel.file, drawn, panel.photo, panel.before],
-        put + [panel.photo, panel.photo_row, panel.file, model] + settings,
+        put + [panel.photo, panel.photo_row, panel.file, wanted] + settings,
         **quick,
     )
+    # In a step of its own, and queued: Gradio reports changes of a state only after queued events.
+    upload.then(lambda name, present: name or present, [wanted, model], model, **LINED)
     reading(panel.suggest.click)(suggest, [drawn, panel.photo, panel.before, model], put, **LINED, **beside)
     removal = reading(panel.drop_photo.click)(
         remove, [drawn, panel.photo, panel.before], put + [panel.photo, panel.photo_row], **quick
