@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from scipy.special import ndtri
+from scipy.special import ndtri  # pyright: ignore[reportMissingTypeStubs]
 from torch import Tensor
 
 Prediction = Literal["epsilon", "v_prediction"]
@@ -33,9 +33,9 @@ def log_normal_betas(mean: float = -0.5, std: float = 1.0, steps: int = 1000) ->
     return (1 - alphas_cumprod / np.concatenate([[1.0], alphas_cumprod[:-1]])).tolist()
 
 
-def alphas_of_betas(betas: Sequence[float]) -> Tensor:
+def alphas_of_betas(betas: Sequence[float] | np.ndarray) -> Tensor:
     """a_t float32 [T] of betas [T], each in 0..1; the product in float64."""
-    return torch.from_numpy(np.cumprod(1 - np.asarray(betas, dtype=np.float64))).float()
+    return torch.as_tensor(np.cumprod(1 - np.asarray(betas, dtype=np.float64))).float()
 
 
 def noise_levels(alphas_cumprod: Tensor) -> Tensor:

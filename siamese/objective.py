@@ -7,6 +7,7 @@ Equal to the released step: same loss bit for bit in exact arithmetic, same grad
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,9 @@ from siamese.diffusion import (
 )
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.unet import Control, Decoder, Encoding, encode, encoder_is_frozen, tied_copy
+
+if TYPE_CHECKING:  # siamese.models decides how diffusers is imported
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 
 @dataclass(frozen=True)
@@ -97,9 +101,11 @@ class SiameseObjective(nn.Module):
         prediction: what the U-Net puts out; losses are on noise in any case.
     """
 
+    alphas_cumprod: Tensor
+
     def __init__(
         self,
-        unet: nn.Module,
+        unet: UNet2DConditionModel,
         controlnet: SiameseControlNet,
         alphas_cumprod: Tensor,
         prediction: Prediction = "epsilon",
@@ -107,7 +113,8 @@ class SiameseObjective(nn.Module):
     ) -> None:
         super().__init__()
         self.unet, self.controlnet = unet, controlnet
-        self.config, self.prediction = config, prediction
+        self.config = config
+        self.prediction: Prediction = prediction
         self.register_buffer("alphas_cumprod", alphas_cumprod, persistent=False)
         self.augment_t = timestep_like(alphas_cumprod, config.augment_t)
         self.build_tied_decoder()
@@ -126,7 +133,7 @@ class SiameseObjective(nn.Module):
 
     def aliases(self) -> list[nn.Module]:
         """theta', which is not a submodule of this one."""
-        return self._decoders[1:]
+        return [*self._decoders[1:]]
 
     def chosen(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Samples that are augmented late in training: their rows [K] and weights [K] (all 1). Waits for the device to know K."""
@@ -222,21 +229,25 @@ class SiameseObjective(nn.Module):
         """
         losses = self.per_sample(z0, context, hint_mask, hint_image, t, noise, step, max_steps, early)
         means = {name: values.mean() for name, values in losses.items()}
-        return {"total": sum(means.values()), **means}
+        return {"total": sum(means.values(), torch.zeros_like(means["mask"])), **means}
 
 
 class DenoisingObjective(nn.Module):
     """The base model's loss: || eps_theta(z_t) - eps ||^2 without control."""
 
+    alphas_cumprod: Tensor
+
     def __init__(
         self,
-        unet: nn.Module,
+        unet: UNet2DConditionModel,
         alphas_cumprod: Tensor,
         prediction: Prediction = "epsilon",
         weighting: Weighting = "none",
     ) -> None:
         super().__init__()
-        self.unet, self.prediction, self.weighting = unet, prediction, weighting
+        self.unet = unet
+        self.prediction: Prediction = prediction
+        self.weighting: Weighting = weighting
         self.register_buffer("alphas_cumprod", alphas_cumprod, persistent=False)
 
     def forward(self, z0: Tensor, context: Tensor, t: Tensor, noise: Tensor) -> dict[str, Tensor]:

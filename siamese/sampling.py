@@ -15,7 +15,7 @@ from torch import Tensor
 
 from siamese.diffusion import predict_x0, predicted_noise
 from siamese.masks.core import fit_mask, resize_image
-from siamese.models.autoencoder import decode_latents, downsampling
+from siamese.models.autoencoder import decode_latents, downsampling, latent_channels
 from siamese.models.checkpoint import Checkpoint, load_checkpoint
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.dense_hint import image_hint, mask_hint
@@ -344,7 +344,7 @@ class MaskDiffusion:
             masks, _checked_prompts(prompt, len(seeds)), len(seeds), reference, reference_weight
         )
         side = self.size // downsampling(self.checkpoint.vae)
-        noise = initial_noise(seeds, (self.checkpoint.unet.config.in_channels, side, side)).to(self.device)
+        noise = initial_noise(seeds, (latent_channels(self.checkpoint.vae), side, side)).to(self.device)
         z_0 = denoise(self.checkpoint, solver, noise, given, settings, callback)
         return to_uint8(decode_latents(self.checkpoint.vae, z_0))
 

@@ -156,7 +156,7 @@ def read_png(data: bytes) -> SyntheticPair:
             if max(file.size) > MAX_SIDE or file.mode != "RGB":
                 raise NotSyntheticError("this PNG was not made by the studio.")
             image = np.array(file)  # reads the fields behind the pixels, too
-            text = dict(file.text)
+            text = dict(file.text)  # pyright: ignore[reportAttributeAccessIssue]  # a PngImageFile has it
         if text.get("Synthetic") != "true" or "Recipe" not in text or "Mask" not in text:
             raise NotSyntheticError(
                 "this PNG has no recipe: it was not made by the studio, or another program has rewritten it."

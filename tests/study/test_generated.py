@@ -98,9 +98,9 @@ def test_only_chosen_masks_are_sampled_and_everything_is_recorded(images, tiny, 
     monkeypatch.setattr(
         MaskDiffusion,
         "sample_fitted",
-        lambda self, masks, prompt, seeds, **k: (
-            calls.append((prompt, list(seeds), k)),
-            original(self, masks, prompt, seeds, **k),
+        lambda self, masks, prompt, seeds, settings, **k: (
+            calls.append((prompt, list(seeds), settings)),
+            original(self, masks, prompt, seeds, settings, **k),
         )[1],
     )
     create(
