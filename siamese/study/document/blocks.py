@@ -57,11 +57,9 @@ def written(figure: Figure) -> str:
     """The figure with its interval; a dash if it is missing."""
     if figure.value is None:
         return MISSING
-    return (
-        number(figure.value)
-        if figure.low is None
-        else f"{number(figure.value)} ({number(figure.low)} to {number(figure.high)})"
-    )
+    if figure.low is None or figure.high is None:
+        return number(figure.value)
+    return f"{number(figure.value)} ({number(figure.low)} to {number(figure.high)})"
 
 
 def p_value(p: float | None) -> str:

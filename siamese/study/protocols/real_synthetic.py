@@ -79,6 +79,8 @@ class RealSynthetic(RatingProtocol[RatingSummary]):
     def rows(
         self, screen: Sequence[str], values: Sequence[int], confidence: int | None, **about: Any
     ) -> list[Any]:
+        if confidence is None:  # check_judgement refuses such answers
+            raise ValueError("an answer of this protocol has a confidence.")
         return [Rating(method=screen[0], real=values[0], confidence=confidence, **about)]
 
     def summarise(self, rows: Sequence[Any], seed: int) -> RatingSummary:

@@ -6,11 +6,11 @@ from typing import Any, TypeVar
 
 from siamese.study.protocols.base import RatingProtocol
 
-Kind = TypeVar("Kind", bound=type[RatingProtocol[Any]])
+Kind = TypeVar("Kind", bound=RatingProtocol[Any])
 _registered: dict[str, RatingProtocol[Any]] = {}
 
 
-def register(kind: Kind) -> Kind:
+def register(kind: type[Kind]) -> type[Kind]:
     """Make ``kind`` known by its name; to be used as a decorator of the class.
 
     Raises:
