@@ -333,7 +333,7 @@ def test_the_address_works_and_answers_at_once(host, starts):
     assert statistics.median(took) < 0.03  # with Nagle's algorithm each takes 40 ms and more
 
 
-def test_the_next_free_port_is_taken_and_a_chosen_one_is_not_changed():
+def test_a_port_that_is_in_use_is_refused():
     taken = bind("127.0.0.1", 0)
     port = taken.getsockname()[1]
     assert taken.proto == socket.IPPROTO_TCP  # what asyncio asks for before it turns Nagle's algorithm off
