@@ -53,7 +53,7 @@ def test_draw_generate_outline_download(studio, visit, tmp_path):
     page.get_by_label("Seed", exact=True).fill("77")
     generate(page, steps=3)
     request = studio.worker.requests[-1]
-    assert (request.seeds, request.prompt, request.steps) == ((77,), LESION, 3)
+    assert (request.seeds, request.prompt, request.overrides["num_inference_steps"]) == ((77,), LESION, 3)
 
     image = page.locator("#image img").first
     outlined = image.get_attribute("src")
@@ -85,7 +85,7 @@ def test_variants_select_use_this_seed_and_more(studio, visit):
     more: Request = studio.worker.requests[-1]
     assert more.reference is not None
     assert len(more.seeds) == 4
-    assert more.steps == 2
+    assert more.overrides["num_inference_steps"] == 2
     np.testing.assert_array_equal(more.masks[0], request.masks[0])
     expect(page.locator("#image img")).to_have_count(4)
     expect(page.locator("#compare")).to_be_visible()
