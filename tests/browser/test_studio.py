@@ -206,7 +206,7 @@ def test_settings_entered_while_the_model_loads_stay(entered, studio, visit, mon
     page.wait_for_timeout(500)
     expect(page.get_by_label("Steps")).to_have_value("3")
     page.get_by_label("Use the model's defaults").check()
-    expect(page.get_by_label("Steps")).to_have_value(str(info().steps))
+    expect(page.get_by_label("Steps")).to_have_value(str(info().settings.num_inference_steps))
     set_steps(page, 5)
     expect(page.get_by_label("Use the model's defaults")).not_to_be_checked()
 
