@@ -10,7 +10,7 @@ import gradio as gr
 from siamese.records.catalogue import ModelEntry, figures
 from siamese.studio.backend.queue import ModelWorker
 from siamese.studio.components.html import model_line
-from siamese.studio.components.listeners import QUICK
+from siamese.studio.components.listeners import LINED, QUICK
 from siamese.studio.tabs.settings import SettingsPanel, wire_model
 
 
@@ -62,7 +62,8 @@ def wire_models(tab: ModelsTab, worker: ModelWorker, chosen: gr.State, settings:
             settings.model: model_line(None),
         }
 
-    tab.choice.input(choose, tab.choice, chosen, **QUICK)
+    # Queued: Gradio reports changes of a state only after queued events.
+    tab.choice.input(choose, tab.choice, chosen, **LINED)
     described = chosen.change(
         describe, chosen, [tab.choice, tab.card, tab.licence, tab.table, settings.model], **QUICK
     )

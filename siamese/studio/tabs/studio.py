@@ -58,19 +58,22 @@ def wire_studio(page: gr.Blocks, studio: StudioTab, worker: ModelWorker, rescue:
     wire_model(settings, worker, page.load, studio.model)
     wire_settings(settings)
 
+    wanted = gr.State(None)  # the model of the image that was opened last
+
     def restored(recipe: Recipe) -> tuple[str, Updates]:
         restoration = restore(recipe, worker.models)
         updates = dict(zip(settings.restorable, restoration.updates, strict=True))
-        if restoration.model is not None:
-            updates[studio.model] = restoration.model
+        updates[wanted] = restoration.model
         return restoration.text, updates
 
     photo_events, mask_event = wire_draw(
         DrawEvents(studio.draw, worker, restored),
         studio.model,
         settings.prompt,
-        [studio.model, *settings.restorable],
+        [wanted, *settings.restorable],
     )
+    # Queued: Gradio reports changes of a state only after queued events.
+    photo_events[0].then(lambda name, present: name or present, [wanted, studio.model], studio.model, **LINED)
     drawn, reading = reader(studio.draw.canvas)
     runs = GenerateEvents(
         settings, studio.results, worker, drawn=drawn, model=studio.model, photo=studio.draw.photo
