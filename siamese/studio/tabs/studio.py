@@ -73,7 +73,12 @@ def wire_studio(page: gr.Blocks, studio: StudioTab, worker: ModelWorker, rescue:
         [wanted, *settings.restorable],
     )
     # Queued: Gradio reports changes of a state only after queued events.
-    photo_events[0].then(lambda name, present: name or present, [wanted, studio.model], studio.model, **LINED)
+    photo_events[0].then(
+        lambda name, present: {studio.model: name or present, wanted: None},
+        [wanted, studio.model],
+        [studio.model, wanted],
+        **LINED,
+    )
     drawn, reading = reader(studio.draw.canvas)
     runs = GenerateEvents(
         settings, studio.results, worker, drawn=drawn, model=studio.model, photo=studio.draw.photo
