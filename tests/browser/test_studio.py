@@ -14,7 +14,7 @@ from PIL import Image
 from playwright.sync_api import Page, Route, expect
 
 from siamese.records.catalogue import describe
-from siamese.prompts import LESION
+from siamese.records.prompts import LESION
 from siamese.records.provenance import read_png
 from siamese.studio.backend.messages import Request
 from siamese.studio.components.canvas import SIDE
@@ -51,7 +51,7 @@ def test_draw_generate_outline_download(studio, visit, tmp_path):
     page.get_by_label("Seed", exact=True).fill("77")
     generate(page, steps=3)
     request = studio.worker.requests[-1]
-    assert (request.seeds, request.prompt, request.steps) == ((77,), LESION, 3)
+    assert (request.seeds, request.prompt, request.overrides["num_inference_steps"]) == ((77,), LESION, 3)
 
     image = page.locator("#image img").first
     outlined = image.get_attribute("src")
@@ -83,7 +83,7 @@ def test_variants_select_use_this_seed_and_more(studio, visit):
     more: Request = studio.worker.requests[-1]
     assert more.reference is not None
     assert len(more.seeds) == 4
-    assert more.steps == 2
+    assert more.overrides["num_inference_steps"] == 2
     np.testing.assert_array_equal(more.masks[0], request.masks[0])
     expect(page.locator("#image img")).to_have_count(4)
     expect(page.locator("#compare")).to_be_visible()
@@ -204,7 +204,7 @@ def test_settings_entered_while_the_model_loads_stay(entered, studio, visit, mon
     page.wait_for_timeout(500)
     expect(page.get_by_label("Steps")).to_have_value("3")
     page.get_by_label("Use the model's defaults").check()
-    expect(page.get_by_label("Steps")).to_have_value(str(info().steps))
+    expect(page.get_by_label("Steps")).to_have_value(str(info().settings.num_inference_steps))
     set_steps(page, 5)
     expect(page.get_by_label("Use the model's defaults")).not_to_be_checked()
 

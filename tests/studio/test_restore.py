@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from siamese.masks.core import binarise
-from siamese.prompts import LESION
+from siamese.records.prompts import LESION
 from siamese.records.provenance import Recipe, SyntheticPair, pair_png, read_png
 from siamese.records.sampling_settings import SamplingSettings
 from siamese.studio.components.canvas import editor_value
@@ -69,12 +69,12 @@ class Window(Visitor):
     def __init__(self) -> None:
         worker = SimpleNamespace(models={"first": None, "second": None})
         with gr.Blocks() as page:
-            self.model = gr.State("first")
+            self.model, self.wanted = gr.State("first"), gr.State(None)
             self.draw: DrawPanel = build_draw(MASK)
             self.settings: SettingsPanel = build_settings()
             wire_settings(self.settings)
-            events = DrawEvents(self.draw, worker, restorer(self.settings, worker, self.model))
-            wire_draw(events, self.model, self.settings.prompt, [self.model, *self.settings.restorable])
+            events = DrawEvents(self.draw, worker, restorer(self.settings, worker, self.wanted))
+            wire_draw(events, self.model, self.settings.prompt, [self.wanted, *self.settings.restorable])
         super().__init__(page)
         self[self.draw.canvas] = {
             part: [np.asarray(p) for p in value] if isinstance(value, list) else np.asarray(value)
@@ -90,7 +90,6 @@ def window() -> Window:
 @pytest.mark.parametrize("name", ["second", "gone"])
 def test_a_dropped_image_restores_settings_and_model(window: Window, tmp_path, name: str) -> None:
     panel, file = window.settings, tmp_path / "made.png"
-    window[window.model] = "first"
     recipe = dataclasses.replace(RECIPE, model=name)
     image = phantom(2, 64, 64)[0]
     file.write_bytes(pair_png(SyntheticPair(image, MASK, MASK, recipe)))
@@ -103,7 +102,7 @@ def test_a_dropped_image_restores_settings_and_model(window: Window, tmp_path, n
     assert [window[part] for part in panel.advanced] == [12, 5.0, "dpm++"]
     assert window[panel.restored] == SETTINGS
     assert window[panel.restored_note] == hidden_note(SETTINGS)
-    assert window[window.model] == ("second" if name == "second" else "first")
+    assert window[window.wanted] == ("second" if name == "second" else None)
     assert ("not available" in window[window.draw.note]) == (name == "gone")
     window[panel.defaults] = True
     window.fire(panel.defaults, "input")

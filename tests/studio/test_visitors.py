@@ -24,7 +24,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from siamese.records.catalogue import find_models
-from siamese.prompts import POLYP
+from siamese.records.prompts import POLYP
 from siamese.studio.backend.queue import ModelWorker
 from siamese.studio.components.canvas import DRAWINGS, lesion_canvas
 from siamese.studio.components.default_mask import example_mask

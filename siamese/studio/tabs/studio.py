@@ -58,11 +58,19 @@ def wire_studio(page: gr.Blocks, studio: StudioTab, worker: ModelWorker, rescue:
     wire_model(settings, worker, page.load, studio.model)
     wire_settings(settings)
 
+    wanted = gr.State(None)  # the model of the image that was opened last
     photo_events, mask_event = wire_draw(
-        DrawEvents(studio.draw, worker, restorer(settings, worker, studio.model)),
+        DrawEvents(studio.draw, worker, restorer(settings, worker, wanted)),
         studio.model,
         settings.prompt,
-        [studio.model, *settings.restorable],
+        [wanted, *settings.restorable],
+    )
+    # Queued: Gradio reports changes of a state only after queued events.
+    photo_events[0].then(
+        lambda name, present: {studio.model: name or present, wanted: None},
+        [wanted, studio.model],
+        [studio.model, wanted],
+        **LINED,
     )
     drawn, reading = reader(studio.draw.canvas)
     runs = GenerateEvents(
@@ -100,15 +108,15 @@ def _wire_runs(
 
 
 def restorer(
-    settings: SettingsPanel, worker: ModelWorker, model: gr.State
+    settings: SettingsPanel, worker: ModelWorker, wanted: gr.State
 ) -> Callable[[Recipe], tuple[str, Updates]]:
-    """The function that puts a recipe back: it returns what is restored, in words, and the updates of ``settings`` and ``model``."""
+    """The function that puts a recipe back: it returns what is restored, in words, and the updates of ``settings``
+    and of ``wanted``, the recipe's model; None if the page has no such model."""
 
     def restored(recipe: Recipe) -> tuple[str, Updates]:
         restoration = restore(recipe, worker.models)
         updates = dict(zip(settings.restorable, restoration.updates, strict=True))
-        if restoration.model is not None:
-            updates[model] = restoration.model
+        updates[wanted] = restoration.model
         return restoration.text, updates
 
     return restored
