@@ -43,7 +43,7 @@ def check_mask(mask: np.ndarray, batched: bool = False) -> np.ndarray:
         raise MaskError(
             f"a mask must have values above {THRESHOLD} at the lesion; the largest here is {highest}. Store it as 0 and 255."
         )
-    return binarise(mask)
+    return np.where(mask > THRESHOLD, 255, 0).astype(np.uint8)
 
 
 def fit_mask(mask: np.ndarray, size: int) -> np.ndarray:
@@ -65,7 +65,9 @@ def fit_mask(mask: np.ndarray, size: int) -> np.ndarray:
 
 
 def binarise(mask: np.ndarray) -> np.ndarray:
-    """uint8 [...] of 0 / 255 from grey values uint8 [...]: lesion if the value is > 127."""
+    """uint8 [H, W] of 0 / 255 from grey values uint8 [H, W]: lesion if the value is > 127."""
+    if mask.ndim != 2:
+        raise ValueError(f"a mask has two dimensions [H, W], not shape {mask.shape}.")
     return np.where(mask > THRESHOLD, 255, 0).astype(np.uint8)
 
 
