@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from siamese import objective, sampling, sampling_settings
+from siamese import objective, sampling
 from siamese.models import controlnet
+from siamese.records import sampling_settings
 
 
 @pytest.mark.parametrize(

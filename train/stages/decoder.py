@@ -170,7 +170,7 @@ class DecoderStage(loop.Stage):
             read_pairs(config.data, "train", config.prompt),
             read_pairs(config.data, "val", config.prompt, required=False),
         )
-        check_pairs(train + val, size=self.checkpoint.defaults.image_size)
+        check_pairs(train + val, size=self.checkpoint.image_size)
         self.began_with = identity.of_pairs(train, val) | {
             "init_weights": identity.of_weights(*self.checkpoint.networks())
         }

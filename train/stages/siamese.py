@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from siamese.prompts import EMPTY
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
@@ -19,7 +20,6 @@ from siamese.models.presets import PRESETS
 from siamese.models.prompt_embeddings import PromptTable
 from siamese.models.unet import freeze_encoder
 from siamese.objective import SiameseConfig, SiameseObjective, in_words
-from siamese.records.prompts import EMPTY
 from train.data.latents import Examples, latent_dtype, load_examples
 from train.data.pairs import check_pairs, read_pairs
 from train.engine import identity, loop
@@ -119,7 +119,7 @@ class SiameseStage(loop.Stage):
             read_pairs(config.data, "val", config.prompt, required=False),
         )
         known = context.prompts if isinstance(context, PromptTable) else None
-        check_pairs(train + val, known, self.checkpoint.defaults.image_size)
+        check_pairs(train + val, known, self.checkpoint.image_size)
         self.began_with = identity.of_pairs(train, val) | {
             "init_weights": identity.of_weights(*self.checkpoint.networks())
         }
