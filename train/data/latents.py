@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from siamese.prompts import LESION
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from siamese.files.atomic import remove_left_overs, replacing
 from siamese.models.autoencoder import encode_moments, latent_channels
+from siamese.records.prompts import LESION
 from train.data.pairs import Pair, array_key, load_arrays
 from train.engine.disk import writing
 from train.engine.held_out import FLIP, Held, turned
