@@ -20,7 +20,7 @@ from siamese.studio.components.canvas import BRUSH_SIZE, SIDE
 from siamese.studio.visitors import upload_folder as folder
 from tests.browser.actions import changing, clear, draw, generate, open_file, touch_draw
 from tests.browser.conftest import PATIENCE, PHONE
-from tests.records.test_provenance import make_pair
+from tests.factories import make_pair
 
 SHARP = {"width": 320, "height": 700}
 """The narrowest window at high pixel ratios: browser and editor draw every physical pixel in software."""

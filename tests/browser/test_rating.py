@@ -19,7 +19,7 @@ from siamese.study.web.app import study_app
 from tests.browser.conftest import PATIENCE, PHONE, Serving
 from tests.study.phantom_study import make_study
 from tests.study.protocols import PAIRWISE, RANKING
-from tests.study.test_results import rated_study
+from tests.study.rated_study import rated_study
 
 WINDOWS = {
     "desktop": {"width": 1440, "height": 900},

@@ -10,7 +10,7 @@ import pytest
 
 from siamese.records.catalogue import describe, figures, find_models
 from siamese.records.provenance import pair_png
-from tests.records.test_provenance import make_pair as example_pair
+from tests.factories import make_pair as example_pair
 
 
 def make(folder: Path, card: str = "# A card\n") -> Path:

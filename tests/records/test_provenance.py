@@ -26,16 +26,8 @@ from siamese.records.provenance import (
     read_png,
 )
 from siamese.records.sampling_settings import MAX_INFERENCE_STEPS, SamplingSettings
+from tests.factories import RECIPE, make_pair
 from tests.phantoms import phantom
-
-RECIPE = Recipe("an image of polyp", 2**32 - 1, SamplingSettings(20, 7.5, "ddim"), "kvasir", 0.25)
-
-
-def make_pair(recipe: Recipe = RECIPE, side: int = 64, height: int = 48, width: int = 80) -> SyntheticPair:
-    drawn = phantom(1, height, width)[1]
-    mask = np.array(Image.fromarray(drawn).resize((side, side), Image.Resampling.NEAREST))
-    return SyntheticPair(phantom(2, side, side)[0], mask, drawn, recipe)
-
 
 PAIR = make_pair()
 PNG = pair_png(PAIR)

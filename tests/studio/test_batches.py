@@ -16,6 +16,7 @@ from siamese.files.decoding import MAX_SIDE, Limits
 from siamese.files.listing import IMAGE_SUFFIXES
 from siamese.studio.storage import batches
 from siamese.studio.storage.batches import MAX_MASKS, BatchError, read_mask_zip
+from tests.factories import mask_of
 from tests.phantoms import phantom
 
 
@@ -25,10 +26,6 @@ def picture(array: np.ndarray, suffix: str = ".png", **options) -> bytes:
         buffer, "JPEG" if suffix[1] == "j" else "TIFF" if suffix == ".tif" else suffix[1:], **options
     )
     return buffer.getvalue()
-
-
-def mask_of(seed: int = 0) -> np.ndarray:
-    return phantom(seed)[1]
 
 
 def make_zip(path: Path, files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:

@@ -44,7 +44,7 @@ from siamese.studio.tabs.draw_events import write_annotation
 from siamese.studio.tabs.gallery import GalleryImages, write_png
 from siamese.studio.tabs.photo import Photo
 from siamese.studio.visitors import upload_folder as folder
-from tests.records.test_provenance import make_pair as example_pair
+from tests.factories import make_pair as example_pair
 
 ROOT = Path(__file__).resolve().parents[2]
 

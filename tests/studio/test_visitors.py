@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import socket
@@ -20,7 +19,6 @@ import numpy as np
 import pytest
 from gradio.components.image_editor import EditorDataBlobs
 from gradio.data_classes import DataWithFiles
-from PIL import Image
 from starlette.testclient import TestClient
 
 from siamese.records.catalogue import find_models
@@ -47,9 +45,8 @@ from siamese.studio.visitors.drawings import BYTES_EACH, UNREAD_EACH, Drawings
 from siamese.studio.visitors.refusal import RefusedError
 from siamese.studio.visitors.sessions import SESSIONS_EACH, Sessions
 from siamese.studio.visitors.upload_folder import TemporaryFolder
-from tests.records.test_provenance import make_pair
-
-META = {"_type": "gradio.FileData"}
+from tests.factories import make_pair
+from tests.studio.requests import META, png, post, upload
 
 
 @pytest.fixture(scope="module")
@@ -81,30 +78,8 @@ def page_of(studio: Studio) -> gr.Blocks:
     return studio._server.config.app.router.routes[-1].app.page
 
 
-def upload(client: httpx2.Client, data: bytes = b"a photo", name: str = "photo.png") -> str:
-    reply = client.post("/gradio_api/upload", files={"files": (name, data)})
-    assert reply.status_code == 200, reply.text
-    return reply.json()[0]
-
-
-def png(width: int, height: int) -> bytes:
-    file = io.BytesIO()
-    Image.new("L", (width, height)).save(file, "PNG")
-    return file.getvalue()
-
-
 def files_in(place: Path) -> list[Path]:
     return sorted(p for p in place.rglob("*") if p.is_file() and p.name != ".lock")
-
-
-def post(
-    client: httpx2.Client, route: str, number: int, data: list, session: str | None = None
-) -> httpx2.Response:
-    session = session or f"page-{id(client)}"
-    return client.post(
-        f"/gradio_api/{route}",
-        json={"fn_index": number, "data": data, "session_hash": session, "event_data": None},
-    )
 
 
 class TestPaths:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.studio.test_visitors import META, png, post, upload
+from tests.studio.requests import META, png, post, upload
 
 SERVE = """
 import sys, pathlib

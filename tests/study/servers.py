@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pg8000.native
-import pytest
 
 
 def programs() -> Path | None:
@@ -82,28 +81,9 @@ def postgres_server() -> Iterator[str]:
             stop_postgres(home)
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """See ``postgres_server``; skips where there is none, fails in continuous integration."""
-    if programs() is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(
-            "no PostgreSQL server; run: apt-get install postgresql"
-        )
-    with postgres_server() as home:
-        yield home
-
-
 def new_database(home: str) -> str:
     """URL of an empty database of the server of ``home``."""
     name, socket = f"t{uuid.uuid4().hex}", f"{home}/.s.PGSQL.5432"
     with pg8000.native.Connection("siamese", database="postgres", unix_sock=socket) as connection:
         connection.run(f"CREATE DATABASE {name}")
     return f"postgresql+pg8000://siamese@/{name}?unix_sock={socket}"
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def any_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """URL of an empty database of each kind, in its turn."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'any.sqlite3'}"
-    return new_database(request.getfixturevalue("postgres"))

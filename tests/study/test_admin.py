@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from siamese.study.web import attempts, auth
@@ -21,36 +20,10 @@ from siamese.study.web.attempts import TooManyAttemptsError
 from siamese.study.web.auth import Administrator, hash_password, matches
 from siamese.study.web.ended_sessions import EndedSessions
 from tests.clock import set_clock
-from tests.study.phantom_study import make_study, write_folders
+from tests.study.admin_pages import PASSWORD, admin_routes, log_in, zipped
+from tests.study.phantom_study import write_folders
 
 HOSTILE = "<script>alert('x')</script>\""
-PASSWORD = "correct horse"
-
-
-@pytest.fixture
-def served(tmp_path, monkeypatch):
-    monkeypatch.setenv("SIAMESE_ADMIN_PASSWORD", PASSWORD)
-    store, _ = make_study(tmp_path)
-    app = study_app(tmp_path)
-    with TestClient(app, follow_redirects=False) as client:
-        yield store, app, client
-    store.database.close()
-
-
-def log_in(client) -> str:
-    assert client.post("/study/admin/login", data={"password": PASSWORD}).status_code == 303
-    return re.search(r'name="csrf" value="(\w+)"', client.get("/study/admin").text)[1]
-
-
-def admin_routes(app: FastAPI) -> list[tuple[str, str]]:
-    """Every method and path under the administrator's prefix, whatever the version nests."""
-    found, waiting = [], list(app.router.routes)
-    while waiting:
-        route = waiting.pop()
-        waiting += getattr(getattr(route, "original_router", None), "routes", [])
-        if getattr(route, "path", "").startswith("/study/admin"):
-            found += [(m, route.path) for m in route.methods]
-    return found
 
 
 def test_nothing_works_without_log_in(served):
@@ -148,15 +121,6 @@ def test_cookie_is_http_only_and_strict(served):
     assert "httponly" in cookie
     assert "samesite=strict" in cookie
     assert "path=/study" in cookie
-
-
-def zipped(folder, prefix: str = "") -> io.BytesIO:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for file in folder.rglob("*.png"):
-            archive.write(file, prefix + str(file.relative_to(folder)))
-    buffer.seek(0)
-    return buffer
 
 
 def test_create_from_zip_and_folder(served, tmp_path):

@@ -16,7 +16,6 @@ from siamese.study.storage.database import PRAGMAS, Database, StorageError, Stor
 from siamese.study.storage.location import data_directory, database_url
 from siamese.study.storage.schema import answers, metadata, presentations, raters, studies
 from siamese.web.settings import SetupError
-from tests.study.servers import any_database, postgres  # noqa: F401 (fixtures)
 
 STUDY = {"id": "s", "config": "{}", "config_hash": "", "content_hash": "", "created_at": 0.0}
 
@@ -25,7 +24,7 @@ def url(folder: Path) -> str:
     return f"sqlite:///{folder / 'x.sqlite3'}"
 
 
-def test_migrations_make_the_schema(any_database):  # noqa: F811
+def test_migrations_make_the_schema(any_database):
     base = Database(any_database)
     with base.read() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
@@ -48,7 +47,7 @@ def test_says_where_the_log_is_refused(tmp_path, monkeypatch):
         Database(url(tmp_path))
 
 
-def test_answers_cannot_be_changed(any_database):  # noqa: F811
+def test_answers_cannot_be_changed(any_database):
     base = Database(any_database)
     with base.write() as connection:
         connection.execute(insert(studies).values(**STUDY))

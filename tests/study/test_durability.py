@@ -8,7 +8,6 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from fastapi.testclient import TestClient
 
 from siamese.study.__main__ import main
 from siamese.study.storage import durability
@@ -16,37 +15,13 @@ from siamese.study.storage.durability import DatasetOptions, Durability
 from siamese.study.storage.opening import open_store
 from siamese.study.storage.schema import studies
 from siamese.study.storage.store import StudyError
-from siamese.study.web.app import study_app
 from siamese.web import hf_space
 from siamese.web.access import Access
 from siamese.web.data_folder import default_folder
 from tests.clock import set_clock
-from tests.study.phantom_study import make_study, write_folders
-from tests.study.test_admin import PASSWORD, log_in
-
-BOX = 'name="accept_loss"'
-
-
-@pytest.fixture
-def on_space(monkeypatch):
-    monkeypatch.setenv("SPACE_ID", "clinic/studio")
-    monkeypatch.setenv("SIAMESE_ADMIN_PASSWORD", PASSWORD)
-
-
-def mount(monkeypatch, folder) -> None:
-    """Let ``folder`` be the Space's persistent volume."""
-    monkeypatch.setattr(hf_space, "VOLUME", folder)
-    ismount = os.path.ismount
-    monkeypatch.setattr(os.path, "ismount", lambda path: path == folder or ismount(path))
-
-
-def page_of(folder) -> tuple[TestClient, str]:
-    """A logged-in client of a server whose study is closed, and the forms' token."""
-    store, _ = make_study(folder)
-    store.close("phantoms")
-    store.database.close()
-    client = TestClient(study_app(folder), base_url="https://testserver", follow_redirects=False)
-    return client, log_in(client)
+from tests.study.admin_pages import PASSWORD
+from tests.study.phantom_study import write_folders
+from tests.study.volumes import BOX, mount, page_of
 
 
 def test_nothing_is_asked_on_a_laptop(tmp_path, monkeypatch):

@@ -26,8 +26,8 @@ from siamese.study.storage.schema import items
 from siamese.study.storage.store import StudyError
 from tests.models import build
 from tests.phantoms import phantom
+from tests.study.admin_pages import log_in, zipped
 from tests.study.phantom_study import config, write_folders
-from tests.study.test_admin import log_in, served, zipped  # noqa: F401 (fixture)
 
 REAL = (Method("real", "real"),)
 
@@ -339,7 +339,7 @@ def test_folders_and_samples_together_without_a_real_method(images, tiny, store)
     ]
 
 
-def test_the_administrators_form_samples(served, images, tiny):  # noqa: F811
+def test_the_administrators_form_samples(served, images, tiny):
     store, _, client = served
     values = {
         "csrf": log_in(client),

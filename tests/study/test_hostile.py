@@ -17,10 +17,8 @@ from siamese.study.storage.database import Database
 from siamese.study.storage.store import NoSuchStudyError, StudyError, StudyStore
 from siamese.study.web.app import study_app
 from siamese.study.web.archive import unpack
+from tests.study.admin_pages import PASSWORD, administration, log_in
 from tests.study.phantom_study import answer_all, make_study, write_folders
-from tests.study.servers import any_database, postgres  # noqa: F401 (fixtures)
-from tests.study.test_admin import PASSWORD, log_in
-from tests.study.test_admin import served as admin  # noqa: F401 (fixture)
 
 ROUTES = {
     "register": {"pseudonym": "owl", "role": "x", "consent": True},
@@ -35,7 +33,13 @@ FIELDS = [
 
 
 @pytest.fixture
-def served(tmp_path, any_database, monkeypatch):  # noqa: F811
+def admin(tmp_path, monkeypatch):
+    with administration(tmp_path, monkeypatch) as serving:
+        yield serving
+
+
+@pytest.fixture
+def served(tmp_path, any_database, monkeypatch):
     """Store, client, path of a link; the client lets no exception through, as a server."""
     monkeypatch.setenv("SIAMESE_ADMIN_PASSWORD", PASSWORD)
     store, _ = make_study(tmp_path, url=any_database, groups=1)
@@ -133,7 +137,7 @@ def test_the_store_itself_takes_no_null_characters(served):
         ("real", "\0"),
     ],
 )
-def test_a_form_with_what_it_cannot_use_gets_a_page(admin, field, value):  # noqa: F811
+def test_a_form_with_what_it_cannot_use_gets_a_page(admin, field, value):
     client = admin[2]
     values = {
         "csrf": log_in(client),

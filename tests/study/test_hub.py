@@ -40,7 +40,6 @@ from siamese.study.storage.store import StudyStore
 from siamese.study.web.app import study_app
 from tests.study.hub import REPOSITORY, TOKEN, Hub, serve_hub
 from tests.study.phantom_study import answer_all, judge, make_study
-from tests.study.servers import any_database, postgres  # noqa: F401 (fixtures)
 
 NEVER = 1440.0
 
@@ -326,7 +325,7 @@ def test_damaged_files_are_refused_whole(tmp_path, file, old, new, message):
     assert state(other) == state(store)
 
 
-def test_both_databases_are_copied_as_of_one_moment(tmp_path, any_database, monkeypatch):  # noqa: F811
+def test_both_databases_are_copied_as_of_one_moment(tmp_path, any_database, monkeypatch):
     store, study = make_study(tmp_path, any_database)
     sessions, one = RaterSessions(store), store.invite("phantoms", ["A"])[0]
     sessions.register(one.token, "owl", "x", True)

@@ -14,11 +14,10 @@ from siamese.study.rating.session import RaterSessions
 from siamese.study.report.results import read_results
 from siamese.study.storage.opening import open_store
 from siamese.study.storage.store import StudyError
+from tests.study.admin_pages import log_in
 from tests.study.phantom_study import judge
 from tests.study.protocols import PROTOCOLS, RANKING
-from tests.study.servers import any_database, postgres  # noqa: F401 (fixtures)
-from tests.study.test_admin import log_in, served  # noqa: F401 (fixture)
-from tests.study.test_results import HOSTILE, rated_study
+from tests.study.rated_study import HOSTILE, rated_study
 
 
 def empty(folder):
@@ -47,7 +46,7 @@ def rich_study(folder, protocol: str):
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("pseudonyms", [True, False])
-def test_same_results_in_an_empty_database(tmp_path, any_database, protocol, pseudonyms):  # noqa: F811
+def test_same_results_in_an_empty_database(tmp_path, any_database, protocol, pseudonyms):
     store = rich_study(tmp_path, protocol)
     given = read_answers(store, "phantoms")
     other = open_store(tmp_path, any_database) if any_database.startswith("postgres") else empty(tmp_path)
@@ -175,7 +174,7 @@ def test_commands(tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
-def test_import_on_the_page(served, tmp_path):  # noqa: F811
+def test_import_on_the_page(served, tmp_path):
     _store, _, client = served
     csrf = log_in(client)
     (tmp_path / "elsewhere").mkdir()

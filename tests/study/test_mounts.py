@@ -11,9 +11,9 @@ from siamese.study.storage import mounts
 from siamese.study.storage.durability import DatasetOptions, Durability
 from siamese.study.storage.mounts import file_system, is_remote, type_of
 from siamese.study.storage.opening import open_store
+from tests.study.admin_pages import PASSWORD
 from tests.study.phantom_study import write_folders
-from tests.study.test_admin import PASSWORD
-from tests.study.test_durability import BOX, mount, on_space, page_of  # noqa: F401 (fixture)
+from tests.study.volumes import BOX, mount, page_of
 
 TABLE = r"""22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda1 rw
 23 22 0:5 / /dev rw,nosuid - devtmpfs udev rw,size=8G
@@ -157,7 +157,7 @@ def test_command_line_asks(tmp_path, monkeypatch, capsys):
     assert open_store(tmp_path / "da ta").study("one").state == "open"
 
 
-def test_a_space_whose_volume_is_fuse_does_not_last(tmp_path, on_space, monkeypatch):  # noqa: F811
+def test_a_space_whose_volume_is_fuse_does_not_last(tmp_path, on_space, monkeypatch):
     volume = tmp_path / "volume"
     volume.mkdir()
     mount(monkeypatch, volume)

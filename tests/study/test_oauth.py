@@ -14,9 +14,9 @@ from siamese.study.web import attempts
 from siamese.study.web.app import study_app
 from siamese.web.settings import SetupError
 from tests.clock import set_clock
+from tests.study.admin_pages import PASSWORD, admin_routes
 from tests.study.phantom_study import make_study
 from tests.study.provider import CLIENT, SECRET, serve_provider
-from tests.study.test_admin import PASSWORD, admin_routes
 
 HOST = "clinic-studio.example"
 START, CALLBACK, HOME = (

@@ -12,7 +12,7 @@ from siamese.study.__main__ import main
 from siamese.study.creation.planning import PlanRequest, make_plan, wanted_half_width
 from siamese.study.statistics.sample_size import groups_needed, half_width, mos_components
 from siamese.study.statistics.table import StatisticsError
-from tests.study.test_admin import log_in, served  # noqa: F401 (a fixture)
+from tests.study.admin_pages import log_in
 
 
 def test_a_plan_reaches_the_width_with_the_least_number_of_groups():
@@ -60,7 +60,7 @@ def test_command_line(capsys):
     assert "needs the half width" in capsys.readouterr().err
 
 
-def test_page(served):  # noqa: F811
+def test_page(served):
     client = served[2]
     assert client.get("/study/admin/plan?half_width=0.1").status_code == 401
     log_in(client)

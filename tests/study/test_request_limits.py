@@ -12,8 +12,8 @@ from fastapi.testclient import TestClient
 
 from siamese.study.web import archive, request_limits
 from siamese.study.web.app import study_app
+from tests.study.admin_pages import PASSWORD, log_in
 from tests.study.phantom_study import make_study
-from tests.study.test_admin import PASSWORD, log_in, served  # noqa: F401 (fixture)
 
 
 def send(
@@ -65,7 +65,7 @@ MULTIPART = {"Content-Type": "multipart/form-data; boundary=x"}
     ],
 )
 @pytest.mark.parametrize("cookie", [{}, {"Cookie": "siamese_study_admin=forged.x.y"}])
-def test_nothing_is_read_without_log_in(served, path, cookie):  # noqa: F811
+def test_nothing_is_read_without_log_in(served, path, cookie):
     app = served[1]
     status, body, headers, read = send(app, path, MULTIPART | cookie, [b"x" * 1000] * 50)
     assert (status, read) == (401, 0)
@@ -73,7 +73,7 @@ def test_nothing_is_read_without_log_in(served, path, cookie):  # noqa: F811
     assert "default-src 'none'" in headers["content-security-policy"]
 
 
-def test_log_in_reads_no_long_body(served):  # noqa: F811
+def test_log_in_reads_no_long_body(served):
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     status, _, _, read = send(
         served[1], "/study/admin/login", form | {"Content-Length": str(10**9)}, [b"password=x"]
@@ -84,7 +84,7 @@ def test_log_in_reads_no_long_body(served):  # noqa: F811
     assert read == 3
 
 
-def test_raters_requests_are_short(served):  # noqa: F811
+def test_raters_requests_are_short(served):
     store, app, client = served
     path = store.invite("phantoms", ["A"])[0].path
     json = {"Content-Type": "application/json"}
@@ -119,7 +119,7 @@ def test_upload_is_limited_with_a_message(tmp_path, monkeypatch, said):
     )  # discarded to the end, so that a browser shows the message; or stopped
 
 
-def test_errors_of_administrators_are_pages(served):  # noqa: F811
+def test_errors_of_administrators_are_pages(served):
     client = served[2]
     csrf = log_in(client)
     reply = client.post("/study/admin/studies/<b>/open", data={"csrf": csrf})
@@ -129,7 +129,7 @@ def test_errors_of_administrators_are_pages(served):  # noqa: F811
     assert "there is no study" in reply.text
 
 
-def test_one_huge_file_in_a_zip_is_refused(served, monkeypatch):  # noqa: F811
+def test_one_huge_file_in_a_zip_is_refused(served, monkeypatch):
     monkeypatch.setattr(archive, "MAX_FILE_BYTES", 1000)
     client, buffer = served[2], io.BytesIO()
     csrf = log_in(client)

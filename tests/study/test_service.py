@@ -12,8 +12,8 @@ from siamese.study.config import ConfigError
 from siamese.study.creation.service import CreateStudy, create, method_folders
 from siamese.study.storage.database import Database
 from siamese.study.storage.store import StudyStore
+from tests.study.admin_pages import log_in
 from tests.study.phantom_study import write_folders
-from tests.study.test_admin import log_in, served  # noqa: F401 (a fixture)
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_a_folder_that_is_not_there_or_cannot_be_read(tmp_path):
         ({"training": "9"}, ["--training", "9"], "no mask has an image of every method"),
     ],
 )
-def test_page_and_command_line_say_the_same(served, images, tmp_path, capsys, form, options, message):  # noqa: F811
+def test_page_and_command_line_say_the_same(served, images, tmp_path, capsys, form, options, message):
     store, _, client = served
     values = {
         "csrf": log_in(client),

@@ -27,7 +27,6 @@ from siamese.study.storage.store import NoSuchStudyError, StudyError, StudyStore
 from tests.clock import set_clock
 from tests.study.phantom_study import answer_all, judge, make_study
 from tests.study.protocols import PAIRWISE, PROTOCOLS, RANKING
-from tests.study.servers import any_database, postgres  # noqa: F401 (fixtures)
 
 
 def begin(folder, url=None, **changes):
@@ -44,7 +43,7 @@ def rows(store, table=answers):
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_whole_session(tmp_path, any_database, protocol):  # noqa: F811
+def test_whole_session(tmp_path, any_database, protocol):
     store, config, sessions, token = begin(tmp_path, any_database, protocol=protocol, training=2, repeats=2)
     first = sessions.overview(token).step
     assert first.task.training
@@ -138,7 +137,7 @@ def test_double_click_counts_once(tmp_path):
     assert len(rows(store)) == 1
 
 
-def test_simultaneous_clicks_count_once(tmp_path, any_database):  # noqa: F811
+def test_simultaneous_clicks_count_once(tmp_path, any_database):
     store, config, sessions, token = begin(tmp_path, any_database)
     task = sessions.overview(token).step.task
 

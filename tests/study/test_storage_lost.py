@@ -21,10 +21,10 @@ from siamese.study.storage.faults import named_errors
 from siamese.study.storage.schema import answers
 from siamese.study.storage.store import StudyStore
 from siamese.study.web.app import study_app
+from tests.study.admin_pages import PASSWORD, log_in
 from tests.study.http_raters import ROOT
 from tests.study.phantom_study import make_study
-from tests.study.servers import new_database, postgres, start_postgres, stop_postgres  # noqa: F401 (fixture)
-from tests.study.test_admin import PASSWORD, log_in
+from tests.study.servers import new_database, start_postgres, stop_postgres
 
 FILE = "studies.sqlite3"
 HOME = "/study/admin"
@@ -110,13 +110,13 @@ def rated(begun_study, tmp_path, monkeypatch) -> Rated:
 
 
 @pytest.fixture
-def rated_on_server(postgres, tmp_path, monkeypatch) -> Rated:  # noqa: F811
+def rated_on_server(postgres, tmp_path, monkeypatch) -> Rated:
     monkeypatch.setenv("SIAMESE_ADMIN_PASSWORD", PASSWORD)
     url = new_database(postgres)
     return Rated(tmp_path, begun(tmp_path / "images", url), url)
 
 
-def test_postgresql_goes_and_comes_back(postgres, rated_on_server):  # noqa: F811
+def test_postgresql_goes_and_comes_back(postgres, rated_on_server):
     rated = rated_on_server
     for _ in range(2):
         assert rated.answer().status_code == 200
@@ -133,7 +133,7 @@ def test_postgresql_goes_and_comes_back(postgres, rated_on_server):  # noqa: F81
     assert len(rated.acknowledged) == 4
 
 
-def test_postgresql_goes_while_it_commits(postgres, rated_on_server):  # noqa: F811
+def test_postgresql_goes_while_it_commits(postgres, rated_on_server):
     rated = rated_on_server
 
     def stop(connection):
@@ -151,7 +151,7 @@ def test_postgresql_goes_while_it_commits(postgres, rated_on_server):  # noqa: F
     assert rated.stored() == rated.acknowledged
 
 
-def test_postgresql_that_says_nothing(postgres, monkeypatch):  # noqa: F811
+def test_postgresql_that_says_nothing(postgres, monkeypatch):
     """As a server that vanished from the network, or a row that another request holds: the wait ends, and its connection is not used again."""
     monkeypatch.setattr(database, "BUSY_SECONDS", 0.5)
     base = Database(new_database(postgres))

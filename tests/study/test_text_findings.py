@@ -25,8 +25,8 @@ from siamese.study.storage.text_findings import MAX_NAMED, text_warning
 from tests.models import build
 from tests.overlays import overlay
 from tests.phantoms import write_folder
+from tests.study.admin_pages import log_in, zipped
 from tests.study.phantom_study import METHODS, config, write_folders
-from tests.study.test_admin import log_in, served, zipped  # noqa: F401 (fixture)
 
 NAMED = "real/mask 001"
 
@@ -154,7 +154,7 @@ def test_command_line(tmp_path, capsys):
     store.database.close()
 
 
-def test_web_form_keeps_the_upload_and_asks_before_opening(served, tmp_path):  # noqa: F811
+def test_web_form_keeps_the_upload_and_asks_before_opening(served, tmp_path):
     store, _, client = served
     csrf = log_in(client)
     write_dated(tmp_path / "new", 3)
