@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import html
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from siamese.study.__main__ import main
 from siamese.study.config import ConfigError
+from siamese.study.creation.folders import MAX_LISTED
 from siamese.study.creation.service import CreateStudy, create, method_folders
 from siamese.study.storage.database import Database
 from siamese.study.storage.store import StudyStore
@@ -84,7 +87,62 @@ def test_page_and_command_line_say_the_same(served, images, tmp_path, capsys, fo
     given = ["--data", str(tmp_path / "data"), *(text.format(images=images) for text in options)]
     with pytest.raises(SystemExit, match="1"):
         main(["create", str(images), "--id", "new", "--title", "New", *given])
-    said = capsys.readouterr().err.removeprefix("error: ").strip()
+    said = capsys.readouterr().err.partition("error: ")[2].strip()
     assert message in said
     assert html.escape(said, quote=False).replace("'", "&#39;") in reply.text.replace("&#34;", '"')
     assert [study.config.id for study in store.studies()] == ["phantoms"]
+
+
+def test_page_and_command_line_say_the_same_about_what_a_study_leaves_out(served, images, tmp_path, capsys):  # noqa: F811
+    """Files that are not read, folders that are passed over, masks without an image, and masks that were not drawn."""
+    store, _, client = served
+    (images / "Ours" / "notes.txt").write_text("not an image")
+    masks = sorted(file.stem for file in (images / "Ours").glob("*.png"))
+    next((images / "Ours").glob(f"{masks[0]}.*")).unlink()
+    page = client.post("/study/admin/create", data=form_of(client, folder=str(images), groups="1"))
+    assert page.status_code == 200
+    assert store.study("new").state == "draft"
+    on_page = listed_in(page.text)
+    assert "Not in this study" in page.text
+    assert "Not in this study" not in client.get("/study/admin/studies/new").text
+
+    given = ["--id", "new", "--title", "New", "--groups", "1", "--draft", "--data", str(tmp_path / "data")]
+    main(["create", str(images), *given])
+    printed = [line.removeprefix("note: ") for line in capsys.readouterr().err.splitlines()]
+    assert printed == on_page
+    for part in (".hidden", "notes.txt", f"mask {masks[0]!r}: no image of 'Ours'", "1 more masks have"):
+        assert sum(part in sentence for sentence in on_page) == 1, part
+
+
+def test_the_list_of_what_is_left_out_is_shortened(served, tmp_path):  # noqa: F811
+    _, _, client = served
+    write_folders(tmp_path / "many", MAX_LISTED + 4)
+    for file in sorted((tmp_path / "many" / "Ours").iterdir())[1:]:
+        file.unlink()
+    page = client.post("/study/admin/create", data=form_of(client, folder=str(tmp_path / "many")))
+    on_page = listed_in(page.text)
+    assert len(on_page) == MAX_LISTED + 1
+    assert on_page[-1] == "... and 3 more."
+
+
+def test_a_zip_file_s_unread_files_are_listed_although_no_study_could_be_made(served, images, tmp_path):  # noqa: F811
+    _, _, client = served
+    (images / "Ours" / "notes.txt").write_text("not an image")
+    stored = shutil.make_archive(str(tmp_path / "images"), "zip", images)
+    values = form_of(client, groups="9")
+    page = client.post("/study/admin/create", data=values, files={"archive": Path(stored).read_bytes()})
+    assert page.status_code == 422
+    assert any(s.startswith("not read from the ZIP file:") and "notes.txt" in s for s in listed_in(page.text))
+
+
+def form_of(client, **values: str) -> dict[str, str]:
+    """The fields of the form that makes a study named ``new``."""
+    fields = {"id": "new", "title": "New", "protocol": "real_synthetic", "organ": "polyp", "real": "real"}
+    return fields | {"csrf": log_in(client), "groups": "0"} | values
+
+
+def listed_in(text: str) -> list[str]:
+    """The sentences of the page's list of what was left out."""
+    found = re.search(r'<ul class="left-out">(.*?)</ul>', text, re.DOTALL)
+    assert found, text
+    return [html.unescape(sentence) for sentence in re.findall(r"<li>(.*?)</li>", found[1], re.DOTALL)]

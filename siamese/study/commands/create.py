@@ -83,7 +83,7 @@ class Create:
         store = self.place.store()
         if not self.draft:
             store.check_loss(self.accept_loss)  # before minutes of work
-        study = create(store, request, sampling_report())
+        study = create(store, request, sampling_report(), note=print_note)
         if not self.draft:
             store.open(study.config.id, self.accept_loss, self.accept_text)
         elif names := [one.name for one in store.texts(study.config.id)]:
@@ -91,13 +91,13 @@ class Create:
         print(summary_of(study))
 
     def request(self) -> CreateStudy:
-        """What is asked for; see ``method_folders`` for errors."""
+        """What is asked for; see ``method_folders`` for errors. Prints what is passed over in the folder."""
         return CreateStudy(
             id=self.id,
             title=self.title,
             protocol=self.protocol,
             organ=self.organ,
-            folders=method_folders(self.images),
+            folders=method_folders(self.images, print_note),
             real=self.real,
             sampled=self.sample,
             masks=self.masks,
@@ -113,6 +113,11 @@ class Create:
             seed=self.seed,
             refuse_text=not (self.draft or self.accept_text),
         )
+
+
+def print_note(sentence: str) -> None:
+    """Print a sentence on what a study leaves out, beside the warnings: standard output holds the result."""
+    print(f"note: {sentence}", file=sys.stderr, flush=True)
 
 
 def summary_of(study: Study) -> str:

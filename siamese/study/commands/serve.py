@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from siamese.study.commands.create import sampling_report
+from siamese.study.commands.create import print_note, sampling_report
 from siamese.study.commands.options import StorageOptions
 from siamese.study.creation.demo import Demonstration, make_demo
 from siamese.study.storage.location import note_address
@@ -90,7 +90,7 @@ class Demo:
             masks=self.masks,
             accept_text=self.accept_text,
         )
-        study = make_demo(store, wanted, sampling_report()).config
+        study = make_demo(store, wanted, sampling_report(), print_note).config
         (made,) = store.invite(study.id, ["demonstration"])
         message = (
             f"{study.id}: {study.rated} items. Rate at\n\n    {server.address}{made.path}\n\n"

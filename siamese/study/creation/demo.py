@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,14 @@ from PIL import Image
 
 from siamese.masks.shapes import load_statistics, random_lesion
 from siamese.study.config import REAL, SYNTHETIC, ConfigError, Method, StudyConfig
+from siamese.study.creation.folders import Note
 from siamese.study.creation.generated import Report, Sampled, create_sampled_study, prompt_of
 from siamese.study.protocols import protocols
 from siamese.study.storage.entities import Study
 from siamese.study.storage.images import list_images
 from siamese.study.storage.store import StudyStore
 
+log = logging.getLogger(__name__)
 MASK_SIDE = 256
 STEPS, SCHEDULER = 6, "dpm++"
 """So that the link is there in less than a minute on two processor cores; the embedded model's images look as with its own 12 steps."""
@@ -80,9 +83,12 @@ def write_lesions(folder: Path, ids: list[str], prompt: str, seed: int) -> Path:
 
 
 def make_demo(
-    store: StudyStore, wanted: Demonstration, report: Report = lambda method, done, total: None
+    store: StudyStore,
+    wanted: Demonstration,
+    report: Report = lambda method, done, total: None,
+    note: Note = log.warning,
 ) -> Study:
-    """Make a demonstration study and open it to raters.
+    """Make a demonstration study and open it to raters; see ``create_sampled_study`` for ``report`` and ``note``.
 
     Raises:
         ConfigError: a folder, model or organ that cannot be used, or too few images.
@@ -118,6 +124,7 @@ def make_demo(
             prompt=prompt,
             report=report,
             refuse_text=not wanted.accept_text,
+            note=note,
         )
     # Loss is accepted to try the pages: the command prints what could be lost.
     store.open(study.config.id, accept_loss=True, accept_text=wanted.accept_text)

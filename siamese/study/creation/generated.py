@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -26,6 +27,7 @@ from siamese.records.sampling_settings import ALIASES, INTERVAL_ENDS, SETTINGS
 from siamese.study.config import ConfigError, Method, StudyConfig
 from siamese.study.creation.folders import (
     Choice,
+    Note,
     blind_files,
     choose_files,
     look_for_text,
@@ -39,6 +41,7 @@ from siamese.study.storage.store import Study, StudyError, StudyStore
 if TYPE_CHECKING:
     from siamese.sampling import MaskDiffusion
 
+log = logging.getLogger(__name__)
 SEED_RULE = (
     "first 4 bytes, big-endian, of the SHA-256 of the UTF-8 text: study seed, NUL, method, NUL, mask id"
 )
@@ -325,6 +328,7 @@ def create_sampled_study(
     report: Report = lambda method, done, total: None,
     refuse_text: bool = False,
     turn: Turn = nullcontext,
+    note: Note = log.warning,
 ) -> Study:
     """Make and store a study as a draft, some of whose methods are sampled first: of the chosen masks alone.
 
@@ -333,7 +337,7 @@ def create_sampled_study(
     Args:
         folders: a folder by method name; of sampled methods the folder of masks. Files of one stem belong to one mask.
         prompt: of all sampled images; that of ``config.organ`` if None.
-        refuse_text: see ``create_study``.
+        refuse_text, note: see ``create_study``.
 
     Raises:
         ConfigError: every folder, file, model and setting that cannot be used. Found before the first image is sampled.
@@ -344,7 +348,7 @@ def create_sampled_study(
     if any(s.config.id == config.id for s in store.studies()):
         raise StudyError(f"there is a study {config.id!r} already; choose another id.")
     choice = choose_files(config, folders, names)
-    say_left_out(choice)
+    say_left_out(choice, note)
     check_images(choice, [m.name for m in config.methods if m.name not in names])
     texts = look_for_text(config, choice, refuse_text)
     samplers = load_samplers(sampled, prompt, {name: read_masks(choice.files[name]) for name in names})

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from siamese.files.listing import list_folders, report
 from siamese.study.config import DEFAULT_CONSENT, REAL, SYNTHETIC, ConfigError, Method, StudyConfig
-from siamese.study.creation.folders import count_groups, create_study
+from siamese.study.creation.folders import Note, count_groups, create_study
 from siamese.study.creation.generated import Report, Sampled, Turn, create_sampled_study, parse_all
 from siamese.study.storage.entities import Study
 from siamese.study.storage.store import StudyStore
@@ -56,12 +56,14 @@ def create(
     request: CreateStudy,
     report: Report = lambda method, done, total: None,
     turn: Turn = nullcontext,
+    note: Note = log.warning,
 ) -> Study:
     """Make and store a study as a draft.
 
     Args:
         report: called with the progress of sampled methods.
         turn: images are sampled in it; see ``siamese.study.creation.generated``.
+        note: called with a sentence for each file and mask that the study leaves out; shortened if they are many.
 
     Raises:
         ConfigError: every folder, file, model and setting that cannot be used.
@@ -72,7 +74,7 @@ def create(
     folders = given | {method.name: request.masks for method in sampled if request.masks is not None}
     config = configuration(request, given, sampled, folders)
     if not sampled:
-        return create_study(store, config, folders, refuse_text=request.refuse_text)
+        return create_study(store, config, folders, refuse_text=request.refuse_text, note=note)
     return create_sampled_study(
         store,
         config,
@@ -82,11 +84,15 @@ def create(
         report=report,
         refuse_text=request.refuse_text,
         turn=turn,
+        note=note,
     )
 
 
-def method_folders(folder: Path) -> dict[str, Path]:
+def method_folders(folder: Path, note: Note = log.warning) -> dict[str, Path]:
     """The folders in ``folder`` by name: one for each method, and perhaps one of masks.
+
+    Args:
+        note: called with a line for each reason to pass over something in ``folder``, with the names.
 
     Raises:
         ConfigError: there is no such folder, or it cannot be read.
@@ -98,7 +104,7 @@ def method_folders(folder: Path) -> dict[str, Path]:
     except OSError as error:  # a name that is too long, a folder that may not be read
         raise ConfigError([f"the folder of images cannot be read ({error.strerror})."]) from error
     for line in report(passed_over, indent=""):
-        log.warning("not read: %s", line)
+        note(f"not read: {line}")
     return {f.name: f for f in folders}
 
 

@@ -6,11 +6,12 @@ import tempfile
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import Depends, Query, Response
+from fastapi import Depends, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from pydantic import BeforeValidator
 
 from siamese.study.config import ConfigError
+from siamese.study.creation.folders import Note
 from siamese.study.creation.planning import HEADINGS, PlanRequest, make_plan
 from siamese.study.creation.service import CreateStudy, create, method_folders
 from siamese.study.storage.entities import StudyError
@@ -19,7 +20,7 @@ from siamese.study.web.dependencies import FormToken, Services, change_router, r
 from siamese.study.web.forms import CreationForm
 from siamese.study.web.pages import page
 from siamese.study.web.request_limits import HOME
-from siamese.study.web.routes.studies import list_page
+from siamese.study.web.routes.studies import list_page, study_page
 from siamese.study.web.threads import ADMINISTRATORS
 
 Number = Annotated[float | None, BeforeValidator(lambda text: text or None), Query()]
@@ -30,17 +31,21 @@ change = change_router()
 
 @change.post("/create")
 def create_by_form(
+    http_request: Request,
     services: Services,
     csrf: FormToken,
     form: Annotated[CreationForm, Depends(ADMINISTRATORS.beside(CreationForm))],
 ) -> Response:
-    """Make a study as a draft; images of its sampled methods are made meanwhile."""
+    """Make a study as a draft; images of its sampled methods are made meanwhile. What it leaves out is shown this once."""
+    notes: list[str] = []
     try:
         with tempfile.TemporaryDirectory(prefix="study-") as space:
-            request = request_of(form, folders_of(form, Path(space)))
-            create(services.store, request, turn=services.turn)
+            request = request_of(form, folders_of(form, Path(space), notes.append))
+            create(services.store, request, turn=services.turn, note=notes.append)
     except (ConfigError, StudyError) as error:
-        return list_page(services, csrf, str(error), 422)
+        return list_page(services, csrf, str(error), 422, left_out=notes)
+    if notes:
+        return study_page(http_request, services.store, csrf, form.id, left_out=notes)
     return RedirectResponse(f"{HOME}/studies/{form.id}", 303)
 
 
@@ -60,17 +65,17 @@ def plan(
     )
 
 
-def folders_of(form: CreationForm, space: Path) -> dict[str, Path]:
-    """The folders of an upload, unpacked to ``space``, or of a folder on the server.
+def folders_of(form: CreationForm, space: Path, note: Note) -> dict[str, Path]:
+    """The folders of an upload, unpacked to ``space``, or of a folder on the server. ``note`` is called with what is not read.
 
     Raises:
         ConfigError: neither is given or can be read.
     """
     if form.archive is not None and form.archive.filename:
-        return unpack(form.archive.file, space)
+        return unpack(form.archive.file, space, note)
     if not form.folder.strip():
         raise ConfigError(["choose a ZIP file, or name a folder on the server."])
-    return method_folders(Path(form.folder.strip()))
+    return method_folders(Path(form.folder.strip()), note)
 
 
 def request_of(form: CreationForm, folders: dict[str, Path]) -> CreateStudy:

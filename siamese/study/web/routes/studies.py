@@ -30,8 +30,14 @@ read = read_router()
 change = change_router()
 
 
-def list_page(services: StudyServices, csrf: str, message: str | None = None, status: int = 200) -> Response:
-    """All studies, with the forms to make and to import one."""
+def list_page(
+    services: StudyServices,
+    csrf: str,
+    message: str | None = None,
+    status: int = 200,
+    left_out: Sequence[str] = (),
+) -> Response:
+    """All studies, with the forms to make and to import one; ``left_out`` is what was not read for a study that was not made."""
     durability = services.durability
     return page(
         "studies.html",
@@ -39,6 +45,7 @@ def list_page(services: StudyServices, csrf: str, message: str | None = None, st
         status,
         csrf=csrf,
         message=message,
+        left_out=left_out,
         studies=services.store.studies(),
         consent=DEFAULT_CONSENT,
         most=MAX_UPLOAD_BYTES // 2**20,
@@ -48,9 +55,14 @@ def list_page(services: StudyServices, csrf: str, message: str | None = None, st
 
 
 def study_page(
-    request: Request, store: StudyStore, csrf: str, study: str, links: Sequence[Invitation] = ()
+    request: Request,
+    store: StudyStore,
+    csrf: str,
+    study: str,
+    links: Sequence[Invitation] = (),
+    left_out: Sequence[str] = (),
 ) -> Response:
-    """One study with its raters; ``links`` are shown this once."""
+    """One study with its raters; ``links`` and ``left_out``, sentences on what is not in the study, are shown this once."""
     found = store.study(study)
     return page(
         "study.html",
@@ -59,6 +71,7 @@ def study_page(
         study=found,
         raters=store.progress(study),
         links=links,
+        left_out=left_out,
         texts=store.texts(study),
         text_accepted=store.text_accepted(study),
         withdrawals=store.withdrawals(study),
