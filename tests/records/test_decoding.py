@@ -123,7 +123,7 @@ def pair_of(file: Path) -> Pair:
 CALLERS: dict[str, Callable[[Path], np.ndarray]] = {
     "photo upload": read_photo,
     "training": lambda file: load_images([pair_of(file)], 96)[0],
-    "study": study_images.read_image,
+    "study": study_images.read_study_image,
 }
 MORE: dict[str, Callable[[Path], object]] = {
     "upload": read_upload,

@@ -25,9 +25,9 @@ from siamese.studio.backend.batch_runner import run_job
 from siamese.studio.backend.messages import Generated
 from siamese.studio.storage.batch_job import BatchJob, item_seed
 from siamese.studio.storage.batch_settings import BatchSettings
-from siamese.studio.storage.batches import BatchError, NamedMask
+from siamese.studio.storage.mask_zip import BatchError, NamedMask
 from tests.clock import set_clock
-from tests.studio.test_batches import mask_of
+from tests.studio.test_mask_zip import mask_of
 
 # Jobs. The stand-in sampler's images depend on mask, seed and, as a real one's last bits may, on the size of the batch.
 

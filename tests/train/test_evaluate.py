@@ -412,15 +412,15 @@ def test_sample_names_unusable_masks(world, tmp_path):
         str(world / "model"), tmp_path / "made", masks, sampling=SamplingConfig(bf16=False)
     )
     with pytest.raises(DataError, match="--prompt"):
-        synthesise.plan(config)
+        synthesise.images_to_make(config)
     config = dataclasses.replace(config, prompt="a colonoscopy image of a polyp")
     with pytest.raises(DataError, match="no mask files"):
-        synthesise.plan(config)
+        synthesise.images_to_make(config)
     Image.fromarray(np.zeros((40, 40), np.uint8)).save(masks / "nothing.png")
     with pytest.raises(DataError, match=r"nothing.png"):
         synthesise.sample(config)
     with pytest.raises(DataError, match="either"):
-        synthesise.plan(dataclasses.replace(config, data=(world / "kvasir-seg",)))
+        synthesise.images_to_make(dataclasses.replace(config, data=(world / "kvasir-seg",)))
 
 
 def test_contact_sheet():

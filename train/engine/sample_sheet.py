@@ -11,7 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 from siamese.models.autoencoder import decode_latents, downsampling
 from siamese.models.checkpoint import Checkpoint
 from siamese.sampling import Conditioning, build_scheduler, denoise, initial_noise
-from train.engine.once import once
+from train.engine.printing import print_once
 
 
 @torch.no_grad()
@@ -33,7 +33,7 @@ def sheet(checkpoint: Checkpoint, hints: Tensor | None, prompts: Sequence[str], 
 
 def without_validation(shown: str) -> None:
     """Print that sheets show ``shown``, because there are no validation pairs."""
-    once(f"No val.txt, hence no validation figures: the log's sheets show {shown}.")
+    print_once(f"No val.txt, hence no validation figures: the log's sheets show {shown}.")
 
 
 def add_sheet(

@@ -33,7 +33,7 @@ from train.data.cache import cached_array, digest_of
 from train.data.latents import Examples, load_examples
 from train.data.pairs import array_key, check_pairs, load_images, read_pairs
 from train.engine import identity, loop
-from train.engine.held_out import Held, cropped, turned
+from train.engine.device_array import DeviceArray, cropped, turned
 from train.engine.randomness import Draws, key
 from train.evaluation.reconstruction import reconstruction_losses
 from train.networks.lpips import load_perceptual
@@ -182,8 +182,8 @@ class DecoderStage(loop.Stage):
         self.train = load_examples(train, vae, size, config.variants, config.cache)
         self.denoised = denoised_latents(self.checkpoint, self.train, config, array_key(train))
         # On the device: 3 S^2 bytes a pair, and both kinds of latents [2, V, N, h, w, C], channels last so that crops are cheap.
-        self.images = Held(self.train.images)
-        self.sources = Held(
+        self.images = DeviceArray(self.train.images)
+        self.sources = DeviceArray(
             np.ascontiguousarray(np.moveaxis(np.stack([self.denoised, self.train.mean]), 3, -1))
         )
         self.val = load_images(val, size) if val else None

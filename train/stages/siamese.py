@@ -18,7 +18,7 @@ from siamese.models.controlnet import SiameseControlNet
 from siamese.models.presets import PRESETS
 from siamese.models.prompt_embeddings import PromptTable
 from siamese.models.unet import freeze_encoder
-from siamese.objective import SiameseConfig, SiameseObjective, in_words
+from siamese.objective import SiameseConfig, SiameseObjective, describe_schedule
 from siamese.records.prompts import EMPTY
 from train.data.latents import Examples, latent_dtype, load_examples
 from train.data.pairs import check_pairs, read_pairs
@@ -229,7 +229,7 @@ class SiameseStage(loop.Stage):
 
     def schedule(self, step: int, max_steps: int) -> str:
         """w_i and the augmentation's gate."""
-        return in_words(self.config.objective, step, max_steps)
+        return describe_schedule(self.config.objective, step, max_steps)
 
 
 def new_controlnet(checkpoint: Checkpoint, preset: str) -> SiameseControlNet:

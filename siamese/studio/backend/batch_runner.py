@@ -31,7 +31,7 @@ from siamese.studio.backend.queue import ModelWorker
 from siamese.studio.backend.turns import Share
 from siamese.studio.storage.batch_job import JOB_FILE, BatchItem, BatchJob
 from siamese.studio.storage.batch_settings import BatchSettings
-from siamese.studio.storage.batches import BatchError, NamedMask
+from siamese.studio.storage.mask_zip import BatchError, NamedMask
 
 CHUNK = 4
 """Masks in one request to the model: other visitors' requests come in between."""

@@ -34,9 +34,9 @@ from siamese.studio.components.canvas import (
     UPLOADS,
     EmptyMaskError,
     delete_grounds,
+    drawn_mask,
     editor_value,
     fit_photo,
-    read_mask,
     reader,
 )
 from siamese.studio.components.download import on_demand
@@ -79,7 +79,7 @@ class DrawEvents:
 
         def apply(value: EditorValue | None, photo: Photo | None, before: list[np.ndarray]) -> Updates:
             try:
-                return self._replace(value, photo, before, TOOLS[name](read_mask(value)))
+                return self._replace(value, photo, before, TOOLS[name](drawn_mask(value)))
             except (EmptyMaskError, editing.EditError) as error:
                 return self._say(str(error), "error")
 
@@ -268,7 +268,7 @@ def write_annotation(value: EditorValue | None, photo: Photo | None, prompt: str
     """
     if photo is None:
         raise EmptyMaskError("Open a photo first.")
-    drawn = read_mask(value)
+    drawn = drawn_mask(value)
     with DECODING:
         pixels = photo.at_its_own_size()
     category = "lesion" if prompt == LESION else "polyp"
@@ -286,7 +286,7 @@ def forget(photo: Photo) -> None:
 
 def _drawn(value: EditorValue | None) -> np.ndarray | None:
     try:
-        return read_mask(value)
+        return drawn_mask(value)
     except EmptyMaskError:
         return None
 

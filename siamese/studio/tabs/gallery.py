@@ -185,7 +185,7 @@ def preview(panel: ResultPanel, images: np.ndarray) -> dict[Any, Any]:
     pictures = [(servable(image), "Sampling…") for image in images]
     return {
         panel.previewing: True,
-        panel.caption: html.sampling(len(images)),
+        panel.caption: html.preview_caption(len(images)),
         panel.outdated: "",
         panel.note: "",
         panel.gallery: gr.update(value=pictures, columns=columns(len(images)), selected_index=NO_FRAME),

@@ -24,7 +24,7 @@ from siamese.studio.backend.messages import (
     Update,
 )
 from siamese.studio.backend.queue import ModelWorker
-from siamese.studio.components.canvas import EmptyMaskError, read_mask
+from siamese.studio.components.canvas import EmptyMaskError, drawn_mask
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Form:
         """
         if not isinstance(self.prompt, str):
             raise InputError("Choose what the image shows.")
-        mask = read_mask(self.canvas)
+        mask = drawn_mask(self.canvas)
         variants = check_whole(self.variants, "The number of variants", 1, MAX_VARIANTS)
         first = secrets.randbelow(SEEDS - MAX_VARIANTS) if self.seed is None else check_seed(self.seed)
         seeds = tuple((first + i) % SEEDS for i in range(variants))
@@ -146,7 +146,7 @@ def generate(
         yield Failed(str(error))
     except ValueError as error:
         # The model's own checks: their messages name the input and the remedy.
-        yield Failed(sentence(str(error)))
+        yield Failed(capitalised(str(error)))
     except Exception:  # the outermost layer: whatever broke is logged and the visitor can go on
         log.exception("generation failed")
         yield Failed(
@@ -154,7 +154,7 @@ def generate(
         )
 
 
-def sentence(text: str) -> str:
+def capitalised(text: str) -> str:
     """``text`` with a capital letter."""
     return text[:1].upper() + text[1:]
 

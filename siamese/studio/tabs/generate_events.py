@@ -182,7 +182,7 @@ class GenerateEvents:
                     last_step = time.monotonic()
                     yield self._step(event)
             else:
-                yield {self.settings.message: status_of(event)}
+                yield {self.settings.message: status_html(event)}
 
     def _step(self, step: Step) -> Updates:
         text = f"Step {step.step} of {step.steps}{html.time_left(step.seconds_left)}"
@@ -226,7 +226,7 @@ def form_of(entered: Mapping[str, Any]) -> Form:
     )
 
 
-def status_of(event: Started | Waiting | Loading | Failed) -> str:
+def status_html(event: Started | Waiting | Loading | Failed) -> str:
     """The status line of an event without a picture."""
     if isinstance(event, Waiting):
         return html.status("busy", f"{event.ahead} before you.", 0)

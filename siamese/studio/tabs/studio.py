@@ -20,7 +20,13 @@ from siamese.studio.tabs.draw_events import DrawEvents, Updates, wire_draw
 from siamese.studio.tabs.gallery import ResultPanel, build_results, write_png
 from siamese.studio.tabs.gallery_events import GalleryEvents
 from siamese.studio.tabs.generate_events import GenerateEvents
-from siamese.studio.tabs.settings import SettingsPanel, build_settings, restore, wire_model, wire_settings
+from siamese.studio.tabs.settings import (
+    SettingsPanel,
+    build_settings,
+    restored_settings,
+    wire_model,
+    wire_settings,
+)
 from siamese.studio.tabs.text_warning import warn_of_text
 
 REVEAL = "() => studioPage.revealImages()"
@@ -114,7 +120,7 @@ def restorer(
     and of ``wanted``, the recipe's model; None if the page has no such model."""
 
     def restored(recipe: Recipe) -> tuple[str, Updates]:
-        restoration = restore(recipe, worker.models)
+        restoration = restored_settings(recipe, worker.models)
         updates = dict(zip(settings.restorable, restoration.updates, strict=True))
         updates[wanted] = restoration.model
         return restoration.text, updates

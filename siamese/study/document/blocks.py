@@ -85,7 +85,7 @@ def table(
         text = written(value)
         if value.basis and len(bases) > 1:
             text += mark(f"95 % interval {value.basis}.")
-        return text + (mark(sentence(value.reason)) if value.reason else "")
+        return text + (mark(full_sentence(value.reason)) if value.reason else "")
 
     written_rows = tuple(tuple(cell(c) for c in row) for row in rows)
     interval = (f"95 % intervals are {bases[0]}.",) if len(bases) == 1 else ()
@@ -97,7 +97,7 @@ def table(
     )
 
 
-def sentence(text: str) -> str:
+def full_sentence(text: str) -> str:
     """``text`` with a capital letter and a full stop."""
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 

@@ -63,7 +63,7 @@ def static(services: Services, name: str) -> Response:
 
 
 @router.get("/rate/{token}")
-def page(services: Services, token: Token) -> Response:
+def rater_page(services: Services, token: Token) -> Response:
     """The page, the same for everyone; its script asks for the rest."""
     return Response(services.files.page, media_type="text/html")
 
@@ -91,7 +91,7 @@ def state(sessions: Sessions, token: Token) -> dict[str, Any]:
 
 
 @router.post("/rate/{token}/api/register")
-def register(sessions: Sessions, token: Token, given: RegistrationRequest) -> dict[str, Any]:
+def register_rater(sessions: Sessions, token: Token, given: RegistrationRequest) -> dict[str, Any]:
     """Begin, or begin again."""
     return {"step": step_json(sessions.register(token, given.pseudonym, given.role, given.consent))}
 
