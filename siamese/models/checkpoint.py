@@ -224,7 +224,7 @@ def weights_hash(folder: Path) -> str:
     """SHA-256 of all weights of a model folder, with their names.
 
     Raises:
-        FileNotFoundError: there are none.
+        FileNotFoundError: the folder holds no weights.
     """
     files = sorted(folder.rglob("*.safetensors"))
     if not files:

@@ -55,7 +55,7 @@ def find_sets(source: Path) -> list[SetFolder]:
     """The data sets in the folder ``source``: itself, its folders, or their folders.
 
     Raises:
-        DataError: there are none; or a folder within is named like a split, and it is not clear which.
+        DataError: no data set is found; or a folder within is named like a split, and it is not clear which.
     """
     whole = Path(os.path.abspath(source))  # "." has no name
     split = split_of_name(whole.name)

@@ -43,7 +43,7 @@ def run(
 
     Args:
         facts: settings of the stage and digests of its data, written to ``run.json``; a continuation must have the same.
-        then: what to do with the model of a complete run. None: nothing is printed about where the run continues or ends.
+        then: what to do with the model of a complete run. None: nothing is printed about the step at which the run continues or ends.
 
     Raises:
         ResumeError: ``config.out`` holds another run.

@@ -1,7 +1,7 @@
 """A discriminator of small heads on frozen AlexNet stages (Projected GAN), and the augmentation that it sees images through.
 
 Projected GAN: Sauer et al. 2021, arXiv:2111.01007. Differentiable augmentation: Zhao et al. 2020, arXiv:2006.10738.
-Gradient penalty: R1 of Mescheder et al. 2018, arXiv:1801.04406, here on the features that the heads see, where it is cheap.
+Gradient penalty: R1 of Mescheder et al. 2018, arXiv:1801.04406, here on the features that the heads see, which is cheap.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def main(config: AllConfig) -> None:
         _run(config, RECIPES[config.preset])
     except KeyboardInterrupt:
         print(
-            f"\nStopped. The same command continues where it was; everything is in {config.out}:\n  {messages.typed()}",
+            f"\nStopped. The same command continues from there; everything is in {config.out}:\n  {messages.typed()}",
             flush=True,
         )
         raise SystemExit(STOPPED) from None

@@ -53,7 +53,7 @@ class Workplace:
         return self.out / "cache"
 
     def options(self, stage: str) -> dict[str, Any]:
-        """Options of a stage that say where it lies and what it starts from."""
+        """Options of a stage that name its folder and what it starts from."""
         given: dict[str, Any] = {"data": self.data, "prompt": self.prompt}
         if stage in ("base", "siamese", "decoder"):
             given["cache"] = self.cache

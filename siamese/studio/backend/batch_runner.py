@@ -103,7 +103,7 @@ class BatchRunner:
         self._share = Share(BATCHES_EACH, BATCHES_ALL, TOO_MANY, FULL)
 
     def job(self, owner: str) -> BatchJob | None:
-        """The owner's batch; None if there is none. Raises BatchError if it is damaged."""
+        """The owner's batch; None if the owner has no batch. Raises BatchError if it is damaged."""
         folder = self._folder(owner)
         return BatchJob.open(folder) if (folder / JOB_FILE).is_file() else None
 

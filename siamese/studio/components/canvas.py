@@ -181,7 +181,7 @@ def fit_photo(photo: np.ndarray) -> np.ndarray:
 
 
 def drawn_mask(value: Mapping[str, Any] | None) -> np.ndarray:
-    """Mask uint8 [H, W] of 0 / 255 from the editor's value: lesion where the drawn layer is more than half opaque.
+    """Mask uint8 [H, W] of 0 / 255 from the editor's value: lesion is what the drawn layer covers by more than half.
 
     The layer is read, not the composite: there the background would count, and half transparent edges are blended.
 

@@ -240,7 +240,7 @@ def _frame(shown: GalleryImages) -> int | str:
 
 
 def write_png(shown: GalleryImages, folder: Path) -> Path:
-    """Write the selected image, without outline, and return the path; raises ValueError if there is none."""
+    """Write the selected image, without outline, and return the path; raises ValueError if no image is selected."""
     if shown.pair is None:
         raise ValueError("Generate an image first.")
     path = folder / f"synthetic-seed-{shown.pair.recipe.seed}.png"

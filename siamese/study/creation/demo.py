@@ -36,7 +36,7 @@ class Demonstration:
     real: Path | None = None
     """Folder of real images, or one with ``images/`` and ``masks/``."""
     masks: Path | None = None
-    """Folder of the real images' masks, named as they are; random lesions if there are none."""
+    """Folder of the real images' masks, named as they are; random lesions if this is None and the folder has no masks."""
     seed: int = 0
     accept_text: bool = False
     """Show the real images although text is burned into some."""

@@ -96,7 +96,7 @@ def choose_files(config: StudyConfig, folders: Mapping[str, Path], sampled: Coll
     problems = [f"method {m.name!r} has no folder." for m in config.methods if m.name not in folders]
     names = {m.name for m in config.methods}
     problems += [
-        f"there is a folder for {name!r}, which is no method of this study."
+        f"there is a folder for {name!r}, which is not a method of this study."
         for name in folders
         if name not in names
     ]
@@ -180,7 +180,7 @@ def blind_files(
     """The blinded images (see ``siamese.study.storage.images``) of ``choice``.
 
     Args:
-        report: is told how many images of how many are done.
+        report: called with the number of images that are done and of all.
 
     Raises:
         ConfigError: every file that cannot be used, by name.

@@ -177,7 +177,7 @@ def read_masks(files: Mapping[str, Path]) -> dict[str, np.ndarray]:
     """Masks uint8 [H, W] of 0 / 255 by mask id.
 
     Raises:
-        ConfigError: every file that is no mask, by name.
+        ConfigError: every file that is not a mask, by name.
     """
     masks, problems = {}, []
     for mask, file in files.items():

@@ -145,7 +145,7 @@ busy = threading.Lock()
 
 
 def summarise(config: StudyConfig, answers: tuple[AnswerRecord, ...]) -> tuple[Any, str | None]:
-    """The summary of ``answers``, or None and why there is none. One is computed at a time: raters need the processor too."""
+    """The summary of ``answers``, or None and why it cannot be made. One is computed at a time: raters need the processor too."""
     with busy:
         return compute(config, answers)
 
