@@ -1,4 +1,4 @@
-"""The audit of packages in continuous integration: a known vulnerability fails, data that cannot be had is told and does not."""
+"""The audit of packages in continuous integration: a known vulnerability fails, data that cannot be had is reported and does not."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ READ: dict[str, bytes] = {
     "0 and 1": saved(MASK // 255),
     "0 and 3": saved(MASK // 85),
     "one bit": saved(MASK > 0),
-    "one bit TIFF where white is zero": saved(Image.fromarray(MASK > 0), "TIFF", tiffinfo={262: 0}),
+    "one bit TIFF with white as zero": saved(Image.fromarray(MASK > 0), "TIFF", tiffinfo={262: 0}),
     "BMP of one bit": saved(MASK > 0, "BMP"),
     "BMP": saved(MASK, "BMP"),
     "GIF": saved(MASK, "GIF"),

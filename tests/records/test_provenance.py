@@ -59,7 +59,7 @@ def join(parts: list[tuple[bytes, bytes]]) -> bytes:
 
 
 def rewritten(image: np.ndarray | None = None, **fields: str | None) -> bytes:
-    """The pair's PNG with other fields (None: left out) and, where given, another image."""
+    """The pair's PNG with other fields (None: left out) and, if given, another image."""
     text = PngInfo()
     for keyword, value in (PAIR.fields() | fields).items():
         if value is not None:

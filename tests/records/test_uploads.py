@@ -497,9 +497,7 @@ def test_damaged_files_raise_nothing_else(tmp_path, kind):
     outcomes = set()
     for _ in range(150):
         damaged = bytearray(data)
-        for place in rng.integers(
-            0, min(len(data), 400), rng.integers(1, 8)
-        ):  # headers are where decoders break
+        for place in rng.integers(0, min(len(data), 400), rng.integers(1, 8)):  # decoders break in headers
             damaged[place] = rng.integers(256)
         try:
             outcomes.add(read_upload(write_bytes(tmp_path, bytes(damaged))).kind)

@@ -1,4 +1,4 @@
-"""What is said of burned-in text, and where it is."""
+"""What is said of burned-in text, and its place in the image."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def client() -> TestClient:
         )
         photo, gallery, out = gr.File(), gr.Gallery(), gr.Textbox()
 
-        def told(event: gr.SelectData) -> str:
+        def reported(event: gr.SelectData) -> str:
             return str(event.index)
 
         def refuses(value: float) -> str:
@@ -45,7 +45,7 @@ def client() -> TestClient:
             api_name="all",
             queue=False,
         )
-        gallery.select(told, None, out, api_name="told", queue=False)
+        gallery.select(reported, None, out, api_name="reported", queue=False)
         number.change(refuses, number, out, api_name="refuses", queue=False)
         number.change(breaks, number, out, api_name="breaks", queue=False)
         number.change(None, None, None, js="() => 1")

@@ -150,7 +150,7 @@ class TestPaths:
                 reply = post(
                     client, route, number, [shapes[(number + i) % 3] for i in range(len(function.inputs))]
                 )
-                # 400 of a null character; 404 and 422 where the function is the browser's alone, or its input of another kind.
+                # 400 of a null character; 404 and 422 if the function is the browser's alone, or its input of another kind.
                 assert reply.status_code in (400, 403, 404, 422), (
                     number,
                     name,

@@ -1,7 +1,7 @@
 """The page's events without a browser: components' values in a dictionary, listeners called as Gradio calls them.
 
-What Gradio does with the values in between (files, queues) is left out; what the browser does is kept where the page relies on it: a gallery keeps
-its frame where an update names none, and what follows an event with ``then`` is left out after an error.
+What Gradio does with the values in between (files, queues) is left out; what the browser does is kept if the page relies on it: a gallery keeps
+its frame if an update names none, and what follows an event with ``then`` is left out after an error.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Databases for the tests: SQLite always, PostgreSQL where its server's programs are installed."""
+"""Databases for the tests: SQLite always, PostgreSQL if its server's programs are installed."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def postgres_server() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """See ``postgres_server``; skips where there is none, fails in continuous integration."""
+    """See ``postgres_server``; skips if there is no server, fails in continuous integration."""
     if programs() is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(
             "no PostgreSQL server; run: apt-get install postgresql"

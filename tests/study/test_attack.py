@@ -64,7 +64,7 @@ def leaking_length(store) -> None:
 
 
 def leaking_trailer(store) -> None:
-    """One length, but padding that gives away where the picture ends."""
+    """One length, but padding that gives away the end of the picture."""
     with store.database.write() as connection:
         for row in connection.execute(
             select(images.c.item_id, images.c.data, items.c.method).join(items)

@@ -1,4 +1,4 @@
-"""Studies copied to a stand-in of the hub and restored from it: raters go on where they were, and what was withdrawn is gone."""
+"""Studies copied to a stand-in of the hub and restored from it: raters go on from their last screen, and what was withdrawn is gone."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 
 
 def dihedral(array: np.ndarray, code: int) -> np.ndarray:
-    """[H, W, ...] after a left-right flip where ``code`` >= 4 and ``code % 4`` quarter turns, one by one."""
+    """[H, W, ...] after a left-right flip if ``code`` >= 4 and ``code % 4`` quarter turns, one by one."""
     return np.rot90(array[:, ::-1] if code >= 4 else array, code % 4)
 
 

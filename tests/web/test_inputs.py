@@ -1,4 +1,4 @@
-"""What cannot be read is refused with a sentence; what breaks all the same is logged and told."""
+"""What cannot be read is refused with a sentence; what breaks all the same is logged and reported."""
 
 from __future__ import annotations
 

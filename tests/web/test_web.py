@@ -227,7 +227,7 @@ def test_proxies_that_the_operator_names_are_believed(monkeypatch):
             "headers": 0,
         }
     assert said(proxies, "10.0.0.7", X_Forwarded_For="6.6.6.6")["client"] == "10.0.0.7"
-    # What a client wrote itself before its proxy added where it is from.
+    # What a client wrote itself before its proxy added its address.
     assert said(proxies, "127.0.0.1", X_Forwarded_For="1.1.1.1, 6.6.6.6, 192.168.9.9")["client"] == "6.6.6.6"
 
 
