@@ -38,7 +38,7 @@ def test_what_is_said(audit, status, found, exits, says):
 
 
 @pytest.mark.parametrize("out", ["", "{}", "null", "<html>"])
-def test_data_that_cannot_be_had_is_told(audit, out):
+def test_data_that_cannot_be_had_is_reported(audit, out):
     status, said = audit.judge(1, out, "Traceback\nConnectionError: no route")
     assert status == 0
     assert "SKIPPED" in said

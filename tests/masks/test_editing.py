@@ -146,7 +146,7 @@ def test_whole_turns_are_identity(turns: int) -> None:
     np.testing.assert_array_equal(editing.rotate(blob(4), turns), blob(4))
 
 
-def test_quarter_turns_are_exact_where_the_centroid_is_a_pixel() -> None:
+def test_quarter_turns_are_exact_if_the_centroid_is_a_pixel() -> None:
     mask = np.zeros((41, 41), np.uint8)
     mask[20, 10:31], mask[18:20, 20], mask[21:23, 20] = 255, 255, 255  # centroid (20, 20)
     np.testing.assert_array_equal(editing.rotate(mask, 90), np.rot90(mask, -1))

@@ -290,7 +290,7 @@ def test_stage_without_validation_masks_and_with_a_wrong_file(
         main(replace(config, out=tmp_path / "shapes.txt"))
 
 
-def test_stage_writes_below_runs_where_it_is_not_told_where(
+def test_stage_writes_below_runs_if_no_folder_is_given(
     ward: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not to the tracked statistics that the app reads."""

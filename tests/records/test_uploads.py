@@ -196,7 +196,7 @@ def test_wide_and_floating_point_tiff(tmp_path):
             read_upload(write(tmp_path, wrong, "TIFF"))
 
 
-def test_tiff_where_white_is_zero(tmp_path):
+def test_tiff_with_white_as_zero(tmp_path):
     expected = np.repeat(255 - GREY[..., None], 3, 2)
     values = GREY.astype(np.uint16) * 257
     assert_photo(write(tmp_path, values, "TIFF", tiffinfo={262: 0}), expected, 0.5)

@@ -103,7 +103,7 @@ def test_seeds_of_items():
     assert item_seed(7, 3) == 3466196061  # jobs on disk rely on it: it must not change
 
 
-def test_stops_where_cancelled_and_continues_from_disk(tmp_path, whole):
+def test_stops_when_cancelled_and_continues_from_disk(tmp_path, whole):
     job = new_job(tmp_path / "job")
     answers = iter([False, True])
     assert [p.done for p in run_job(job, sampler, 3, lambda: next(answers))] == [3]

@@ -220,7 +220,7 @@ class TestWorker:
         for thread in threads:
             thread.join(5)
 
-    def test_a_place_is_told_again_so_that_a_closed_page_is_noticed(self, held, monkeypatch):
+    def test_a_place_is_sent_again_so_that_a_closed_page_is_noticed(self, held, monkeypatch):
         monkeypatch.setattr(workers, "REPEAT", 0)
         _, thread = start(held, "a")
         until(lambda: held._process.asked)

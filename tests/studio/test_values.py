@@ -138,7 +138,7 @@ def test_requests_for_what_is_not_there_are_refused(client, path, asked, status)
         {},
     ],
 )
-def test_unknown_parts_are_told(client, asked):
+def test_unknown_parts_are_reported(client, asked):
     reply = client.post(
         "/gradio_api/component_server", json={"data": 1, "fn_name": "f", "session_hash": "s"} | asked
     )
@@ -198,12 +198,12 @@ def test_bodies_that_cannot_be_read(client, content, kind):
         (check_guidance, 10**400),
     ],
 )
-def test_numbers_that_are_none_are_told(check, value):
+def test_numbers_that_are_none_are_reported(check, value):
     with pytest.raises(InputError, match="must be"):
         check(value)
 
 
-def test_a_missing_prompt_is_told():
+def test_a_missing_prompt_is_reported():
     canvas = editor_value(example_mask(1, 64))
     with pytest.raises(InputError, match="Choose what the image shows"):
         Form(canvas, None).request()

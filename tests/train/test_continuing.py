@@ -309,7 +309,7 @@ def test_updates_before_an_extension_are_those_of_the_run(tmp_path: Path) -> Non
     assert differences(at["module"], final_state(tmp_path / "plain")["module"]) == []
 
 
-def test_cosine_falls_anew_in_an_extension(tmp_path: Path) -> None:
+def test_cosine_falls_again_in_an_extension(tmp_path: Path) -> None:
     config = _toy(tmp_path, schedule="cosine", max_steps=10)
     rates = [learning_rate(config, step, [10, 14, 20]) for step in range(20)]
     assert rates[:10] == [learning_rate(config, step) for step in range(10)]

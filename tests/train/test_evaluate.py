@@ -335,7 +335,7 @@ def test_sample_refuses_other_settings(change, message, sampled):
 
 
 @pytest.mark.parametrize("changed", ["mask", "prompt"])
-def test_sample_makes_anew_what_has_changed(changed, sampled, capsys):
+def test_sample_makes_again_what_has_changed(changed, sampled, capsys):
     """Case 06: a mask was corrected; another prompt."""
 
     def times(
