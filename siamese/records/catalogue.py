@@ -55,12 +55,12 @@ def describe(source: str) -> ModelEntry:
         if not isinstance(metrics, dict):
             raise ValueError(f"{folder / 'metrics.json'} must hold a JSON object; correct it or remove it.")
     return ModelEntry(
-        folder.resolve().name,
-        source,
-        folder,
-        _without_metadata(_text(folder / "README.md")),
-        _text(folder / "LICENSE"),
-        metrics,
+        name=folder.resolve().name,
+        source=source,
+        folder=folder,
+        card=_without_metadata(_text(folder / "README.md")),
+        licence=_text(folder / "LICENSE"),
+        metrics=metrics,
     )
 
 

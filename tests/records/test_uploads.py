@@ -385,7 +385,7 @@ def ultrasound() -> np.ndarray:
     ],
     ids=["ultrasound", "ramp", "constant", "noise", "dark", "light", "red", "cut out"],
 )
-def test_what_is_no_mask(tmp_path, image):
+def test_what_is_not_a_mask(tmp_path, image):
     expected = image if image.ndim == 3 else np.repeat(image[..., None], 3, 2)
     assert_photo(write(tmp_path, image), expected)
 
@@ -431,7 +431,7 @@ def test_pair_of_this_studio(tmp_path):
     np.testing.assert_array_equal(read_photo(path), pair.image)
 
 
-def test_synthetic_image_without_its_recipe_is_no_photograph(tmp_path):
+def test_synthetic_image_without_its_recipe_is_not_a_photograph(tmp_path):
     text = PngInfo()
     text.add_itxt("Synthetic", "true")
     path = write(tmp_path, PHOTO, pnginfo=text)

@@ -152,7 +152,7 @@ def test_lists_every_bad_file_by_name(zipped):
     assert all(fault in str(error) for fault in error.faults)
 
 
-def test_refuses_what_is_no_zip(tmp_path, zipped):
+def test_refuses_what_is_not_a_zip(tmp_path, zipped):
     (tmp_path / "a.zip").write_bytes(b"PK but no")
     assert "not a ZIP file" in str(refused(tmp_path / "a.zip"))
     assert "no masks" in str(refused(zipped({"readme.txt": b""})))

@@ -198,7 +198,7 @@ def test_bodies_that_cannot_be_read(client, content, kind):
         (check_guidance, 10**400),
     ],
 )
-def test_numbers_that_are_none_are_reported(check, value):
+def test_what_is_not_a_number_is_reported(check, value):
     with pytest.raises(InputError, match="must be"):
         check(value)
 

@@ -115,7 +115,7 @@ class Visitor:
             return
         if isinstance(answer, dict) and answer.get("__type__") != "update":
             for block, value in answer.items():
-                assert block in listener.outputs, f"{block} is no output of {listener.name}"
+                assert block in listener.outputs, f"{block} is not an output of {listener.name}"
                 self._set(block, value)
         else:
             answers = [answer] if len(listener.outputs) == 1 else answer

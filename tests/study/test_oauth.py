@@ -144,7 +144,7 @@ def test_strangers_are_refused(browser, provider, user):
     provider.user = user
     reply = browser.get(come_back(browser, provider))
     assert reply.status_code == 403
-    assert "is no administrator here" in reply.text
+    assert "is not an administrator here" in reply.text
     assert "<b>" not in reply.text
     assert not inside(browser)
 

@@ -239,7 +239,7 @@ def test_a_space_has_its_own_proxies(monkeypatch):
 
 
 @pytest.mark.parametrize("wrong", ["proxy.example", "*", "", "10.0.0.0/33", "10.1.2.3/8"])
-def test_what_is_no_proxy_is_reported(wrong):
+def test_what_is_not_a_proxy_is_reported(wrong):
     with pytest.raises(AccessError, match="--trusted-proxies"):
         Access(trusted_proxies=(wrong,)).proxies()
 
@@ -247,7 +247,7 @@ def test_what_is_no_proxy_is_reported(wrong):
 @pytest.mark.parametrize(
     "wrong", ["example.org", "https://a.example; script-src *", "https://a b", "*", "javascript:x"]
 )
-def test_what_is_no_origin_is_reported(wrong):
+def test_what_is_not_an_origin_is_reported(wrong):
     with pytest.raises(AccessError, match="--frame-ancestors"):
         frame_ancestors(StudioAccess(frame_ancestors=(wrong,)))
 

@@ -133,13 +133,13 @@ def load_examples(
             if "logvar" in stored:
                 logvars.append(stored["logvar"])
     return Examples(
-        np.stack(means),
-        np.stack(logvars) if logvars else None,
-        images,
-        masks,
-        codes,
-        [p.prompt for p in pairs],
-        dtype,
+        mean=np.stack(means),
+        logvar=np.stack(logvars) if logvars else None,
+        images=images,
+        masks=masks,
+        codes=codes,
+        prompts=[p.prompt for p in pairs],
+        latent_dtype=dtype,
     )
 
 

@@ -144,7 +144,7 @@ def read_set(one: SetFolder, split: str, prompt: str | None, otherwise: str | No
         for part, listing in listings.items()
         for name in listing.passed_over
     ]
-    _say_what_was_read(one, assigned.keys, matched, known, passed_over)
+    _say_what_was_read(one, keys=assigned.keys, matched=matched, known=known, passed_over=passed_over)
     prompts = _prompts(one, keys, prompt, otherwise)
     return [Pair(f"{one.name}/{key}", *matched.pairs[key], prompts[key]) for key in keys]
 

@@ -134,7 +134,7 @@ def update(trainer: Trainer) -> None:
     sums: dict[str, Tensor] = {}
     for part in range(config.accumulation):
         rows = np.arange(part * micro, (part + 1) * micro)[trainer.accelerator.process_index :: trainer.world]
-        draws = Draws(config.seed, step, config.batch_size, rows, trainer.device)
+        draws = Draws(seed=config.seed, step=step, count=config.batch_size, rows=rows, device=trainer.device)
         batch = trainer.stage.batch(order[rows], draws, trainer.device)
         complete = part == config.accumulation - 1  # processes exchange gradients once an update
         with nullcontext() if complete else trainer.accelerator.no_sync(trainer.module):

@@ -23,10 +23,10 @@ def sheet(checkpoint: Checkpoint, hints: Tensor | None, prompts: Sequence[str], 
     given = Conditioning(checkpoint.context(prompts), checkpoint.context([""] * len(prompts)), features)
     z = denoise(
         checkpoint,
-        build_scheduler("dpm++", checkpoint.scheduler_config, steps),
-        initial_noise(range(len(prompts)), shape).to(device),
-        given,
-        checkpoint.defaults,
+        scheduler=build_scheduler("dpm++", checkpoint.scheduler_config, steps),
+        z=initial_noise(range(len(prompts)), shape).to(device),
+        given=given,
+        settings=checkpoint.defaults,
     )
     return decode_latents(checkpoint.vae, z).float().add(1).div(2)
 

@@ -173,7 +173,9 @@ def measure_autoencoder(
     for organ, (train, split) in organs.items():
         pairs = chosen(split, count, seed)
         made.append(reconstruct(vae, pairs, features, f"{organ}: {count} reconstructions"))
-        comparison = Comparison(organ, train, pairs, families, draws, seed)
+        comparison = Comparison(
+            organ=organ, train=train, pairs=pairs, families=families, draws=draws, seed=seed
+        )
         measured[organ] = (
             made[-1].figures()
             | comparison.frechet(None, "_floor")

@@ -148,7 +148,12 @@ class ReconstructionLoss(nn.Module):
             losses["total"] = losses["total"] + config.equivariance * losses["equivariance"]
         if self.discriminator is not None:
             losses |= discriminator_losses(
-                self.discriminator, self.perceptual, images, drawn, batch["uniform"], config.penalty_weight
+                self.discriminator,
+                backbone=self.perceptual,
+                images=images,
+                drawn=drawn,
+                uniform=batch["uniform"],
+                penalty_weight=config.penalty_weight,
             )
             losses["total"] = (
                 losses["total"]

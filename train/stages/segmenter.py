@@ -187,7 +187,14 @@ class SegmentStage(loop.Stage):
         if self.val_images is None:
             without_validation("what is found in training images")
             images, masks = self.shown
-            _add_outlines("train", images, masks, self.segmenter.predict(images), step, writer)
+            _add_outlines(
+                "train",
+                images=images,
+                masks=masks,
+                found=self.segmenter.predict(images),
+                step=step,
+                writer=writer,
+            )
             return {}
         found = np.concatenate(
             [self.segmenter.predict(self.val_images[i : i + 16]) for i in range(0, len(self.val_images), 16)]
@@ -196,7 +203,14 @@ class SegmentStage(loop.Stage):
         for organ, score in zip(self.val_organs, dice(found, self.val_masks), strict=True):
             scores[organ].append(score)
         shown = np.linspace(0, len(found) - 1, min(8, len(found))).astype(int)
-        _add_outlines("val", self.val_images[shown], self.val_masks[shown], found[shown], step, writer)
+        _add_outlines(
+            "val",
+            images=self.val_images[shown],
+            masks=self.val_masks[shown],
+            found=found[shown],
+            step=step,
+            writer=writer,
+        )
         return {f"dice_{organ}": float(np.mean(s)) for organ, s in scores.items()}
 
     def export(self, folder: Path) -> None:

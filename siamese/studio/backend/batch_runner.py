@@ -138,7 +138,13 @@ class BatchRunner:
             try:
                 if folder.exists():
                     remove_tree(set_aside(folder))
-                job = BatchJob.create(folder, order.masks, settings, info.size, order.passed_over)
+                job = BatchJob.create(
+                    folder,
+                    masks=order.masks,
+                    settings=settings,
+                    size=info.size,
+                    passed_over=order.passed_over,
+                )
             except OSError as error:
                 raise BatchError(
                     f"The server could not store the masks ({error.strerror}). Try again later."

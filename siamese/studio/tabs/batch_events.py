@@ -64,7 +64,9 @@ class BatchForm:
         passed_over = (
             describe_passed_over(masks.passed_over, indent="") if isinstance(masks, NamedMasks) else []
         )
-        return BatchOrder(masks, self.prompt, seed, self.model, passed_over)
+        return BatchOrder(
+            masks=masks, prompt=self.prompt, seed=seed, model=self.model, passed_over=passed_over
+        )
 
     def _masks(self, seed: int) -> list[NamedMask]:
         if self.source == FROM_ZIP:
@@ -272,7 +274,7 @@ def wire_batch(
     for button, work, inputs in ((tab.start, events.start, entered), (tab.resume, events.resume, [])):
         begun = button.click(events.begin, None, [events.run, *tab.parts], **QUICK)
         worked = begun.then(work, [events.run, *inputs], [*tab.parts, tab.seed], **LINED)
-        after_event(worked, events.end, events.fail, events.run, tab.parts)
+        after_event(worked, succeeded=events.end, failed=events.fail, inputs=events.run, outputs=tab.parts)
     rescue.click(events.rescue, events.run, tab.parts, **QUICK)
     tab.cancel.click(events.runs.cancel, events.run, None, **QUICK)
     on_demand(tab.download.click, events.export, [], tab.message)

@@ -130,7 +130,10 @@ def build_results(examples: list[SyntheticPair]) -> ResultPanel:
         selected_index=first.selected if first.pairs else None,
     )
     caption = gr.HTML(
-        html.caption(first.pair, first.agreement, 0, len(first.pairs), first.example), elem_id="caption"
+        html.caption(
+            first.pair, agreement=first.agreement, index=0, count=len(first.pairs), example=first.example
+        ),
+        elem_id="caption",
     )
     old = gr.HTML("", elem_id="outdated")
     with gr.Row(elem_classes="buttons"):
@@ -220,7 +223,13 @@ def select(panel: ResultPanel, shown: GalleryImages, outlined: bool) -> dict[Any
         panel.shown: shown,
         panel.previewing: False,
         panel.gallery: gr.update(selected_index=_frame(shown)),
-        panel.caption: html.caption(pair, shown.agreement, shown.selected, len(shown.pairs), shown.example),
+        panel.caption: html.caption(
+            pair,
+            agreement=shown.agreement,
+            index=shown.selected,
+            count=len(shown.pairs),
+            example=shown.example,
+        ),
         panel.keep: there,
         panel.use_seed: there,
         panel.more: there,

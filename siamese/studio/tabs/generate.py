@@ -180,7 +180,7 @@ def check_whole(value: float | None, name: str, least: int, most: int, hint: str
 
 def check_seed(seed: float | None) -> int:
     """``seed`` as an integer 0..2^32 - 1, or InputError."""
-    return check_whole(seed, "The seed", 0, SEEDS - 1, " Or tick Random seed.")
+    return check_whole(seed, name="The seed", least=0, most=SEEDS - 1, hint=" Or tick Random seed.")
 
 
 def check_steps(steps: float | None) -> int | None:
@@ -188,7 +188,9 @@ def check_steps(steps: float | None) -> int | None:
     return (
         None
         if steps is None
-        else check_whole(steps, "Steps", 1, MAX_STEPS, " Or tick Use the model's defaults.")
+        else check_whole(
+            steps, name="Steps", least=1, most=MAX_STEPS, hint=" Or tick Use the model's defaults."
+        )
     )
 
 
@@ -197,5 +199,7 @@ def check_guidance(guidance: float | None) -> float | None:
     return (
         None
         if guidance is None
-        else check_number(guidance, "Guidance", 1, MAX_GUIDANCE, " Or tick Use the model's defaults.")
+        else check_number(
+            guidance, name="Guidance", least=1, most=MAX_GUIDANCE, hint=" Or tick Use the model's defaults."
+        )
     )

@@ -193,7 +193,9 @@ class GenerateEvents:
         self, event: Finished, form: Form, outlined: bool, *, is_random: bool, photo: Photo | None
     ) -> Updates:
         made = event.generated
-        images = GalleryImages(made.pairs, made.agreements, 0, form.reference, photo)
+        images = GalleryImages(
+            pairs=made.pairs, agreements=made.agreements, selected=0, reference=form.reference, photo=photo
+        )
         if photo is not None and photo.gone.is_set():
             images = images.without(None)
         # The box shows a random seed only now that there is an image of it; a seed that was entered stays.

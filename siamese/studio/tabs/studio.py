@@ -105,7 +105,11 @@ def _wire_runs(
         worked = trigger(work, inputs, runs.run_outputs, **LINED)
         # The buttons are enabled by an event of its own, so that they are after a failure, too.
         ended, failed = after_event(
-            worked, runs.end, runs.fail, [runs.run, result.shown, result.previewing], runs.end_outputs
+            worked,
+            succeeded=runs.end,
+            failed=runs.fail,
+            inputs=[runs.run, result.shown, result.previewing],
+            outputs=runs.end_outputs,
         )
         state = [*images.state, studio.draw.digest, studio.draw.photo]
         ended.then(images.settle, state, result.parts, **QUICK).then(None, js=REVEAL)

@@ -21,7 +21,7 @@ from siamese.study.storage.store import StudyStore
 
 log = logging.getLogger(__name__)
 MASK_SIDE = 256
-STEPS, SCHEDULER = 6, "dpm++"
+FAST = {"num_inference_steps": 6, "scheduler": "dpm++"}
 """So that the link is there in less than a minute on two processor cores; the embedded model's images look as with its own 12 steps."""
 
 
@@ -44,9 +44,10 @@ class Demonstration:
     def methods(self) -> tuple[Sampled, ...]:
         """What is sampled. Without real images a second setting, without guidance: a difference that can be seen."""
         if self.real is not None:
-            return (Sampled("synthetic", self.model, STEPS, scheduler=SCHEDULER),)
-        return Sampled("guided", self.model, STEPS, scheduler=SCHEDULER), Sampled(
-            "unguided", self.model, STEPS, 1.0, SCHEDULER
+            return (Sampled("synthetic", self.model, FAST),)
+        return (
+            Sampled("guided", self.model, FAST),
+            Sampled("unguided", self.model, FAST | {"guidance_scale": 1.0}),
         )
 
 

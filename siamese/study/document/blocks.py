@@ -110,8 +110,12 @@ def plot(
     lines: Sequence[ReferenceLine] = (),
 ) -> tuple[Plot, ...]:
     """A plot of the figures that have a value; empty if no figure has one."""
-    dots = [Dot(name, f.value, f.low, f.high, written(f)) for name, f in figures if f.value is not None]
-    return (Plot(title, dot_plot(title, dots, low, high, lines)),) if dots else ()
+    dots = [
+        Dot(label=name, value=f.value, low=f.low, high=f.high, text=written(f))
+        for name, f in figures
+        if f.value is not None
+    ]
+    return (Plot(title, dot_plot(title, dots=dots, low=low, high=high, lines=lines)),) if dots else ()
 
 
 def time_cells(times: ResponseTimes) -> tuple[Cell, ...]:

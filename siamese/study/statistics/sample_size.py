@@ -194,22 +194,30 @@ def groups_needed(
         conditional = raters < MIN_RATERS
 
     def reached(groups: int) -> bool:
-        return half_width(components, groups, raters, level, conditional) <= wanted
+        return (
+            half_width(components, groups=groups, raters=raters, level=level, conditional=conditional)
+            <= wanted
+        )
 
     if not reached(MAX_GROUPS):
         reason = f"{raters} raters do not reach a half width of {wanted:g} with any number of mask groups: "
         return StudySize(
-            raters,
-            None,
-            None,
-            conditional,
-            reason + ("the images differ too much." if conditional else "invite more raters."),
+            raters=raters,
+            groups=None,
+            half_width=None,
+            conditional=conditional,
+            reason=reason + ("the images differ too much." if conditional else "invite more raters."),
         )
     low, high = MIN_GROUPS - 1, MAX_GROUPS  # reached at high; below MIN_GROUPS there is no interval
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if reached(middle) else (middle, high)
-    return StudySize(raters, high, half_width(components, high, raters, level, conditional), conditional)
+    return StudySize(
+        raters,
+        high,
+        half_width(components, groups=high, raters=raters, level=level, conditional=conditional),
+        conditional,
+    )
 
 
 def plans(

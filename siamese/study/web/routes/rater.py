@@ -100,7 +100,13 @@ def register_rater(sessions: Sessions, token: Token, given: RegistrationRequest)
 def answer(sessions: Sessions, token: Token, given: AnswerRequest) -> dict[str, Any]:
     """Store an answer."""
     judgement = Judgement(given.response, given.confidence, given.comment, given.client_ms)
-    done = sessions.answer(token, given.task, given.key, judgement, given.correction)
+    done = sessions.answer(
+        token,
+        presentation=given.task,
+        key=given.key,
+        judgement=judgement,
+        correction=given.correction,
+    )
     return {"saved": True, "step": step_json(done.step), "feedback": done.feedback}
 
 
