@@ -151,7 +151,7 @@ def test_unknown_parts_are_reported(client, asked):
     )
 
 
-def test_a_functions_own_message_is_no_error_of_the_server(client):
+def test_a_functions_own_message_is_not_an_error_of_the_server(client):
     reply = call(client, [1], 2)
     assert reply.status_code == 422
     assert reply.json()["error"] == "The seed must be less."

@@ -100,7 +100,7 @@ def test_only_the_servers_own_names_are_served(listened, more, allowed, refused)
     "host",
     ["", " ", "a b", "a/b", "[::1", "evil.example@testserver", "testserver:99999999", "testserver:x", "<b>"],
 )
-def test_what_is_no_name_is_refused(host):
+def test_what_is_not_a_name_is_refused(host):
     reply = TestClient(guarded()).get("/", headers={"Host": host})
     assert reply.status_code in (400, 421)
     assert "<" not in reply.text.replace("'<b>'", "").replace("--allow-host <b>", "")
