@@ -44,7 +44,7 @@ def noise_levels(alphas_cumprod: Tensor) -> Tensor:
 
 
 def timestep_like(alphas_cumprod: Tensor, t: int) -> int:
-    """The largest timestep of ``alphas_cumprod`` whose noise level is at most that of t on Stable Diffusion's schedule; -1 if there is none.
+    """The largest timestep of ``alphas_cumprod`` whose noise level is at most that of t on Stable Diffusion's schedule; -1 if no timestep has one so low.
 
     It carries a bound on t to another schedule. On Stable Diffusion's own it is t.
     """

@@ -53,7 +53,7 @@ def image_weight(step: int, max_steps: int) -> float:
     return step / max_steps
 
 
-def in_words(config: SiameseConfig, step: int, max_steps: int) -> str:
+def describe_schedule(config: SiameseConfig, step: int, max_steps: int) -> str:
     """w_i and the augmentation's gate at ``step`` of ``max_steps``, for messages."""
     w_i = image_weight(step, max_steps) if config.ramp else 1.0
     if not config.w_a:

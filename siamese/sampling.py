@@ -217,7 +217,7 @@ def denoise(
         t = torch.full((len(z),), int(timestep), device=z.device, dtype=torch.long)
         z_in = scheduler.scale_model_input(z_t, timestep)
         if settings.guides_at(int(timestep) / total):
-            output = guided_output(checkpoint, z_in, t, given, settings)
+            output = guided_output(checkpoint, z_t=z_in, t=t, given=given, settings=settings)
         else:
             output = cond_output(checkpoint, z_in, t, given)
         z_next = scheduler.step(output, timestep, z_t, return_dict=False)[0]
@@ -341,11 +341,17 @@ class MaskDiffusion:
             settings.scheduler, self.checkpoint.scheduler_config, settings.num_inference_steps
         )
         given = self._conditioning(
-            masks, _checked_prompts(prompt, len(seeds)), len(seeds), reference, reference_weight
+            masks,
+            prompts=_checked_prompts(prompt, len(seeds)),
+            count=len(seeds),
+            reference=reference,
+            reference_weight=reference_weight,
         )
         side = self.size // downsampling(self.checkpoint.vae)
         noise = initial_noise(seeds, (latent_channels(self.checkpoint.vae), side, side)).to(self.device)
-        z_0 = denoise(self.checkpoint, solver, noise, given, settings, callback)
+        z_0 = denoise(
+            self.checkpoint, scheduler=solver, z=noise, given=given, settings=settings, callback=callback
+        )
         return to_uint8(decode_latents(self.checkpoint.vae, z_0))
 
     def fit_mask(self, mask: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ def phantom(seed: int, height: int = 48, width: int = 64) -> tuple[np.ndarray, n
 
 
 def write_folder(folder: Path, count: int, splits: dict[str, range] | None = None, **size: int) -> Path:
-    """``folder/images``, ``folder/masks`` and, where given, split files of the numbers in ``splits``."""
+    """``folder/images``, ``folder/masks`` and, if given, split files of the numbers in ``splits``."""
     for part in ("images", "masks"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     for i in range(count):

@@ -19,12 +19,12 @@ EMBEDDED = Path(__file__).resolve().parents[1] / "assets" / "siamese-tiny"
 
 
 def model_folder(scratch: Path) -> Path:
-    """``assets/siamese-tiny`` where it exists, else a random model of the same architecture in ``scratch``."""
+    """``assets/siamese-tiny`` if it exists, otherwise a random model of the same architecture in ``scratch``."""
     return EMBEDDED if (EMBEDDED / "model_index.json").is_file() else random_model(scratch / "siamese-random")
 
 
 def quick_model(scratch: Path, steps: int = 2) -> Path:
-    """The same model in ``scratch``, which samples in ``steps`` steps where nothing else is asked for."""
+    """The same model in ``scratch``, which samples in ``steps`` steps if nothing else is asked for."""
     made, quick = model_folder(scratch), scratch / "siamese-quick"
     quick.mkdir(parents=True)
     for part in made.iterdir():

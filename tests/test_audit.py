@@ -1,4 +1,4 @@
-"""The audit of packages in continuous integration: a known vulnerability fails, data that cannot be had is told and does not."""
+"""The audit of packages in continuous integration: a known vulnerability fails, data that cannot be had is reported and does not."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_what_is_said(audit, status, found, exits, says):
 
 
 @pytest.mark.parametrize("out", ["", "{}", "null", "<html>"])
-def test_data_that_cannot_be_had_is_told(audit, out):
+def test_data_that_cannot_be_had_is_reported(audit, out):
     status, said = audit.judge(1, out, "Traceback\nConnectionError: no route")
     assert status == 0
     assert "SKIPPED" in said

@@ -100,7 +100,7 @@ def preset_of(arguments: list[str]) -> str | None:
     return None
 
 
-def run(arguments: list[str]) -> None:
+def run_command(arguments: list[str]) -> None:
     """Parse ``COMMAND [options]`` and run it; errors of the user's end with their message and status 1, Ctrl-C with 130."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: python -m train STAGE [options]    (python -m train STAGE --help lists them)\n")
@@ -145,4 +145,4 @@ def run(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(sys.argv[1:])
+    run_command(sys.argv[1:])

@@ -168,7 +168,7 @@ def decode(data: bytes, limits: Limits = LOCAL) -> Picture:
         image = Image.fromarray(
             eight_bits(values) if _is_in_range(values) else np.zeros(values.shape, np.uint8)
         )
-    return Picture(image, values, kind, info, _is_lossy(kind, data))
+    return Picture(image=image, values=values, format=kind, info=info, is_lossy=_is_lossy(kind, data))
 
 
 def image_size(path: str | Path, limits: Limits = LOCAL) -> tuple[int, int]:

@@ -220,7 +220,7 @@ def match_masks(images: Listing, masks: Listing) -> Matched:
     )
 
 
-def report(passed_over: Iterable[PassedOver], indent: str = "  ") -> list[str]:
+def describe_passed_over(passed_over: Iterable[PassedOver], indent: str = "  ") -> list[str]:
     """A line for each reason: how many were passed over for it, and their names."""
     by_reason: dict[str, list[str]] = {}
     for one in passed_over:

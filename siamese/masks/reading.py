@@ -64,7 +64,7 @@ FLAT = 8
 BLOCK = 17
 """Pixels: a square of one tone next to the ground's is a label from this side on, and smaller ones are what is left of ringing, blocks of
 JPEG and WebP that were stored again without loss."""
-FEWEST_SOFT = 4
+MIN_SOFT_LEVELS = 4
 """In an image of at most so many values, each grey one is an edge without exception."""
 FEW_VALUES, MAX_VALUES, MIN_FLAT = 8, 256, 0.8
 """An image of at most ``FEW_VALUES`` values is a label map; one of at most ``MAX_VALUES`` is, if at least this share of its pixels beside
@@ -276,7 +276,7 @@ def _is_soft_mask(grey: np.ndarray, labels: np.ndarray, is_lossy: bool) -> bool:
     count = int(np.count_nonzero(between))
     if count > max(FEW, GREY_PER_WHITE * int(np.count_nonzero(bright))) or count > MAX_GREY * grey.size:
         return False
-    few = _few_unique(labels, FEWEST_SOFT)
+    few = _few_unique(labels, MIN_SOFT_LEVELS)
     off = _off_ground(grey, dark, bright)
     near = _near(dark, RINGING) & _near(bright, RINGING)
     lines = (between | off) & ~near

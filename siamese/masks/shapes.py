@@ -91,7 +91,13 @@ class ShapeStatistics:
         ranks = features[:, :SCALARS].argsort(0, kind="stable").argsort(0, kind="stable")
         features[:, :SCALARS] = ndtri((ranks + 0.5) / len(features))
         covariance = np.cov(features, rowvar=False) + RIDGE * np.eye(FEATURES)
-        return cls(len(features), quantiles, features.mean(0), covariance, spectra.sum(0) / spectra.sum())
+        return cls(
+            count=len(features),
+            quantiles=quantiles,
+            mean=features.mean(0),
+            covariance=covariance,
+            spectrum=spectra.sum(0) / spectra.sum(),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, rounded to four decimals (the spectrum to six)."""
@@ -144,7 +150,13 @@ class ShapeStatistics:
             raise ShapeError("the shape statistics' covariance is not positive definite.") from error
         if not np.allclose(covariance, covariance.T):
             raise ShapeError("the shape statistics' covariance is not symmetric.")
-        return cls(count, quantiles, arrays["mean"], covariance, spectrum)
+        return cls(
+            count=count,
+            quantiles=quantiles,
+            mean=arrays["mean"],
+            covariance=covariance,
+            spectrum=spectrum,
+        )
 
 
 def save_statistics(statistics: Mapping[str, ShapeStatistics], file: Path) -> None:

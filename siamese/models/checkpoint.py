@@ -197,14 +197,14 @@ def load_checkpoint(source: str | Path) -> Checkpoint:
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{folder} cannot be loaded ({error}). Is the download complete?") from error
     checkpoint = Checkpoint(
-        vae.eval(),
-        unet.eval(),
-        controlnet.eval() if controlnet is not None else None,
-        context.eval(),
-        {k: v for k, v in scheduler.items() if not k.startswith("_")},
-        defaults,
-        folder.name,
-        size,
+        vae=vae.eval(),
+        unet=unet.eval(),
+        controlnet=controlnet.eval() if controlnet is not None else None,
+        context=context.eval(),
+        scheduler_config={k: v for k, v in scheduler.items() if not k.startswith("_")},
+        defaults=defaults,
+        name=folder.name,
+        image_size=size,
     )
     checkpoint.check()
     return checkpoint
@@ -224,7 +224,7 @@ def weights_hash(folder: Path) -> str:
     """SHA-256 of all weights of a model folder, with their names.
 
     Raises:
-        FileNotFoundError: there are none.
+        FileNotFoundError: the folder holds no weights.
     """
     files = sorted(folder.rglob("*.safetensors"))
     if not files:

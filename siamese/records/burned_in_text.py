@@ -46,7 +46,7 @@ class Box(NamedTuple):
 
 
 def find_text(image: np.ndarray) -> tuple[Box, ...]:
-    """Boxes around horizontal lines of text in ``image`` uint8 [H, W, 3] RGB of any size; none where no text was found.
+    """Boxes around horizontal lines of text in ``image`` uint8 [H, W, 3] RGB of any size; none if no text was found.
 
     Found are Latin letters and digits from about a hundredth of the longer side on, 10 pixels on 1024. A line that crosses the middle
     may be found in two overlapping parts. An image takes about half a second on one core and no more than one core; the first call

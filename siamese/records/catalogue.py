@@ -22,7 +22,7 @@ class ModelEntry:
     """Markdown of its README.md, without the metadata block at the top."""
     licence: str = ""
     metrics: dict[str, Any] = field(default_factory=dict)
-    """metrics.json as measured; empty where there is none."""
+    """metrics.json as measured; empty if the folder has no such file."""
 
     def examples(self) -> list[SyntheticPair]:
         """The pairs in ``examples/*.png``, by name: what a first visit shows. Files that are not the studio's are left out."""
@@ -50,19 +50,17 @@ def describe(source: str) -> ModelEntry:
             metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(
-                f"{folder / 'metrics.json'} is no JSON ({error}); write it anew or remove it."
+                f"{folder / 'metrics.json'} is not JSON ({error}); correct it or remove it."
             ) from error
         if not isinstance(metrics, dict):
-            raise ValueError(
-                f"{folder / 'metrics.json'} must hold a JSON object; write it anew or remove it."
-            )
+            raise ValueError(f"{folder / 'metrics.json'} must hold a JSON object; correct it or remove it.")
     return ModelEntry(
-        folder.resolve().name,
-        source,
-        folder,
-        _without_metadata(_text(folder / "README.md")),
-        _text(folder / "LICENSE"),
-        metrics,
+        name=folder.resolve().name,
+        source=source,
+        folder=folder,
+        card=_without_metadata(_text(folder / "README.md")),
+        licence=_text(folder / "LICENSE"),
+        metrics=metrics,
     )
 
 

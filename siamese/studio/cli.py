@@ -48,7 +48,7 @@ def main() -> None:
     from siamese.web.settings import SetupError
 
     try:
-        serve(worker, options.data, options.host, options.port, options.access)
+        serve(worker, data=options.data, host=options.host, port=options.port, access=options.access)
     except (
         OSError,
         ValueError,

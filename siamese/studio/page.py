@@ -36,11 +36,17 @@ def build_page(worker: ModelWorker, data: Path) -> gr.Blocks:
         wire_studio(page, studio, worker, rescue)
         wire_collection(
             CollectionEvents(collection, collections),
-            studio.results.keep,
-            studio.results.shown,
-            studio.results.note,
-            collection_tab,
+            keep=studio.results.keep,
+            shown=studio.results.shown,
+            keep_note=studio.results.note,
+            entering=collection_tab,
         )
-        wire_batch(batch, BatchRunner(worker, data / "batches"), studio.model, batch_tab, rescue)
+        wire_batch(
+            batch,
+            runner=BatchRunner(worker, data / "batches"),
+            model=studio.model,
+            entering=batch_tab,
+            rescue=rescue,
+        )
         wire_models(models, worker, studio.model, studio.settings)
     return page

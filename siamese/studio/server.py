@@ -176,7 +176,7 @@ def serve(
     signal.signal(
         signal.SIGTERM, signal.default_int_handler
     )  # a host's restart leaves time for what is written at the end
-    studio = Studio(worker, data_folder(data), host, port, access)
+    studio = Studio(worker=worker, data=data_folder(data), host=host, port=port, access=access)
     print(f"Siamese-Diffusion Studio is at {studio.address}", flush=True)
     try:
         studio.wait()

@@ -229,5 +229,5 @@ def method_problems(config: StudyConfig) -> list[str]:
 
 
 def unknown_protocol(name: object) -> str:
-    """That there is no such protocol, and which there are."""
+    """A message that names the unknown protocol and the known ones."""
     return f"protocol {name!r}: use one of {', '.join(protocol_names())}."

@@ -1,4 +1,4 @@
-"""Methods: where a study's images come from."""
+"""Methods: the sources of a study's images."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def press(page: Page, button: str = "Generate") -> None:
 
 
 def generate(page: Page, steps: int | None = None) -> None:
-    """Press Generate and wait for the outcome; where ``steps`` is None in as many as are set, at first the model's few."""
+    """Press Generate and wait for the outcome; if ``steps`` is None in as many as are set, at first the model's few."""
     if steps is not None:
         set_steps(page, steps)
     press(page)

@@ -29,7 +29,7 @@ ARGUMENTS = [
 ]
 SLOW_FRAMES = """{ const frame = window.requestAnimationFrame.bind(window), pause = 100;
 window.requestAnimationFrame = (draw) => setTimeout(() => frame(draw), pause); }"""
-"""The editor draws anew at each frame, all the time; in software that keeps a core busy, so it gets fewer frames."""
+"""The editor draws again at each frame, all the time; in software that keeps a core busy, so it gets fewer frames."""
 PATIENCE = 25_000
 """Milliseconds; a busy machine loads the model and samples within."""
 expect.set_options(timeout=PATIENCE)
@@ -91,7 +91,7 @@ def studio(tmp_path_factory, browser, serve) -> Iterator[Serving]:
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Opens a page as a new visitor; fails the test where the page asks another host for anything, breaks its own policy or throws.
+    """Opens a page as a new visitor; fails the test if the page asks another host for anything, breaks its own policy or throws.
 
     The window is no wider than a test needs: the editor's picture grows with it, and is drawn in software.
     """

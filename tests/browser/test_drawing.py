@@ -48,7 +48,7 @@ def kept(folder: Path) -> set[Path]:
 
 
 def served(photo: np.ndarray, since: float) -> list[Path]:
-    """Files in visitors' folders that hold ``photo``, told by its corner: pictures and ZIPs that were written after ``since``."""
+    """Files in visitors' folders that hold ``photo``, recognised by its corner: pictures and ZIPs that were written after ``since``."""
     found = []
     for path in folder._place().rglob("*.*"):
         if path.suffix == ".zip" and path.stat().st_mtime > since:

@@ -52,7 +52,7 @@ def invite(studio: Serving, tmp_path, request) -> Iterator[Invite]:
 
 @pytest.fixture
 def rater(browser: Browser) -> Iterator[Open]:
-    """Opens a link in a browser of its own; fails the test where the page throws, breaks its own policy or asks another host for anything."""
+    """Opens a link in a browser of its own; fails the test if the page throws, breaks its own policy or asks another host for anything."""
     contexts, wrong = [], []
 
     def open_link(

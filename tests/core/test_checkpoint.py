@@ -57,7 +57,7 @@ def test_round_trip(kind: str, control: bool, tmp_path: Path, caplog: pytest.Log
     assert _weights(load_checkpoint(tmp_path / "again")).keys() == _weights(saved).keys()
     assert not [
         file for file in (tmp_path / "again").rglob("*.json") if str(tmp_path) in file.read_text()
-    ]  # where it was loaded from
+    ]  # the path it was loaded from
     save_checkpoint(loaded, tmp_path / "model")
     assert _weights(load_checkpoint(tmp_path / "model")).keys() == _weights(saved).keys()
 

@@ -55,7 +55,7 @@ def our_key(key: str) -> tuple[torch.nn.Module | str, str]:
 
 
 def gradients(model: ReleasedSiamese, step: int = 1500) -> dict[str, torch.Tensor | None]:
-    """Gradient of the total loss by released key, None where there is none."""
+    """Gradient of the total loss by released key, None if it has no gradient."""
     model.zero_grad(set_to_none=True)
     model.loss(inputs()["x_start"], **batch(), step=step, max_steps=3000).backward()
     parameters = {side: dict(getattr(model, side).named_parameters()) for side in ("unet", "controlnet")}

@@ -185,7 +185,7 @@ def test_encoder_runs_without_gradient_only_when_nothing_trainable_feeds_it() ->
 
 
 def test_halves_equal_the_whole_unet() -> None:
-    """Our two halves against diffusers' forward at 64 channels, where the time embedding matters, and odd sides."""
+    """Our two halves against diffusers' forward at 64 channels, at which the time embedding matters, and odd sides."""
     torch.manual_seed(3)
     unet = SMALL.build_unet().eval()
     for side in (8, 7):

@@ -212,7 +212,7 @@ def test_rescaled_guidance_is_the_formula(rescale: float) -> None:
         torch.testing.assert_close(output, rescale * rescaled + (1 - rescale) * guided[i])
 
 
-def test_rescale_is_the_checkpoints_where_none_is_given(ours: MaskDiffusion, mask: np.ndarray) -> None:
+def test_rescale_is_the_checkpoints_if_none_is_given(ours: MaskDiffusion, mask: np.ndarray) -> None:
     plain, taken_back = (ours.sample(mask, POLYP, [1], guidance_scale=6, guidance_rescale=r) for r in (0, 1))
     assert (plain != taken_back).any()
     old = ours.checkpoint.defaults
@@ -266,7 +266,7 @@ def test_guidance_acts_between_two_noise_levels_only(
     assert (last[8] != bound[8]).any()
 
 
-def test_noise_levels_of_guidance_are_the_checkpoints_where_none_are_given(
+def test_noise_levels_of_guidance_are_the_checkpoints_if_none_are_given(
     ours: MaskDiffusion, mask: np.ndarray
 ) -> None:
     middle = ours.sample(mask, POLYP, [1], guidance_scale=6, guidance_interval=(0.3, 0.8))
@@ -279,7 +279,7 @@ def test_noise_levels_of_guidance_are_the_checkpoints_where_none_are_given(
     assert (ours.sample(mask, POLYP, [1], guidance_scale=6) != middle).any()
 
 
-def test_guide_is_the_checkpoints_where_none_is_given(ours: MaskDiffusion, mask: np.ndarray) -> None:
+def test_guide_is_the_checkpoints_if_none_is_given(ours: MaskDiffusion, mask: np.ndarray) -> None:
     by_prompt = ours.sample(mask, POLYP, [1], guidance_scale=3)
     by_mask = ours.sample(mask, POLYP, [1], guidance_scale=3, guidance_mode="mask")
     assert (by_mask != by_prompt).any()

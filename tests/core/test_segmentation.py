@@ -192,7 +192,7 @@ def test_augmentation_keeps_image_and_mask_together():
 
 
 class Fixed:
-    """Draws that are what they are told, by name."""
+    """Draws with given values, by name."""
 
     def __init__(self, **values):
         self.values = {"scale": 0.0, "shift": 0.0, "contrast": 1.0, "brightness": 0.0, "tint": 1.0} | values
@@ -225,10 +225,10 @@ def test_scale_and_shift_are_opencvs(power, shift):
         torch.from_numpy(mask[None]),
         Fixed(scale=power, shift=[[2 * s for s in shift]]),
     )
-    expected, where = _by_opencv(image, mask, 1.25**power, shift)
+    expected, expected_mask = _by_opencv(image, mask, 1.25**power, shift)
     away = (found[0].permute(1, 2, 0).numpy() + 1) * 127.5 - expected
     assert abs(away).mean() < 0.6, "opencv rounds places to a 32nd of a pixel"
-    assert (moved[0, 0].numpy() * 255 != where).mean() < 0.02
+    assert (moved[0, 0].numpy() * 255 != expected_mask).mean() < 0.02
     if not power and not any(shift):
         np.testing.assert_allclose(away, 0, atol=1e-3)
 

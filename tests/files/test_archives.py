@@ -45,7 +45,7 @@ def link(name: str, kind: int) -> zipfile.ZipInfo:
         (link("a.png", stat.S_IFREG), None),
     ],
 )
-def test_a_name_that_leads_out_or_is_no_file_is_a_fault(name: str, fault: str | None) -> None:
+def test_a_name_that_leads_out_or_is_not_a_file_is_a_fault(name: str, fault: str | None) -> None:
     with open_archive(packed((name, b"x")), LIMITS) as archive:
         (file,) = archive.files
         assert file.name == "a.png"

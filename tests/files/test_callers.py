@@ -16,13 +16,13 @@ from siamese.records.dataset_zip import LabelledPair, write_pairs
 from siamese.records.prompts import LESION, POLYP
 from siamese.records.provenance import Recipe, SyntheticPair
 from siamese.records.sampling_settings import SamplingSettings
-from siamese.studio.storage.batches import BatchError, read_mask_zip
+from siamese.studio.storage.mask_zip import BatchError, read_mask_zip
 from siamese.study.config import ConfigError
 from siamese.study.creation.folders import match_files
 from siamese.study.web.archive import unpack
 from tests.phantoms import phantom, write_folder
 from train.data.pairs import DataError, check_pairs, read_pairs
-from train.tools.synthesise import SampleConfig, plan
+from train.tools.synthesise import SampleConfig, images_to_make
 
 MASK = phantom(0)[1]
 FORMATS = {"jpg": "JPEG", "jpeg": "JPEG", "png": "PNG", "tif": "TIFF", "bmp": "BMP"}
@@ -61,7 +61,7 @@ def by_training(place: Path, probe: Probe, said: Callable[[], str]) -> tuple[set
 
 def by_sample(place: Path, probe: Probe, said: Callable[[], str]) -> tuple[set[str], str]:
     config = SampleConfig(model="", out=place, masks=write(place / "ward", probe.names), prompt=POLYP)
-    return {job.name.removesuffix("-0") for job in plan(config)}, said()
+    return {job.name.removesuffix("-0") for job in images_to_make(config)}, said()
 
 
 def by_batch(place: Path, probe: Probe, said: Callable[[], str]) -> tuple[set[str], str]:
@@ -216,7 +216,7 @@ def test_an_export_is_a_batch_of_its_masks(tmp_path: Path) -> None:
 def test_the_masks_of_a_data_set_are_sampled(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "made", 2)
     (folder / "prompt.json").write_text("")
-    jobs = plan(SampleConfig(model="", out=tmp_path, masks=folder, prompt=POLYP))
+    jobs = images_to_make(SampleConfig(model="", out=tmp_path, masks=folder, prompt=POLYP))
     assert [job.mask for job in jobs] == sorted((folder / "masks").iterdir())
 
 

@@ -13,11 +13,11 @@ from siamese.files.listing import (
     SPECIAL,
     UNKNOWN_KIND,
     beside_masks,
+    describe_passed_over,
     find_key,
     is_litter,
     list_files,
     match_masks,
-    report,
 )
 from siamese.files.names import MAX_NAME_BYTES, is_safe_name, safe_name, shown_name
 from train.data.splits import mentions, split_of_name
@@ -68,7 +68,7 @@ def test_what_lies_in_a_folder_is_data_or_named_with_its_reason(tmp_path: Path) 
         "y.dcm": UNKNOWN_KIND,
     }
     assert listing.duplicates() == ["a.JPEG, a.jpg: several files of one name; keep one"]
-    assert report(listing.passed_over, "")[0] == f".DS_Store, ._a.jpg, Thumbs.db: {LITTER}"
+    assert describe_passed_over(listing.passed_over, "")[0] == f".DS_Store, ._a.jpg, Thumbs.db: {LITTER}"
 
 
 @pytest.mark.parametrize(

@@ -42,11 +42,11 @@ from siamese.records.provenance import Recipe, SyntheticPair, pair_png
 from siamese.records.sampling_settings import SamplingSettings
 from siamese.sampling import MaskDiffusion
 from siamese.studio.storage.batch_job import BatchJob
-from siamese.studio.storage.batches import NamedMask
 from siamese.studio.storage.collections import Collections
+from siamese.studio.storage.mask_zip import NamedMask
 from tests.frozen.values import HERE, PROMPT, TOKEN, arguments, described, digest
 from tests.phantoms import phantom, write_folder
-from train.__main__ import run as train_command
+from train.__main__ import run_command as train_command
 
 
 def recipe(seed: int = 7, **changes: Any) -> Recipe:

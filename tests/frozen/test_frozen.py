@@ -27,7 +27,7 @@ from siamese.studio.storage.collections import Collections
 from tests.frozen.values import HERE, PROMPT, TOKEN, arguments, described, digest
 from tests.phantoms import phantom
 from train.__main__ import STAGES
-from train.__main__ import run as train_command
+from train.__main__ import run_command as train_command
 from train.data.pairs import load_arrays, read_pairs
 
 ROOT = HERE.parents[1]

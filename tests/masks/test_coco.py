@@ -142,7 +142,7 @@ def test_polygons_fill_holes_and_run_lengths_keep_them():
     assert len(coco_annotation(island, "a.png", "polyp")["annotations"][0]["segmentation"]) == 1
 
 
-def test_hole_open_at_the_border_is_no_hole():
+def test_hole_open_at_the_border_is_not_a_hole():
     mask = np.full((9, 9), 255, np.uint8)
     mask[3:6, :6] = 0
     np.testing.assert_array_equal(fill_holes(mask), mask)
@@ -179,7 +179,7 @@ def test_thresholds_soft_masks():
     ] == [2, 2]
 
 
-def test_refuses_what_is_no_annotation():
+def test_refuses_what_is_not_an_annotation():
     mask = disc(3)
     for wrong in (mask > 0, mask[None], mask[:0], mask.astype(np.float32)):
         with pytest.raises(ValueError, match=r"uint8 \[H, W\]"):

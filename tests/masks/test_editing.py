@@ -27,7 +27,7 @@ EDITS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def blob(seed: int, height: int = 60, width: int = 80) -> np.ndarray:
-    """A blob on a frame that is no square."""
+    """A blob on a frame that is not square."""
     mask = np.zeros((height, width), np.uint8)
     side = min(height, width)
     mask[:side, 10 : 10 + side] = example_mask(seed, side)[:, : width - 10]
@@ -71,10 +71,10 @@ def test_an_empty_mask_asks_for_a_lesion(name: str) -> None:
 @pytest.mark.parametrize(
     "wrong", [np.zeros((4, 4), bool), np.zeros((4, 4, 3), np.uint8), np.full((4, 4), 1, np.uint8), [[255]]]
 )
-def test_what_is_no_mask_is_refused(name: str, wrong: object) -> None:
+def test_what_is_not_a_mask_is_refused(name: str, wrong: object) -> None:
     with pytest.raises(ValueError, match="a mask must") as caught:
         EDITS[name](wrong)  # type: ignore[arg-type]
-    assert not isinstance(caught.value, EditError), "a programmer's mistake is no advice to a clinician"
+    assert not isinstance(caught.value, EditError), "a programmer's mistake is not advice to a clinician"
 
 
 @pytest.mark.parametrize("axis", ["horizontal", "vertical"])
@@ -146,7 +146,7 @@ def test_whole_turns_are_identity(turns: int) -> None:
     np.testing.assert_array_equal(editing.rotate(blob(4), turns), blob(4))
 
 
-def test_quarter_turns_are_exact_where_the_centroid_is_a_pixel() -> None:
+def test_quarter_turns_are_exact_if_the_centroid_is_a_pixel() -> None:
     mask = np.zeros((41, 41), np.uint8)
     mask[20, 10:31], mask[18:20, 20], mask[21:23, 20] = 255, 255, 255  # centroid (20, 20)
     np.testing.assert_array_equal(editing.rotate(mask, 90), np.rot90(mask, -1))

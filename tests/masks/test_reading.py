@@ -18,11 +18,11 @@ from siamese.files.decoding import DecodingError
 from siamese.masks.core import MaskError, check_mask, fit_mask, resize_mask
 from siamese.masks.reading import decode_mask, read_mask
 from siamese.records.uploads import UploadError, read_upload
-from siamese.studio.storage.batches import BatchError, read_mask_zip
+from siamese.studio.storage.mask_zip import BatchError, read_mask_zip
 from siamese.study.config import ConfigError
 from siamese.study.creation.generated import read_masks
 from train.data.pairs import DataError, Pair, check_pairs, load_arrays, load_masks
-from train.tools.synthesise import Job, _check_masks, _mask
+from train.tools.synthesise import ImageToMake, _check_masks, _mask
 
 H, W = 96, 128
 SIDE = 128
@@ -99,7 +99,7 @@ READ: dict[str, bytes] = {
     "0 and 1": saved(MASK // 255),
     "0 and 3": saved(MASK // 85),
     "one bit": saved(MASK > 0),
-    "one bit TIFF where white is zero": saved(Image.fromarray(MASK > 0), "TIFF", tiffinfo={262: 0}),
+    "one bit TIFF with white as zero": saved(Image.fromarray(MASK > 0), "TIFF", tiffinfo={262: 0}),
     "BMP of one bit": saved(MASK > 0, "BMP"),
     "BMP": saved(MASK, "BMP"),
     "GIF": saved(MASK, "GIF"),
@@ -252,7 +252,7 @@ class Caller:
         return load_masks([self.pair], SIDE)[0]
 
     def sample(self) -> np.ndarray:
-        return _mask(Job("mask-0", self.file, "a polyp", 0), Model())
+        return _mask(ImageToMake("mask-0", self.file, "a polyp", 0), Model())
 
     def study(self) -> np.ndarray:
         return read_masks({"mask": self.file})["mask"]
@@ -324,7 +324,7 @@ def test_a_lesion_that_vanishes_at_the_models_size_is_named(tmp_path: Path) -> N
     with pytest.raises(DataError, match=rf"set/mask .*mask.png.*{vanishing}"):
         load_arrays([caller.pair], SIDE)
     with pytest.raises(DataError, match=rf"mask.png: .*{vanishing}"):
-        _check_masks([Job("mask-0", caller.file, "a polyp", 0)], Model())
+        _check_masks([ImageToMake("mask-0", caller.file, "a polyp", 0)], Model())
     with pytest.raises(MaskError, match=vanishing):
         fit_mask(read_mask(caller.file), SIDE)
 

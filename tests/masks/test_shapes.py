@@ -26,7 +26,7 @@ from siamese.records.prompts import LESION, POLYP
 from siamese.studio.components.default_mask import example_mask
 from tests.phantoms import write_folder
 from train import __main__ as command
-from train.stages.lesion_shapes import ShapesConfig, distances, main, measure
+from train.stages.lesion_shapes import ShapesConfig, distances, main, measure_shapes
 
 
 def ellipse(
@@ -62,7 +62,7 @@ def fitted() -> ShapeStatistics:
 
 def test_random_lesions_follow_the_fitted_masks(fitted: ShapeStatistics) -> None:
     drawn = np.stack([random_lesion(fitted, i, 64) for i in range(200)])
-    area, elongation, _solidity = distances(measure(drawn), measure(np.stack(ellipses())))
+    area, elongation, _solidity = distances(measure_shapes(drawn), measure_shapes(np.stack(ellipses())))
     # 1 % point for 200 and 200: 0.16. Solidity of such smooth shapes is one of pixels.
     assert area < 0.16
     assert elongation < 0.16
@@ -240,7 +240,7 @@ def test_packaged_statistics_hold_numbers_of_many_lesions_only() -> None:
 
 
 def test_measures_of_known_shapes() -> None:
-    figures = measure(
+    figures = measure_shapes(
         np.stack([ellipse((0.5, 0.5), (0.3, 0.15), 30, 256), ellipse((0.5, 0.5), (0.2, 0.2), 0, 256)])
     )
     np.testing.assert_allclose(figures[:, 0], [np.pi * 0.045, np.pi * 0.04], rtol=0.01)
@@ -268,7 +268,7 @@ def test_stage_fits_train_compares_val_and_ignores_test(
     for name in (ward / "test.txt").read_text().split("\n")[:-1]:
         (ward / "masks" / f"{name}.png").write_bytes(b"never opened")
     out = tmp_path / "shapes.json"
-    command.run(
+    command.run_command(
         ["shapes", "--data", str(ward), "--prompt", POLYP, "--out", str(out), "--size", "32", "--many", "10"]
     )
     assert read_statistics(out.read_text())[POLYP].count == MIN_SHAPES
@@ -290,7 +290,7 @@ def test_stage_without_validation_masks_and_with_a_wrong_file(
         main(replace(config, out=tmp_path / "shapes.txt"))
 
 
-def test_stage_writes_below_runs_where_it_is_not_told_where(
+def test_stage_writes_below_runs_if_no_folder_is_given(
     ward: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not to the tracked statistics that the app reads."""

@@ -45,7 +45,7 @@ def test_text_on_phantoms_is_found():
 
 
 @pytest.mark.parametrize(("height", "width"), [(48, 64), (256, 256), (300, 512)])
-def test_a_lesion_is_no_letter(height, width):
+def test_a_lesion_is_not_a_letter(height, width):
     flagged = [seed for seed in range(2000, 2006) if find_text(phantom(seed, height, width)[0])]
     assert not flagged
 

@@ -37,7 +37,7 @@ def test_hub_ids_and_missing_folders_have_a_name(tmp_path):
     assert describe(str(tmp_path / "gone")).examples() == []
 
 
-@pytest.mark.parametrize(("text", "message"), [("{", "is no JSON"), ("[1]", "JSON object")])
+@pytest.mark.parametrize(("text", "message"), [("{", "is not JSON"), ("[1]", "JSON object")])
 def test_damaged_figures(tmp_path, text, message):
     (make(tmp_path / "model") / "metrics.json").write_text(text)
     with pytest.raises(ValueError, match=message):

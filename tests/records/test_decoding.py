@@ -70,7 +70,7 @@ READ: dict[str, tuple[bytes, np.ndarray, float]] = {
     "16 bits of grey in TIFF": (saved(GREY.astype(np.uint16) * 257, "TIFF"), FROM_GREY, 0.5),
     "12 bits of grey": (saved((GREY / 255 * 4095).round().astype(np.uint16)), FROM_GREY, 0.5),
     "8 bits of grey in 16": (saved(GREY.astype(np.uint16)), FROM_GREY, 0),
-    "16 bits where white is zero": (
+    "16 bits with white as zero": (
         saved(255 * 257 - GREY.astype(np.uint16) * 257, "TIFF", tiffinfo={262: 0}),
         FROM_GREY,
         0.5,
@@ -123,7 +123,7 @@ def pair_of(file: Path) -> Pair:
 CALLERS: dict[str, Callable[[Path], np.ndarray]] = {
     "photo upload": read_photo,
     "training": lambda file: load_images([pair_of(file)], 96)[0],
-    "study": study_images.read_image,
+    "study": study_images.read_study_image,
 }
 MORE: dict[str, Callable[[Path], object]] = {
     "upload": read_upload,

@@ -66,7 +66,7 @@ def test_beside_visitors_who_make_and_remove_batches(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("gone", ["child", "folder", "all"])
-def test_what_vanishes_in_between_is_no_error(tmp_path, monkeypatch, caplog, gone):
+def test_what_vanishes_in_between_is_not_an_error(tmp_path, monkeypatch, caplog, gone):
     batch, other = make(tmp_path / "batches" / "a", WEEK_AGO), make(tmp_path / "batches" / "b", WEEK_AGO)
     iterdir, removed = Path.iterdir, []
 

@@ -51,7 +51,7 @@ def join(parts: list[tuple[bytes, bytes]]) -> bytes:
 
 
 def rewritten(image: np.ndarray | None = None, **fields: str | None) -> bytes:
-    """The pair's PNG with other fields (None: left out) and, where given, another image."""
+    """The pair's PNG with other fields (None: left out) and, if given, another image."""
     text = PngInfo()
     for keyword, value in (PAIR.fields() | fields).items():
         if value is not None:
@@ -106,7 +106,7 @@ def test_round_trip_of_any_drawn_size(height, width):
     assert again.mask.shape == PAIR.image.shape[:2]
 
 
-def test_integers_where_the_recipe_has_floats():
+def test_integers_in_place_of_the_recipes_floats():
     recipe = read_png(with_recipe(guidance_scale=7, reference_weight=1)).recipe
     assert recipe.settings.guidance_scale == 7.0
     assert isinstance(recipe.settings.guidance_scale, float)

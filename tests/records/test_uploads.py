@@ -196,7 +196,7 @@ def test_wide_and_floating_point_tiff(tmp_path):
             read_upload(write(tmp_path, wrong, "TIFF"))
 
 
-def test_tiff_where_white_is_zero(tmp_path):
+def test_tiff_with_white_as_zero(tmp_path):
     expected = np.repeat(255 - GREY[..., None], 3, 2)
     values = GREY.astype(np.uint16) * 257
     assert_photo(write(tmp_path, values, "TIFF", tiffinfo={262: 0}), expected, 0.5)
@@ -385,7 +385,7 @@ def ultrasound() -> np.ndarray:
     ],
     ids=["ultrasound", "ramp", "constant", "noise", "dark", "light", "red", "cut out"],
 )
-def test_what_is_no_mask(tmp_path, image):
+def test_what_is_not_a_mask(tmp_path, image):
     expected = image if image.ndim == 3 else np.repeat(image[..., None], 3, 2)
     assert_photo(write(tmp_path, image), expected)
 
@@ -431,7 +431,7 @@ def test_pair_of_this_studio(tmp_path):
     np.testing.assert_array_equal(read_photo(path), pair.image)
 
 
-def test_synthetic_image_without_its_recipe_is_no_photograph(tmp_path):
+def test_synthetic_image_without_its_recipe_is_not_a_photograph(tmp_path):
     text = PngInfo()
     text.add_itxt("Synthetic", "true")
     path = write(tmp_path, PHOTO, pnginfo=text)
@@ -497,9 +497,7 @@ def test_damaged_files_raise_nothing_else(tmp_path, kind):
     outcomes = set()
     for _ in range(150):
         damaged = bytearray(data)
-        for place in rng.integers(
-            0, min(len(data), 400), rng.integers(1, 8)
-        ):  # headers are where decoders break
+        for place in rng.integers(0, min(len(data), 400), rng.integers(1, 8)):  # decoders break in headers
             damaged[place] = rng.integers(256)
         try:
             outcomes.add(read_upload(write_bytes(tmp_path, bytes(damaged))).kind)

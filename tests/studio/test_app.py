@@ -33,19 +33,19 @@ def test_serves_the_page_and_ends_cleanly(tmp_path, end):
         with urllib.request.urlopen(f"{address}/gradio_api/heartbeat/visitor", timeout=30) as stream:
             assert stream.read(1)
             app.send_signal(end)
-            told, complaints = app.communicate(timeout=30)
+            printed, complaints = app.communicate(timeout=30)
     finally:
         app.kill()
     assert app.returncode == 0
-    assert told == "Stopping.\n"
+    assert printed == "Stopping.\n"
     assert "Traceback" not in complaints, complaints
     assert "ERROR" not in complaints, complaints
 
 
 def test_a_data_folder_that_could_be_served_is_refused():
     app = start(Path("kept"))
-    told, complaints = app.communicate(timeout=60)
+    printed, complaints = app.communicate(timeout=60)
     assert app.returncode == 1
-    assert not told
+    assert not printed
     assert "choose a --data folder elsewhere" in complaints
     assert "Traceback" not in complaints

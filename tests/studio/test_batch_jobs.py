@@ -25,7 +25,7 @@ from siamese.studio.backend.batch_runner import run_job
 from siamese.studio.backend.messages import Generated
 from siamese.studio.storage.batch_job import BatchJob, item_seed
 from siamese.studio.storage.batch_settings import BatchSettings
-from siamese.studio.storage.batches import BatchError, NamedMask
+from siamese.studio.storage.mask_zip import BatchError, NamedMask
 from tests.clock import set_clock
 from tests.factories import mask_of
 
@@ -103,7 +103,7 @@ def test_seeds_of_items():
     assert item_seed(7, 3) == 3466196061  # jobs on disk rely on it: it must not change
 
 
-def test_stops_where_cancelled_and_continues_from_disk(tmp_path, whole):
+def test_stops_when_cancelled_and_continues_from_disk(tmp_path, whole):
     job = new_job(tmp_path / "job")
     answers = iter([False, True])
     assert [p.done for p in run_job(job, sampler, 3, lambda: next(answers))] == [3]

@@ -12,7 +12,7 @@ import pytest
 from siamese.records.prompts import POLYP
 from siamese.studio.backend.batch_runner import BATCHES_ALL, BatchOrder, BatchRunner
 from siamese.studio.backend.messages import BatchProgress, BusyError, ModelInfo
-from siamese.studio.storage.batches import BatchError, NamedMask
+from siamese.studio.storage.mask_zip import BatchError, NamedMask
 from tests.phantoms import phantom
 from tests.studio.stand_in_model import StandIn
 

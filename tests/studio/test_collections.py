@@ -333,7 +333,7 @@ def test_what_is_removed_during_an_export_is_left_out(kept, tmp_path, monkeypatc
     assert exported.damaged == 0
 
 
-def test_what_a_killed_process_leaves_is_no_entry(kept):
+def test_what_a_killed_process_leaves_is_not_an_entry(kept):
     token = new_token()
     kept.add(token, pair(0))
     folder = folder_of(kept)

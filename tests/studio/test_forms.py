@@ -11,11 +11,11 @@ import pytest
 from siamese.records.prompts import POLYP
 from siamese.records.sampling_settings import SamplingSettings
 from siamese.studio.backend.messages import Loading, Waiting
-from siamese.studio.storage.batches import MAX_MASKS
+from siamese.studio.storage.mask_zip import MAX_MASKS
 from siamese.studio.tabs.batch import AT_RANDOM, FROM_ZIP
 from siamese.studio.tabs.batch_events import BatchForm
 from siamese.studio.tabs.generate import Failed, InputError, Started
-from siamese.studio.tabs.generate_events import form_of, status_of
+from siamese.studio.tabs.generate_events import form_of, status_html
 from siamese.studio.tabs.photo import Photo
 
 PIXELS = np.zeros((4, 4, 3), np.uint8)
@@ -71,8 +71,8 @@ def test_a_photo_is_the_reference_only_if_it_is_used():
     ],
 )
 def test_each_event_has_a_status_line(event, kind, words):
-    assert f'class="status {kind}"' in status_of(event)
-    assert words in status_of(event)
+    assert f'class="status {kind}"' in status_html(event)
+    assert words in status_html(event)
 
 
 def batch(**changed: Any) -> BatchForm:

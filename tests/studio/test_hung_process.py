@@ -122,7 +122,7 @@ def test_a_stopped_process_does_not_hold_up_the_end(process):
     assert time.monotonic() - began < model_process.FAREWELL
 
 
-def test_visitors_are_told_and_the_limit_is_a_minute():
+def test_visitors_are_informed_and_the_limit_is_a_minute():
     assert SILENCE == 60
     worker = ModelWorker([describe("nowhere")], silence=0.5)
     try:

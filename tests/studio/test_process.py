@@ -85,28 +85,28 @@ def asked(process: ModelProcess, *call, on_update=quiet, is_cancelled=never):
 
 class TestEngine:
     def test_it_tells_of_steps_and_returns_images(self, engine):
-        told = []
-        made = engine.sample(told.append, never, request(seeds=(1, 2), steps=2))
-        assert [u.step for u in told] == [0, 1, 2]
+        updates = []
+        made = engine.sample(updates.append, never, request(seeds=(1, 2), steps=2))
+        assert [u.step for u in updates] == [0, 1, 2]
         assert len(made.pairs) == len(made.agreements) == 2
 
     def test_it_stops_within_a_step(self, engine):
-        told = []
+        updates = []
         with pytest.raises(Cancelled):
-            engine.sample(told.append, lambda: len(told) > 2, request(steps=100))
-        assert [u.step for u in told] == [0, 1, 2]
+            engine.sample(updates.append, lambda: len(updates) > 2, request(steps=100))
+        assert [u.step for u in updates] == [0, 1, 2]
 
     def test_previews_come_while_sampling(self, engine, monkeypatch):
         monkeypatch.setattr(engines, "PREVIEW_PAUSE", 0)
         monkeypatch.setattr(engines, "PREVIEW_SHARE", 0)
-        told = []
-        made = engine.sample(told.append, never, request(seeds=(1, 2), steps=4, previews=True))
-        shown = [u.previews for u in told if u.previews is not None]
+        updates = []
+        made = engine.sample(updates.append, never, request(seeds=(1, 2), steps=4, previews=True))
+        shown = [u.previews for u in updates if u.previews is not None]
         assert len(shown) == 3, "after each step but the last"
         assert all(p.shape == (2, *made.pairs[0].image.shape) and p.dtype == np.uint8 for p in shown)
-        told.clear()
-        engine.sample(told.append, never, request(steps=4))
-        assert all(u.previews is None for u in told)
+        updates.clear()
+        engine.sample(updates.append, never, request(steps=4))
+        assert all(u.previews is None for u in updates)
 
     @pytest.mark.parametrize(
         "error",
@@ -147,27 +147,27 @@ class TestEngine:
 
 class TestProcess:
     def test_it_answers_as_the_engine_does(self, process, engine):
-        told = []
+        updates = []
         assert process.loaded is None
-        there = asked(process, "sample", request(seeds=(3,), steps=2), on_update=told.append)
-        assert told[0] == Loading()
-        assert [u.step for u in told[1:]] == [0, 1, 2]
+        there = asked(process, "sample", request(seeds=(3,), steps=2), on_update=updates.append)
+        assert updates[0] == Loading()
+        assert [u.step for u in updates[1:]] == [0, 1, 2]
         here = engine.sample(quiet, never, request(seeds=(3,), steps=2))
         assert np.abs(there.pairs[0].image.astype(int) - here.pairs[0].image).max() <= 1
         assert there.pairs[0].recipe == here.pairs[0].recipe
         assert process.loaded == engine.loaded
 
     def test_a_word_to_stop_reaches_only_the_running_request(self, process):
-        told = []
+        updates = []
         with pytest.raises(Cancelled):
             asked(
                 process,
                 "sample",
                 request(steps=100),
-                on_update=told.append,
-                is_cancelled=lambda: len(told) > 2,
+                on_update=updates.append,
+                is_cancelled=lambda: len(updates) > 2,
             )
-        assert max(u.step for u in told if isinstance(u, Step)) < 30
+        assert max(u.step for u in updates if isinstance(u, Step)) < 30
         assert isinstance(asked(process, "sample", request(steps=3)), Generated)
 
     def test_errors_arrive_as_they_are(self, process, tmp_path, caplog):
@@ -220,7 +220,7 @@ class TestProcess:
         child = psutil.Process(int(parent.stdout.readline()))
         parent.kill()
         parent.wait()
-        child.wait(timeout=20)  # raises where it lives on
+        child.wait(timeout=20)  # raises if it lives on
 
 
 def test_closing_ends_waiting_requests_and_the_process(folder):

@@ -17,7 +17,13 @@ from siamese.studio.components.canvas import editor_value
 from siamese.studio.tabs.draw import DrawPanel, build_draw
 from siamese.studio.tabs.draw_events import DrawEvents, wire_draw
 from siamese.studio.tabs.generate import MAX_WEIGHT, Form
-from siamese.studio.tabs.settings import SettingsPanel, build_settings, hidden_note, restore, wire_settings
+from siamese.studio.tabs.settings import (
+    SettingsPanel,
+    build_settings,
+    hidden_note,
+    restored_settings,
+    wire_settings,
+)
 from siamese.studio.tabs.studio import restorer
 from tests.phantoms import phantom
 from tests.studio.wiring import Visitor
@@ -28,7 +34,7 @@ MASK = binarise(phantom(1, 64, 64)[1])
 
 
 def test_the_text_names_everything() -> None:
-    text = restore(RECIPE, {"second"}).text
+    text = restored_settings(RECIPE, {"second"}).text
     assert "seed 7" in text
     assert SETTINGS.describe() in text
     assert "not" not in text.split("restored")[1]
@@ -44,13 +50,13 @@ def test_the_text_names_everything() -> None:
     ],
 )
 def test_what_cannot_be_restored_is_said(changed: dict, says: str, model: str | None) -> None:
-    restored = restore(dataclasses.replace(RECIPE, **changed), ["first", "second"])
+    restored = restored_settings(dataclasses.replace(RECIPE, **changed), ["first", "second"])
     assert says in restored.text
     assert restored.model == model
 
 
 def test_a_heavy_reference_is_limited_to_what_the_page_takes() -> None:
-    assert MAX_WEIGHT in restore(dataclasses.replace(RECIPE, reference_weight=9.0), []).updates
+    assert MAX_WEIGHT in restored_settings(dataclasses.replace(RECIPE, reference_weight=9.0), []).updates
 
 
 def test_the_request_has_the_restored_settings_beside_those_of_the_page() -> None:

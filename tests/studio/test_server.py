@@ -30,10 +30,10 @@ from siamese.studio.components.canvas import (
     SIDE,
     UPLOADS,
     EmptyMaskError,
+    drawn_mask,
     editor_value,
     fit_photo,
     lesion_canvas,
-    read_mask,
 )
 from siamese.studio.components.default_mask import example_mask
 from siamese.studio.components.images import agreement_words, image_caption, mask_view, picture, servable
@@ -53,7 +53,7 @@ class TestMask:
         layer = np.zeros((4, 5, 4), np.uint8)
         layer[0, 0] = 255
         layer[2, 3] = [0, 0, 0, alpha]  # black paint counts as any other
-        mask = read_mask({"background": None, "layers": [layer], "composite": None})
+        mask = drawn_mask({"background": None, "layers": [layer], "composite": None})
         assert mask.shape == (4, 5)
         assert mask.dtype == np.uint8
         assert mask[2, 3] == lesion
@@ -63,13 +63,13 @@ class TestMask:
     def test_round_trip_is_exact(self, shape):
         mask = (np.random.default_rng(0).random(shape) < 0.5).astype(np.uint8) * 255
         mask[0, 0] = 255
-        np.testing.assert_array_equal(read_mask(editor_value(mask)), mask)
+        np.testing.assert_array_equal(drawn_mask(editor_value(mask)), mask)
 
     def test_round_trip_through_the_editors_files_is_exact(self):
         editor = lesion_canvas(example_mask(1, SIDE))
         mask = (np.random.default_rng(1).random((SIDE, SIDE)) < 0.5).astype(np.uint8) * 255
         np.testing.assert_array_equal(
-            read_mask(editor.preprocess(editor.postprocess(editor_value(mask)))), mask
+            drawn_mask(editor.preprocess(editor.postprocess(editor_value(mask)))), mask
         )
 
     def test_uploads_of_the_editor_are_deleted_after_they_are_read(self, tmp_path):
@@ -94,16 +94,16 @@ class TestMask:
     def test_background_and_composite_do_not_count(self):
         white = np.full((8, 8, 4), 255, np.uint8)
         with pytest.raises(EmptyMaskError, match="Draw a lesion first"):
-            read_mask({"background": white, "layers": [np.zeros_like(white)], "composite": white})
+            drawn_mask({"background": white, "layers": [np.zeros_like(white)], "composite": white})
 
     @pytest.mark.parametrize("value", [None, {}, {"layers": []}, {"layers": None}])
     def test_nothing_drawn(self, value):
         with pytest.raises(EmptyMaskError):
-            read_mask(value)
+            drawn_mask(value)
 
     def test_layer_without_opacity_is_refused(self):
         with pytest.raises(ValueError, match=r"\[H, W, 4\]"):
-            read_mask({"layers": [np.zeros((8, 8, 3), np.uint8)]})
+            drawn_mask({"layers": [np.zeros((8, 8, 3), np.uint8)]})
 
     def test_examples_are_one_region_off_the_border(self):
         for mask in (example_mask(seed, 128) for seed in range(200)):
@@ -117,7 +117,7 @@ class TestMask:
         mask = np.zeros((30, 40), np.uint8)
         mask[4:9, 5:20] = 255
         value = editor_value(mask, photo)
-        np.testing.assert_array_equal(read_mask(value), mask)
+        np.testing.assert_array_equal(drawn_mask(value), mask)
         np.testing.assert_array_equal(np.asarray(value["background"])[:, :, :3], photo)
         with pytest.raises(ValueError, match="differ in size"):
             editor_value(mask, photo[1:])

@@ -20,7 +20,7 @@ from PIL import Image
 from siamese.masks.core import mask_digest, resize_mask
 from siamese.records.provenance import Recipe, pair_png, read_png
 from siamese.studio.components import errors as trouble
-from siamese.studio.components.canvas import EmptyMaskError, editor_value, read_mask
+from siamese.studio.components.canvas import EmptyMaskError, drawn_mask, editor_value
 from siamese.studio.page import build_page
 from siamese.studio.storage.batch_job import BatchJob
 from siamese.studio.storage.collections import Collections
@@ -221,7 +221,7 @@ def test_what_is_framed_is_what_is_kept_after_any_order(window, seed):
     assert window.prop(settings.button, "interactive")
     assert not window.prop(settings.cancel, "interactive")
     assert not window.errors
-    drawn = mask_digest(read_mask(window[window.draw.canvas]))
+    drawn = mask_digest(drawn_mask(window[window.draw.canvas]))
     assert (results.MASK_CHANGED in window[result.outdated]) == (
         mask_digest(window.shown.pair.drawn) != drawn
     )
@@ -439,7 +439,7 @@ class TestTrouble:
 
     def test_a_drawing_that_did_not_arrive_is_not_called_empty(self):
         with pytest.raises(EmptyMaskError, match="did not receive"):
-            read_mask({"background": None, "layers": [], "composite": None})
+            drawn_mask({"background": None, "layers": [], "composite": None})
 
     def test_around_every_event(self):
         def broken() -> None:

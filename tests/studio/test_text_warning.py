@@ -1,4 +1,4 @@
-"""What is said of burned-in text, and where it is."""
+"""What is said of burned-in text, and its place in the image."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_warning_names_each_place_once_and_what_to_do():
     assert warning(()) == ""
 
 
-def test_every_panel_is_told_and_a_photo_that_is_gone_is_not_looked_at(monkeypatch):
+def test_every_panel_is_informed_and_a_photo_that_is_gone_is_not_looked_at(monkeypatch):
     monkeypatch.setattr(
         text_warning, "find_text", lambda image: (Box(0, 0, 0.2, 0.1),) if image.any() else ()
     )

@@ -40,7 +40,7 @@ def served(line: Line) -> list[Job]:
     return order
 
 
-def told(job: Job) -> list[int]:
+def places_reported(job: Job) -> list[int]:
     places = []
     while not job.updates.empty():
         places.append(job.updates.get().ahead)
@@ -58,7 +58,7 @@ class TestLine:
         running, waits = join(line, "a", "a")
         assert line.take() is running
         first, second = join(line, "b", "b")
-        assert [told(j) for j in (waits, first, second)] == [[1, 2], [1], [3]]
+        assert [places_reported(j) for j in (waits, first, second)] == [[1, 2], [1], [3]]
         line.done()
         assert served(line) == [first, waits, second]
 
@@ -160,7 +160,7 @@ def held():
 
 
 def start(worker: ModelWorker, visitor: str, **options):
-    """A request that runs or waits, in a thread of its own; the list of what it is told, and the thread."""
+    """A request that runs or waits, in a thread of its own; the list of its updates, and the thread."""
     heard = []
 
     def follow() -> None:
@@ -220,7 +220,7 @@ class TestWorker:
         for thread in threads:
             thread.join(5)
 
-    def test_a_place_is_told_again_so_that_a_closed_page_is_noticed(self, held, monkeypatch):
+    def test_a_place_is_sent_again_so_that_a_closed_page_is_noticed(self, held, monkeypatch):
         monkeypatch.setattr(workers, "REPEAT", 0)
         _, thread = start(held, "a")
         until(lambda: held._process.asked)

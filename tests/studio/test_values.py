@@ -29,7 +29,7 @@ def client() -> TestClient:
         )
         photo, gallery, out = gr.File(), gr.Gallery(), gr.Textbox()
 
-        def told(event: gr.SelectData) -> str:
+        def reported(event: gr.SelectData) -> str:
             return str(event.index)
 
         def refuses(value: float) -> str:
@@ -45,7 +45,7 @@ def client() -> TestClient:
             api_name="all",
             queue=False,
         )
-        gallery.select(told, None, out, api_name="told", queue=False)
+        gallery.select(reported, None, out, api_name="reported", queue=False)
         number.change(refuses, number, out, api_name="refuses", queue=False)
         number.change(breaks, number, out, api_name="breaks", queue=False)
         number.change(None, None, None, js="() => 1")
@@ -138,7 +138,7 @@ def test_requests_for_what_is_not_there_are_refused(client, path, asked, status)
         {},
     ],
 )
-def test_unknown_parts_are_told(client, asked):
+def test_unknown_parts_are_reported(client, asked):
     reply = client.post(
         "/gradio_api/component_server", json={"data": 1, "fn_name": "f", "session_hash": "s"} | asked
     )
@@ -151,7 +151,7 @@ def test_unknown_parts_are_told(client, asked):
     )
 
 
-def test_a_functions_own_message_is_no_error_of_the_server(client):
+def test_a_functions_own_message_is_not_an_error_of_the_server(client):
     reply = call(client, [1], 2)
     assert reply.status_code == 422
     assert reply.json()["error"] == "The seed must be less."
@@ -198,12 +198,12 @@ def test_bodies_that_cannot_be_read(client, content, kind):
         (check_guidance, 10**400),
     ],
 )
-def test_numbers_that_are_none_are_told(check, value):
+def test_what_is_not_a_number_is_reported(check, value):
     with pytest.raises(InputError, match="must be"):
         check(value)
 
 
-def test_a_missing_prompt_is_told():
+def test_a_missing_prompt_is_reported():
     canvas = editor_value(example_mask(1, 64))
     with pytest.raises(InputError, match="Choose what the image shows"):
         Form(canvas, None).request()

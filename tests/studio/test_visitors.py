@@ -125,7 +125,7 @@ class TestPaths:
                 reply = post(
                     client, route, number, [shapes[(number + i) % 3] for i in range(len(function.inputs))]
                 )
-                # 400 of a null character; 404 and 422 where the function is the browser's alone, or its input of another kind.
+                # 400 of a null character; 404 and 422 if the function is the browser's alone, or its input of another kind.
                 assert reply.status_code in (400, 403, 404, 422), (
                     number,
                     name,
@@ -164,7 +164,7 @@ class TestPaths:
             listening.accept()
         assert client.get("/").status_code == 200
 
-    def test_neither_does_gradio_where_the_guard_is_passed_by(self, studio, tmp_path):
+    def test_neither_does_gradio_if_the_guard_is_passed_by(self, studio, tmp_path):
         (tmp_path / "canary.png").write_bytes(b"the cookie key")
         before = files_in(studio._folder.path)
         gradio_app = studio._server.config.app.router.routes[-1].app.app
@@ -283,7 +283,7 @@ class TestVisitor:
         assert cookies.new(scope) is None
         assert cookies.new(scope | {"client": ("10.1.2.4", 9)})
 
-    def test_of_a_request_by_address_where_there_is_no_cookie(self):
+    def test_of_a_request_by_address_if_there_is_no_cookie(self):
         from fastapi import Request
 
         request = gr.Request(

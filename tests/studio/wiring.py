@@ -1,7 +1,7 @@
 """The page's events without a browser: components' values in a dictionary, listeners called as Gradio calls them.
 
-What Gradio does with the values in between (files, queues) is left out; what the browser does is kept where the page relies on it: a gallery keeps
-its frame where an update names none, and what follows an event with ``then`` is left out after an error.
+What Gradio does with the values in between (files, queues) is left out; what the browser does is kept if the page relies on it: a gallery keeps
+its frame if an update names none, and what follows an event with ``then`` is left out after an error.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Visitor:
             return
         if isinstance(answer, dict) and answer.get("__type__") != "update":
             for block, value in answer.items():
-                assert block in listener.outputs, f"{block} is no output of {listener.name}"
+                assert block in listener.outputs, f"{block} is not an output of {listener.name}"
                 self._set(block, value)
         else:
             answers = [answer] if len(listener.outputs) == 1 else answer

@@ -25,7 +25,7 @@ class Options:
     data: Path
     """Folder whose ``studies`` are served."""
     port: int = 0
-    """A free one where 0."""
+    """A free one if 0."""
 
 
 def main(options: Options) -> None:

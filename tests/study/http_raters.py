@@ -42,7 +42,7 @@ class Server:
     def start(self) -> None:
         """Start, and return when it accepts connections."""
         command = [sys.executable, "-m", *self.module, "--port", str(self.port), "--data", str(self.data)]
-        # Without a buffer: lines that came together would wait in it, where select does not see them.
+        # Without a buffer: lines that came together would wait in it unseen by select.
         self.process = subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, bufsize=0, env=os.environ | {"PYTHONUNBUFFERED": "1"}
         )

@@ -1,4 +1,4 @@
-"""Databases for the tests: SQLite always, PostgreSQL where its server's programs are installed."""
+"""Databases for the tests: SQLite always, PostgreSQL if its server's programs are installed."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Studies drawn from a known model, to see how often an interval covers the truth.
 
-An answer is "real" where m + a_r + c_rm + b_g + d_gm + noise > 0: m of the method, a of the rater, c of rater and method, b of the mask group, d of
+An answer is "real" if m + a_r + c_rm + b_g + d_gm + noise > 0: m of the method, a of the rater, c of rater and method, b of the mask group, d of
 the image, noise standard normal. Truths follow from the normal distribution: for these raters, Phi((m + a + c) / sqrt(1 + var b + var d))
 averaged over them; for all raters, Phi(m / sqrt(1 + all variances)).
 """

@@ -1,6 +1,6 @@
 """Whole studies of the three protocols drawn from known models, with what is true of every figure that has an interval.
 
-Real / Synthetic: x = m + a_r + c_rm + b_g + d_gm + noise as in ``simulated_ratings``; "real" where x > 0, and the further x is from 0, the
+Real / Synthetic: x = m + a_r + c_rm + b_g + d_gm + noise as in ``simulated_ratings``; "real" if x > 0, and the further x is from 0, the
 greater the confidence. Rankings and pairs: worths m + a_rm + b_gm plus Gumbel noise (Plackett-Luce given rater and group). Truths are
 integrals over groups and images, of the study's own raters or of a large number of other raters.
 """
@@ -25,7 +25,7 @@ SCORES = np.array([-9, -5, -2, 2, 5, 9])
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(30)
 WEIGHTS = WEIGHTS / WEIGHTS.sum()
 LARGE = 10**7
-"""Answers that stand for infinitely many where a formula asks for their number."""
+"""Answers that stand for infinitely many if a formula asks for their number."""
 NAMES = np.array(["real", "ours", "poor"])
 MAX_RATERS = 20
 """More stand for all raters, of whom agreement between raters is not asked."""
@@ -34,7 +34,7 @@ Truths = dict[str, np.ndarray | float]
 
 @dataclass(frozen=True)
 class Drawn:
-    """A study's answers and, by figure, what is true: of these raters, or of all where the interval speaks for others."""
+    """A study's answers and, by figure, what is true: of these raters, or of all if the interval speaks for others."""
 
     answers: Ratings | Rankings | Pairs
     truths: Truths
@@ -92,7 +92,7 @@ def draw_ratings(
     generator: np.random.Generator,
     others: Truths | None,
 ) -> Drawn:
-    """A Real / Synthetic study. ``others``: what is true of all raters, where it differs from what is true of these."""
+    """A Real / Synthetic study. ``others``: what is true of all raters, if it differs from what is true of these."""
     lean, methods = leans(model, raters, generator), len(model.mos)
     image = generator.normal(0, model.group, (groups, 1)) + generator.normal(
         0, model.image, (groups, methods)

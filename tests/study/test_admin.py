@@ -215,7 +215,7 @@ def test_ended_sessions_are_forgotten_once_they_would_be_over(tmp_path, monkeypa
     assert len(list((tmp_path / "ended-sessions").iterdir())) == 1
 
 
-def test_a_log_out_that_cannot_be_noted_is_told(served, monkeypatch):
+def test_a_log_out_that_cannot_be_noted_is_reported(served, monkeypatch):
     client = served[2]
     csrf = log_in(client)
 
@@ -328,17 +328,17 @@ def test_few_passwords_are_hashed_at_once_and_the_right_one_waits_its_turn(guess
         guesses = [pool.submit(administrator.log_in, "wrong", f"10.0.0.{i}") for i in range(10)]
         right = pool.submit(administrator.log_in, PASSWORD, "192.0.2.1")
         flood = [pool.submit(administrator.log_in, "wrong", f"10.0.1.{i}") for i in range(40)]
-        told = [f.exception(5) for f in flood[-10:]]  # while none is done yet
+        raised = [f.exception(5) for f in flood[-10:]]  # while none is done yet
         gate.set()
         assert right.result(5)
         assert all(isinstance(g.exception(5), auth.NotLoggedInError) for g in guesses)
     assert most[0] == 2
-    assert all(isinstance(t, TooManyAttemptsError) and "try again in a second" in str(t) for t in told)
+    assert all(isinstance(t, TooManyAttemptsError) and "try again in a second" in str(t) for t in raised)
     assert "10.0.1.39" in administrator._attempts._failed
     assert administrator._attempts._failed["10.0.1.39"].count == 0
 
 
-def test_a_delay_is_told_with_its_length(served):
+def test_a_delay_is_reported_with_its_length(served):
     client = served[2]
     for _ in range(3):
         assert client.post("/study/admin/login", data={"password": "wrong"}).status_code == 401

@@ -267,7 +267,7 @@ def test_requests_of_one_kind_have_one_length(served):
     assert len(set(lengths)) == 1
 
 
-def test_share_is_told_only_where_it_is_to_be_known(tmp_path):
+def test_share_is_shown_only_if_it_is_to_be_known(tmp_path):
     store, _ = make_study(tmp_path, share_known=True)
     client = TestClient(study_app(tmp_path))
     assert client.get(f"{store.invite('phantoms', [''])[0].path}/api/state").json()["share"] == 33

@@ -23,7 +23,7 @@ def test_no_feature_tells_the_methods_apart(tmp_path):
     assert guess.images == 24
 
 
-def test_methods_of_other_sizes_formats_and_smoothness_are_not_told_apart(tmp_path, monkeypatch):
+def test_methods_of_other_sizes_formats_and_smoothness_are_not_distinguished(tmp_path, monkeypatch):
     def write(folder, masks, methods, **_):
         """Real photographs as JPEG of many sizes, one method small and flat, one large with metadata."""
         folders = {m.name: folder / m.name for m in methods}
@@ -64,7 +64,7 @@ def leaking_length(store) -> None:
 
 
 def leaking_trailer(store) -> None:
-    """One length, but padding that gives away where the picture ends."""
+    """One length, but padding that gives away the end of the picture."""
     with store.database.write() as connection:
         for row in connection.execute(
             select(images.c.item_id, images.c.data, items.c.method).join(items)

@@ -39,7 +39,7 @@ def test_sqlite_is_durable(tmp_path):
     assert (tmp_path / "x.sqlite3-wal").exists()
 
 
-def test_says_where_the_log_is_refused(tmp_path, monkeypatch):
+def test_says_that_the_log_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(
         database, "PRAGMAS", {"journal_mode": "wal", "page_size": 12345}
     )  # SQLite refuses without an error

@@ -45,13 +45,15 @@ def store(tmp_path):
 
 
 def test_two_settings_without_real_images_again_and_again(store, tiny):
-    told = []
-    studies = [make_demo(store, Demonstration(tiny, groups=2), lambda *a: told.append(a)) for _ in range(3)]
+    reports = []
+    studies = [
+        make_demo(store, Demonstration(tiny, groups=2), lambda *a: reports.append(a)) for _ in range(3)
+    ]
     assert [s.config.id for s in studies] == ["demo", "demo-2", "demo-3"]
     assert {s.state for s in store.studies()} == {"open"}
     one = studies[0].config
     assert (one.protocol, one.rated) == ("ranking", 2)
-    assert told[-1] == ("unguided", 2, 2)
+    assert reports[-1] == ("unguided", 2, 2)
     guided, unguided = (json.loads(m.source) for m in one.methods)
     assert guided["guidance"] == 3
     assert unguided["guidance"] == 1
@@ -104,7 +106,7 @@ def test_bad_input(store, tiny, tmp_path):
     assert store.studies() == []
 
 
-def test_a_taken_port_is_told_before_anything_is_made(store, tmp_path, capsys):
+def test_a_taken_port_is_reported_before_anything_is_made(store, tmp_path, capsys):
     with pytest.raises(SystemExit, match="1"):
         main(["demo", "--host", "240.0.0.1", "--port", "1", "--data", str(tmp_path / "data")])
     assert "choose another with --port" in capsys.readouterr().err

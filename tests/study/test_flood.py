@@ -37,8 +37,8 @@ def hanging(tmp_path):
     studio.close()
 
 
-def told(heard: list[str], text: str) -> set[str]:
-    """Events whose page was told ``text``."""
+def events_with(heard: list[str], text: str) -> set[str]:
+    """Events whose page received ``text``."""
     return {json.loads(message).get("event_id") for message in heard if text in message}
 
 
@@ -70,8 +70,11 @@ def test_raters_are_served_whatever_a_visitor_sends(hanging):
             stop.set()
         listening.result(30)
     accepted = sum(reply.status_code == 200 for reply in joined)
-    assert len(told(heard, f"You have {WAITING_EACH} requests waiting already")) == accepted - WAITING_EACH
-    assert all(told(heard, f"{ahead} before you.") for ahead in range(1, WAITING_EACH + 1))
+    assert (
+        len(events_with(heard, f"You have {WAITING_EACH} requests waiting already"))
+        == accepted - WAITING_EACH
+    )
+    assert all(events_with(heard, f"{ahead} before you.") for ahead in range(1, WAITING_EACH + 1))
 
 
 def test_more_than_a_page_needs_is_refused_before_it_is_an_event(hanging):

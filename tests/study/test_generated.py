@@ -19,7 +19,7 @@ from siamese.sampling import MaskDiffusion
 from siamese.study.__main__ import main
 from siamese.study.config import ConfigError, Method
 from siamese.study.creation import generated
-from siamese.study.creation.generated import Sampled, create_sampled_study, parse_all, seed_of
+from siamese.study.creation.generated import Sampled, create_sampled_study, image_seed, parse_all
 from siamese.study.storage.opening import open_store
 from siamese.study.storage.schema import images as pictures
 from siamese.study.storage.schema import items
@@ -160,8 +160,8 @@ def test_only_chosen_masks_are_sampled_and_everything_is_recorded(images, tiny, 
     masks = {mask for mask, _ in stored(store, "one")}
     assert len(masks) == 3
     assert [len(seeds) for _, seeds, _ in calls] == [3, 3]
-    assert set(calls[0][1]) == {seed_of(7, "ours", m) for m in masks}
-    assert set(calls[1][1]) == {seed_of(7, "fast", m) for m in masks}
+    assert set(calls[0][1]) == {image_seed(7, "ours", m) for m in masks}
+    assert set(calls[1][1]) == {image_seed(7, "fast", m) for m in masks}
 
 
 def test_the_record_makes_the_images_again(images, tiny, store):
@@ -172,7 +172,7 @@ def test_the_record_makes_the_images_again(images, tiny, store):
     for i in range(5):
         name = f"mask {i:03d}"
         settings = {k: made[k] for k in SETTINGS}
-        (image,) = model.sample(phantom(i)[1], made["prompt"], [seed_of(0, "ours", name)], **settings)
+        (image,) = model.sample(phantom(i)[1], made["prompt"], [image_seed(0, "ours", name)], **settings)
         # Real images are 64 x 48: the least height is everybody's; what is stored has its shape.
         shown = Image.fromarray(image).resize((64, 48), Image.Resampling.BOX).resize((128, 96))
         assert found[name, "ours"].shape == (96, 128, 3) == found[name, "real"].shape
@@ -191,9 +191,9 @@ def test_the_same_command_gives_the_same_study_and_another_seed_another(images, 
 
 
 def test_seeds_differ_by_method_mask_and_study():
-    seeds = [seed_of(*a) for a in ((0, "a", "x"), (0, "b", "x"), (0, "a", "y"), (1, "a", "x"))]
+    seeds = [image_seed(*a) for a in ((0, "a", "x"), (0, "b", "x"), (0, "a", "y"), (1, "a", "x"))]
     assert len(set(seeds)) == 4
-    assert seeds[0] == seed_of(0, "a", "x")
+    assert seeds[0] == image_seed(0, "a", "x")
     assert all(0 <= s < 2**32 for s in seeds)
 
 

@@ -171,7 +171,7 @@ def zipped(kind: int, folder, damage: int | None = None, name: str | None = None
     "kind", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
 )
 @pytest.mark.parametrize("damage", [45, 60, 400])
-def test_damaged_archives_are_told(tmp_path, kind, damage):
+def test_damaged_archives_are_reported(tmp_path, kind, damage):
     write_folders(tmp_path / "images", 1)
     (tmp_path / "out").mkdir()
     with pytest.raises(ConfigError, match="the ZIP file cannot be read|by another method than deflate"):
@@ -179,7 +179,7 @@ def test_damaged_archives_are_told(tmp_path, kind, damage):
 
 
 @pytest.mark.parametrize("name", ["💩" * 100, "é" * 126, "x" * 251])
-def test_names_that_no_file_can_have_are_told(tmp_path, name):
+def test_names_that_no_file_can_have_are_reported(tmp_path, name):
     write_folders(tmp_path / "images", 1)
     (tmp_path / "out").mkdir()
     with pytest.raises(ConfigError, match="names have up to 250 bytes"):
@@ -200,7 +200,7 @@ def exported(folder) -> dict:
 WRONG = [["x"], {"a": 1}, None, 5, 1.5, True, "", "\0", [[]]]
 
 
-def test_imports_of_other_types_are_told(tmp_path):
+def test_imports_of_other_types_are_reported(tmp_path):
     """Every field of a whole export, of every wrong type."""
     values = exported(tmp_path)
     store = StudyStore(Database(f"sqlite:///{tmp_path / 'other.sqlite3'}"))
@@ -234,7 +234,7 @@ def test_imports_of_other_types_are_told(tmp_path):
 
 
 @pytest.mark.parametrize("protocol", [["x"], {}, None, 5])
-def test_a_protocol_of_another_type_is_told(protocol):
+def test_a_protocol_of_another_type_is_reported(protocol):
     with pytest.raises(ConfigError, match="use one of real_synthetic"):
         StudyConfig.from_json(
             json.dumps(

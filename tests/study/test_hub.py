@@ -1,4 +1,4 @@
-"""Studies copied to a stand-in of the hub and restored from it: raters go on where they were, and what was withdrawn is gone."""
+"""Studies copied to a stand-in of the hub and restored from it: raters go on from their last screen, and what was withdrawn is gone."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def test_public_repository_is_refused(tmp_path, hub, copies):
     assert "is public" in copy.problem
 
 
-def test_failed_push_is_told_and_made_up_for(tmp_path, hub, copies):
+def test_failed_push_is_reported_and_made_up_for(tmp_path, hub, copies):
     store, _ = make_study(tmp_path)
     copy = begin(hub, store, tmp_path, copies)
     store.invite("phantoms", ["A"])
@@ -214,7 +214,7 @@ def test_failed_push_is_told_and_made_up_for(tmp_path, hub, copies):
     assert len(hub.rows("phantoms", "raters")) == 1
 
 
-def test_start_fails_where_the_hub_does_not_answer(tmp_path, hub):
+def test_start_fails_if_the_hub_does_not_answer(tmp_path, hub):
     store, _ = make_study(tmp_path)
     with pytest.raises(DatasetError, match=r"cannot be read .*ConnectError"):
         start_copy(

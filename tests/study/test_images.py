@@ -21,7 +21,7 @@ from siamese.study.storage.images import (
     common_size,
     list_images,
     native_size,
-    read_image,
+    read_study_image,
     shown_size,
 )
 from siamese.study.storage.schema import images, items
@@ -73,12 +73,12 @@ def test_rotation_transparency_and_palette(tmp_path):
     exif[0x0112] = 6
     Image.fromarray(image).save(tmp_path / "turned.png", exif=exif)
     assert native_size(tmp_path / "turned.png") == (48, 64)
-    np.testing.assert_array_equal(read_image(tmp_path / "turned.png"), np.rot90(image, -1))
+    np.testing.assert_array_equal(read_study_image(tmp_path / "turned.png"), np.rot90(image, -1))
     clear = np.dstack([image, np.zeros(image.shape[:2], np.uint8)])
     Image.fromarray(clear).save(tmp_path / "clear.png")
-    assert read_image(tmp_path / "clear.png").max() == 0
+    assert read_study_image(tmp_path / "clear.png").max() == 0
     Image.fromarray(image).convert("P").save(tmp_path / "palette.png")
-    assert read_image(tmp_path / "palette.png").shape == image.shape
+    assert read_study_image(tmp_path / "palette.png").shape == image.shape
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_cut_file_is_found_when_decoded(tmp_path):
     Image.fromarray(phantom(0)[0]).save(buffer, "PNG")
     (tmp_path / "x.png").write_bytes(buffer.getvalue()[:-500])
     with pytest.raises(UnusableImageError, match="damaged or incomplete"):
-        read_image(tmp_path / "x.png")
+        read_study_image(tmp_path / "x.png")
 
 
 def test_study_is_made_whole(tmp_path):

@@ -152,8 +152,8 @@ def test_commands(tmp_path, capsys):
     main(["export", "phantoms", str(tmp_path / "a.json"), *place])
     other = ["--data", str(tmp_path / "second")]
     main(["import", str(tmp_path / "a.json"), *other])
-    for where, name in ((place, "one.html"), (other, "two.html")):
-        main(["report", "--study", "phantoms", "--out", str(tmp_path / name), *where])
+    for options, name in ((place, "one.html"), (other, "two.html")):
+        main(["report", "--study", "phantoms", "--out", str(tmp_path / name), *options])
     one, two = (
         (tmp_path / n).read_text().split("<h2>Progress")[0].partition("<section>")[2]
         for n in ("one.html", "two.html")

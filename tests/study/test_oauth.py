@@ -144,7 +144,7 @@ def test_strangers_are_refused(browser, provider, user):
     provider.user = user
     reply = browser.get(come_back(browser, provider))
     assert reply.status_code == 403
-    assert "is no administrator here" in reply.text
+    assert "is not an administrator here" in reply.text
     assert "<b>" not in reply.text
     assert not inside(browser)
 
@@ -155,7 +155,7 @@ def test_every_named_user_gets_in(browser, provider):
     assert inside(browser)
 
 
-def test_a_refusal_is_told(browser, provider):
+def test_a_refusal_is_reported(browser, provider):
     provider.denies = True
     reply = browser.get(come_back(browser, provider))
     assert reply.status_code == 401
@@ -190,7 +190,7 @@ def test_a_broken_provider_lets_nobody_in(browser, provider, path, answer, messa
     assert inside(browser)
 
 
-def test_an_unreachable_provider_is_told(tmp_path, provider, monkeypatch):
+def test_an_unreachable_provider_is_reported(tmp_path, provider, monkeypatch):
     monkeypatch.setenv("OPENID_PROVIDER_URL", "http://127.0.0.1:9")
     reply = open_browser(study_app(tmp_path)).get(START)
     assert reply.status_code == 502

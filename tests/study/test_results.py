@@ -218,7 +218,7 @@ def test_report_is_one_file_without_names(tmp_path):
     assert " style=" not in html
 
 
-def test_plot_is_escaped_and_told():
+def test_plot_is_escaped_and_described():
     markup = dot_plot(
         HOSTILE,
         [Dot(HOSTILE, 0.5, 0.2, 0.8, "0.5"), Dot("lone", 2.0, None, None, "2")],

@@ -401,7 +401,9 @@ def test_full_disk_is_not_acknowledged(tmp_path):
         assert connection.execute(select(func.count()).select_from(answers)).scalar_one() == acknowledged
     full.database.close()
     roomy = RaterSessions(StudyStore(Database(f"sqlite:///{tmp_path / 'studies.sqlite3'}")))
-    assert roomy.overview(token).step.task == step.task  # nothing half done: they go on where they were
+    assert (
+        roomy.overview(token).step.task == step.task
+    )  # nothing half done: they go on from their last screen
 
 
 def test_rows_of_a_study_cannot_lose_their_images(tmp_path):

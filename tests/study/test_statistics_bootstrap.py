@@ -87,7 +87,7 @@ def test_resampling_both_ways_is_analysis_of_variance():
     )
 
 
-def test_raters_widen_the_interval_only_where_they_are_resampled():
+def test_raters_widen_the_interval_only_if_they_are_resampled():
     answers = (
         draw(Model((0.6, 0.5), rater=0.8), 8, 50, np.random.default_rng(2)).answers[..., :1].astype(float)
     )

@@ -1,4 +1,4 @@
-"""The database goes away or is damaged while raters rate: they are told to wait, and nothing is acknowledged that a restart does not see."""
+"""The database goes away or is damaged while raters rate: they are asked to wait, and nothing is acknowledged that a restart does not see."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Rated:
         return reply
 
     def refused(self, says: str) -> None:
-        """Every kind of request is refused with a sentence, and told to come again."""
+        """Every kind of request is refused with a sentence, and a request to come again."""
         got = [
             self.answer(),
             self.client.get(f"{self.path}/api/state"),
@@ -255,7 +255,7 @@ def test_damaged_inside(rated):
 
 @pytest.mark.parametrize("suffixes", [["-wal"], ["-shm"], ["-wal", "-shm"]])
 def test_log_deleted(rated, suffixes):
-    """What was acknowledged is only in the log until its checkpoint: it is brought to the file before the log is opened anew."""
+    """What was acknowledged is only in the log until its checkpoint: it is brought to the file before the log is opened again."""
     assert rated.answer().status_code == 200
     assert (rated.data / f"{FILE}-wal").stat().st_size
     for suffix in suffixes:

@@ -28,7 +28,7 @@ from siamese.study.web.app import add_study_routes
 from tests.study.phantom_study import make_study
 
 ALPHA = 1e-3
-"""A guess with a smaller p beats chance. Identifiers are drawn anew in every run, so one run in a thousand errs."""
+"""A guess with a smaller p beats chance. Identifiers are drawn again in every run, so one run in a thousand errs."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def run(folder: Path, groups: int, spoil=None, **changes) -> Guess:
 
 
 def main() -> None:
-    """Print the outcome; exit status 1 where the guess beats chance."""
+    """Print the outcome; exit status 1 if the guess beats chance."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--groups", type=int, default=60)
     with tempfile.TemporaryDirectory() as folder:

@@ -31,7 +31,7 @@ class Visitor:
 
     def __init__(self, address: str, session: str) -> None:
         self.address, self.session = address, session
-        # One for all: each would read the certificates anew, which takes longer than what is measured.
+        # One for all: each would read the certificates again, which takes longer than what is measured.
         self.client = httpx.Client(timeout=60, verify=False, limits=httpx.Limits(max_connections=None))
         functions = self.client.get(f"{address}/config").json()["dependencies"]
         self.functions = {f["api_name"]: f for f in reversed(functions) if f["backend_fn"]}
@@ -50,7 +50,7 @@ class Visitor:
         return self.client.post(f"{self.address}/gradio_api/queue/join", json=self.body(name))
 
     def call(self, name: str, route: str = "run") -> httpx.Response | None:
-        """Past it; None where no answer comes."""
+        """Past it; None if no answer comes."""
         try:
             return self.client.post(
                 f"{self.address}/gradio_api/{route}/predict", json=self.body(name), timeout=30
@@ -59,7 +59,7 @@ class Visitor:
             return None
 
     def listen(self, heard: list[str], stop: threading.Event) -> None:
-        """Collect what the session's page is told, until ``stop``."""
+        """Collect what the session's page receives, until ``stop``."""
         try:
             with self.client.stream(
                 "GET",
@@ -141,7 +141,7 @@ def measure(folder: Path, seconds: float) -> dict[str, Waits]:
 
 
 def main() -> None:
-    """Print the figures; exit status 1 where a p95 is not under ``--limit``."""
+    """Print the figures; exit status 1 if a p95 is not under ``--limit``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=20, help="of each part")
     parser.add_argument("--limit", type=float, default=300, help="milliseconds")

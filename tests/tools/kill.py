@@ -118,7 +118,7 @@ def long_study(url: str, groups: int) -> tuple[StudyStore, Study]:
 
 
 def kill_often(folder: Path, kills: int, seed: int, url: str | None = None, forked: bool = False) -> Outcome:
-    """Run the experiment in ``folder``, which must be empty; with the empty PostgreSQL database at ``url`` where one is given."""
+    """Run the experiment in ``folder``, which must be empty; with the empty PostgreSQL database at ``url`` if one is given."""
     rng, begun = random.Random(seed), time.monotonic()
     place = url or f"sqlite:///{folder / 'studies.sqlite3'}"
     store, study = long_study(place, groups=60 + 8 * kills)
@@ -168,7 +168,7 @@ def kill_often(folder: Path, kills: int, seed: int, url: str | None = None, fork
 
 
 def verify(url: str, raters: list[Rater], kills: int, seconds: float) -> Outcome:
-    """Hold the database against what raters were told."""
+    """Hold the database against what was acknowledged to raters."""
     store = StudyStore(Database(url))
     with store.database.read() as connection:
         rows = connection.execute(select(answers)).all()
@@ -181,17 +181,24 @@ def verify(url: str, raters: list[Rater], kills: int, seconds: float) -> Outcome
         stored.setdefault(row.idempotency_key, []).append(
             (row.presentation_id, json.loads(row.response)["real"], row.confidence)
         )
-    told = {key: value for rater in raters for key, value in rater.acknowledged.items()}
-    lost = sum(stored.get(key, [None])[0] != value for key, value in told.items())
+    acknowledged = {key: value for rater in raters for key, value in rater.acknowledged.items()}
+    lost = sum(stored.get(key, [None])[0] != value for key, value in acknowledged.items())
     first = [row.presentation_id for row in rows if row.supersedes is None]
     duplicated = sum(len(found) - 1 for found in stored.values()) + len(first) - len(set(first))
     return Outcome(
-        kills, len(told), len(rows), lost, duplicated, sum(r.retries for r in raters), integrity, seconds
+        kills,
+        len(acknowledged),
+        len(rows),
+        lost,
+        duplicated,
+        sum(r.retries for r in raters),
+        integrity,
+        seconds,
     )
 
 
 def main() -> None:
-    """Print the outcome; exit status 1 where an answer was lost or duplicated."""
+    """Print the outcome; exit status 1 if an answer was lost or duplicated."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)

@@ -75,7 +75,7 @@ def measure(
 
 
 def main() -> None:
-    """Print the figures; exit status 1 where p95 is not under ``--limit``."""
+    """Print the figures; exit status 1 if p95 is not under ``--limit``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--raters", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=20)

@@ -68,4 +68,4 @@ def use(patch: pytest.MonkeyPatch, recipe: TrainingRecipe) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     use(pytest.MonkeyPatch(), small_recipe())
-    command.run(sys.argv[1:])
+    command.run_command(sys.argv[1:])

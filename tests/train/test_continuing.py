@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from siamese.models.checkpoint import load_checkpoint, save_checkpoint
-from siamese.objective import SiameseConfig, in_words
+from siamese.objective import SiameseConfig, describe_schedule
 from siamese.records.prompts import POLYP
 from tests.models import build
 from tests.phantoms import write_folder
@@ -125,10 +125,10 @@ def test_exit_status_and_no_traceback(
     monkeypatch.setattr(signals, "interrupted", lambda: end == "stopped")
     arguments = ["shapes", "--data", str(tmp_path)]
     if end == "done":
-        command.run(arguments)
+        command.run_command(arguments)
         return
     with pytest.raises(SystemExit) as error:
-        command.run(arguments)
+        command.run_command(arguments)
     assert (
         error.value.code == status
         if status
@@ -309,7 +309,7 @@ def test_updates_before_an_extension_are_those_of_the_run(tmp_path: Path) -> Non
     assert differences(at["module"], final_state(tmp_path / "plain")["module"]) == []
 
 
-def test_cosine_falls_anew_in_an_extension(tmp_path: Path) -> None:
+def test_cosine_falls_again_in_an_extension(tmp_path: Path) -> None:
     config = _toy(tmp_path, schedule="cosine", max_steps=10)
     rates = [learning_rate(config, step, [10, 14, 20]) for step in range(20)]
     assert rates[:10] == [learning_rate(config, step) for step in range(10)]
@@ -332,10 +332,10 @@ def test_a_run_that_is_to_be_longer_is_reported_how(tmp_path: Path) -> None:
 
 def test_ramp_and_gate_are_reported() -> None:
     config = SiameseConfig()
-    assert in_words(config, 3, 12) == "w_i = 0.25, augmentation off (after step 4)"
-    assert in_words(config, 12, 12) == "w_i = 1, augmentation on (after step 4)"
+    assert describe_schedule(config, 3, 12) == "w_i = 0.25, augmentation off (after step 4)"
+    assert describe_schedule(config, 12, 12) == "w_i = 1, augmentation on (after step 4)"
     assert (
-        in_words(replace(config, ramp=False, w_a=0.0), 3, 12)
+        describe_schedule(replace(config, ramp=False, w_a=0.0), 3, 12)
         == "w_i = 1 throughout, no augmentation (w_a = 0)"
     )
 

@@ -61,7 +61,7 @@ def test_every_latent_is_noised_to_a_step_of_the_sampler(
 ) -> None:
     seen: list[int] = []
 
-    def leave(checkpoint: Checkpoint, scheduler: Any, z: torch.Tensor, *_: Any, first: int) -> torch.Tensor:
+    def leave(checkpoint: Checkpoint, scheduler: Any, z: torch.Tensor, first: int, **_: Any) -> torch.Tensor:
         seen.append(int(scheduler.timesteps[first]))
         return z
 

@@ -13,7 +13,12 @@ import torch.nn.functional as F
 from tests.models import small_autoencoder
 from tests.stand_ins import write_perceptual
 from train.evaluation.reconstruction import texture_distance
-from train.networks.discriminator import AUGMENTATIONS, ProjectedDiscriminator, augment, discriminator_losses
+from train.networks.discriminator import (
+    AUGMENTATIONS,
+    ProjectedDiscriminator,
+    augment_differentiably,
+    discriminator_losses,
+)
 from train.networks.lpips import PerceptualNetwork, load_perceptual
 from train.stages.autoencoder import ReconstructionLoss, VaeConfig
 
@@ -34,7 +39,7 @@ def neutral(batch: int) -> torch.Tensor:
 
 def test_augmentation_in_the_middle_of_its_range_only_cuts() -> None:
     images = seeded(2, 3, 32, 32)
-    seen = augment(images, neutral(2))
+    seen = augment_differentiably(images, neutral(2))
     assert not seen[..., :8, :8].any()
     torch.testing.assert_close(seen[..., 8:, :], images[..., 8:, :], rtol=0, atol=1e-6)
     torch.testing.assert_close(seen[..., :, 8:], images[..., :, 8:], rtol=0, atol=1e-6)
@@ -46,7 +51,7 @@ def test_augmentation_in_the_middle_of_its_range_only_cuts() -> None:
 def test_each_augmentation_does_what_its_number_says(which: int, value: float) -> None:
     images, numbers = seeded(1, 3, 32, 32) * 0.5, neutral(1).clone()
     numbers[0, which] = value
-    seen, rest = augment(images, numbers)[0, :, 8:, 8:], images[0, :, 8:, 8:]
+    seen, rest = augment_differentiably(images, numbers)[0, :, 8:, 8:], images[0, :, 8:, 8:]
     grey, mean = images[0].mean(0)[8:, 8:], images[0].mean()
     expected = {
         0: rest + 0.6 * 0.4,
@@ -58,7 +63,7 @@ def test_each_augmentation_does_what_its_number_says(which: int, value: float) -
     if which in expected:
         torch.testing.assert_close(seen, expected[which], rtol=0, atol=1e-5)
     else:  # the square has moved to the other end
-        cut = augment(images, numbers)[0]
+        cut = augment_differentiably(images, numbers)[0]
         rows, columns = (slice(24, 32), slice(0, 8)) if which == 5 else (slice(0, 8), slice(24, 32))
         assert not cut[:, rows, columns].any()
         assert cut[:, :8, :8].any()
@@ -69,9 +74,9 @@ def test_images_of_a_batch_are_augmented_apart_and_reproducibly() -> None:
         seeded(1, 3, 32, 32).expand(2, -1, -1, -1),
         torch.rand(2, AUGMENTATIONS, generator=torch.Generator().manual_seed(3)),
     )
-    both = augment(images, numbers)
+    both = augment_differentiably(images, numbers)
     assert not torch.allclose(both[0], both[1])
-    assert torch.equal(both[1:], augment(images[1:], numbers[1:]))
+    assert torch.equal(both[1:], augment_differentiably(images[1:], numbers[1:]))
 
 
 def test_losses_reach_what_they_should(alexnet: PerceptualNetwork) -> None:

@@ -335,7 +335,7 @@ def test_sample_refuses_other_settings(change, message, sampled):
 
 
 @pytest.mark.parametrize("changed", ["mask", "prompt"])
-def test_sample_makes_anew_what_has_changed(changed, sampled, capsys):
+def test_sample_makes_again_what_has_changed(changed, sampled, capsys):
     """Case 06: a mask was corrected; another prompt."""
 
     def times(
@@ -412,15 +412,15 @@ def test_sample_names_unusable_masks(world, tmp_path):
         str(world / "model"), tmp_path / "made", masks, sampling=SamplingConfig(bf16=False)
     )
     with pytest.raises(DataError, match="--prompt"):
-        synthesise.plan(config)
+        synthesise.images_to_make(config)
     config = dataclasses.replace(config, prompt="a colonoscopy image of a polyp")
     with pytest.raises(DataError, match="no mask files"):
-        synthesise.plan(config)
+        synthesise.images_to_make(config)
     Image.fromarray(np.zeros((40, 40), np.uint8)).save(masks / "nothing.png")
     with pytest.raises(DataError, match=r"nothing.png"):
         synthesise.sample(config)
     with pytest.raises(DataError, match="either"):
-        synthesise.plan(dataclasses.replace(config, data=(world / "kvasir-seg",)))
+        synthesise.images_to_make(dataclasses.replace(config, data=(world / "kvasir-seg",)))
 
 
 def test_contact_sheet():

@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 
 
 def dihedral(array: np.ndarray, code: int) -> np.ndarray:
-    """[H, W, ...] after a left-right flip where ``code`` >= 4 and ``code % 4`` quarter turns, one by one."""
+    """[H, W, ...] after a left-right flip if ``code`` >= 4 and ``code % 4`` quarter turns, one by one."""
     return np.rot90(array[:, ::-1] if code >= 4 else array, code % 4)
 
 
@@ -90,7 +90,7 @@ def test_what_is_cached_are_mean_and_log_variance_of_the_turned_images(
     assert (image_hints[0] != image_hint(images[4:5])[0]).any()
 
 
-def test_posterior_is_drawn_anew_at_each_step(polyps: Path, tmp_path: Path) -> None:
+def test_posterior_is_drawn_again_at_each_step(polyps: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     examples = load_examples(read_pairs([polyps]), kl_autoencoder().eval(), 32, 1, tmp_path)
     index, shape = np.array([2, 2]), examples.mean.shape[2:]

@@ -77,7 +77,7 @@ def test_json_lines(tmp_path: Path, in_file: str | None, given: str | None, expe
 
 
 def test_prompt_that_is_given_wins_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    """For lines with a prompt of their own and for data sets whose name tells one; silent where nothing is replaced, and said once."""
+    """For lines with a prompt of their own and for data sets whose name tells one; silent if nothing is replaced, and said once."""
     known, own = write_folder(tmp_path / "kvasir-seg", 2), write_folder(tmp_path / "ward", 2)
     lines = write_json_lines(tmp_path / "train.jsonl", known, LESION)
     for split in ("train", "val", "train"):

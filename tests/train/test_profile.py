@@ -93,7 +93,7 @@ def test_the_measure_would_notice() -> None:
     ("changes", "read"),
     [({}, [5, 10]), ({"checkpoint_every": 3}, [3, 5, 6, 9, 10]), ({"evaluate_every": 4}, [4, 5, 8, 10])],
 )
-def test_losses_are_read_where_they_are_logged_or_a_spoilt_model_would_be_saved(
+def test_losses_are_read_if_they_are_logged_or_a_spoilt_model_would_be_saved(
     changes: dict[str, int], read: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     added, reads, add, ask = [0], [], Readings.add, Readings.read
@@ -107,7 +107,7 @@ def test_losses_are_read_where_they_are_logged_or_a_spoilt_model_would_be_saved(
     assert reads == read
 
 
-def test_blocks_are_compiled_where_asked_and_give_the_same_losses(
+def test_blocks_are_compiled_if_asked_and_give_the_same_losses(
     ward: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiled, compile_ = [], torch.compile
@@ -137,7 +137,7 @@ def test_blocks_are_compiled_where_asked_and_give_the_same_losses(
 
 
 @pytest.mark.parametrize("tf32", [False, True])
-def test_float32_is_rounded_only_where_asked(tf32: bool, tmp_path: Path) -> None:
+def test_float32_is_rounded_only_if_asked(tf32: bool, tmp_path: Path) -> None:
     config = LoopConfig(out=tmp_path, max_steps=1, batch_size=4)
     assert config.tf32 is False
     try:

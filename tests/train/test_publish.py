@@ -64,7 +64,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_nothing_is_published_where_files_are_tracked_unless_asked() -> None:
+def test_nothing_is_published_if_files_are_tracked_unless_asked() -> None:
     assert PublishConfig(Path("model")).out == Path("runs/published")
 
 

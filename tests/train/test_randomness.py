@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.train.stages import differences, draws_of
-from train.engine.held_out import Held, cropped, images_of, turned
+from train.engine.device_array import DeviceArray, cropped, images_of, turned
 from train.engine.randomness import Draws, key
 from train.stages.latent_batches import StepDraws, padded_lengths, padded_rows, step_draws, validation_draws
 
@@ -148,8 +148,8 @@ def test_crops_in_a_batch_are_those_one_by_one() -> None:
 
 def test_held_array_is_not_copied_on_a_cpu_unless_stored_as_another_type() -> None:
     array = np.arange(6, dtype=np.float32)
-    assert Held(array).on(CPU).data_ptr() == array.ctypes.data
-    rounded = Held(array, torch.bfloat16)
+    assert DeviceArray(array).on(CPU).data_ptr() == array.ctypes.data
+    rounded = DeviceArray(array, torch.bfloat16)
     assert rounded.on(CPU).dtype == torch.bfloat16
     assert rounded.on(CPU) is rounded.on(CPU)
 

@@ -1,4 +1,4 @@
-"""A run that is interrupted, killed or stopped and then continued ends bit for bit where an uninterrupted one ends."""
+"""A run that is interrupted, killed or stopped and then continued ends bit for bit as an uninterrupted one."""
 
 from __future__ import annotations
 

@@ -341,7 +341,9 @@ def test_missing_perceptual_weights_are_reported_before_anything_is_trained(
 ) -> None:
     monkeypatch.setattr(everything, "check_pairs", lambda _: pytest.fail("it goes on"))
     with pytest.raises(SystemExit) as error:
-        command.run(["all", "--data", str(data), "--out", str(tmp_path / "out"), "--weights", str(tmp_path)])
+        command.run_command(
+            ["all", "--data", str(data), "--out", str(tmp_path / "out"), "--weights", str(tmp_path)]
+        )
     assert "alexnet_lpips.safetensors: no perceptual weights" in str(error.value)
     assert "--weights none" in str(error.value)
     assert not (tmp_path / "out").exists()
@@ -380,7 +382,7 @@ def test_several_processes_are_refused(data: Path, tmp_path: Path, monkeypatch: 
 def test_three_minutes_on_phantoms_of_the_users_own(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """The command as typed, with the user's prompt and no split files. The recipe's updates end it long before."""
     own, out, started = write_folder(tmp_path / "walls", 8), tmp_path / "out", time.monotonic()
-    command.run(
+    command.run_command(
         [
             "all",
             "--preset",

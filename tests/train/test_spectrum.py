@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from siamese.models.autoencoder import SmallAutoencoder
-from train.evaluation.spectrum import latent_high_low_power, unpacked
+from train.evaluation.spectrum import latent_high_low_power, unpacked_latents
 
 
 def wave(cycles: float, side: int, axis: int, strength: float) -> torch.Tensor:
@@ -82,8 +82,8 @@ def test_packed_latents_are_unpacked():
     with torch.no_grad():
         latents = packed.eval().encode(images).latent
         assert latents.shape == (2, 8, 8, 8)
-        torch.testing.assert_close(unpacked(latents, packed), plain.eval().encode(images).latent)
-        assert unpacked(plain.encode(images).latent, plain).shape == (2, 2, 16, 16)
+        torch.testing.assert_close(unpacked_latents(latents, packed), plain.eval().encode(images).latent)
+        assert unpacked_latents(plain.encode(images).latent, plain).shape == (2, 2, 16, 16)
 
 
 @pytest.mark.parametrize(

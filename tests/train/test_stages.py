@@ -26,7 +26,7 @@ from tests.phantoms import write_folder, write_json_lines
 from tests.train.stages import LOOP, real_stage
 from train import __main__ as command
 from train.data.pairs import DataError
-from train.engine import loop, once
+from train.engine import loop, printing
 from train.engine.loop import LoopConfig
 from train.evaluation.autoencoder_figures import psnr
 from train.stages.autoencoder import AutoencoderConfig, VaeConfig, VaeStage
@@ -108,7 +108,7 @@ def test_sheet_without_validation_pairs_shows_training_pairs(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(once, "_said", set())
+    monkeypatch.setattr(printing, "_said", set())
     loop_config = _loop(tmp_path / "run", evaluate_every=1, max_steps=2)
     if kind == "siamese":
         stage = SiameseStage(
@@ -301,7 +301,7 @@ def test_signal_to_noise() -> None:
 @pytest.mark.parametrize("stage", command.STAGES)
 def test_help_of_each_stage(stage: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        command.run([stage, "--help"])
+        command.run_command([stage, "--help"])
     assert ended.value.code == 0
     said = capsys.readouterr().out
     assert f"usage: python -m train {stage} " in said
@@ -388,6 +388,6 @@ def test_command_line_as_a_user_starts_it(capfd: pytest.CaptureFixture[str]) -> 
 
 def test_users_errors_end_without_traceback(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="unknown stage 'bass'; choose from all, vae, base"):
-        command.run(["bass"])
+        command.run_command(["bass"])
     with pytest.raises(SystemExit, match=r"DataError: .*nowhere: expected a folder"):
-        command.run(["vae", "--data", str(tmp_path / "nowhere"), "--lpips-weight", "0"])
+        command.run_command(["vae", "--data", str(tmp_path / "nowhere"), "--lpips-weight", "0"])

@@ -1,4 +1,4 @@
-"""What cannot be read is refused with a sentence; what breaks all the same is logged and told."""
+"""What cannot be read is refused with a sentence; what breaks all the same is logged and reported."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def breaking() -> TestClient:
 @pytest.mark.parametrize(
     ("path", "json"), [("/break", False), ("/rate/a-secret-link/break", True), ("/gradio_api/break", True)]
 )
-def test_what_breaks_is_logged_and_told(breaking, caplog, path, json):
+def test_what_breaks_is_logged_and_reported(breaking, caplog, path, json):
     reply = breaking.get(path)
     assert reply.status_code == 500
     assert "secret" not in reply.text

@@ -100,7 +100,7 @@ def test_only_the_servers_own_names_are_served(listened, more, allowed, refused)
     "host",
     ["", " ", "a b", "a/b", "[::1", "evil.example@testserver", "testserver:99999999", "testserver:x", "<b>"],
 )
-def test_what_is_no_name_is_refused(host):
+def test_what_is_not_a_name_is_refused(host):
     reply = TestClient(guarded()).get("/", headers={"Host": host})
     assert reply.status_code in (400, 421)
     assert "<" not in reply.text.replace("'<b>'", "").replace("--allow-host <b>", "")
@@ -209,7 +209,7 @@ def test_nobody_is_believed_by_default(monkeypatch):
         assert not [h for h in seen["headers"] if "forward" in h or "real" in h]
 
 
-def test_a_proxy_that_is_not_named_is_told_once(caplog):
+def test_a_proxy_that_is_not_named_is_reported_once(caplog):
     client = TestClient(guarded(), client=("127.0.0.1", 1))
     for _ in range(3):
         client.get("/", headers={"X-Forwarded-For": "6.6.6.6"})
@@ -227,7 +227,7 @@ def test_proxies_that_the_operator_names_are_believed(monkeypatch):
             "headers": 0,
         }
     assert said(proxies, "10.0.0.7", X_Forwarded_For="6.6.6.6")["client"] == "10.0.0.7"
-    # What a client wrote itself before its proxy added where it is from.
+    # What a client wrote itself before its proxy added its address.
     assert said(proxies, "127.0.0.1", X_Forwarded_For="1.1.1.1, 6.6.6.6, 192.168.9.9")["client"] == "6.6.6.6"
 
 
@@ -239,7 +239,7 @@ def test_a_space_has_its_own_proxies(monkeypatch):
 
 
 @pytest.mark.parametrize("wrong", ["proxy.example", "*", "", "10.0.0.0/33", "10.1.2.3/8"])
-def test_what_is_no_proxy_is_told(wrong):
+def test_what_is_not_a_proxy_is_reported(wrong):
     with pytest.raises(AccessError, match="--trusted-proxies"):
         Access(trusted_proxies=(wrong,)).proxies()
 
@@ -247,7 +247,7 @@ def test_what_is_no_proxy_is_told(wrong):
 @pytest.mark.parametrize(
     "wrong", ["example.org", "https://a.example; script-src *", "https://a b", "*", "javascript:x"]
 )
-def test_what_is_no_origin_is_told(wrong):
+def test_what_is_not_an_origin_is_reported(wrong):
     with pytest.raises(AccessError, match="--frame-ancestors"):
         frame_ancestors(StudioAccess(frame_ancestors=(wrong,)))
 
@@ -350,7 +350,7 @@ def test_a_port_that_is_in_use_is_refused():
 @pytest.mark.parametrize(
     ("host", "port"), [("240.0.0.1", 0), ("no such name", 0), ("127.0.0.1", 70000), ("127.0.0.1", -1)]
 )
-def test_where_nobody_can_listen_is_told(host, port):
+def test_an_address_that_cannot_be_listened_on_is_reported(host, port):
     with pytest.raises(ListenError, match="cannot be used"):
         bind(host, port)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from train.data.types import DataError, Pair
-from train.engine.once import once
+from train.engine.printing import print_once
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Row:
     prompt: str | None
 
 
-def read_rows(file: Path) -> tuple[list[Row], list[str]]:
+def read_json_rows(file: Path) -> tuple[list[Row], list[str]]:
     """The lines of ``file``, whose paths are relative to its own folder, and the faults of lines of another form.
 
     Raises:
@@ -53,7 +53,7 @@ def read_json_lines(file: Path, prompt: str | None, otherwise: str | None) -> li
         DataError: it is not a text file, or every line of another form or without a prompt.
     """
     pairs, replaced = [], []
-    rows, faults = read_rows(file)
+    rows, faults = read_json_rows(file)
     for row in rows:
         text = otherwise if row.prompt is None else row.prompt
         if prompt is not None:
@@ -72,7 +72,7 @@ def read_json_lines(file: Path, prompt: str | None, otherwise: str | None) -> li
 def say_replaced(file: Path, prompt: str | None, replaced: Sequence[str]) -> None:
     """Print that ``prompt`` is used instead of the prompts in ``file``."""
     if replaced:
-        once(
+        print_once(
             f"{file}: --prompt, {prompt!r}, takes the place of the prompts of {len(replaced)} lines ({some_prompts(sorted(set(replaced)))})."
         )
 

@@ -20,8 +20,8 @@ from siamese.files.atomic import remove_left_overs, replacing
 from siamese.models.autoencoder import encode_moments, latent_channels
 from siamese.records.prompts import LESION
 from train.data.pairs import Pair, array_key, load_arrays
+from train.engine.device_array import FLIP, DeviceArray, turned
 from train.engine.disk import writing
-from train.engine.held_out import FLIP, Held, turned
 from train.engine.precision import Precision, resolved
 from train.engine.randomness import sent
 
@@ -62,13 +62,13 @@ class Examples:
         return self.mean.shape[1]
 
     @cached_property
-    def _held(self) -> dict[str, Held]:
+    def _held(self) -> dict[str, DeviceArray]:
         moments = {"mean": self.mean} if self.logvar is None else {"mean": self.mean, "logvar": self.logvar}
         flat = {
-            name: Held(array.reshape(-1, *array.shape[2:]), self.latent_dtype)
+            name: DeviceArray(array.reshape(-1, *array.shape[2:]), self.latent_dtype)
             for name, array in moments.items()
         }
-        return flat | {"images": Held(self.images), "masks": Held(self.masks)}
+        return flat | {"images": DeviceArray(self.images), "masks": DeviceArray(self.masks)}
 
     def latents(
         self, index: Sequence[int], variant: Sequence[int], device: torch.device
@@ -133,13 +133,13 @@ def load_examples(
             if "logvar" in stored:
                 logvars.append(stored["logvar"])
     return Examples(
-        np.stack(means),
-        np.stack(logvars) if logvars else None,
-        images,
-        masks,
-        codes,
-        [p.prompt for p in pairs],
-        dtype,
+        mean=np.stack(means),
+        logvar=np.stack(logvars) if logvars else None,
+        images=images,
+        masks=masks,
+        codes=codes,
+        prompts=[p.prompt for p in pairs],
+        latent_dtype=dtype,
     )
 
 

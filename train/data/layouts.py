@@ -20,17 +20,17 @@ from siamese.files.archives import ArchivedFileError, ArchiveError, ArchiveLimit
 from siamese.files.listing import (
     Matched,
     PassedOver,
+    describe_passed_over,
     find_key,
     list_files,
     list_folders,
     match_masks,
-    report,
 )
 from siamese.records.prompts import LESION, POLYP
-from train.data.json_lines import read_rows, say_replaced
+from train.data.json_lines import read_json_rows, say_replaced
 from train.data.splits import SPLITS, assign, mentions, split_files, split_of_name
 from train.data.types import DataError, Pair
-from train.engine.once import once
+from train.engine.printing import print_once
 
 # Public data sets whose folder name tells the organ; every other folder needs an explicit prompt, and an explicit one wins.
 PROMPT_OF_SET = {"kvasir-seg": POLYP, "cvc-clinicdb": POLYP, "isic2018": LESION}
@@ -55,7 +55,7 @@ def find_sets(source: Path) -> list[SetFolder]:
     """The data sets in the folder ``source``: itself, its folders, or their folders.
 
     Raises:
-        DataError: there are none; or a folder within is named like a split, and it is not clear which.
+        DataError: no data set is found; or a folder within is named like a split, and it is not clear which.
     """
     whole = Path(os.path.abspath(source))  # "." has no name
     split = split_of_name(whole.name)
@@ -67,7 +67,7 @@ def find_sets(source: Path) -> list[SetFolder]:
             f"{source}: expected a folder with images/ and masks/, or a JSON-lines file with source, target, prompt."
         )
     if passed_over:
-        once("\n".join([f"{source}: not read:", *report(passed_over)]))
+        print_once("\n".join([f"{source}: not read:", *describe_passed_over(passed_over)]))
     return sets
 
 
@@ -144,7 +144,7 @@ def read_set(one: SetFolder, split: str, prompt: str | None, otherwise: str | No
         for part, listing in listings.items()
         for name in listing.passed_over
     ]
-    _say_what_was_read(one, assigned.keys, matched, known, passed_over)
+    _say_what_was_read(one, keys=assigned.keys, matched=matched, known=known, passed_over=passed_over)
     prompts = _prompts(one, keys, prompt, otherwise)
     return [Pair(f"{one.name}/{key}", *matched.pairs[key], prompts[key]) for key in keys]
 
@@ -168,8 +168,8 @@ def _say_what_was_read(
         if key not in used
     ]
     counts = ", ".join(f"{len(keys[name])} {name}" if name in keys else f"no {name}" for name in SPLITS)
-    rows = report(passed_over)
-    once("\n".join([f"{one.path}: {counts}{'; not read:' if rows else ''}", *rows]))
+    rows = describe_passed_over(passed_over)
+    print_once("\n".join([f"{one.path}: {counts}{'; not read:' if rows else ''}", *rows]))
 
 
 def _prompts(
@@ -181,7 +181,7 @@ def _prompts(
     of_set = next((PROMPT_OF_SET[name] for name in sets if name in PROMPT_OF_SET), None)
     if prompt is not None:
         if of_set not in (None, prompt):
-            once(f"{one.path}: --prompt, {prompt!r}, takes the place of this data set's {of_set!r}.")
+            print_once(f"{one.path}: --prompt, {prompt!r}, takes the place of this data set's {of_set!r}.")
         say_replaced(one.path / "prompt.json", prompt, [text for text in own.values() if text != prompt])
         return dict.fromkeys(keys, prompt)
     fallback = of_set if of_set is not None else otherwise
@@ -198,7 +198,7 @@ def _own_prompts(folder: Path, keys: Sequence[str]) -> dict[str, str]:
     file, known = folder / "prompt.json", set(keys)
     if not file.is_file():
         return {}
-    rows, faults = read_rows(file)
+    rows, faults = read_json_rows(file)
     if faults:
         raise DataError.of(f"{file}: lines that are not {{source, target, prompt}}", faults)
     prompts = ((find_key(row.image.name, known), row.prompt) for row in rows)
@@ -206,7 +206,7 @@ def _own_prompts(folder: Path, keys: Sequence[str]) -> dict[str, str]:
 
 
 @cache
-def unpacked(file: Path) -> Path:
+def unpacked_archive(file: Path) -> Path:
     """A folder, named as the ZIP ``file``, with its content; it is removed when the process ends.
 
     Raises:

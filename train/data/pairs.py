@@ -20,10 +20,10 @@ from siamese.masks.core import MaskError, VanishedLesionError, fit_mask, resize_
 from siamese.masks.reading import read_mask
 from train.data.digests import fingerprint
 from train.data.json_lines import read_json_lines
-from train.data.layouts import find_sets, read_set, unpacked
+from train.data.layouts import find_sets, read_set, unpacked_archive
 from train.data.splits import SPLITS, split_of_name
 from train.data.types import DataError, Pair
-from train.engine.once import once
+from train.engine.printing import print_once
 
 
 def read_pairs(
@@ -57,7 +57,7 @@ def read_pairs(
             pairs += read_json_lines(source, prompt, otherwise) if split == found else []
             others += [f"{source} is named like a {found} split"] if split != found else []
             continue
-        for one in find_sets(unpacked(source) if source.is_file() else source):
+        for one in find_sets(unpacked_archive(source) if source.is_file() else source):
             pairs += read_set(one, split, prompt, otherwise)
             others += (
                 [f"{one.path} is named like a {one.split} split"] if one.split not in (None, split) else []
@@ -75,7 +75,7 @@ def _say_count(split: str, sources: Sequence[Path], pairs: Sequence[Pair]) -> No
     listed = ", ".join(f"{count} of {text!r}" for text, count in prompts[:3])
     rest = f" and {len(prompts) - 3} other prompts" if len(prompts) > 3 else ""
     places = ", ".join(map(str, sources))
-    once(f"{split}: {len(pairs)} pairs in {places}{f' ({listed}{rest})' if pairs else ''}")
+    print_once(f"{split}: {len(pairs)} pairs in {places}{f' ({listed}{rest})' if pairs else ''}")
 
 
 def check_pairs(

@@ -43,7 +43,7 @@ def run(
 
     Args:
         facts: settings of the stage and digests of its data, written to ``run.json``; a continuation must have the same.
-        then: what to do with the model of a complete run. None: nothing is printed about where the run continues or ends.
+        then: what to do with the model of a complete run. None: nothing is printed about the step at which the run continues or ends.
 
     Raises:
         ResumeError: ``config.out`` holds another run.
@@ -134,7 +134,7 @@ def update(trainer: Trainer) -> None:
     sums: dict[str, Tensor] = {}
     for part in range(config.accumulation):
         rows = np.arange(part * micro, (part + 1) * micro)[trainer.accelerator.process_index :: trainer.world]
-        draws = Draws(config.seed, step, config.batch_size, rows, trainer.device)
+        draws = Draws(seed=config.seed, step=step, count=config.batch_size, rows=rows, device=trainer.device)
         batch = trainer.stage.batch(order[rows], draws, trainer.device)
         complete = part == config.accumulation - 1  # processes exchange gradients once an update
         with nullcontext() if complete else trainer.accelerator.no_sync(trainer.module):

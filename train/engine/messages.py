@@ -1,4 +1,4 @@
-"""What a run prints: where it continues, where its model is, and the command that continues it."""
+"""What a run prints: the step at which it continues, the path of its model, and the command that continues it."""
 
 from __future__ import annotations
 

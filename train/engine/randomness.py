@@ -43,7 +43,7 @@ class Draws:
         seed, step: of the run, and the updates done so far.
         count: samples of the whole update.
         rows: which of them are returned, [B] in 0..count-1.
-        device: where ``normal`` draws.
+        device: that on which ``normal`` draws.
     """
 
     def __init__(self, seed: int, step: int, count: int, rows: np.ndarray, device: torch.device) -> None:

@@ -11,7 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 from siamese.models.autoencoder import decode_latents, downsampling
 from siamese.models.checkpoint import Checkpoint
 from siamese.sampling import Conditioning, build_scheduler, denoise, initial_noise
-from train.engine.once import once
+from train.engine.printing import print_once
 
 
 @torch.no_grad()
@@ -23,17 +23,17 @@ def sheet(checkpoint: Checkpoint, hints: Tensor | None, prompts: Sequence[str], 
     given = Conditioning(checkpoint.context(prompts), checkpoint.context([""] * len(prompts)), features)
     z = denoise(
         checkpoint,
-        build_scheduler("dpm++", checkpoint.scheduler_config, steps),
-        initial_noise(range(len(prompts)), shape).to(device),
-        given,
-        checkpoint.defaults,
+        scheduler=build_scheduler("dpm++", checkpoint.scheduler_config, steps),
+        z=initial_noise(range(len(prompts)), shape).to(device),
+        given=given,
+        settings=checkpoint.defaults,
     )
     return decode_latents(checkpoint.vae, z).float().add(1).div(2)
 
 
 def without_validation(shown: str) -> None:
     """Print that sheets show ``shown``, because there are no validation pairs."""
-    once(f"No val.txt, hence no validation figures: the log's sheets show {shown}.")
+    print_once(f"No val.txt, hence no validation figures: the log's sheets show {shown}.")
 
 
 def add_sheet(

@@ -55,5 +55,5 @@ class Stage(Protocol):
         return []
 
     def schedule(self, step: int, max_steps: int) -> str:
-        """The parts of the loss that depend on ``step`` of ``max_steps``, in words; empty if there are none."""
+        """The parts of the loss that depend on ``step`` of ``max_steps``, in words; empty if no part does."""
         return ""

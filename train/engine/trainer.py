@@ -31,7 +31,7 @@ class Trainer:
 
     Attributes:
         step: optimiser updates done.
-        ends: see ``ends_of``; the last one is where the run ends.
+        ends: see ``ends_of``; the run ends at the last one.
         main: whether this process writes; of several only the first does.
         relative_rates: learning rate of each of the optimiser's parameter groups, as a share of the run's.
 

@@ -22,7 +22,7 @@ from train.data.pairs import Pair, array_key, load_images
 from train.evaluation.comparison import Comparison, chosen, equal_count
 from train.evaluation.efficientnet import EfficientNetFeatures
 from train.evaluation.features import Features
-from train.evaluation.spectrum import MIN_SIDE, latent_high_low_power, unpacked
+from train.evaluation.spectrum import MIN_SIDE, latent_high_low_power, unpacked_latents
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
@@ -123,7 +123,9 @@ def _reconstructed(
         y = decode_latents(vae, mean)
         lpips = features.alexnet(y.float().to(features.device), x.to(features.device))
         scores = torch.stack([psnr(x, y).float().cpu(), lpips.float().cpu()], 1)
-        parts.append(Reconstructions(to_uint8(y), scores.numpy(), unpacked(mean, vae).float().cpu().numpy()))
+        parts.append(
+            Reconstructions(to_uint8(y), scores.numpy(), unpacked_latents(mean, vae).float().cpu().numpy())
+        )
     return joined(parts)
 
 
@@ -171,7 +173,9 @@ def measure_autoencoder(
     for organ, (train, split) in organs.items():
         pairs = chosen(split, count, seed)
         made.append(reconstruct(vae, pairs, features, f"{organ}: {count} reconstructions"))
-        comparison = Comparison(organ, train, pairs, families, draws, seed)
+        comparison = Comparison(
+            organ=organ, train=train, pairs=pairs, families=families, draws=draws, seed=seed
+        )
         measured[organ] = (
             made[-1].figures()
             | comparison.frechet(None, "_floor")

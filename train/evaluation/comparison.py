@@ -119,7 +119,7 @@ class Comparison:
         for family in self.families:
             features = self.of_split(family) if images is None else self.pooled(family, images)
             found[f"fd_{family.name}{suffix}"] = fd_at_n(
-                self.of_train(family), features, len(self.pairs), self.draws, self.seed
+                self.of_train(family), fake=features, n=len(self.pairs), draws=self.draws, seed=self.seed
             )
         return found
 
@@ -148,7 +148,14 @@ class Comparison:
                 self._kept(
                     f"c2st-{key}",
                     lambda real=real, other=other: np.array(
-                        c2st(real, other, groups, other_groups, C2ST_SEEDS, seed=self.seed)
+                        c2st(
+                            real,
+                            fake=other,
+                            real_groups=groups,
+                            fake_groups=other_groups,
+                            seeds=C2ST_SEEDS,
+                            seed=self.seed,
+                        )
                     ),
                 )
             )

@@ -106,12 +106,22 @@ def evaluate(config: EvaluateConfig) -> dict[str, dict[str, float]]:
     for organ, (own_train, own_split) in organs.items():
         pairs = chosen(own_split, count, config.seed)
         comparison = Comparison(
-            organ, own_train, pairs, families, config.draws, config.seed, config.cache / "comparisons"
+            organ=organ,
+            train=own_train,
+            pairs=pairs,
+            families=families,
+            draws=config.draws,
+            seed=config.seed,
+            cache=config.cache / "comparisons",
         )
         whole = own_split if config.figures == "all" else pairs
         reconstructions.append(
             reconstruct(
-                model.checkpoint.vae, whole, features, f"{organ}: autoencoder", config.cache / "comparisons"
+                model.checkpoint.vae,
+                pairs=whole,
+                features=features,
+                title=f"{organ}: autoencoder",
+                cache=config.cache / "comparisons",
             )
         )
         metrics[organ] = measure_organ(
@@ -119,7 +129,14 @@ def evaluate(config: EvaluateConfig) -> dict[str, dict[str, float]]:
         )
         if segmenter is not None:
             fresh = _untrained_synthesiser(model, identity, config)
-            metrics[organ] |= measure_further(comparison, trained, fresh, segmenter, features, config)
+            metrics[organ] |= measure_further(
+                comparison,
+                trained=trained,
+                fresh=fresh,
+                segmenter=segmenter,
+                features=features,
+                config=config,
+            )
     together = joined(reconstructions)
     metrics["autoencoder"] = together.figures() | whiteness(together.latents)
     measured_by = None if segmenter is None else weights_hash(config.segmenter)
@@ -174,11 +191,13 @@ def measure_further(
     prompts, real = [p.prompt for p in comparison.pairs], comparison.of_train(features)
     synthetic = synthetic_images(comparison, trained, "one image a mask", config.seed)
     noise = synthetic_images(comparison, fresh, "untrained model", config.seed)
-    diversity = measure_diversity(comparison.organ, masks, prompts, trained, features, config)
+    diversity = measure_diversity(
+        comparison.organ, masks=masks, prompts=prompts, trained=trained, features=features, config=config
+    )
     print(f"{comparison.organ}: ceiling and agreement", flush=True)
     return {
         "fd_vgg16_ceiling": fd_at_n(
-            real, comparison.pooled(features, noise), len(images), config.draws, config.seed
+            real, fake=comparison.pooled(features, noise), n=len(images), draws=config.draws, seed=config.seed
         ),
         "kd_vgg16": kernel_distance(comparison.pooled(features, synthetic), real),
         "mask_agreement": agreement(segmenter, synthetic, masks),

@@ -110,7 +110,8 @@ def compare(config: MemorisationConfig) -> dict[str, object]:
     known = features.pooled_of_pairs(train, "features of training images")
     print("nearest training images", flush=True)
     of_synthetic, of_real = (
-        find_nearest(x, known, train, features, config.nearest) for x in (synthetic, real)
+        find_nearest(x, known=known, train=train, features=features, nearest=config.nearest)
+        for x in (synthetic, real)
     )
     result = {"count": len(held_out), "synthetic": of_synthetic.quantiles(), "real": of_real.quantiles()}
 

@@ -12,7 +12,7 @@ MIN_SIDE = 11
 """Side of the smallest latents that have a low frequency besides their mean: 1 / 11 < LOW."""
 
 
-def unpacked(latents: Tensor, vae: nn.Module) -> Tensor:
+def unpacked_latents(latents: Tensor, vae: nn.Module) -> Tensor:
     """Latents [N, C, h, w] of ``vae``'s own resolution, of the packed [N, C pack^2, h / pack, w / pack] that the denoiser sees."""
     return F.pixel_shuffle(latents, getattr(vae.config, "pack", 1))
 

@@ -57,7 +57,7 @@ class SamplingConfig(SamplingOptions):
 
 
 def seed_of(seed: int, index: int, variant: int) -> int:
-    """Seed of image ``variant`` of mask ``index``: neighbouring masks and variants share none."""
+    """Seed of image ``variant`` of mask ``index``: neighbouring masks and variants have different seeds."""
     return int(np.random.SeedSequence((seed, index, variant)).generate_state(1, np.uint32)[0])
 
 

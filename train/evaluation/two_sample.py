@@ -62,7 +62,9 @@ def c2st(
             picked = [np.sort(rng.permutation(len(x))[:count]) for x in (real, fake)]
             x = np.concatenate([real[picked[0]], fake[picked[1]]]).astype(np.float64)
             groups = np.array([real_groups[i] for i in picked[0]] + [fake_groups[i] for i in picked[1]])
-            scores.append(_held_out_accuracy(x, np.arange(2 * count) >= count, groups, folds, s))
+            scores.append(
+                _held_out_accuracy(x, y=np.arange(2 * count) >= count, groups=groups, folds=folds, seed=s)
+            )
     return float(np.mean(scores))
 
 
@@ -70,7 +72,7 @@ def _held_out_accuracy(x: np.ndarray, y: np.ndarray, groups: np.ndarray, folds: 
     """Share of all images that are classified rightly when their fold is held out."""
     right = np.zeros(len(y), bool)
     for inside, held in _folds(groups, folds, seed):
-        strength = _chosen_strength(x[inside], y[inside], groups[inside], folds, seed)
+        strength = _chosen_strength(x[inside], y=y[inside], groups=groups[inside], folds=folds, seed=seed)
         right[held] = _predictions(x[inside], y[inside], x[held], (strength,))[0] == y[held]
     return float(right.mean())
 

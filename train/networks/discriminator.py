@@ -1,7 +1,7 @@
 """A discriminator of small heads on frozen AlexNet stages (Projected GAN), and the augmentation that it sees images through.
 
 Projected GAN: Sauer et al. 2021, arXiv:2111.01007. Differentiable augmentation: Zhao et al. 2020, arXiv:2006.10738.
-Gradient penalty: R1 of Mescheder et al. 2018, arXiv:1801.04406, here on the features that the heads see, where it is cheap.
+Gradient penalty: R1 of Mescheder et al. 2018, arXiv:1801.04406, here on the features that the heads see, which is cheap.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ def discriminator_losses(
     penalised = penalty_weight > 0 and torch.is_grad_enabled()
     real = [
         compressed(f).detach().requires_grad_(penalised)
-        for f in backbone.features(augment(images, uniform[:, 0]))
+        for f in backbone.features(augment_differentiably(images, uniform[:, 0]))
     ]
-    fake = [compressed(f) for f in backbone.features(augment(drawn, uniform[:, 1]))]
+    fake = [compressed(f) for f in backbone.features(augment_differentiably(drawn, uniform[:, 1]))]
     by_real, by_fake = discriminator(real), discriminator([f.detach() for f in fake])
     hinge = [
         F.relu(1 - r.float()).mean() + F.relu(1 + f.float()).mean()
@@ -94,10 +94,10 @@ def compressed(features: Tensor) -> Tensor:
 
 
 AUGMENTATIONS = 7
-"""Random numbers that ``augment`` takes for an image."""
+"""Random numbers that ``augment_differentiably`` takes for an image."""
 
 
-def augment(images: Tensor, uniform: Tensor) -> Tensor:
+def augment_differentiably(images: Tensor, uniform: Tensor) -> Tensor:
     """Brightness, saturation, contrast, a shift by up to an eighth of the side, and a square cut out, of each of [B, 3, H, W] in -1..1.
 
     All of it is a function of ``uniform`` [B, AUGMENTATIONS] in 0..1, and differentiable in the images.

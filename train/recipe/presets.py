@@ -178,7 +178,7 @@ SD15 = Preset(
 TRAINING_PRESETS = {"tiny": TINY, "sd15": SD15}
 
 
-def configuration(stage: str, preset: str, given: dict[str, Any], loop: dict[str, Any]) -> Any:
+def stage_config(stage: str, preset: str, given: dict[str, Any], loop: dict[str, Any]) -> Any:
     """The configuration of ``stage`` by ``preset``, with the fields ``given`` and those of ``loop`` in place of the table's.
 
     Raises:
@@ -203,4 +203,4 @@ def default_of(stage: str, preset: str) -> Any:
         if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
     }
     own: Any = fields["loop"].default_factory  # makes the stage's own LoopConfig
-    return configuration(stage, preset, required, {"out": own().out})
+    return stage_config(stage, preset, required, {"out": own().out})

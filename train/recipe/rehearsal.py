@@ -104,7 +104,7 @@ def rehearse(
         sizes = [len(_chosen(train, count)) + len(_chosen(val, count // 4)) for count in (FEW, MANY)]
         paces = {}
         for stage in recipe.stages:
-            paces[stage.name] = _pace(stage, few, many, sizes, len(train) + len(val))
+            paces[stage.name] = _pace(stage, few=few, many=many, sizes=sizes, count=len(train) + len(val))
             print(f"  {stage.name}: {paces[stage.name].update:.2f} s an update", flush=True)
         start = time.monotonic()
         publish(many)

@@ -75,7 +75,7 @@ def main(config: AllConfig) -> None:
         _run(config, RECIPES[config.preset])
     except KeyboardInterrupt:
         print(
-            f"\nStopped. The same command continues where it was; everything is in {config.out}:\n  {messages.typed()}",
+            f"\nStopped. The same command continues from there; everything is in {config.out}:\n  {messages.typed()}",
             flush=True,
         )
         raise SystemExit(STOPPED) from None
@@ -103,27 +103,34 @@ def _run(config: AllConfig, recipe: TrainingRecipe) -> None:
         _say("Without perceptual weights, as given by --weights none: images will be blurred.")
     if resolved("auto") == "no":
         _say("In float32: this machine does not calculate in bfloat16, or only by imitating it.")
-    plan = plan_of(config, recipe, place, train, val)
+    plan = plan_of(config, recipe=recipe, place=place, train=train, val=val)
     if not plan.paces:
         _say("Rehearsal: each stage for a few updates on a few pairs, to see how long they take here.")
         plan.paces = rehearse(
             recipe,
-            train,
-            val,
-            place,
-            config.out / "rehearsal",
-            lambda rehearsed: _publish(recipe, rehearsed, sets),
+            train=train,
+            val=val,
+            place=place,
+            scratch=config.out / "rehearsal",
+            publish=lambda rehearsed: _publish(recipe, rehearsed, sets),
         )
         plan.rehearsed = time.monotonic() - started
         plan.save(config.out / "plan.json")
-    planned = outlook(recipe, plan, place, config.minutes, config.extend)
+    planned = outlook(recipe, plan=plan, place=place, minutes=config.minutes, extend=config.extend)
     _say(plan_table(recipe, plan, place, planned))
     if config.minutes is not None and sum(o.seconds for o in planned.values()) > 66 * config.minutes:
         _say(
             f"{config.minutes:g} minutes are too few: reading the data and {MIN_STEPS} updates of each stage take longer. The model will be poor."
         )
     for number, stage in enumerate(recipe.stages, 1):
-        _stage(stage, f"{number} of {len(recipe.stages) + 1}", config, recipe, place, plan)
+        _stage(
+            stage,
+            number=f"{number} of {len(recipe.stages) + 1}",
+            config=config,
+            recipe=recipe,
+            place=place,
+            plan=plan,
+        )
     model, last = config.out / "model", f"publish ({len(recipe.stages) + 1} of {len(recipe.stages) + 1})"
     if plan.published and (model / "model_index.json").is_file():
         _say(f"{last}: complete since before.")  # its card may have been edited by now
@@ -268,7 +275,7 @@ def _stage(
     if progress.complete:
         _say(f"{stage.name} ({number}): complete since before, {progress.updates:,} updates.")
         return
-    planned = outlook(recipe, plan, place, config.minutes, config.extend)
+    planned = outlook(recipe, plan=plan, place=place, minutes=config.minutes, extend=config.extend)
     ahead = planned[stage.name]
     if stage.name not in plan.updates:
         plan.updates[stage.name], plan.expected[stage.name] = ahead.updates, ahead.seconds

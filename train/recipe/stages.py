@@ -15,7 +15,7 @@ from typing import Any
 
 from siamese.records.sampling_settings import SamplingSettings
 from train.engine.stage import Stage
-from train.recipe.presets import TRAINING_PRESETS, configuration
+from train.recipe.presets import TRAINING_PRESETS, stage_config
 from train.stages import autoencoder, base, decoder, segmenter, siamese
 
 EVALUATIONS = 4
@@ -53,7 +53,7 @@ class Workplace:
         return self.out / "cache"
 
     def options(self, stage: str) -> dict[str, Any]:
-        """Options of a stage that say where it lies and what it starts from."""
+        """Options of a stage that name its folder and what it starts from."""
         given: dict[str, Any] = {"data": self.data, "prompt": self.prompt}
         if stage in ("base", "siamese", "decoder"):
             given["cache"] = self.cache
@@ -152,7 +152,7 @@ def _share(
     def configure(place: Workplace) -> Any:
         # The segmenter's stage appends its architecture to the folder.
         out = place.run(name).parent if name == "segment" else place.run(name)
-        return configuration(name, preset, place.options(name), {"out": out} | (loop or {}))
+        return stage_config(name, preset, place.options(name), {"out": out} | (loop or {}))
 
     return StageShare(
         name=name,

@@ -27,7 +27,7 @@ from siamese.models.autoencoder import (
 )
 from train.data.pairs import check_pairs, load_images, read_pairs
 from train.engine import identity, loop
-from train.engine.held_out import Held, cropped, images_of, turned
+from train.engine.device_array import DeviceArray, cropped, images_of, turned
 from train.engine.randomness import Draws, sent
 from train.engine.sample_sheet import without_validation
 from train.evaluation.autoencoder_figures import measure_autoencoder, psnr, whiteness
@@ -35,7 +35,7 @@ from train.evaluation.comparison import by_organ
 from train.evaluation.efficientnet import EfficientNetFeatures
 from train.evaluation.features import Features
 from train.evaluation.reconstruction import reconstruction_losses
-from train.evaluation.spectrum import unpacked
+from train.evaluation.spectrum import unpacked_latents
 from train.networks.discriminator import AUGMENTATIONS, ProjectedDiscriminator, discriminator_losses
 from train.networks.lpips import PerceptualNetwork, load_perceptual
 
@@ -148,7 +148,12 @@ class ReconstructionLoss(nn.Module):
             losses["total"] = losses["total"] + config.equivariance * losses["equivariance"]
         if self.discriminator is not None:
             losses |= discriminator_losses(
-                self.discriminator, self.perceptual, images, drawn, batch["uniform"], config.penalty_weight
+                self.discriminator,
+                backbone=self.perceptual,
+                images=images,
+                drawn=drawn,
+                uniform=batch["uniform"],
+                penalty_weight=config.penalty_weight,
             )
             losses["total"] = (
                 losses["total"]
@@ -188,7 +193,9 @@ class VaeStage(loop.Stage):
         self.began_with = identity.of_pairs(train, val)
         self.images = load_images(train, config.size)
         self.val = load_images(val, config.size) if val else None
-        self.held = Held(self.images)  # N S^2 x 3 bytes on the device: 0.56 GB for 2,872 images at 256 pixels
+        self.held = DeviceArray(
+            self.images
+        )  # N S^2 x 3 bytes on the device: 0.56 GB for 2,872 images at 256 pixels
         self.size = len(self.images)
         torch.manual_seed(config.loop.seed)
         vae = SmallAutoencoder.from_pretrained(config.init) if config.init else self._fresh()
@@ -302,13 +309,13 @@ def validation_figures(
         z = vae.encode(x).latent
         y = vae.decode(z).sample.clamp(-1, 1)
         scores.append(psnr(x, y))
-        latents.append(unpacked(z, vae).cpu())
+        latents.append(unpacked_latents(z, vae).cpu())
         if start == 0:
             writer.add_images("val/reconstruction", torch.cat([x, y]).add(1).div(2), step)
     return {"psnr": float(torch.cat(scores).mean())} | whiteness(torch.cat(latents).float().numpy())
 
 
-def measure(config: VaeConfig) -> dict[str, dict[str, float]]:
+def measure_exported(config: VaeConfig) -> dict[str, dict[str, float]]:
     """``measure_autoencoder``'s figures of the exported autoencoder on the validation split, by VGG16 and EfficientNet-Lite0.
 
     Features of all training images are needed, once; they are kept in ``config.cache``.
@@ -351,7 +358,7 @@ def main(config: VaeConfig, reports: bool = True) -> int:
         and updates == (config.loop.extend_to or config.loop.max_steps)
         and not loop.interrupted()
     ):
-        figures = json.dumps(measure(config), indent=1)
+        figures = json.dumps(measure_exported(config), indent=1)
         (config.loop.out / "figures.json").write_text(figures + "\n", encoding="utf-8")
         print(figures)
     return updates

@@ -113,12 +113,12 @@ class BaseStage(loop.Stage):
             prompts = sorted({p.prompt for p in train} - {EMPTY}) + [EMPTY]
             network = dataclasses.replace(network, latent_size=config.size // downsampling(vae))
             self.checkpoint = Checkpoint(
-                vae,
-                network.build_unet(),
-                None,
-                PromptTable(prompts, network.cross_attention_dim),
-                network.scheduler_config(),
-                SamplingSettings(num_inference_steps=20, guidance_scale=2.0, scheduler="dpm++"),
+                vae=vae,
+                unet=network.build_unet(),
+                controlnet=None,
+                context=PromptTable(prompts, network.cross_attention_dim),
+                scheduler_config=network.scheduler_config(),
+                defaults=SamplingSettings(num_inference_steps=20, guidance_scale=2.0, scheduler="dpm++"),
                 image_size=config.size,
             )
         self.checkpoint.check()
@@ -129,9 +129,15 @@ class BaseStage(loop.Stage):
             self.began_with["init_weights"] = identity.of_weights(*self.checkpoint.networks())
         vae = self.checkpoint.vae.requires_grad_(False).to(memory_format=torch.channels_last)
         dtype = latent_dtype(config.loop.mixed_precision)
-        self.train = load_examples(train, vae, config.size, config.variants, config.cache, dtype=dtype)
+        self.train = load_examples(
+            train, vae=vae, size=config.size, variants=config.variants, cache=config.cache, dtype=dtype
+        )
         self.val = (
-            load_examples(val, vae, config.size, 1, config.cache, augment=False, dtype=dtype) if val else None
+            load_examples(
+                val, vae=vae, size=config.size, variants=1, cache=config.cache, augment=False, dtype=dtype
+            )
+            if val
+            else None
         )
         self.prompt_rows = self._rows(self.train.prompts)
         self.val_rows = self._rows(self.val.prompts) if self.val else None
@@ -145,12 +151,12 @@ class BaseStage(loop.Stage):
         """Latents, noise, timesteps and prompt rows."""
         some = step_draws(
             draws,
-            self.train.mean.shape[2:],
-            len(self.checkpoint.alphas_cumprod),
-            self.config.variants,
-            self.config.prompt_drop,
+            shape=self.train.mean.shape[2:],
+            timesteps=len(self.checkpoint.alphas_cumprod),
+            variants=self.config.variants,
+            prompt_drop=self.config.prompt_drop,
         )
-        return self._batch(self.train, self.prompt_rows, indices, some, device)
+        return self._batch(self.train, rows=self.prompt_rows, indices=indices, draws=some, device=device)
 
     def _batch(
         self,
@@ -176,14 +182,20 @@ class BaseStage(loop.Stage):
         """Loss on the validation split at fixed noise and timesteps, and a sheet of eight samples of fixed seeds."""
         device = next(self.module.parameters()).device
         add_sheet(
-            self.checkpoint, writer, step, None, [p for p in self.checkpoint.context.prompts if p] or [EMPTY]
+            self.checkpoint,
+            writer=writer,
+            step=step,
+            hints=None,
+            prompts=[p for p in self.checkpoint.context.prompts if p] or [EMPTY],
         )
         if self.val is None:
             return {}
         total, count = 0.0, len(self.val)
         draws = validation_draws(count, self.val.mean.shape[2:], len(self.checkpoint.alphas_cumprod))
         for part in np.array_split(np.arange(count), max(1, count // 32)):
-            batch = self._batch(self.val, self.val_rows, part, draws.part(part, device), device)
+            batch = self._batch(
+                self.val, rows=self.val_rows, indices=part, draws=draws.part(part, device), device=device
+            )
             total += float(self.module(batch, step, self.config.loop.max_steps)["total"]) * len(part)
         return {"loss": total / count}
 

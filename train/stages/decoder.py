@@ -33,7 +33,7 @@ from train.data.cache import cached_array, digest_of
 from train.data.latents import Examples, load_examples
 from train.data.pairs import array_key, check_pairs, load_images, read_pairs
 from train.engine import identity, loop
-from train.engine.held_out import Held, cropped, turned
+from train.engine.device_array import DeviceArray, cropped, turned
 from train.engine.randomness import Draws, key
 from train.evaluation.reconstruction import reconstruction_losses
 from train.networks.lpips import load_perceptual
@@ -131,7 +131,12 @@ class DecoderModule(nn.Module):
         images, config = batch["images"], self.config
         drawn = self.vae.decode(batch["latents"]).sample
         losses = reconstruction_losses(
-            drawn, images, batch["offset"], self.perceptual, config.lpips_weight, config.colour_weight
+            drawn,
+            images=images,
+            offset=batch["offset"],
+            perceptual=self.perceptual,
+            lpips_weight=config.lpips_weight,
+            colour_weight=config.colour_weight,
         )
         real, fake = (
             self.discriminator(texture(torch.cat([images, drawn.detach().to(images.dtype)]))).float().chunk(2)
@@ -179,11 +184,11 @@ class DecoderStage(loop.Stage):
             raise ValueError(
                 f"crop is {config.crop}; it must be a multiple of {self.factor}, and at most {size}."
             )
-        self.train = load_examples(train, vae, size, config.variants, config.cache)
+        self.train = load_examples(train, vae=vae, size=size, variants=config.variants, cache=config.cache)
         self.denoised = denoised_latents(self.checkpoint, self.train, config, array_key(train))
         # On the device: 3 S^2 bytes a pair, and both kinds of latents [2, V, N, h, w, C], channels last so that crops are cheap.
-        self.images = Held(self.train.images)
-        self.sources = Held(
+        self.images = DeviceArray(self.train.images)
+        self.sources = DeviceArray(
             np.ascontiguousarray(np.moveaxis(np.stack([self.denoised, self.train.mean]), 3, -1))
         )
         self.val = load_images(val, size) if val else None
@@ -251,7 +256,8 @@ def denoised_latents(
         weights_hash(config.init), files, config.steps, config.noised_below, config.variants, config.loop.seed
     )
     return cached_array(
-        config.cache / f"denoised-{name}.npz", lambda: _denoise(checkpoint, examples, config, starts, batch)
+        config.cache / f"denoised-{name}.npz",
+        lambda: _denoise(checkpoint, examples=examples, config=config, starts=starts, batch=batch),
     )
 
 
@@ -280,7 +286,9 @@ def _denoise(
             hints = [(1.0, checkpoint.controlnet.hint_features(masks))]
             given = Conditioning(context, context, hints)
             out[variant, index] = (
-                denoise(checkpoint, solver, z, given, UNGUIDED, first=int(start)).cpu().numpy()
+                denoise(checkpoint, scheduler=solver, z=z, given=given, settings=UNGUIDED, first=int(start))
+                .cpu()
+                .numpy()
             )
             bar.update(len(index))
     checkpoint.to("cpu")

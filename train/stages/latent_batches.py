@@ -32,11 +32,11 @@ class StepDraws:
     def part(self, rows: np.ndarray, device: torch.device) -> StepDraws:
         """Those of some rows, on ``device``."""
         return StepDraws(
-            self.noise[rows].to(device),
-            self.posterior[rows].to(device),
-            self.t[rows],
-            self.variant[rows],
-            self.drop[rows],
+            noise=self.noise[rows].to(device),
+            posterior=self.posterior[rows].to(device),
+            t=self.t[rows],
+            variant=self.variant[rows],
+            drop=self.drop[rows],
         )
 
 
@@ -45,11 +45,11 @@ def step_draws(
 ) -> StepDraws:
     """Those of an update; ``shape`` [C, h, w] is that of a latent."""
     return StepDraws(
-        draws.normal("noise", shape),
-        draws.normal("posterior", shape),
-        draws.integers("t", 0, timesteps),
-        draws.integers("variant", 0, variants),
-        draws.uniform("drop") < prompt_drop,
+        noise=draws.normal("noise", shape),
+        posterior=draws.normal("posterior", shape),
+        t=draws.integers("t", 0, timesteps),
+        variant=draws.integers("variant", 0, variants),
+        drop=draws.uniform("drop") < prompt_drop,
     )
 
 
@@ -93,4 +93,6 @@ def validation_draws(count: int, shape: tuple[int, ...], timesteps: int) -> Step
         for i in range(2)
     )
     t = (np.arange(count) * 0.6180339887 % 1 * timesteps).astype(np.int64)
-    return StepDraws(noise, posterior, t, np.zeros(count, np.int64), np.zeros(count, bool))
+    return StepDraws(
+        noise=noise, posterior=posterior, t=t, variant=np.zeros(count, np.int64), drop=np.zeros(count, bool)
+    )

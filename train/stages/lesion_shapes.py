@@ -35,7 +35,7 @@ class ShapesConfig:
     """Seed of the first random lesion; the others follow."""
 
 
-def measure(masks: np.ndarray) -> np.ndarray:
+def measure_shapes(masks: np.ndarray) -> np.ndarray:
     """float64 [N, 3] of masks uint8 [N, S, S] of 0 / 255: figures of the largest component.
 
     Area as a fraction of the frame, elongation (ratio of the eigenvalues of the pixels' covariance, 1 for a disc, the
@@ -80,10 +80,12 @@ def main(config: ShapesConfig) -> None:
         print(f"{prompt}: fitted to {organ.count} masks, compared with {len(own)} validation masks")
         if not own:
             continue
-        real = measure(load_masks(own, config.size))
+        real = measure_shapes(load_masks(own, config.size))
         count = max(config.many, len(own))
-        drawn = measure(np.stack([random_lesion(organ, config.seed + i, config.size) for i in range(count)]))
-        known = measure(load_masks([p for p in train if p.prompt == prompt], config.size))
+        drawn = measure_shapes(
+            np.stack([random_lesion(organ, config.seed + i, config.size) for i in range(count)])
+        )
+        known = measure_shapes(load_masks([p for p in train if p.prompt == prompt], config.size))
         print(f"  {'KS statistic to val of':34}" + "".join(f"{name:>12}" for name in FIGURES))
         for name, figures in (
             (f"{len(own)} random lesions", drawn[: len(own)]),

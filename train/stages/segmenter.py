@@ -20,7 +20,7 @@ from siamese.records.prompts import EMPTY
 from train.data.organs import ORGANS, fixed_subset
 from train.data.pairs import check_pairs, load_arrays, read_pairs
 from train.engine import identity, loop
-from train.engine.held_out import Held, turned
+from train.engine.device_array import DeviceArray, turned
 from train.engine.randomness import Draws, sent
 from train.engine.sample_sheet import without_validation
 from train.networks.lpips import load_perceptual
@@ -151,7 +151,7 @@ class SegmentStage(loop.Stage):
         images, masks = load_arrays(train, config.size)
         some = np.linspace(0, len(train) - 1, min(8, len(train))).astype(int)
         self.shown = images[some], masks[some]  # on sheets, if there is no validation pair
-        self.images, self.masks = Held(images), Held(masks)  # 4 S^2 bytes a pair on the device
+        self.images, self.masks = DeviceArray(images), DeviceArray(masks)  # 4 S^2 bytes a pair on the device
         self.val_images, self.val_masks = load_arrays(val, config.size) if val else (None, None)
         self.val_organs = [ORGANS.get(p.prompt, p.prompt) for p in val]
         self.size = len(train)
@@ -187,7 +187,14 @@ class SegmentStage(loop.Stage):
         if self.val_images is None:
             without_validation("what is found in training images")
             images, masks = self.shown
-            _add_outlines("train", images, masks, self.segmenter.predict(images), step, writer)
+            _add_outlines(
+                "train",
+                images=images,
+                masks=masks,
+                found=self.segmenter.predict(images),
+                step=step,
+                writer=writer,
+            )
             return {}
         found = np.concatenate(
             [self.segmenter.predict(self.val_images[i : i + 16]) for i in range(0, len(self.val_images), 16)]
@@ -196,7 +203,14 @@ class SegmentStage(loop.Stage):
         for organ, score in zip(self.val_organs, dice(found, self.val_masks), strict=True):
             scores[organ].append(score)
         shown = np.linspace(0, len(found) - 1, min(8, len(found))).astype(int)
-        _add_outlines("val", self.val_images[shown], self.val_masks[shown], found[shown], step, writer)
+        _add_outlines(
+            "val",
+            images=self.val_images[shown],
+            masks=self.val_masks[shown],
+            found=found[shown],
+            step=step,
+            writer=writer,
+        )
         return {f"dice_{organ}": float(np.mean(s)) for organ, s in scores.items()}
 
     def export(self, folder: Path) -> None:

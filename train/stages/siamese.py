@@ -18,7 +18,7 @@ from siamese.models.controlnet import SiameseControlNet
 from siamese.models.presets import PRESETS
 from siamese.models.prompt_embeddings import PromptTable
 from siamese.models.unet import freeze_encoder
-from siamese.objective import SiameseConfig, SiameseObjective, in_words
+from siamese.objective import SiameseConfig, SiameseObjective, describe_schedule
 from siamese.records.prompts import EMPTY
 from train.data.latents import Examples, latent_dtype, load_examples
 from train.data.pairs import check_pairs, read_pairs
@@ -83,7 +83,11 @@ class SiameseModule(nn.Module):
     def __init__(self, checkpoint: Checkpoint, config: SiameseConfig) -> None:
         super().__init__()
         self.objective = SiameseObjective(
-            checkpoint.unet, checkpoint.controlnet, checkpoint.alphas_cumprod, checkpoint.prediction, config
+            unet=checkpoint.unet,
+            controlnet=checkpoint.controlnet,
+            alphas_cumprod=checkpoint.alphas_cumprod,
+            prediction=checkpoint.prediction,
+            config=config,
         )
         self.context = checkpoint.context.requires_grad_(False)
 
@@ -136,8 +140,14 @@ class SiameseStage(loop.Stage):
         vae = self.checkpoint.vae.requires_grad_(False).to(memory_format=torch.channels_last)
         size = self.checkpoint.image_size
         dtype = latent_dtype(config.loop.mixed_precision)
-        self.train = load_examples(train, vae, size, config.variants, config.cache, dtype=dtype)
-        self.val = load_examples(val, vae, size, 1, config.cache, augment=False, dtype=dtype) if val else None
+        self.train = load_examples(
+            train, vae=vae, size=size, variants=config.variants, cache=config.cache, dtype=dtype
+        )
+        self.val = (
+            load_examples(val, vae=vae, size=size, variants=1, cache=config.cache, augment=False, dtype=dtype)
+            if val
+            else None
+        )
         # Prompts are few: each is read by the text encoder once, and lies on the device from then on.
         self.prompts = sorted({EMPTY, *self.train.prompts, *(self.val.prompts if self.val else ())})
         self.contexts: Tensor | None = None
@@ -149,10 +159,10 @@ class SiameseStage(loop.Stage):
         """Latents, hints, context, noise, timesteps, and the rows of samples that are augmented, known here from their t."""
         some = step_draws(
             draws,
-            self.train.mean.shape[2:],
-            len(self.checkpoint.alphas_cumprod),
-            self.config.variants,
-            self.config.prompt_drop,
+            shape=self.train.mean.shape[2:],
+            timesteps=len(self.checkpoint.alphas_cumprod),
+            variants=self.config.variants,
+            prompt_drop=self.config.prompt_drop,
         )
         return self._batch(self.train, indices, some, device)
 
@@ -196,7 +206,14 @@ class SiameseStage(loop.Stage):
         device = next(self.module.parameters()).device
         if self.val is None:
             without_validation("samples of training masks")
-            self._sheet(self.train, np.arange(len(self.train)), "train", step, writer, device)
+            self._sheet(
+                self.train,
+                chosen=np.arange(len(self.train)),
+                split="train",
+                step=step,
+                writer=writer,
+                device=device,
+            )
             return {}
         chosen = np.linspace(0, len(self.val) - 1, min(len(self.val), 96)).astype(int)
         draws = validation_draws(len(chosen), self.val.mean.shape[2:], len(self.checkpoint.alphas_cumprod))
@@ -206,7 +223,7 @@ class SiameseStage(loop.Stage):
             losses = self.module(batch, self.config.loop.max_steps, self.config.loop.max_steps)
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + float(value) * len(part) / len(chosen)
-        self._sheet(self.val, chosen, "val", step, writer, device)
+        self._sheet(self.val, chosen=chosen, split="val", step=step, writer=writer, device=device)
         return sums
 
     def _sheet(
@@ -221,7 +238,14 @@ class SiameseStage(loop.Stage):
         """Samples of eight of the ``chosen`` masks."""
         shown = chosen[np.linspace(0, len(chosen) - 1, 8).astype(int)]
         mask, _ = examples.hints(shown, np.zeros(8, int), device)
-        add_sheet(self.checkpoint, writer, step, mask, [examples.prompts[i] for i in shown], split=split)
+        add_sheet(
+            self.checkpoint,
+            writer=writer,
+            step=step,
+            hints=mask,
+            prompts=[examples.prompts[i] for i in shown],
+            split=split,
+        )
 
     def export(self, folder: Path) -> None:
         """Save the model folder."""
@@ -229,7 +253,7 @@ class SiameseStage(loop.Stage):
 
     def schedule(self, step: int, max_steps: int) -> str:
         """w_i and the augmentation's gate."""
-        return in_words(self.config.objective, step, max_steps)
+        return describe_schedule(self.config.objective, step, max_steps)
 
 
 def new_controlnet(checkpoint: Checkpoint, preset: str) -> SiameseControlNet:

@@ -188,7 +188,7 @@ model.sample(mask, model.prompts[0] if model.prompts else "", [0])
 """
 
 
-def sampling(model_folder: Path, repeats: int) -> dict[str, float]:
+def time_sampling(model_folder: Path, repeats: int) -> dict[str, float]:
     """Median seconds of an image at default settings, and seconds from a process's start to its first image."""
     started = time.perf_counter()
     subprocess.run([sys.executable, "-c", _FIRST_IMAGE, str(model_folder)], check=True)
@@ -252,7 +252,7 @@ def main(config: BenchConfig) -> None:
         for name, value in result["train"].items():
             print(f"{name:28}{value['samples_per_second']:12.2f}  batch of {value['batch']}")
     if not config.skip_sample:
-        result["sample"] = sampling(config.model, config.repeats)
+        result["sample"] = time_sampling(config.model, config.repeats)
         for name, value in result["sample"].items():
             print(f"{name:40}{value:8.2f}")
     if config.json:

@@ -50,12 +50,12 @@ class RunRecord:
             int(p.name.split("-")[1]) for p in (run / "checkpoints").glob("step-*") if p.suffix != ".part"
         ]
         return cls(
-            stage,
-            max(saved, default=progress.get("updates")),
-            facts.get("batch_size"),
-            facts.get("learning_rate"),
-            progress.get("seconds"),
-            facts.get("samples"),
+            stage=stage,
+            updates=max(saved, default=progress.get("updates")),
+            batch=facts.get("batch_size"),
+            rate=facts.get("learning_rate"),
+            seconds=progress.get("seconds"),
+            pairs=facts.get("samples"),
         )
 
     def row(self) -> str:

@@ -153,12 +153,12 @@ def _write_card(
     file.write_text(
         card(
             config.out.name,
-            checkpoint,
-            config.trained_on,
-            (config.out / "segmenter").is_dir(),
-            megabytes(config.out),
-            records,
-            metrics,
+            checkpoint=checkpoint,
+            sets=config.trained_on,
+            segmenter=(config.out / "segmenter").is_dir(),
+            megabytes=megabytes(config.out),
+            runs=records,
+            metrics=metrics,
         ),
         encoding="utf-8",
     )

@@ -46,7 +46,7 @@ class RatesConfig:
     """Folder of the perceptual weights. If they are missing, vae and decoder are timed without LPIPS."""
 
 
-def write_pairs(folder: Path, size: int, count: int = PAIRS) -> Path:
+def write_noise_pairs(folder: Path, size: int, count: int = PAIRS) -> Path:
     """``count`` pairs of noise with a dark disc, in the folder layout."""
     rng, (y, x) = np.random.default_rng(0), np.mgrid[:size, :size] / size - 0.5
     for part in ("images", "masks"):
@@ -95,7 +95,7 @@ def _makers(config: RatesConfig, folder: Path, data: tuple[Path, ...]) -> dict[s
 
 def rates(config: RatesConfig, folder: Path) -> dict[str, dict[str, float]]:
     """``samples_per_second`` and ``batch`` of each stage, by the loop's own updates; ``folder`` is written to."""
-    makers, found = _makers(config, folder, (write_pairs(folder / "pairs", config.size),)), {}
+    makers, found = _makers(config, folder, (write_noise_pairs(folder / "pairs", config.size),)), {}
     chain = ["vae", "base", "siamese", "decoder"]
     last = max((chain.index(s) for s in config.stages if s in chain), default=-1)
     for name in [*chain[: last + 1], *(s for s in config.stages if s not in chain)]:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from siamese.files.atomic import replacing
 from siamese.files.decoding import READING_VERSION
-from siamese.files.listing import IMAGE_SUFFIXES, list_files, reason_to_pass_over, report
+from siamese.files.listing import IMAGE_SUFFIXES, describe_passed_over, list_files, reason_to_pass_over
 from siamese.masks.reading import read_mask
 from siamese.models.checkpoint import find_folder, weights_hash
 from siamese.records.sampling_settings import renamed_in
@@ -61,7 +61,7 @@ class SampleConfig:
 
 
 @dataclass(frozen=True)
-class Job:
+class ImageToMake:
     """One image to make."""
 
     name: str
@@ -70,7 +70,7 @@ class Job:
     seed: int
 
 
-def plan(config: SampleConfig) -> list[Job]:
+def images_to_make(config: SampleConfig) -> list[ImageToMake]:
     """All images to make, mask by mask.
 
     Raises:
@@ -103,7 +103,7 @@ def plan(config: SampleConfig) -> list[Job]:
         )
     kept = np.linspace(0, len(found) - 1, min(config.limit or len(found), len(found))).astype(int)
     return [
-        Job(f"{found[i][0]}-{v}", found[i][1], found[i][2], seed_of(config.seed, int(i), v))
+        ImageToMake(f"{found[i][0]}-{v}", found[i][1], found[i][2], seed_of(config.seed, int(i), v))
         for i in kept
         for v in range(config.variants)
     ]
@@ -116,20 +116,20 @@ def _mask_files(folder: Path) -> list[tuple[str, Path]]:
         folder = parts["masks"]
     listing = list_files(folder)
     if listing.passed_over:
-        print("\n".join([f"{folder}: not read:", *report(listing.passed_over)]), flush=True)
+        print("\n".join([f"{folder}: not read:", *describe_passed_over(listing.passed_over)]), flush=True)
     return [(name, file) for name, files in listing.files.items() for file in files]
 
 
-def sample(config: SampleConfig) -> list[Job]:
+def sample(config: SampleConfig) -> list[ImageToMake]:
     """Make what is missing in ``out``, or made of another mask, prompt or seed; returns all images there by name.
 
     Raises:
-        DataError: see ``plan``; a mask is empty; ``out`` holds images of other weights or settings, or that are not this command's.
+        DataError: see ``images_to_make``; a mask is empty; ``out`` holds images of other weights or settings, or that are not this command's.
         CheckpointError: the model cannot be loaded.
         FileNotFoundError: its weights are not safetensors files.
         DiskFull: the disk is full.
     """
-    jobs = plan(config)
+    jobs = images_to_make(config)
     folder = find_folder(config.model)
     weights = weights_hash(folder)
     synthesiser = Synthesiser(MaskDiffusion.from_pretrained(folder), config.sampling, weights)
@@ -173,7 +173,7 @@ def sample(config: SampleConfig) -> list[Job]:
     return jobs
 
 
-def _check_masks(jobs: Iterable[Job], model: MaskDiffusion) -> None:
+def _check_masks(jobs: Iterable[ImageToMake], model: MaskDiffusion) -> None:
     """Read every mask before the first image is sampled, which takes long. Raises DataError with a line for each faulty file."""
     faults = []
     for job in {job.mask: job for job in jobs}.values():
@@ -187,14 +187,14 @@ def _check_masks(jobs: Iterable[Job], model: MaskDiffusion) -> None:
         )
 
 
-def _mask(job: Job, model: MaskDiffusion) -> np.ndarray:
+def _mask(job: ImageToMake, model: MaskDiffusion) -> np.ndarray:
     try:
         return model.fit_mask(read_mask(job.mask))
     except ValueError as error:
         raise DataError(f"{job.mask}: {error}") from error
 
 
-def _origin(job: Job) -> dict[str, Any]:
+def _origin(job: ImageToMake) -> dict[str, Any]:
     """What an image is made of, besides weights and settings."""
     return {
         "mask": hashlib.sha256(job.mask.read_bytes()).hexdigest()[:16],
@@ -280,13 +280,13 @@ class _Made:
                     continue  # a kill has cut it off: its image is made once more
                 self.origins[row.pop("name")] = row
 
-    def holds(self, job: Job, origin: dict[str, Any]) -> bool:
+    def holds(self, job: ImageToMake, origin: dict[str, Any]) -> bool:
         """Whether the pair is there, and made of what it is to be made of."""
         return self.origins.get(job.name) == origin and all(
             _file(self.out, part, job).is_file() for part in ("images", "masks")
         )
 
-    def add(self, job: Job, origin: dict[str, Any]) -> None:
+    def add(self, job: ImageToMake, origin: dict[str, Any]) -> None:
         """The pair is on disk."""
         with open(self.lines, "a", encoding="utf-8") as file:
             file.write(json.dumps({"name": job.name} | origin) + "\n")
@@ -296,7 +296,7 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def _file(out: Path, part: str, job: Job) -> Path:
+def _file(out: Path, part: str, job: ImageToMake) -> Path:
     return out / part / f"{job.name}.png"
 
 
@@ -305,7 +305,7 @@ def _save(array: np.ndarray, file: Path) -> None:
         Image.fromarray(array).save(part, format="PNG")
 
 
-def _sheet(config: SampleConfig, jobs: list[Job]) -> np.ndarray:
+def _sheet(config: SampleConfig, jobs: list[ImageToMake]) -> np.ndarray:
     rows = []
     for start in range(0, min(config.sheet * config.variants, len(jobs)), config.variants):
         variants = jobs[start : start + config.variants]

@@ -31,7 +31,7 @@ from siamese.studio.backend.queue import ModelWorker
 from siamese.studio.backend.turns import Share
 from siamese.studio.storage.batch_job import JOB_FILE, BatchItem, BatchJob
 from siamese.studio.storage.batch_settings import BatchSettings
-from siamese.studio.storage.batches import BatchError, NamedMask
+from siamese.studio.storage.mask_zip import BatchError, NamedMask
 
 CHUNK = 4
 """Masks in one request to the model: other visitors' requests come in between."""
@@ -103,7 +103,7 @@ class BatchRunner:
         self._share = Share(BATCHES_EACH, BATCHES_ALL, TOO_MANY, FULL)
 
     def job(self, owner: str) -> BatchJob | None:
-        """The owner's batch; None if there is none. Raises BatchError if it is damaged."""
+        """The owner's batch; None if the owner has no batch. Raises BatchError if it is damaged."""
         folder = self._folder(owner)
         return BatchJob.open(folder) if (folder / JOB_FILE).is_file() else None
 
@@ -138,7 +138,13 @@ class BatchRunner:
             try:
                 if folder.exists():
                     remove_tree(set_aside(folder))
-                job = BatchJob.create(folder, order.masks, settings, info.size, order.passed_over)
+                job = BatchJob.create(
+                    folder,
+                    masks=order.masks,
+                    settings=settings,
+                    size=info.size,
+                    passed_over=order.passed_over,
+                )
             except OSError as error:
                 raise BatchError(
                     f"The server could not store the masks ({error.strerror}). Try again later."

@@ -128,7 +128,13 @@ class Engine:
         pairs = []
         for i, (image, seed) in enumerate(zip(images, request.seeds, strict=True)):
             one = min(i, len(fitted) - 1)
-            recipe = Recipe(request.prompt, seed, settings, held.entry.name, weight)
+            recipe = Recipe(
+                prompt=request.prompt,
+                seed=seed,
+                settings=settings,
+                model=held.entry.name,
+                reference_weight=weight,
+            )
             pairs.append(SyntheticPair(image, fitted[one], request.masks[one], recipe))
         return Generated(tuple(pairs), agreements)
 

@@ -1,6 +1,6 @@
 """Transport: the process that holds the model, so that neither importing torch nor sampling ever delays a page.
 
-``ModelProcess`` is the parent's end and ``serve`` the child's. They exchange pickles over the child's standard streams, strictly in
+``ModelProcess`` is the parent's end and ``answer_calls`` the child's. They exchange pickles over the child's standard streams, strictly in
 turn: a call of an ``Engine`` method, the events of the run, the result. Only the command to stop may come in between. What a call does is
 the engine's business, and which call is next is the queue's.
 
@@ -199,7 +199,7 @@ def _write(stream: BinaryIO, get: Callable[[], bytes | None]) -> None:
         pass
 
 
-def serve(
+def answer_calls(
     commands: BinaryIO, replies: BinaryIO, build: Callable[[Sequence[ModelEntry]], Engine] = Engine
 ) -> None:
     """The child's end: execute calls until ``commands`` ends."""
@@ -249,7 +249,7 @@ def main() -> None:
     commands, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # libraries' output must not mix with the replies
     with suppress(BrokenPipeError):  # the parent is gone
-        serve(commands, replies)
+        answer_calls(commands, replies)
 
 
 if __name__ == "__main__":

@@ -180,8 +180,8 @@ def fit_photo(photo: np.ndarray) -> np.ndarray:
     return resize_image(photo, (max(1, round(height * factor)), max(1, round(width * factor))))
 
 
-def read_mask(value: Mapping[str, Any] | None) -> np.ndarray:
-    """Mask uint8 [H, W] of 0 / 255 from the editor's value: lesion where the drawn layer is more than half opaque.
+def drawn_mask(value: Mapping[str, Any] | None) -> np.ndarray:
+    """Mask uint8 [H, W] of 0 / 255 from the editor's value: lesion is what the drawn layer covers by more than half.
 
     The layer is read, not the composite: there the background would count, and half transparent edges are blended.
 

@@ -80,7 +80,7 @@ def caption(
     )
 
 
-def sampling(count: int) -> str:
+def preview_caption(count: int) -> str:
     """The caption of previews."""
     return f'<p class="caption">{"A preview" if count == 1 else f"{count} previews"} of what is being sampled.</p>'
 

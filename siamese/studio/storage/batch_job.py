@@ -22,7 +22,7 @@ from siamese.records.dataset_zip import (
 )
 from siamese.records.provenance import NotSyntheticError, SyntheticPair, mask_png, pair_png, read_png
 from siamese.studio.storage.batch_settings import BatchSettings, FinishedNote, JobFile
-from siamese.studio.storage.batches import MAX_MASKS, BatchError, NamedMask
+from siamese.studio.storage.mask_zip import MAX_MASKS, BatchError, NamedMask
 
 JOB_FILE = "job.json"
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from siamese.records.dataset_zip import check_name
-from siamese.studio.storage.batches import MAX_MASKS, BatchError
+from siamese.studio.storage.mask_zip import MAX_MASKS, BatchError
 
 
 def _checked_name(name: str) -> str:

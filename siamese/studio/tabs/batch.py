@@ -9,7 +9,7 @@ import gradio as gr
 
 from siamese.records.prompts import POLYP
 from siamese.studio.components import html
-from siamese.studio.storage.batches import MAX_MASKS
+from siamese.studio.storage.mask_zip import MAX_MASKS
 from siamese.studio.tabs.settings import ORGANS
 
 FROM_ZIP, AT_RANDOM = "Masks in a ZIP", "Random lesions"

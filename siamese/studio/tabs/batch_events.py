@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from siamese.files.listing import report
+from siamese.files.listing import describe_passed_over
 from siamese.masks.shapes import load_statistics, random_lesion
 from siamese.studio.backend.batch_runner import EXPIRED, BatchOrder, BatchRunner
 from siamese.studio.backend.messages import (
@@ -28,7 +28,7 @@ from siamese.studio.components.download import on_demand
 from siamese.studio.components.errors import after_event, diagnosis, message_for
 from siamese.studio.components.listeners import LINED, QUICK
 from siamese.studio.storage.batch_job import BatchJob
-from siamese.studio.storage.batches import MAX_MASKS, BatchError, NamedMask, NamedMasks, read_mask_zip
+from siamese.studio.storage.mask_zip import MAX_MASKS, BatchError, NamedMask, NamedMasks, read_mask_zip
 from siamese.studio.tabs.batch import AT_RANDOM, FROM_ZIP, BatchTab
 from siamese.studio.tabs.generate import InputError, check_seed, check_whole
 from siamese.studio.visitors.cookie import NoCookieError, keeper, visitor_of
@@ -61,8 +61,12 @@ class BatchForm:
         """
         seed = secrets.randbelow(2**31) if self.is_random else check_seed(self.seed)
         masks = self._masks(seed)
-        passed_over = report(masks.passed_over, indent="") if isinstance(masks, NamedMasks) else []
-        return BatchOrder(masks, self.prompt, seed, self.model, passed_over)
+        passed_over = (
+            describe_passed_over(masks.passed_over, indent="") if isinstance(masks, NamedMasks) else []
+        )
+        return BatchOrder(
+            masks=masks, prompt=self.prompt, seed=seed, model=self.model, passed_over=passed_over
+        )
 
     def _masks(self, seed: int) -> list[NamedMask]:
         if self.source == FROM_ZIP:
@@ -270,7 +274,7 @@ def wire_batch(
     for button, work, inputs in ((tab.start, events.start, entered), (tab.resume, events.resume, [])):
         begun = button.click(events.begin, None, [events.run, *tab.parts], **QUICK)
         worked = begun.then(work, [events.run, *inputs], [*tab.parts, tab.seed], **LINED)
-        after_event(worked, events.end, events.fail, events.run, tab.parts)
+        after_event(worked, succeeded=events.end, failed=events.fail, inputs=events.run, outputs=tab.parts)
     rescue.click(events.rescue, events.run, tab.parts, **QUICK)
     tab.cancel.click(events.runs.cancel, events.run, None, **QUICK)
     on_demand(tab.download.click, events.export, [], tab.message)

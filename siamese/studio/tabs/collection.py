@@ -38,7 +38,7 @@ class CollectionTab:
     ids: gr.State = field(repr=False)
     """Ids of the pairs in the gallery, in its order."""
     selected: gr.State = field(repr=False)
-    """Id of the selected pair; None if there is none."""
+    """Id of the selected pair; None if no pair is selected."""
 
     @property
     def parts(self) -> list[Any]:

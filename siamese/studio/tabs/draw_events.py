@@ -34,9 +34,9 @@ from siamese.studio.components.canvas import (
     UPLOADS,
     EmptyMaskError,
     delete_grounds,
+    drawn_mask,
     editor_value,
     fit_photo,
-    read_mask,
     reader,
 )
 from siamese.studio.components.download import on_demand
@@ -79,7 +79,7 @@ class DrawEvents:
 
         def apply(value: EditorValue | None, photo: Photo | None, before: list[np.ndarray]) -> Updates:
             try:
-                return self._replace(value, photo, before, TOOLS[name](read_mask(value)))
+                return self._replace(value, photo, before, TOOLS[name](drawn_mask(value)))
             except (EmptyMaskError, editing.EditError) as error:
                 return self._say(str(error), "error")
 
@@ -133,9 +133,15 @@ class DrawEvents:
             return self._trace(value, before, Photo(traced, Path(path).stem, Path(path)))
         Path(path).unlink(missing_ok=True)
         if upload.kind == "mask":
-            return self._replace(value, None, before, upload.mask, "Mask opened.") | self._use_photo(None)
+            return self._replace(
+                value, photo=None, before=before, mask=upload.mask, text="Mask opened."
+            ) | self._use_photo(None)
         text, settings = self.restored(upload.pair.recipe)
-        return self._replace(value, None, before, upload.pair.drawn, text) | self._use_photo(None) | settings
+        return (
+            self._replace(value, photo=None, before=before, mask=upload.pair.drawn, text=text)
+            | self._use_photo(None)
+            | settings
+        )
 
     def suggest(
         self,
@@ -159,7 +165,7 @@ class DrawEvents:
                     yield self._say("No lesion was found in this photo. Draw it by hand.", "error")
                 else:
                     text = "A suggestion. Correct it with brush and eraser."
-                    yield self._replace(value, photo, before, update, text)
+                    yield self._replace(value, photo=photo, before=before, mask=update, text=text)
         except (BusyError, ModelUnavailableError, OutOfMemoryError) as error:
             yield self._say(str(error), "error")
         except Cancelled:
@@ -185,7 +191,9 @@ class DrawEvents:
 
     def _trace(self, value: EditorValue | None, before: list[np.ndarray], photo: Photo) -> Updates:
         text = "Trace the lesion on the photo, or let the studio suggest a mask."
-        return self._replace(value, photo, before, _blank(photo), text) | self._use_photo(photo)
+        return self._replace(
+            value, photo=photo, before=before, mask=_blank(photo), text=text
+        ) | self._use_photo(photo)
 
     def _use_photo(self, photo: Photo | None) -> Updates:
         return {
@@ -252,10 +260,10 @@ def wire_draw(
     )
     on_demand(
         reading(panel.export.click),
-        write_annotation,
-        [drawn, panel.photo, prompt],
-        panel.note,
-        lambda path, value, photo, prompt: photo.note(path),
+        make=write_annotation,
+        inputs=[drawn, panel.photo, prompt],
+        note=panel.note,
+        made=lambda path, value, photo, prompt: photo.note(path),
     )
     return [opening, removal], watched
 
@@ -268,12 +276,16 @@ def write_annotation(value: EditorValue | None, photo: Photo | None, prompt: str
     """
     if photo is None:
         raise EmptyMaskError("Open a photo first.")
-    drawn = read_mask(value)
+    drawn = drawn_mask(value)
     with DECODING:
         pixels = photo.at_its_own_size()
     category = "lesion" if prompt == LESION else "polyp"
     return annotation_zip(
-        pixels, resize_mask(drawn, pixels.shape[:2]), folder / "annotation.zip", photo.name, category
+        pixels,
+        mask=resize_mask(drawn, pixels.shape[:2]),
+        path=folder / "annotation.zip",
+        name=photo.name,
+        category=category,
     )
 
 
@@ -286,7 +298,7 @@ def forget(photo: Photo) -> None:
 
 def _drawn(value: EditorValue | None) -> np.ndarray | None:
     try:
-        return read_mask(value)
+        return drawn_mask(value)
     except EmptyMaskError:
         return None
 

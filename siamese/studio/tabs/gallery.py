@@ -130,7 +130,10 @@ def build_results(examples: list[SyntheticPair]) -> ResultPanel:
         selected_index=first.selected if first.pairs else None,
     )
     caption = gr.HTML(
-        html.caption(first.pair, first.agreement, 0, len(first.pairs), first.example), elem_id="caption"
+        html.caption(
+            first.pair, agreement=first.agreement, index=0, count=len(first.pairs), example=first.example
+        ),
+        elem_id="caption",
     )
     old = gr.HTML("", elem_id="outdated")
     with gr.Row(elem_classes="buttons"):
@@ -185,7 +188,7 @@ def preview(panel: ResultPanel, images: np.ndarray) -> dict[Any, Any]:
     pictures = [(servable(image), "Sampling…") for image in images]
     return {
         panel.previewing: True,
-        panel.caption: html.sampling(len(images)),
+        panel.caption: html.preview_caption(len(images)),
         panel.outdated: "",
         panel.note: "",
         panel.gallery: gr.update(value=pictures, columns=columns(len(images)), selected_index=NO_FRAME),
@@ -220,7 +223,13 @@ def select(panel: ResultPanel, shown: GalleryImages, outlined: bool) -> dict[Any
         panel.shown: shown,
         panel.previewing: False,
         panel.gallery: gr.update(selected_index=_frame(shown)),
-        panel.caption: html.caption(pair, shown.agreement, shown.selected, len(shown.pairs), shown.example),
+        panel.caption: html.caption(
+            pair,
+            agreement=shown.agreement,
+            index=shown.selected,
+            count=len(shown.pairs),
+            example=shown.example,
+        ),
         panel.keep: there,
         panel.use_seed: there,
         panel.more: there,
@@ -240,7 +249,7 @@ def _frame(shown: GalleryImages) -> int | str:
 
 
 def write_png(shown: GalleryImages, folder: Path) -> Path:
-    """Write the selected image, without outline, and return the path; raises ValueError if there is none."""
+    """Write the selected image, without outline, and return the path; raises ValueError if no image is selected."""
     if shown.pair is None:
         raise ValueError("Generate an image first.")
     path = folder / f"synthetic-seed-{shown.pair.recipe.seed}.png"

@@ -58,7 +58,7 @@ class GalleryEvents:
         photo: Photo | None,
     ) -> Updates:
         """After a failure, when it is unknown what the browser shows: show all again."""
-        return self.settle(shown, True, outlined, digest, photo)
+        return self.settle(shown, previewing=True, outlined=outlined, digest=digest, photo=photo)
 
     def select_image(
         self,

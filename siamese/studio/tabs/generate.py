@@ -24,7 +24,7 @@ from siamese.studio.backend.messages import (
     Update,
 )
 from siamese.studio.backend.queue import ModelWorker
-from siamese.studio.components.canvas import EmptyMaskError, read_mask
+from siamese.studio.components.canvas import EmptyMaskError, drawn_mask
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Form:
         """
         if not isinstance(self.prompt, str):
             raise InputError("Choose what the image shows.")
-        mask = read_mask(self.canvas)
+        mask = drawn_mask(self.canvas)
         variants = check_whole(self.variants, "The number of variants", 1, MAX_VARIANTS)
         first = secrets.randbelow(SEEDS - MAX_VARIANTS) if self.seed is None else check_seed(self.seed)
         seeds = tuple((first + i) % SEEDS for i in range(variants))
@@ -146,7 +146,7 @@ def generate(
         yield Failed(str(error))
     except ValueError as error:
         # The model's own checks: their messages name the input and the remedy.
-        yield Failed(sentence(str(error)))
+        yield Failed(capitalised(str(error)))
     except Exception:  # the outermost layer: whatever broke is logged and the visitor can go on
         log.exception("generation failed")
         yield Failed(
@@ -154,7 +154,7 @@ def generate(
         )
 
 
-def sentence(text: str) -> str:
+def capitalised(text: str) -> str:
     """``text`` with a capital letter."""
     return text[:1].upper() + text[1:]
 
@@ -180,7 +180,7 @@ def check_whole(value: float | None, name: str, least: int, most: int, hint: str
 
 def check_seed(seed: float | None) -> int:
     """``seed`` as an integer 0..2^32 - 1, or InputError."""
-    return check_whole(seed, "The seed", 0, SEEDS - 1, " Or tick Random seed.")
+    return check_whole(seed, name="The seed", least=0, most=SEEDS - 1, hint=" Or tick Random seed.")
 
 
 def check_steps(steps: float | None) -> int | None:
@@ -188,7 +188,9 @@ def check_steps(steps: float | None) -> int | None:
     return (
         None
         if steps is None
-        else check_whole(steps, "Steps", 1, MAX_STEPS, " Or tick Use the model's defaults.")
+        else check_whole(
+            steps, name="Steps", least=1, most=MAX_STEPS, hint=" Or tick Use the model's defaults."
+        )
     )
 
 
@@ -197,5 +199,7 @@ def check_guidance(guidance: float | None) -> float | None:
     return (
         None
         if guidance is None
-        else check_number(guidance, "Guidance", 1, MAX_GUIDANCE, " Or tick Use the model's defaults.")
+        else check_number(
+            guidance, name="Guidance", least=1, most=MAX_GUIDANCE, hint=" Or tick Use the model's defaults."
+        )
     )

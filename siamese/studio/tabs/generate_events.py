@@ -182,7 +182,7 @@ class GenerateEvents:
                     last_step = time.monotonic()
                     yield self._step(event)
             else:
-                yield {self.settings.message: status_of(event)}
+                yield {self.settings.message: status_html(event)}
 
     def _step(self, step: Step) -> Updates:
         text = f"Step {step.step} of {step.steps}{html.time_left(step.seconds_left)}"
@@ -193,7 +193,9 @@ class GenerateEvents:
         self, event: Finished, form: Form, outlined: bool, *, is_random: bool, photo: Photo | None
     ) -> Updates:
         made = event.generated
-        images = GalleryImages(made.pairs, made.agreements, 0, form.reference, photo)
+        images = GalleryImages(
+            pairs=made.pairs, agreements=made.agreements, selected=0, reference=form.reference, photo=photo
+        )
         if photo is not None and photo.gone.is_set():
             images = images.without(None)
         # The box shows a random seed only now that there is an image of it; a seed that was entered stays.
@@ -226,7 +228,7 @@ def form_of(entered: Mapping[str, Any]) -> Form:
     )
 
 
-def status_of(event: Started | Waiting | Loading | Failed) -> str:
+def status_html(event: Started | Waiting | Loading | Failed) -> str:
     """The status line of an event without a picture."""
     if isinstance(event, Waiting):
         return html.status("busy", f"{event.ahead} before you.", 0)

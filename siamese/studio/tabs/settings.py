@@ -84,17 +84,15 @@ class Restoration:
     """What was restored and what could not be, in words for the visitor."""
 
 
-def restore(recipe: Recipe, models: Collection[str]) -> Restoration:
+def restored_settings(recipe: Recipe, models: Collection[str]) -> Restoration:
     """Put a recipe's settings back, on a page with ``models``."""
     used, weight = recipe.settings, recipe.reference_weight
     text = f"Mask and settings of seed {recipe.seed} are restored: {used.describe()}"
     text += f", reference weight {weight:g}." if weight is not None else "."
     if recipe.prompt not in ORGANS:
-        text += f" Its prompt, “{shortened(recipe.prompt)}”, is not one of this page's kinds of image: choose one."
+        text += f" Its prompt, “{shorten_text(recipe.prompt)}”, is not one of this page's kinds of image: choose one."
     if recipe.model not in models:
-        text += (
-            f" Its model, “{shortened(recipe.model)}”, is not available here, so images will differ from it."
-        )
+        text += f" Its model, “{shorten_text(recipe.model)}”, is not available here, so images will differ from it."
     if weight is not None:
         text += " Its reference photo is not stored in the file; open it again to use it."
     updates = [
@@ -112,7 +110,7 @@ def restore(recipe: Recipe, models: Collection[str]) -> Restoration:
     return Restoration(updates, recipe.model if recipe.model in models else None, text)
 
 
-def shortened(text: str, most: int = 60) -> str:
+def shorten_text(text: str, most: int = 60) -> str:
     """``text``, cut if it is longer than ``most`` characters."""
     return text if len(text) <= most else text[: most - 1] + "…"
 

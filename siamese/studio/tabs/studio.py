@@ -20,7 +20,13 @@ from siamese.studio.tabs.draw_events import DrawEvents, Updates, wire_draw
 from siamese.studio.tabs.gallery import ResultPanel, build_results, write_png
 from siamese.studio.tabs.gallery_events import GalleryEvents
 from siamese.studio.tabs.generate_events import GenerateEvents
-from siamese.studio.tabs.settings import SettingsPanel, build_settings, restore, wire_model, wire_settings
+from siamese.studio.tabs.settings import (
+    SettingsPanel,
+    build_settings,
+    restored_settings,
+    wire_model,
+    wire_settings,
+)
 from siamese.studio.tabs.text_warning import warn_of_text
 
 REVEAL = "() => studioPage.revealImages()"
@@ -99,7 +105,11 @@ def _wire_runs(
         worked = trigger(work, inputs, runs.run_outputs, **LINED)
         # The buttons are enabled by an event of its own, so that they are after a failure, too.
         ended, failed = after_event(
-            worked, runs.end, runs.fail, [runs.run, result.shown, result.previewing], runs.end_outputs
+            worked,
+            succeeded=runs.end,
+            failed=runs.fail,
+            inputs=[runs.run, result.shown, result.previewing],
+            outputs=runs.end_outputs,
         )
         state = [*images.state, studio.draw.digest, studio.draw.photo]
         ended.then(images.settle, state, result.parts, **QUICK).then(None, js=REVEAL)
@@ -114,7 +124,7 @@ def restorer(
     and of ``wanted``, the recipe's model; None if the page has no such model."""
 
     def restored(recipe: Recipe) -> tuple[str, Updates]:
-        restoration = restore(recipe, worker.models)
+        restoration = restored_settings(recipe, worker.models)
         updates = dict(zip(settings.restorable, restoration.updates, strict=True))
         updates[wanted] = restoration.model
         return restoration.text, updates

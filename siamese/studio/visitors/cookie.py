@@ -1,7 +1,7 @@
 """Visitors' identities: a cookie that the server sets and signs. Requests without a cookie count by their address.
 
 Gradio's session hash identifies nobody, because the client chooses it. The id of a visitor with a cookie is also the key to what they
-keep, so it has 256 random bits and is never shown. The id of a visitor without one is an address, which others may share; it is no key.
+keep, so it has 256 random bits and is never shown. The id of a visitor without one is an address, which others may share; it is not a secret.
 """
 
 from __future__ import annotations

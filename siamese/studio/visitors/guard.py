@@ -96,7 +96,7 @@ class PageGuard:
         scope[SCOPE_KEY] = visitor
         with serving(visitor), caching(self.folder.of(visitor.id)):
             try:
-                await self._answer(path, scope, receive, send, visitor)
+                await self._answer(path, scope=scope, receive=receive, send=send, visitor=visitor)
             except RefusedError as refused:
                 await refused.response()(scope, receive, send)
             except HTTPException as error:  # the body is too long, or cannot be read
@@ -279,7 +279,7 @@ def guard_page(app: FastAPI, page: gr.Blocks, folder: TemporaryFolder, cookies: 
         RequestValidationError, lambda request, error: RefusedError(422, limits.STRANGE).response()
     )
     gradio_app.add_exception_handler(Exception, lambda request, error: RefusedError(500, BROKEN).response())
-    mount.app = PageGuard(gradio_app, page, folder, cookies, sessions)
+    mount.app = PageGuard(app=gradio_app, page=page, folder=folder, cookies=cookies, sessions=sessions)
     return sessions
 
 

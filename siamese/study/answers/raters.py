@@ -77,11 +77,11 @@ def who_counts(raters: Raters, choice: str, used: Sequence[str]) -> tuple[str, .
         if number:
             text.append("Each of them weighs the same in every figure.")
         if raters.partial:
-            text.append(f"Excluded: {counted(raters.partial, items)}.")
+            text.append(f"Excluded: {describe_partial(raters.partial, items)}.")
         return tuple(text)
     text = [
         f"{len(used)} of {everybody} raters with answers count, whether or not they answered all {items} items, practice and repeats apart: "
-        f"{number} did" + (f", {counted(raters.partial, items)} did not." if raters.partial else ".")
+        f"{number} did" + (f", {describe_partial(raters.partial, items)} did not." if raters.partial else ".")
     ]
     if used:
         text.append("A rater weighs by the number of answers given.")
@@ -94,7 +94,7 @@ def who_counts(raters: Raters, choice: str, used: Sequence[str]) -> tuple[str, .
     return tuple(text)
 
 
-def counted(partial: Sequence[tuple[str, int]], items: int) -> str:
+def describe_partial(partial: Sequence[tuple[str, int]], items: int) -> str:
     """``2 raters with 1 and 9 of 48 answers``."""
     numbers = sorted(n for _, n in partial)
     if len(numbers) > MAX_LISTED:

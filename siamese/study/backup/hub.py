@@ -18,7 +18,7 @@ from huggingface_hub import CommitOperationAdd, CommitScheduler, HfApi, get_toke
 from huggingface_hub.errors import HfHubHTTPError, RemoteEntryNotFoundError, RepositoryNotFoundError
 from pydantic import BaseModel, ConfigDict, StrictInt, StrictStr, ValidationError
 
-from siamese.study.backup.snapshot import IMAGES, dump, dump_images, file_name, lacking, read_rows, restore
+from siamese.study.backup.snapshot import IMAGES, dump, dump_images, file_name, lacking, read_tables, restore
 from siamese.study.storage.database import StorageError
 from siamese.study.storage.durability import DatasetOptions
 from siamese.study.storage.entities import random_id
@@ -121,7 +121,7 @@ def restore_all(store: StudyStore, mirror: Path, repository: str) -> None:
     for folder in sorted((mirror / STUDIES).glob("*/")):
         if restore(store.database, folder):
             log.warning("Restored study %s from %s.", folder.name, repository)
-        elif missing := lacking(store.database, read_rows(folder)):
+        elif missing := lacking(store.database, read_tables(folder)):
             raise DatasetError(
                 f"{repository} has {missing} raters or answers of study {folder.name} that the database lacks, and they would be "
                 f"overwritten. Move the database away to restore the study, or name another repository in {DATASET_VARIABLE}."

@@ -67,7 +67,7 @@ def dump_images(database: Database, study: str, file: Path) -> None:
             archive.writestr(zipfile.ZipInfo(f"{row.item_id}.png"), row.data)
 
 
-def read_rows(folder: Path) -> Rows:
+def read_tables(folder: Path) -> Rows:
     """All tables of a study's folder.
 
     Raises:
@@ -98,10 +98,10 @@ def restore(database: Database, folder: Path) -> bool:
     """Store the study of ``folder`` whole, so that raters can continue; False if the database has it already.
 
     Raises:
-        SnapshotError: see ``read_rows``; or the files do not fit each other, the configuration's hash or the contents' hash.
+        SnapshotError: see ``read_tables``; or the files do not fit each other, the configuration's hash or the contents' hash.
         StorageError: not stored.
     """
-    rows = read_rows(folder)
+    rows = read_tables(folder)
     study = rows[studies][0]
     try:
         with database.write() as connection:

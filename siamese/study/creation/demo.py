@@ -21,7 +21,7 @@ from siamese.study.storage.store import StudyStore
 
 log = logging.getLogger(__name__)
 MASK_SIDE = 256
-STEPS, SCHEDULER = 6, "dpm++"
+FAST = {"num_inference_steps": 6, "scheduler": "dpm++"}
 """So that the link is there in less than a minute on two processor cores; the embedded model's images look as with its own 12 steps."""
 
 
@@ -36,7 +36,7 @@ class Demonstration:
     real: Path | None = None
     """Folder of real images, or one with ``images/`` and ``masks/``."""
     masks: Path | None = None
-    """Folder of the real images' masks, named as they are; random lesions if there are none."""
+    """Folder of the real images' masks, named as they are; random lesions if this is None and the folder has no masks."""
     seed: int = 0
     accept_text: bool = False
     """Show the real images although text is burned into some."""
@@ -44,9 +44,10 @@ class Demonstration:
     def methods(self) -> tuple[Sampled, ...]:
         """What is sampled. Without real images a second setting, without guidance: a difference that can be seen."""
         if self.real is not None:
-            return (Sampled("synthetic", self.model, STEPS, scheduler=SCHEDULER),)
-        return Sampled("guided", self.model, STEPS, scheduler=SCHEDULER), Sampled(
-            "unguided", self.model, STEPS, 1.0, SCHEDULER
+            return (Sampled("synthetic", self.model, FAST),)
+        return (
+            Sampled("guided", self.model, FAST),
+            Sampled("unguided", self.model, FAST | {"guidance_scale": 1.0}),
         )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from siamese.files.listing import find_key, nearest_hint, report
+from siamese.files.listing import describe_passed_over, find_key, nearest_hint
 from siamese.study.config import ConfigError, StudyConfig
 from siamese.study.storage.images import (
     UnusableImageError,
@@ -17,10 +17,10 @@ from siamese.study.storage.images import (
     common_size,
     list_images,
     native_size,
-    read_image,
+    read_study_image,
 )
 from siamese.study.storage.store import NewItem, Study, StudyError, StudyStore
-from siamese.study.storage.text_findings import Texts, find_texts, names_of, text_warning
+from siamese.study.storage.text_findings import Texts, find_texts, images_with_text, text_warning
 
 MAX_LISTED = 50
 Note = Callable[[str], None]
@@ -53,14 +53,14 @@ def choose_groups(
                 f"{len(common)} masks have an image of every method{' that is not sampled' if sampled else ''}; {wanted} are needed "
                 f"({config.groups} rated, {config.training_groups} for training). "
                 "Files are matched by name without suffix.",
-                *shortened(missing),
+                *first_problems(missing),
             ]
         )
     chosen = random.Random(config.seed).sample(common, wanted)
     return sorted(chosen[: config.groups]), sorted(chosen[config.groups :])
 
 
-def shortened(problems: list[str]) -> list[str]:
+def first_problems(problems: list[str]) -> list[str]:
     """At most 50 of ``problems``, and how many more there are."""
     return problems[:MAX_LISTED] + (
         [f"... and {len(problems) - MAX_LISTED} more."] if len(problems) > MAX_LISTED else []
@@ -83,7 +83,7 @@ class Choice:
 
 def say_left_out(choice: Choice, note: Note = log.warning) -> None:
     """Call ``note`` with each sentence of ``choice.left_out``, shortened if they are many."""
-    for sentence in shortened(choice.left_out):
+    for sentence in first_problems(choice.left_out):
         note(sentence)
 
 
@@ -96,7 +96,7 @@ def choose_files(config: StudyConfig, folders: Mapping[str, Path], sampled: Coll
     problems = [f"method {m.name!r} has no folder." for m in config.methods if m.name not in folders]
     names = {m.name for m in config.methods}
     problems += [
-        f"there is a folder for {name!r}, which is no method of this study."
+        f"there is a folder for {name!r}, which is not a method of this study."
         for name in folders
         if name not in names
     ]
@@ -104,7 +104,7 @@ def choose_files(config: StudyConfig, folders: Mapping[str, Path], sampled: Coll
         raise ConfigError(problems)
     found, problems, left_out = match_files({m.name: Path(folders[m.name]) for m in config.methods})
     if problems:
-        raise ConfigError(shortened(problems))
+        raise ConfigError(first_problems(problems))
     rated, training = choose_groups(found, config, sampled)
     chosen = set(rated + training)
     if further := len(set.intersection(*(set(files) for files in found.values()))) - len(chosen):
@@ -133,7 +133,9 @@ def match_files(
     for name, folder in folders.items():
         found[name], wrong, passed_over = list_images(folder)
         problems += [f"method {name!r}: {w}" for w in wrong]
-        left_out += [f"method {name!r}: not read: {line}" for line in report(passed_over, indent="")]
+        left_out += [
+            f"method {name!r}: not read: {line}" for line in describe_passed_over(passed_over, indent="")
+        ]
     for name, files in found.items():
         others = set().union(*(keys for other, keys in found.items() if other != name))
         renamed: dict[str, Path] = {}
@@ -161,7 +163,7 @@ def look_for_text(config: StudyConfig, choice: Choice, refuse: bool) -> Texts:
         StudyError: there is some, and ``refuse``.
     """
     found = find_texts({m.name: choice.files[m.name] for m in config.real})
-    names = names_of(found)
+    names = images_with_text(found)
     if names and refuse:
         raise StudyError(text_warning(names, "nothing was made."))
     return found
@@ -178,7 +180,7 @@ def blind_files(
     """The blinded images (see ``siamese.study.storage.images``) of ``choice``.
 
     Args:
-        report: is told how many images of how many are done.
+        report: called with the number of images that are done and of all.
 
     Raises:
         ConfigError: every file that cannot be used, by name.
@@ -195,18 +197,18 @@ def blind_files(
         except UnusableImageError as error:
             problems.append(f"{method}/{file.name}: {error}")
     if problems:
-        raise ConfigError(shortened(problems))
+        raise ConfigError(first_problems(problems))
     common, made = common_size(sizes), []
     for mask, method, is_training, file in files:
         try:
             made.append(
-                NewItem(mask, method, is_training, blind(read_image(file), common, config.display_side))
+                NewItem(mask, method, is_training, blind(read_study_image(file), common, config.display_side))
             )
         except UnusableImageError as error:
             problems.append(f"{method}/{file.name}: {error}")
         report(len(made), len(files))
     if problems:
-        raise ConfigError(shortened(problems))
+        raise ConfigError(first_problems(problems))
     return made
 
 

@@ -30,12 +30,12 @@ from siamese.study.creation.folders import (
     Note,
     blind_files,
     choose_files,
+    first_problems,
     look_for_text,
     say_left_out,
-    shortened,
     with_text,
 )
-from siamese.study.storage.images import UnusableImageError, read_image
+from siamese.study.storage.images import UnusableImageError, read_study_image
 from siamese.study.storage.store import Study, StudyError, StudyStore
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def prompt_of(organ: str) -> str:
         ) from error
 
 
-def seed_of(study_seed: int, method: str, mask: str) -> int:
+def image_seed(study_seed: int, method: str, mask: str) -> int:
     """Seed of one image, 0 .. 2**32 - 1, by ``SEED_RULE``.
 
     It depends on the method: one checkpoint with two settings draws nearly the same image from one seed, and a rater who meets both
@@ -166,18 +166,18 @@ def check_images(choice: Choice, methods: Sequence[str]) -> None:
     for method in methods:
         for file in choice.files[method].values():
             try:
-                read_image(file)
+                read_study_image(file)
             except UnusableImageError as error:
                 problems.append(f"{method}/{file.name}: {error}")
     if problems:
-        raise ConfigError(shortened(problems))
+        raise ConfigError(first_problems(problems))
 
 
 def read_masks(files: Mapping[str, Path]) -> dict[str, np.ndarray]:
     """Masks uint8 [H, W] of 0 / 255 by mask id.
 
     Raises:
-        ConfigError: every file that is no mask, by name.
+        ConfigError: every file that is not a mask, by name.
     """
     masks, problems = {}, []
     for mask, file in files.items():
@@ -186,7 +186,7 @@ def read_masks(files: Mapping[str, Path]) -> dict[str, np.ndarray]:
         except DecodingError as error:
             problems.append(f"mask {file.name}: {error}")
     if problems:
-        raise ConfigError(shortened(problems))
+        raise ConfigError(first_problems(problems))
     return masks
 
 
@@ -247,7 +247,7 @@ class Sampler:
             except ValueError as error:
                 problems.append(f"method {self.method.name!r}, mask {name!r}: {error}")
         if problems:
-            raise ConfigError(shortened(problems))
+            raise ConfigError(first_problems(problems))
         return fitted
 
     def record(self) -> str:
@@ -274,7 +274,7 @@ class Sampler:
         report(self.method.name, 0, len(names))
         for start in range(0, len(names), BATCH):
             part = names[start : start + BATCH]
-            seeds = [seed_of(study_seed, self.method.name, name) for name in part]
+            seeds = [image_seed(study_seed, self.method.name, name) for name in part]
             with turn():
                 images = self.model.sample_fitted(
                     [self.fitted[n] for n in part], self.prompt, seeds, self.settings

@@ -9,7 +9,7 @@ from scipy.special import ndtri
 from siamese.study.statistics.bootstrap import LEVEL
 from siamese.study.statistics.sample_size import (
     Components,
-    Plan,
+    StudySize,
     difference_components,
     groups_needed,
     mos_components,
@@ -51,7 +51,7 @@ class StudyPlan:
     """What the interval is of, in words."""
     half_width: float
     """The wanted half width."""
-    plans: tuple[Plan, ...]
+    plans: tuple[StudySize, ...]
 
     def rows(self) -> list[tuple[str, str, str, str]]:
         """Raters, mask groups, expected half width, and whom the interval speaks for; texts for a table."""

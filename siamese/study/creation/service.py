@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from siamese.files.listing import list_folders, report
+from siamese.files.listing import describe_passed_over, list_folders
 from siamese.study.config import DEFAULT_CONSENT, REAL, SYNTHETIC, ConfigError, Method, StudyConfig
 from siamese.study.creation.folders import Note, count_groups, create_study
 from siamese.study.creation.generated import Report, Sampled, Turn, create_sampled_study, parse_all
@@ -72,7 +72,7 @@ def create(
     sampled = parse_all(request.sampled)
     given = given_folders(request, sampled)
     folders = given | {method.name: request.masks for method in sampled if request.masks is not None}
-    config = configuration(request, given, sampled, folders)
+    config = study_config(request, given, sampled, folders)
     if not sampled:
         return create_study(store, config, folders, refuse_text=request.refuse_text, note=note)
     return create_sampled_study(
@@ -103,7 +103,7 @@ def method_folders(folder: Path, note: Note = log.warning) -> dict[str, Path]:
         folders, passed_over = list_folders(folder)
     except OSError as error:  # a name that is too long, a folder that may not be read
         raise ConfigError([f"the folder of images cannot be read ({error.strerror})."]) from error
-    for line in report(passed_over, indent=""):
+    for line in describe_passed_over(passed_over, indent=""):
         note(f"not read: {line}")
     return {f.name: f for f in folders}
 
@@ -140,7 +140,7 @@ def given_folders(request: CreateStudy, sampled: list[Sampled]) -> dict[str, Pat
     return folders
 
 
-def configuration(
+def study_config(
     request: CreateStudy, given: Mapping[str, Path], sampled: list[Sampled], folders: Mapping[str, Path]
 ) -> StudyConfig:
     """The study's configuration. If no number of groups is asked for, the masks that all ``folders`` have give it.

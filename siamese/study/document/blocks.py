@@ -85,7 +85,7 @@ def table(
         text = written(value)
         if value.basis and len(bases) > 1:
             text += mark(f"95 % interval {value.basis}.")
-        return text + (mark(sentence(value.reason)) if value.reason else "")
+        return text + (mark(full_sentence(value.reason)) if value.reason else "")
 
     written_rows = tuple(tuple(cell(c) for c in row) for row in rows)
     interval = (f"95 % intervals are {bases[0]}.",) if len(bases) == 1 else ()
@@ -97,7 +97,7 @@ def table(
     )
 
 
-def sentence(text: str) -> str:
+def full_sentence(text: str) -> str:
     """``text`` with a capital letter and a full stop."""
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
@@ -110,8 +110,12 @@ def plot(
     lines: Sequence[ReferenceLine] = (),
 ) -> tuple[Plot, ...]:
     """A plot of the figures that have a value; empty if no figure has one."""
-    dots = [Dot(name, f.value, f.low, f.high, written(f)) for name, f in figures if f.value is not None]
-    return (Plot(title, dot_plot(title, dots, low, high, lines)),) if dots else ()
+    dots = [
+        Dot(label=name, value=f.value, low=f.low, high=f.high, text=written(f))
+        for name, f in figures
+        if f.value is not None
+    ]
+    return (Plot(title, dot_plot(title, dots=dots, low=low, high=high, lines=lines)),) if dots else ()
 
 
 def time_cells(times: ResponseTimes) -> tuple[Cell, ...]:

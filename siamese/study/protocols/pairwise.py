@@ -67,10 +67,14 @@ class Pairwise(RatingProtocol[PairSummary]):
         return summarise_pairs(Pairs.from_rows(rows), seed=seed)
 
     def sections(self, summary: PairSummary, reported: Sequence[Reported], repeats: int) -> list[Section]:
-        return [methods_section(summary), detection_section(summary), agreement_section(summary, repeats)]
+        return [
+            preferences_section(summary),
+            pair_detection_section(summary),
+            pair_agreement_section(summary, repeats),
+        ]
 
 
-def methods_section(summary: PairSummary) -> Section:
+def preferences_section(summary: PairSummary) -> Section:
     """How often each method is taken for the real image."""
     against = [(m.method, m.beats_real) for m in summary.methods if m.beats_real is not None]
     headers = (
@@ -106,7 +110,7 @@ def methods_section(summary: PairSummary) -> Section:
     )
 
 
-def detection_section(summary: PairSummary) -> Section:
+def pair_detection_section(summary: PairSummary) -> Section:
     """How often the real image is found, overall and by rater."""
     raters = sorted(summary.raters, key=lambda r: natural(r.rater))
     return Section(
@@ -132,7 +136,7 @@ def detection_section(summary: PairSummary) -> Section:
     )
 
 
-def agreement_section(summary: PairSummary, repeats: int) -> Section:
+def pair_agreement_section(summary: PairSummary, repeats: int) -> Section:
     """Agreement between raters and of raters with themselves."""
     return Section(
         "Agreement",

@@ -82,13 +82,13 @@ class Ranking(RatingProtocol[RankingSummary]):
 
     def sections(self, summary: RankingSummary, reported: Sequence[Reported], repeats: int) -> list[Section]:
         return [
-            methods_section(summary, reported),
+            ranks_section(summary, reported),
             tests_section(summary),
-            agreement_section(summary, repeats),
+            rank_agreement_section(summary, repeats),
         ]
 
 
-def methods_section(summary: RankingSummary, reported: Sequence[Reported]) -> Section:
+def ranks_section(summary: RankingSummary, reported: Sequence[Reported]) -> Section:
     """Mean ranks by method and by rater; the paper's are drawn if they are on the same scale."""
     methods, size = summary.methods, len(summary.methods)
     order = sorted(range(len(summary.raters)), key=lambda n: natural(summary.raters[n]))
@@ -170,7 +170,7 @@ def of_test(value: float | None, reason: str | None) -> Figure:
     return Figure(value, reason=reason)
 
 
-def agreement_section(summary: RankingSummary, repeats: int) -> Section:
+def rank_agreement_section(summary: RankingSummary, repeats: int) -> Section:
     """Agreement between raters and of raters with themselves."""
     return Section(
         "Agreement",

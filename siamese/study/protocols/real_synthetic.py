@@ -88,9 +88,9 @@ class RealSynthetic(RatingProtocol[RatingSummary]):
 
     def sections(self, summary: RatingSummary, reported: Sequence[Reported], repeats: int) -> list[Section]:
         return [
-            methods_section(summary, reported),
-            detection_section(summary),
-            agreement_section(summary, repeats),
+            fooling_section(summary, reported),
+            judgement_detection_section(summary),
+            judgement_agreement_section(summary, repeats),
         ]
 
     def time_tables(self, summary: RatingSummary) -> list[Table]:
@@ -103,7 +103,7 @@ class RealSynthetic(RatingProtocol[RatingSummary]):
         ]
 
 
-def methods_section(summary: RatingSummary, reported: Sequence[Reported]) -> Section:
+def fooling_section(summary: RatingSummary, reported: Sequence[Reported]) -> Section:
     """MOS and confidence by method, beside the paper's."""
     methods = summary.methods
     return Section(
@@ -153,7 +153,7 @@ def method_plots(summary: RatingSummary, reported: Sequence[Reported]) -> tuple[
     )
 
 
-def detection_section(summary: RatingSummary) -> Section:
+def judgement_detection_section(summary: RatingSummary) -> Section:
     """How well raters distinguish synthetic images from real ones, overall, by method and by rater."""
     raters = sorted(summary.raters, key=lambda r: natural(r.rater))
     accuracy = [
@@ -198,7 +198,7 @@ def detection_cells(found: Detection) -> tuple[Figure, ...]:
     )
 
 
-def agreement_section(summary: RatingSummary, repeats: int) -> Section:
+def judgement_agreement_section(summary: RatingSummary, repeats: int) -> Section:
     """Agreement between raters and of raters with themselves."""
     agreement = summary.agreement
     return Section(

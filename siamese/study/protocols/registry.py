@@ -33,5 +33,5 @@ def protocol_names() -> tuple[str, ...]:
 
 
 def find_protocol(name: object) -> RatingProtocol[Any] | None:
-    """The protocol of that name; None if there is none."""
+    """The protocol of that name; None if no protocol has it."""
     return _registered.get(name) if isinstance(name, str) else None

@@ -34,6 +34,6 @@ class WithdrawnError(SessionError):
 
 
 class ConflictError(SessionError):
-    """The request does not fit where the session is, as after an answer in another window; load the session again."""
+    """The request does not fit the session's current screen, as after an answer in another window; load the session again."""
 
     status = 409

@@ -1,4 +1,4 @@
-"""A rater's session: where they are, what they are shown, what they answered. Every step is one short transaction.
+"""A rater's session: their current screen, what they are shown, what they answered. Every step is one short transaction.
 
 An answer is acknowledged by returning; by then it is committed. A repeated request with the same idempotency key gets the same
 acknowledgement and changes nothing.

@@ -124,19 +124,19 @@ def read_results(store: StudyStore, study: str, raters: str = COMPLETE) -> Resul
     return Results(
         study=given.study,
         raters=raters,
-        who=who_counts(far, raters, names_of(summary)),
+        who=who_counts(far, raters, summarised_raters(summary)),
         summary=summary,
         missing=missing,
         progress=progress,
         exclusions=exclusions,
         corrections=sum(not a.current for a in given.answers),
         withdrawals=tuple(store.withdrawals(study)),
-        times=rater_times(taken, names_of(summary)),
+        times=rater_times(taken, summarised_raters(summary)),
         reported=tuple(r for r in REPORTED if r.dataset in config.rules.datasets),
     )
 
 
-def names_of(summary: Any) -> tuple[str, ...]:
+def summarised_raters(summary: Any) -> tuple[str, ...]:
     """Raters whose answers a summary is of; empty if there is no summary."""
     return () if summary is None else tuple(r if isinstance(r, str) else r.rater for r in summary.raters)
 
@@ -145,7 +145,7 @@ busy = threading.Lock()
 
 
 def summarise(config: StudyConfig, answers: tuple[AnswerRecord, ...]) -> tuple[Any, str | None]:
-    """The summary of ``answers``, or None and why there is none. One is computed at a time: raters need the processor too."""
+    """The summary of ``answers``, or None and why it cannot be made. One is computed at a time: raters need the processor too."""
     with busy:
         return compute(config, answers)
 

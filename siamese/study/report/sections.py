@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from siamese.study.document.blocks import TIME_HEADERS, Section, sentence, table, time_cells
+from siamese.study.document.blocks import TIME_HEADERS, Section, full_sentence, table, time_cells
 from siamese.study.rater_names import natural
 from siamese.study.report.results import RaterProgress, Results
 
@@ -12,7 +12,7 @@ def sections_of(results: Results) -> tuple[Section, ...]:
     found = [Section("Raters", results.who)]
     config = results.study.config
     if results.summary is None:
-        found.append(Section("Figures", (sentence(results.missing or ""),)))
+        found.append(Section("Figures", (full_sentence(results.missing or ""),)))
     else:
         found += config.rules.sections(results.summary, results.reported, config.repeats)
     found += [

@@ -129,7 +129,9 @@ def fleiss_figure(data: np.ndarray, group: np.ndarray, **settings) -> tuple[Figu
         1,
         comparisons=more * len(counts),
     )
-    return over_groups(features, group[full], statistic, quantity, settings), int((~full).sum())
+    return over_groups(
+        features, group=group[full], statistic=statistic, quantity=quantity, settings=settings
+    ), int((~full).sum())
 
 
 def alpha_figure(data: np.ndarray, group: np.ndarray, level: str, **settings) -> Figure:
@@ -154,7 +156,7 @@ def alpha_figure(data: np.ndarray, group: np.ndarray, level: str, **settings) ->
         1,
         comparisons=float(more.sum()),
     )
-    return over_groups(features, group, statistic, quantity, settings)
+    return over_groups(features, group=group, statistic=statistic, quantity=quantity, settings=settings)
 
 
 def over_groups(
@@ -162,7 +164,9 @@ def over_groups(
 ) -> Figure:
     """One figure from ``features`` [units, K], resampled over mask groups only."""
     _, place = np.unique(group, return_inverse=True)
-    sums = cell_sums(np.zeros(len(group), np.intp), place, features, 1, int(place.max()) + 1)
+    sums = cell_sums(
+        np.zeros(len(group), np.intp), group=place, values=features, raters=1, groups=int(place.max()) + 1
+    )
     return bootstrap(sums, statistic, [quantity], **settings | {"conditional": True})[0]
 
 
@@ -201,7 +205,11 @@ def within(
             return WithinRater(name, 0, missing(NO_REPEATS), missing(NO_REPEATS))
         names, groups = np.unique(rater[rows]).tolist(), np.unique(group[rows]).tolist()
         sums = cell_sums(
-            codes(rater[rows], names), codes(group[rows], groups), features[rows], len(names), len(groups)
+            codes(rater[rows], names),
+            group=codes(group[rows], groups),
+            values=features[rows],
+            raters=len(names),
+            groups=len(groups),
         )
         quantities = [
             Quantity("same", NO_REPEATS, 0, 1, average=True),

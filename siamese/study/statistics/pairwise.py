@@ -93,7 +93,15 @@ def summarise_pairs(pairs: Pairs, **settings: Any) -> PairSummary:
     statistic = share_statistic(2 * size + 1)
     figures = bootstrap(sums, statistic, quantities, **settings)
     choices = choices_from_pairs(codes(table.winner, methods), codes(table.loser, methods), size)
-    strength = strengths(choices.events, choices.members, rater, group, shape, methods, settings)
+    strength = strengths(
+        choices.events,
+        members=choices.members,
+        rater=rater,
+        group=group,
+        shape=shape,
+        names=methods,
+        settings=settings,
+    )
     by_method = tuple(
         MethodPairs(
             method=m,
@@ -122,10 +130,10 @@ def summarise_pairs(pairs: Pairs, **settings: Any) -> PairSummary:
         alpha=pair_alpha(table, settings),
         within_rater=within(
             pairs.rater[first],
-            pairs.group[first],
-            side(pairs)[first],
-            side(pairs)[second],
-            raters,
+            group=pairs.group[first],
+            first=side(pairs)[first],
+            second=side(pairs)[second],
+            raters=raters,
             **settings | {"conditional": None},
         ),
         groups=len(groups),

@@ -114,7 +114,13 @@ def friedman(blocks: np.ndarray) -> Friedman:
     # averages of whole ranks: rounding keeps equal averages equal
     result = stats.friedmanchisquare(*np.round(blocks, 9).T)
     statistic = float(result.statistic)
-    return Friedman(statistic, methods - 1, float(result.pvalue), statistic / (count * (methods - 1)), count)
+    return Friedman(
+        statistic=statistic,
+        freedom=methods - 1,
+        p=float(result.pvalue),
+        kendall_w=statistic / (count * (methods - 1)),
+        blocks=count,
+    )
 
 
 def pair_tests(blocks: np.ndarray, methods: tuple[str, ...]) -> tuple[PairTest, ...]:
@@ -138,23 +144,35 @@ def pair_tests(blocks: np.ndarray, methods: tuple[str, ...]) -> tuple[PairTest, 
             )
             tests.append(
                 PairTest(
-                    methods[i],
-                    methods[j],
-                    float(difference.mean()) if len(difference) else None,
-                    None,
-                    None,
-                    reason,
+                    first=methods[i],
+                    second=methods[j],
+                    mean_difference=float(difference.mean()) if len(difference) else None,
+                    p=None,
+                    p_holm=None,
+                    reason=reason,
                 )
             )
             continue
         # with 2^13 sign patterns or fewer, all of them are gone through
         method: Any = stats.PermutationMethod(n_resamples=2**14) if len(difference) <= 13 else "asymptotic"
         p = float(stats.wilcoxon(difference, zero_method="pratt", method=method).pvalue)
-        tests.append(PairTest(methods[i], methods[j], float(difference.mean()), p, None))
+        tests.append(
+            PairTest(
+                first=methods[i],
+                second=methods[j],
+                mean_difference=float(difference.mean()),
+                p=p,
+                p_holm=None,
+            )
+        )
     tested = [t for t in tests if t.p is not None]
     corrected = iter(holm(np.array([t.p for t in tested])).tolist())
     return tuple(
-        t if t.p is None else PairTest(t.first, t.second, t.mean_difference, t.p, next(corrected))
+        t
+        if t.p is None
+        else PairTest(
+            first=t.first, second=t.second, mean_difference=t.mean_difference, p=t.p, p_holm=next(corrected)
+        )
         for t in tests
     )
 
@@ -246,7 +264,15 @@ def summarise_rankings(rankings: Rankings, **settings: Any) -> RankingSummary:
 
     means = tuple(mean_ranks(n) for n in range(len(raters)))
     choices = choices_from_orders(orders, size)
-    strength = strengths(choices.events, choices.members, rater, group, shape, methods, settings)
+    strength = strengths(
+        choices.events,
+        members=choices.members,
+        rater=rater,
+        group=group,
+        shape=shape,
+        names=methods,
+        settings=settings,
+    )
     blocks = averaged_blocks(table)
     unit = group[:, None] * size + np.arange(size)
     data = matrix_of(np.repeat(rater, size), unit.ravel(), ranks.ravel())
@@ -263,10 +289,10 @@ def summarise_rankings(rankings: Rankings, **settings: Any) -> RankingSummary:
         alpha=alpha_figure(data, np.repeat(np.arange(len(groups)), size), ORDINAL, **settings),
         within_rater=within(
             rankings.rater[first],
-            rankings.group[first],
-            rankings.rank[first],
-            rankings.rank[second],
-            raters,
+            group=rankings.group[first],
+            first=rankings.rank[first],
+            second=rankings.rank[second],
+            raters=raters,
             **settings | {"conditional": None},
         ),
         groups=len(groups),

@@ -185,7 +185,9 @@ def summarise_ratings(ratings: Ratings, **settings: Any) -> RatingSummary:
     sums = cell_sums(rater, group, method_features(table, methods), *shape)
     by_method = method_ratings(table, sums, against_real, settings)
     per_rater = tuple(
-        rater_ratings(table.take(rater == n), cells[n : n + 1], levels, advice, settings)
+        rater_ratings(
+            table.take(rater == n), cells=cells[n : n + 1], levels=levels, advice=advice, settings=settings
+        )
         for n in range(len(raters))
     )
     first, second = ratings.repeated()
@@ -197,10 +199,10 @@ def summarise_ratings(ratings: Ratings, **settings: Any) -> RatingSummary:
         agreement=rating_agreement(table, settings),
         within_rater=within(
             ratings.rater[first],
-            ratings.group[first],
-            ratings.real[first],
-            ratings.real[second],
-            raters,
+            group=ratings.group[first],
+            first=ratings.real[first],
+            second=ratings.real[second],
+            raters=raters,
             **settings | {"conditional": None},
         ),
         times=response_times(table.seconds),
@@ -252,7 +254,13 @@ def rater_ratings(
     answered = cells[:, cells[0].any(-1)]
     groups = table.groups
     features = np.column_stack([np.ones(len(table)), table.real, table.confidence]).astype(np.float64)
-    sums = cell_sums(np.zeros(len(table), np.intp), codes(table.group, groups), features, 1, len(groups))
+    sums = cell_sums(
+        np.zeros(len(table), np.intp),
+        group=codes(table.group, groups),
+        values=features,
+        raters=1,
+        groups=len(groups),
+    )
     quantities = [
         Quantity("judged real", "no answers.", 0, 1, average=True),
         Quantity("confidence", "no answers.", *CONFIDENCES, average=True),

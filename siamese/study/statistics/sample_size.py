@@ -48,7 +48,7 @@ class Components:
 
 
 @dataclass(frozen=True)
-class Plan:
+class StudySize:
     """A number of raters with the number of mask groups that it needs."""
 
     raters: int
@@ -182,7 +182,7 @@ def in_range(reach: float, components: Components) -> float:
 
 def groups_needed(
     components: Components, wanted: float, raters: int, level: float = LEVEL, conditional: bool | None = None
-) -> Plan:
+) -> StudySize:
     """Least number of mask groups with which ``raters`` raters reach an expected half width of ``wanted``.
 
     Raises:
@@ -194,22 +194,30 @@ def groups_needed(
         conditional = raters < MIN_RATERS
 
     def reached(groups: int) -> bool:
-        return half_width(components, groups, raters, level, conditional) <= wanted
+        return (
+            half_width(components, groups=groups, raters=raters, level=level, conditional=conditional)
+            <= wanted
+        )
 
     if not reached(MAX_GROUPS):
         reason = f"{raters} raters do not reach a half width of {wanted:g} with any number of mask groups: "
-        return Plan(
-            raters,
-            None,
-            None,
-            conditional,
-            reason + ("the images differ too much." if conditional else "invite more raters."),
+        return StudySize(
+            raters=raters,
+            groups=None,
+            half_width=None,
+            conditional=conditional,
+            reason=reason + ("the images differ too much." if conditional else "invite more raters."),
         )
     low, high = MIN_GROUPS - 1, MAX_GROUPS  # reached at high; below MIN_GROUPS there is no interval
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if reached(middle) else (middle, high)
-    return Plan(raters, high, half_width(components, high, raters, level, conditional), conditional)
+    return StudySize(
+        raters,
+        high,
+        half_width(components, groups=high, raters=raters, level=level, conditional=conditional),
+        conditional,
+    )
 
 
 def plans(
@@ -217,7 +225,7 @@ def plans(
     wanted: float,
     raters: Sequence[int] = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 30),
     level: float = LEVEL,
-) -> tuple[Plan, ...]:
+) -> tuple[StudySize, ...]:
     """The mask groups that each number of ``raters`` needs, for a study leader to choose from."""
     return tuple(groups_needed(components, wanted, r, level) for r in raters)
 

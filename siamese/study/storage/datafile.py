@@ -41,7 +41,7 @@ _lock = threading.Lock()
 
 
 def identity(path: Path | str) -> Identity | None:
-    """Which file is at ``path``; None if there is none.
+    """Which file is at ``path``; None if no file is there.
 
     Raises:
         OSError: the file system does not say.

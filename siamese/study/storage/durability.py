@@ -85,8 +85,8 @@ class Durability:
         minutes = max(1, math.ceil(self.minutes_at_risk()))
         if self.options is not None:
             return (
-                f"{self._danger()}. Answers are copied to {self.options.repository} every {counted(self.options.minutes)}: "
-                f"up to {counted(minutes)} of answers could be lost."
+                f"{self._danger()}. Answers are copied to {self.options.repository} every {minutes_in_words(self.options.minutes)}: "
+                f"up to {minutes_in_words(minutes)} of answers could be lost."
             )
         if self.remote or self.memory:
             return (
@@ -94,7 +94,7 @@ class Durability:
                 f"{DATABASE_VARIABLE} or {DATASET_VARIABLE}."
             )
         return (
-            f"{self._danger()}: all answers since its last start, now {counted(minutes)} of them, could be lost. "
+            f"{self._danger()}: all answers since its last start, now {minutes_in_words(minutes)} of them, could be lost. "
             f"Attach a persistent volume at {VOLUME}, or set {DATABASE_VARIABLE} or {DATASET_VARIABLE}."
         )
 
@@ -113,12 +113,15 @@ class Durability:
         """The state of the copy to the dataset repository; None if there is no copy."""
         if self.copy is None:
             return None
-        repository, ago = self.copy.options.repository, counted(int((time.time() - self.copy.copied_at) / 60))
+        repository, ago = (
+            self.copy.options.repository,
+            minutes_in_words(int((time.time() - self.copy.copied_at) / 60)),
+        )
         if self.copy.problem:
             return f"The copy to {repository} fails, the last one is {ago} old: {self.copy.problem}"
         return f"Copied to {repository} {ago} ago."
 
 
-def counted(minutes: float) -> str:
+def minutes_in_words(minutes: float) -> str:
     """Minutes in words."""
     return "1 minute" if minutes == 1 else f"{minutes:g} minutes"

@@ -57,7 +57,7 @@ def named_errors(committing: bool = False) -> Iterator[None]:
             "too many requests wait for the database; nothing was stored. Try again."
         ) from error
     except DBAPIError as error:
-        if is_full(error):
+        if is_database_full(error):
             raise StorageFullError(
                 "the server's disk is full; nothing was stored. Tell the study's administrator."
             ) from error
@@ -105,7 +105,7 @@ def is_own_fault(error: DBAPIError) -> bool:
     return isinstance(error, (IntegrityError, ProgrammingError, DataError, NotSupportedError))
 
 
-def is_full(error: DBAPIError) -> bool:
+def is_database_full(error: DBAPIError) -> bool:
     """Whether the database had no room. SQLite reports a full disk as that, or as an input/output error in its log."""
     if isinstance(error.orig, sqlite3.Error):
         code = getattr(error.orig, "sqlite_errorcode", 0)  # drivers' own errors have none

@@ -43,7 +43,7 @@ def native_size(file: Path) -> tuple[int, int]:
     return size
 
 
-def read_image(file: Path) -> np.ndarray:
+def read_study_image(file: Path) -> np.ndarray:
     """uint8 [H, W, 3] RGB by the rule of ``siamese.files.decoding``: as shown, transparency on black, 16 bits scaled.
 
     Raises:

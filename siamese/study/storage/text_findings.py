@@ -16,7 +16,7 @@ import numpy as np
 from sqlalchemy import Connection, select
 
 from siamese.records.burned_in_text import Box, find_text
-from siamese.study.storage.images import read_image
+from siamese.study.storage.images import read_study_image
 from siamese.study.storage.schema import images, items, studies
 
 Texts = Mapping[tuple[str, str], tuple[Box, ...]]
@@ -51,13 +51,13 @@ def find_texts(files: Mapping[str, Mapping[str, Path]]) -> Texts:
         UnusableImageError: a file cannot be read.
     """
     return {
-        (method, mask): find_text(read_image(file))
+        (method, mask): find_text(read_study_image(file))
         for method, masks in files.items()
         for mask, file in masks.items()
     }
 
 
-def names_of(found: Texts) -> list[str]:
+def images_with_text(found: Texts) -> list[str]:
     """Method and mask id of the images with text, in order."""
     return sorted(f"{method}/{mask}" for (method, mask), boxes in found.items() if boxes)
 

@@ -15,7 +15,7 @@ from siamese.files.archives import (
     BoundedArchive,
     open_archive,
 )
-from siamese.files.listing import PassedOver, reason_to_pass_over, report
+from siamese.files.listing import PassedOver, describe_passed_over, reason_to_pass_over
 from siamese.study.config import NAME, ConfigError
 from siamese.study.storage.database import StorageFullError
 
@@ -58,7 +58,7 @@ def _images_in(archive: BoundedArchive, note: Callable[[str], None]) -> list[Arc
             passed_over.append(PassedOver(file.shown, reason))
         else:
             files.append(file)
-    for line in report(passed_over, indent=""):
+    for line in describe_passed_over(passed_over, indent=""):
         note(f"not read from the ZIP file: {line}")
     return files
 

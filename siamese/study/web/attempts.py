@@ -72,7 +72,7 @@ class Attempts:
             wait = math.ceil(found.wait(now))
             if wait > 0:
                 raise TooManyAttemptsError(
-                    f"too many {self._what} from your address; wait {in_words(wait)}.", wait
+                    f"too many {self._what} from your address; wait {waiting_time(wait)}.", wait
                 )
             self._failed[key] = Failures(found.count + 1, now)
             self._failed.move_to_end(key)
@@ -103,7 +103,7 @@ def whose(address: str) -> str:
     return str(found)
 
 
-def in_words(seconds: int) -> str:
+def waiting_time(seconds: int) -> str:
     """A time to wait."""
     whole = math.ceil(seconds / 60)
     return f"{seconds} second{'s' * (seconds != 1)}" if seconds < 90 else f"{whole} minutes"

@@ -166,10 +166,10 @@ class HuggingFaceLogin:
             wanted = self._sign.loads(cookie or "", max_age=STATE_SECONDS)
         except BadSignature as error:
             raise ForgedRequestError(
-                "this log-in was not begun in this browser, or more than ten minutes ago; log in again."
+                "this log-in was not started in this browser, or more than ten minutes ago; log in again."
             ) from error
         if not hmac.compare_digest(digest(answer.get("state", "")), wanted):
-            raise ForgedRequestError("this log-in was not begun in this browser; log in again.")
+            raise ForgedRequestError("this log-in was not started in this browser; log in again.")
         self._attempts.begin(address)
         if "error" in answer or not answer.get("code"):
             reason = answer.get("error", "")
@@ -179,7 +179,7 @@ class HuggingFaceLogin:
         user = self._user(self._token(answer["code"]))
         if user not in self.settings.users:
             raise NotAnAdministratorError(
-                f"the Hugging Face user {user!r} is no administrator here. Whoever runs this Space can add the name to "
+                f"the Hugging Face user {user!r} is not an administrator here. Whoever runs this Space can add the name to "
                 f"{USERS_VARIABLE}."
             )
         self._attempts.forgive(address)

@@ -32,7 +32,7 @@ def rating_page() -> bytes:
     return templates().get_template("rate.html").render().encode("utf-8")
 
 
-def page(
+def render_page(
     name: str,
     title: str,
     status: int = 200,
@@ -56,7 +56,9 @@ def login_form(
     password: bool, huggingface: bool, status: int = 200, message: str | None = None
 ) -> HTMLResponse:
     """The page to log in: with a form for the ``password``, a link to Hugging Face, or both."""
-    return page("login.html", "Log in", status, message=message, password=password, huggingface=huggingface)
+    return render_page(
+        "login.html", "Log in", status, message=message, password=password, huggingface=huggingface
+    )
 
 
 def results_values(results: Results) -> dict[str, Any]:

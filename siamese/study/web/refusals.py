@@ -15,7 +15,7 @@ from siamese.study.storage.entities import NoSuchStudyError, StudyError
 from siamese.study.web.attempts import TooManyAttemptsError
 from siamese.study.web.auth import ForgedRequestError, NotLoggedInError
 from siamese.study.web.oauth import NotAnAdministratorError, ProviderError
-from siamese.study.web.pages import login_form, page
+from siamese.study.web.pages import login_form, render_page
 from siamese.study.web.request_limits import HOME, TooLargeError
 from siamese.study.web.security import is_study
 
@@ -64,10 +64,10 @@ def refusal(request: Request, error: Exception) -> Response:
     """The response to an error of the studies, also of a middleware that stands before their routes."""
     if type(error) in LOGIN_STATUS:
         return log_in_first(request, error)
-    status = status_of(error)
+    status = http_status(error)
     if request.url.path.startswith(HOME):
         text = getattr(error, "detail", None) or str(error)
-        response: Response = page("message.html", "Request refused", status, message=text)
+        response: Response = render_page("message.html", "Request refused", status, message=text)
     else:
         text = str(error.detail if isinstance(error, HTTPException) else error)
         # Gradio shows the detail.
@@ -92,7 +92,7 @@ def log_in_first(request: Request, error: Exception) -> Response:
     return response
 
 
-def status_of(error: Exception) -> int:
+def http_status(error: Exception) -> int:
     """HTTP status of an error that is the study's own."""
     if isinstance(error, StorageFullError):
         return FULL

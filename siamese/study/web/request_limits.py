@@ -75,7 +75,7 @@ class RequestLimits:
                 await discard(receive)  # a browser shows the message only once it has sent all
             await self.refuse(request, TooLargeError(limit))(scope, receive, send)
             return
-        await self.app(scope, counted(receive, limit), send)
+        await self.app(scope, limited_receive(receive, limit), send)
 
 
 async def discard(receive: Callable) -> None:
@@ -84,7 +84,7 @@ async def discard(receive: Callable) -> None:
         pass
 
 
-def counted(receive: Callable, limit: int) -> Callable:
+def limited_receive(receive: Callable, limit: int) -> Callable:
     """``receive``, which raises a TooLargeError beyond ``limit`` bytes: a body sent in chunks does not say its length before."""
     seen = 0
 

@@ -18,7 +18,7 @@ from siamese.study.storage.entities import StudyError
 from siamese.study.web.archive import unpack
 from siamese.study.web.dependencies import FormToken, Services, change_router, read_router
 from siamese.study.web.forms import CreationForm
-from siamese.study.web.pages import page
+from siamese.study.web.pages import render_page
 from siamese.study.web.request_limits import HOME
 from siamese.study.web.routes.studies import list_page, study_page
 from siamese.study.web.threads import ADMINISTRATORS
@@ -50,12 +50,12 @@ def create_by_form(
 
 
 @read.get("/plan")
-def plan(
+def plan_page(
     csrf: FormToken, half_width: Number = None, real: Number = None, method: float = 0.5, power: float = 0.8
 ) -> Response:
     """How many raters and mask groups a study needs."""
     request = PlanRequest(method=method, real=real, half_width=half_width, power=power)
-    return page(
+    return render_page(
         "plan.html",
         "Size of a study",
         csrf=csrf,

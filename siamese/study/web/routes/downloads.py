@@ -10,7 +10,7 @@ from siamese.study.answers.export import answers_csv, answers_json, read_answers
 from siamese.study.answers.raters import COMPLETE
 from siamese.study.report.results import read_results
 from siamese.study.web.dependencies import FormToken, Store, read_router
-from siamese.study.web.pages import page, report_html, results_values
+from siamese.study.web.pages import render_page, report_html, results_values
 
 Counted = Literal["complete", "all"]
 """Raters whose answers count, as ``siamese.study.answers.raters`` names them."""
@@ -28,11 +28,11 @@ def results(store: Store, csrf: FormToken, study: str, raters: Counted = COMPLET
     """The results' page."""
     found = read_results(store, study, raters)
     title = f"Results: {found.study.config.title}"
-    return page("results.html", title, csrf=csrf, **results_values(found))
+    return render_page("results.html", title, csrf=csrf, **results_values(found))
 
 
 @read.get("/studies/{study}/report.html")
-def report(store: Store, study: str, raters: Counted = COMPLETE) -> Response:
+def report_file(store: Store, study: str, raters: Counted = COMPLETE) -> Response:
     """The results as one file."""
     html = report_html(read_results(store, study, raters))
     return download(html, "text/html; charset=utf-8", f"{study}.html")

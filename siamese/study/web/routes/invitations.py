@@ -17,7 +17,7 @@ change = change_router()
 def invite(request: Request, store: Store, csrf: FormToken, study: str, labels: Text) -> Response:
     """Make a link for each line, and show them once."""
     made = store.invite(study, [line.strip() for line in labels.splitlines() if line.strip()])
-    return study_page(request, store, csrf, study, made)
+    return study_page(request, store=store, csrf=csrf, study=study, links=made)
 
 
 @change.post("/raters/{rater}/{action}")

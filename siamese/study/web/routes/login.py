@@ -16,7 +16,7 @@ from siamese.study.web.dependencies import (
     public_router,
 )
 from siamese.study.web.oauth import STATE_COOKIE, STATE_SECONDS, HuggingFaceLogin
-from siamese.study.web.pages import login_form, page
+from siamese.study.web.pages import login_form, render_page
 from siamese.study.web.request_limits import HOME, LOGIN
 from siamese.web.hf_space import origin
 
@@ -92,7 +92,7 @@ def from_huggingface(request: Request, services: Services) -> Response:
     huggingface(services).finish(request.query_params, request.cookies.get(STATE_COOKIE), sender(request))
     # A page and no redirect: the browser would not send the strict cookie after a redirect from another site.
     cookie = services.administrator.new_session()
-    response = let_in(request, page("welcome.html", "Logged in"), cookie)
+    response = let_in(request, render_page("welcome.html", "Logged in"), cookie)
     response.delete_cookie(STATE_COOKIE, path=LOGIN)
     return response
 

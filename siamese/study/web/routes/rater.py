@@ -63,7 +63,7 @@ def static(services: Services, name: str) -> Response:
 
 
 @router.get("/rate/{token}")
-def page(services: Services, token: Token) -> Response:
+def rater_page(services: Services, token: Token) -> Response:
     """The page, the same for everyone; its script asks for the rest."""
     return Response(services.files.page, media_type="text/html")
 
@@ -91,7 +91,7 @@ def state(sessions: Sessions, token: Token) -> dict[str, Any]:
 
 
 @router.post("/rate/{token}/api/register")
-def register(sessions: Sessions, token: Token, given: RegistrationRequest) -> dict[str, Any]:
+def register_rater(sessions: Sessions, token: Token, given: RegistrationRequest) -> dict[str, Any]:
     """Begin, or begin again."""
     return {"step": step_json(sessions.register(token, given.pseudonym, given.role, given.consent))}
 
@@ -100,7 +100,13 @@ def register(sessions: Sessions, token: Token, given: RegistrationRequest) -> di
 def answer(sessions: Sessions, token: Token, given: AnswerRequest) -> dict[str, Any]:
     """Store an answer."""
     judgement = Judgement(given.response, given.confidence, given.comment, given.client_ms)
-    done = sessions.answer(token, given.task, given.key, judgement, given.correction)
+    done = sessions.answer(
+        token,
+        presentation=given.task,
+        key=given.key,
+        judgement=judgement,
+        correction=given.correction,
+    )
     return {"saved": True, "step": step_json(done.step), "feedback": done.feedback}
 
 

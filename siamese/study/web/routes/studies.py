@@ -22,7 +22,7 @@ from siamese.study.web.dependencies import (
     change_router,
     read_router,
 )
-from siamese.study.web.pages import page
+from siamese.study.web.pages import render_page
 from siamese.study.web.request_limits import HOME, MAX_UPLOAD_BYTES
 from siamese.web.hf_space import origin
 
@@ -39,7 +39,7 @@ def list_page(
 ) -> Response:
     """All studies, with the forms to make and to import one; ``left_out`` is what was not read for a study that was not made."""
     durability = services.durability
-    return page(
+    return render_page(
         "studies.html",
         "Studies",
         status,
@@ -64,7 +64,7 @@ def study_page(
 ) -> Response:
     """One study with its raters; ``links`` and ``left_out``, sentences on what is not in the study, are shown this once."""
     found = store.study(study)
-    return page(
+    return render_page(
         "study.html",
         found.config.title,
         csrf=csrf,

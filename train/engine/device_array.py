@@ -17,7 +17,7 @@ FLIP = 4
 """Codes of the eight flips and turns: ``code % 4`` quarter turns, after a left-right flip if ``code`` >= 4."""
 
 
-class Held:
+class DeviceArray:
     """An array that lies on the device from its first use on; ``dtype`` is what it is stored as there."""
 
     def __init__(self, array: np.ndarray, dtype: torch.dtype | None = None) -> None:

@@ -7,7 +7,7 @@ import os
 _said: set[str] = set()
 
 
-def once(line: str) -> None:
+def print_once(line: str) -> None:
     """Print ``line``, if this process has not done so before: stages read the same data several times, and evaluate often.
 
     Of several processes of one run only the first speaks.

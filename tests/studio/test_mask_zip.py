@@ -14,8 +14,8 @@ from PIL import Image
 
 from siamese.files.decoding import MAX_SIDE, Limits
 from siamese.files.listing import IMAGE_SUFFIXES
-from siamese.studio.storage import batches
-from siamese.studio.storage.batches import MAX_MASKS, BatchError, read_mask_zip
+from siamese.studio.storage import mask_zip
+from siamese.studio.storage.mask_zip import MAX_MASKS, BatchError, read_mask_zip
 from tests.factories import mask_of
 from tests.phantoms import phantom
 
@@ -149,7 +149,7 @@ def test_lists_every_bad_file_by_name(zipped):
     assert all(fault in str(error) for fault in error.faults)
 
 
-def test_refuses_what_is_no_zip(tmp_path, zipped):
+def test_refuses_what_is_not_a_zip(tmp_path, zipped):
     (tmp_path / "a.zip").write_bytes(b"PK but no")
     assert "not a ZIP file" in str(refused(tmp_path / "a.zip"))
     assert "no masks" in str(refused(zipped({"readme.txt": b""})))
@@ -221,23 +221,23 @@ def test_limits(zipped, tmp_path, monkeypatch):
         ("MAX_TOTAL_BYTES", 6 * mask_of().size - 1, "5.png: .*million pixels"),
     ]:
         with monkeypatch.context() as patch:
-            patch.setattr(batches, limit, value)
+            patch.setattr(mask_zip, limit, value)
             with pytest.raises(BatchError, match=message):
                 read_mask_zip(path)
     large = {f"{i}.bmp": picture(mask_of(i), ".bmp") for i in range(6)}  # more bytes than pixels
-    monkeypatch.setattr(batches, "MAX_TOTAL_BYTES", sum(map(len, large.values())))
+    monkeypatch.setattr(mask_zip, "MAX_TOTAL_BYTES", sum(map(len, large.values())))
     assert len(read_mask_zip(zipped(large))) == 6
-    monkeypatch.setattr(batches, "MAX_TOTAL_BYTES", sum(map(len, large.values())) - 1)
+    monkeypatch.setattr(mask_zip, "MAX_TOTAL_BYTES", sum(map(len, large.values())) - 1)
     assert "5.bmp: the files up to this one have more than 0 MB unpacked" in str(refused(zipped(large)))
 
 
 def test_limits_are_those_that_were_chosen():
     assert (
         MAX_MASKS,
-        batches.MAX_ZIP_BYTES,
-        batches.MAX_FILE_BYTES,
+        mask_zip.MAX_ZIP_BYTES,
+        mask_zip.MAX_FILE_BYTES,
         MAX_SIDE,
-        batches.MAX_TOTAL_BYTES,
+        mask_zip.MAX_TOTAL_BYTES,
     ) == (
         200,
         20e6,
