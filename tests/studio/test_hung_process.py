@@ -107,7 +107,7 @@ def test_a_stopped_process_costs_one_request_and_the_next_starts_another(process
     assert time.monotonic() - began < 10
     assert not stopped.is_running()
     assert process.loaded is None
-    assert "said nothing" in caplog.text
+    assert "sent nothing" in caplog.text
     process._silence = 60
     with pytest.raises(ModelUnavailableError, match="choose another one"):  # an answer
         ask(process, "info", "gone")
@@ -128,7 +128,7 @@ def test_visitors_are_informed_and_the_limit_is_a_minute():
     try:
         worker.start()
         os.kill(worker._process._process.pid, signal.SIGSTOP)
-        with pytest.raises(ModelUnavailableError, match="did not answer"):
+        with pytest.raises(ModelUnavailableError, match="did not respond"):
             worker.info()
     finally:
         worker.close()

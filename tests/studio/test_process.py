@@ -93,7 +93,11 @@ class TestEngine:
     def test_it_stops_within_a_step(self, engine):
         updates = []
         with pytest.raises(Cancelled):
-            engine.sample(updates.append, lambda: len(updates) > 2, request(steps=100))
+            engine.sample(
+                updates.append,
+                lambda: len(updates) > 2,
+                request(overrides={"num_inference_steps": 100, "guidance_scale": 1}),
+            )
         assert [u.step for u in updates] == [0, 1, 2]
 
     def test_previews_come_while_sampling(self, engine, monkeypatch):
@@ -105,7 +109,9 @@ class TestEngine:
         assert len(shown) == 3, "after each step but the last"
         assert all(p.shape == (2, *made.pairs[0].image.shape) and p.dtype == np.uint8 for p in shown)
         updates.clear()
-        engine.sample(updates.append, never, request(steps=4))
+        engine.sample(
+            updates.append, never, request(overrides={"num_inference_steps": 4, "guidance_scale": 1})
+        )
         assert all(u.previews is None for u in updates)
 
     @pytest.mark.parametrize(
@@ -163,12 +169,15 @@ class TestProcess:
             asked(
                 process,
                 "sample",
-                request(steps=100),
+                request(overrides={"num_inference_steps": 100, "guidance_scale": 1}),
                 on_update=updates.append,
                 is_cancelled=lambda: len(updates) > 2,
             )
         assert max(u.step for u in updates if isinstance(u, Step)) < 30
-        assert isinstance(asked(process, "sample", request(steps=3)), Generated)
+        assert isinstance(
+            asked(process, "sample", request(overrides={"num_inference_steps": 3, "guidance_scale": 1})),
+            Generated,
+        )
 
     def test_errors_arrive_as_they_are(self, process, tmp_path, caplog):
         with pytest.raises(ValueError, match=r"(?i)unknown prompt"):
@@ -195,7 +204,12 @@ class TestProcess:
                 os.kill(process._process.pid, number)
 
         with pytest.raises(error, match=message):
-            asked(process, "sample", request(steps=100), on_update=kill)
+            asked(
+                process,
+                "sample",
+                request(overrides={"num_inference_steps": 100, "guidance_scale": 1}),
+                on_update=kill,
+            )
         assert child
         assert process.loaded is None
         assert isinstance(asked(process, "sample", request()), Generated)
@@ -225,7 +239,7 @@ class TestProcess:
 
 def test_closing_ends_waiting_requests_and_the_process(folder):
     worker = ModelWorker(find_models(str(folder), None))
-    running = worker.sample(request(steps=100))
+    running = worker.sample(request(overrides={"num_inference_steps": 100, "guidance_scale": 1}))
     assert isinstance(next(running), Loading)
     child = psutil.Process(worker._process._process.pid)
     began = time.monotonic()

@@ -208,7 +208,7 @@ class TestCancelling:
                 is_cancelled=is_cancelled,
             ),
         )
-        events = worker.sample(request(steps=100))
+        events = worker.sample(request(overrides={"num_inference_steps": 100, "guidance_scale": 1}))
         assert begun(events).step == 0
         assert next(events).step == 1
         events.close()
@@ -220,7 +220,7 @@ class TestCancelling:
     def test_cancel_stops_within_a_step(self, worker):
         runs = RunRegistry()
         name, steps = runs.begin(), []
-        events = generate(worker, form(steps=100), runs.event(name))
+        events = generate(worker, form(num_inference_steps=100), runs.event(name))
         for event in events:
             if isinstance(event, Step):
                 steps.append(event.step)
@@ -234,7 +234,7 @@ class TestCancelling:
 
     def test_cancelling_while_waiting_does_not_wait_for_the_turn(self, worker):
         stop = threading.Event()
-        running = worker.sample(request(steps=100))
+        running = worker.sample(request(overrides={"num_inference_steps": 100, "guidance_scale": 1}))
         begun(running)
         waiting = worker.sample(request(), stop)
         assert next(waiting) == Waiting(1)
@@ -253,7 +253,7 @@ class TestCancelling:
         assert not stop.is_set()
 
     def test_the_line_moves_up(self, worker):
-        first = worker.sample(request(steps=100))
+        first = worker.sample(request(overrides={"num_inference_steps": 100, "guidance_scale": 1}))
         begun(first)
         others = [worker.sample(request()) for _ in range(2)]
         assert [next(o) for o in others] == [Waiting(1), Waiting(2)]

@@ -250,7 +250,7 @@ class TestWorker:
             threads.append(threading.Thread(target=lambda: found.append(held.info(visitor="visitor 0"))))
             threads[-1].start()
         until(lambda: sum(held._asking._held.values()) == 13)
-        with pytest.raises(BusyError, match="Press Generate whenever you are ready"):
+        with pytest.raises(BusyError, match="load"):
             held.info(visitor="visitor 0")
         held._process.answer.set()
         for thread in threads:

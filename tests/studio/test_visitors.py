@@ -75,7 +75,7 @@ def come(studio) -> Iterator:
 
 
 def page_of(studio: Studio) -> gr.Blocks:
-    return studio._server.config.app.router.routes[-1].app.page
+    return studio._server._uvicorn.config.app.router.routes[-1].app.page
 
 
 def files_in(place: Path) -> list[Path]:

@@ -23,6 +23,7 @@ from siamese.study.config import Method, StudyConfig
 from siamese.study.report.results import Results, read_results
 from siamese.study.report.sections import sections_of
 from siamese.study.storage.database import Database
+from siamese.study.storage.opening import OpenedStudies
 from siamese.study.storage.schema import answers, presentations
 from siamese.study.storage.store import NewItem, StudyStore
 from siamese.study.web.app import add_study_routes
@@ -125,7 +126,7 @@ def make_frozen(folder: Path, protocol: str) -> tuple[StudyStore, list[list[Any]
     config, chance = config_of(protocol), random.Random(7)
     app = FastAPI()
     with patch.dict("os.environ", {"SIAMESE_ADMIN_PASSWORD": "x"}):
-        add_study_routes(app, store, folder)
+        add_study_routes(app, OpenedStudies(folder, store))
     with fixed_chance(protocol), fixed_time(), TestClient(app) as client:
         groups = [f"mask {n}" for n in range(config.groups + config.training_groups)]
         contents = [

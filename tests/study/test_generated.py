@@ -366,7 +366,7 @@ def test_the_administrators_form_samples(served, images, tiny):
         ({"masks": "none"}, "no folder &#39;none&#39;"),
         ({"sample": ""}, "no method to sample"),
         ({"sample": "ours=/no/such/model"}, "no such folder"),
-        ({"organ": "liver"}, "tells no prompt"),
+        ({"organ": "liver"}, "has no known prompt"),
     ]:
         status, text = post(**changes)
         assert status == 422
@@ -394,7 +394,7 @@ def test_each_few_images_are_sampled_in_a_turn(images, tiny, store):
         store,
         config(id="turns", methods=methods, groups=5),
         {"real": images / "real", "ours": images / "masks"},
-        [Sampled("ours", str(tiny), 1)],
+        [Sampled("ours", str(tiny), {"num_inference_steps": 1})],
         turn=turn,
     )
     assert turns == [True] * 2

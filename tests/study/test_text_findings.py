@@ -107,7 +107,7 @@ def test_sampling_does_not_begin(store, tmp_path, monkeypatch):
     for i in range(4):
         (masks / f"case {i:02d}.png").rename(masks / f"mask {i:03d}.png")
     save_checkpoint(build("small"), tmp_path / "tiny")
-    sampled = [Sampled("ours", str(tmp_path / "tiny"), 1)]
+    sampled = [Sampled("ours", str(tmp_path / "tiny"), {"num_inference_steps": 1})]
     methods = (METHODS[0], type(METHODS[0])("ours", "synthetic"))
     given = {"real": folders["real"], "ours": masks}
     written, write = [], Sampler.write

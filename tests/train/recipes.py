@@ -48,7 +48,7 @@ def small_stage(stage: StageShare, updates: int) -> StageShare:
 
 def small_recipe(updates: Callable[[str], int] = UPDATES.__getitem__) -> TrainingRecipe:
     """The tiny recipe, small."""
-    sampling = dataclasses.replace(TINY_RECIPE.sampling, image_size=64, steps=3)
+    sampling = TINY_RECIPE.sampling.override(num_inference_steps=3)
     return dataclasses.replace(
         TINY_RECIPE,
         stages=tuple(small_stage(s, updates(s.name)) for s in TINY_RECIPE.stages),

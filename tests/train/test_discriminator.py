@@ -235,5 +235,5 @@ def test_equivariance_compares_smaller_images_with_smaller_latents(alexnet: Perc
 
 
 def test_discriminator_without_alexnet_is_refused() -> None:
-    with pytest.raises(ValueError, match="looks through AlexNet"):
+    with pytest.raises(ValueError, match="judges AlexNet"):
         ReconstructionLoss(small_autoencoder(), None, VaeConfig((Path("none"),), adversarial_weight=0.1))

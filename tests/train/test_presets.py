@@ -33,12 +33,7 @@ def test_sd15_is_the_papers() -> None:
     assert PRESETS["sd15"].hint_widths == (16, 32, 64, 128, 256)
     assert not PRESETS["sd15"].hint_keeps_variance
     sampling = SD15.sampling
-    assert (sampling.image_size, sampling.steps, sampling.guidance, sampling.scheduler) == (
-        384,
-        50,
-        9,
-        "ddim",
-    )
+    assert (sampling.num_inference_steps, sampling.guidance_scale, sampling.scheduler) == (50, 9, "ddim")
 
 
 def test_an_option_given_by_hand_replaces_the_presets() -> None:

@@ -101,7 +101,7 @@ def test_steps_follow_karras_and_arrive_at_a_known_image() -> None:
     np.testing.assert_allclose(solver.sigmas[:12].numpy(), expected, rtol=1e-3)
     z0, noise = torch.randn(2, 1, 4, 4, 4, generator=torch.Generator().manual_seed(0))
     z = add_noise(alphas_cumprod, z0, noise, torch.tensor([999]))
-    for t, sigma in zip(solver.timesteps, solver.sigmas, strict=True):
+    for t, sigma in zip(solver.timesteps, solver.sigmas[:-1], strict=True):
         a = 1 / (1 + sigma.square())
         eps = (z - a.sqrt() * z0) / (1 - a).sqrt()
         z = solver.step(a.sqrt() * eps - (1 - a).sqrt() * z0, t, z, return_dict=False)[0]

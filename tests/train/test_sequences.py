@@ -31,7 +31,7 @@ def test_sequences_of_cvc_clinicdb():
     }
     assert {frame: sequence_of(frame) for frame in known} == known
     for frame in (0, 613):
-        with pytest.raises(ValueError, match="no frame"):
+        with pytest.raises(ValueError, match="not a frame"):
             sequence_of(frame)
 
 
