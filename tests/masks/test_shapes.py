@@ -217,7 +217,7 @@ def test_damaged_files_are_refused(fitted: ShapeStatistics, tmp_path: Path) -> N
     with pytest.raises(ShapeError, match="incomplete"):
         ShapeStatistics.from_dict(values)
     for text, message in (
-        ("{", "no JSON"),
+        ("{", "not JSON"),
         ("[]", "not of the format"),
         ('{"format": "other"}', "not of the format"),
     ):
