@@ -55,8 +55,8 @@ def test_two_settings_without_real_images_again_and_again(store, tiny):
     assert (one.protocol, one.rated) == ("ranking", 2)
     assert reports[-1] == ("unguided", 2, 2)
     guided, unguided = (json.loads(m.source) for m in one.methods)
-    assert guided["guidance"] == 3
-    assert unguided["guidance"] == 1
+    assert guided["guidance_scale"] == 3
+    assert unguided["guidance_scale"] == 1
     assert guided["masks_sha256"] == unguided["masks_sha256"]
     sessions, token = RaterSessions(store), store.invite("demo", ["A"])[0].token
     sessions.register(token, "owl", "x", True)
