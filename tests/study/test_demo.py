@@ -97,7 +97,7 @@ def test_bad_input(store, tiny, tmp_path):
         (Demonstration(tiny, groups=4, real=tmp_path / "pairs" / "images"), "3 masks .* 4 are needed"),
         (Demonstration(tiny, groups=1, real=tmp_path / "pairs", masks=tmp_path / "empty"), "mask is empty"),
         (Demonstration(tiny, masks=tmp_path / "pairs"), "give --real"),
-        (Demonstration(tiny, "liver"), "'liver' tells no prompt"),
+        (Demonstration(tiny, "liver"), "'liver' has no known prompt"),
         (Demonstration(tiny, groups=0), "groups must be"),
         (Demonstration("/no/such/model", groups=1), "no such folder"),
     ]:
