@@ -55,8 +55,8 @@ def test_two_settings_without_real_images_again_and_again(store, tiny):
     assert (one.protocol, one.rated) == ("ranking", 2)
     assert reports[-1] == ("unguided", 2, 2)
     guided, unguided = (json.loads(m.source) for m in one.methods)
-    assert guided["guidance"] == 3
-    assert unguided["guidance"] == 1
+    assert guided["guidance_scale"] == 3
+    assert unguided["guidance_scale"] == 1
     assert guided["masks_sha256"] == unguided["masks_sha256"]
     sessions, token = RaterSessions(store), store.invite("demo", ["A"])[0].token
     sessions.register(token, "owl", "x", True)
@@ -97,7 +97,7 @@ def test_bad_input(store, tiny, tmp_path):
         (Demonstration(tiny, groups=4, real=tmp_path / "pairs" / "images"), "3 masks .* 4 are needed"),
         (Demonstration(tiny, groups=1, real=tmp_path / "pairs", masks=tmp_path / "empty"), "mask is empty"),
         (Demonstration(tiny, masks=tmp_path / "pairs"), "give --real"),
-        (Demonstration(tiny, "liver"), "'liver' tells no prompt"),
+        (Demonstration(tiny, "liver"), "'liver' has no known prompt"),
         (Demonstration(tiny, groups=0), "groups must be"),
         (Demonstration("/no/such/model", groups=1), "no such folder"),
     ]:

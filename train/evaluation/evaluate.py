@@ -94,6 +94,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, dict[str, float]]:
 
     model = MaskDiffusion.from_pretrained(config.model)
     identity, kept = weights_hash(config.model), config.cache / "features"
+    comparisons = config.cache / "comparisons"
     segmenter = (
         VggSegmenter.from_pretrained(config.segmenter, model.device) if config.figures == "all" else None
     )
@@ -106,22 +107,12 @@ def evaluate(config: EvaluateConfig) -> dict[str, dict[str, float]]:
     for organ, (own_train, own_split) in organs.items():
         pairs = chosen(own_split, count, config.seed)
         comparison = Comparison(
-            organ=organ,
-            train=own_train,
-            pairs=pairs,
-            families=families,
-            draws=config.draws,
-            seed=config.seed,
-            cache=config.cache / "comparisons",
+            organ, own_train, pairs, families, draws=config.draws, seed=config.seed, cache=comparisons
         )
         whole = own_split if config.figures == "all" else pairs
         reconstructions.append(
             reconstruct(
-                model.checkpoint.vae,
-                pairs=whole,
-                features=features,
-                title=f"{organ}: autoencoder",
-                cache=config.cache / "comparisons",
+                model.checkpoint.vae, whole, features, title=f"{organ}: autoencoder", cache=comparisons
             )
         )
         metrics[organ] = measure_organ(
@@ -130,12 +121,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, dict[str, float]]:
         if segmenter is not None:
             fresh = _untrained_synthesiser(model, identity, config)
             metrics[organ] |= measure_further(
-                comparison,
-                trained=trained,
-                fresh=fresh,
-                segmenter=segmenter,
-                features=features,
-                config=config,
+                comparison, trained, fresh, segmenter=segmenter, features=features, config=config
             )
     together = joined(reconstructions)
     metrics["autoencoder"] = together.figures() | whiteness(together.latents)

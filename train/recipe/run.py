@@ -125,7 +125,7 @@ def _run(config: AllConfig, recipe: TrainingRecipe) -> None:
     for number, stage in enumerate(recipe.stages, 1):
         _stage(
             stage,
-            number=f"{number} of {len(recipe.stages) + 1}",
+            f"{number} of {len(recipe.stages) + 1}",
             config=config,
             recipe=recipe,
             place=place,

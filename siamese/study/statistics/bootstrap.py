@@ -137,9 +137,7 @@ def bootstrap(
             missing(q.missing) if np.isnan(e) else Figure(float(e), reason=reason)
             for e, q in zip(estimate, quantities, strict=True)
         )
-    chunks = replicates(
-        sums, statistic=statistic, resamples=resamples, seed=seed, over_raters=not conditional
-    )
+    chunks = replicates(sums, statistic, resamples=resamples, seed=seed, over_raters=not conditional)
     parts = [np.concatenate(p) for p in zip(*chunks, strict=True)]
     basis = CONDITIONAL if conditional else OVER_RATERS
     units = groups if conditional else min(raters, groups)
@@ -213,6 +211,5 @@ def finish(
             value,
             reason="no interval: the answers do not vary between mask groups, so that resampling shows no variation.",
         )
-    return Figure(
-        value, *interval(value, variance=variance, freedom=freedom, level=level, quantity=quantity), basis
-    )
+    limits = interval(value, variance=variance, freedom=freedom, level=level, quantity=quantity)
+    return Figure(value, *limits, basis)

@@ -94,13 +94,7 @@ def summarise_pairs(pairs: Pairs, **settings: Any) -> PairSummary:
     figures = bootstrap(sums, statistic, quantities, **settings)
     choices = choices_from_pairs(codes(table.winner, methods), codes(table.loser, methods), size)
     strength = strengths(
-        choices.events,
-        members=choices.members,
-        rater=rater,
-        group=group,
-        shape=shape,
-        names=methods,
-        settings=settings,
+        choices.events, choices.members, rater, group, shape=shape, names=methods, settings=settings
     )
     by_method = tuple(
         MethodPairs(

@@ -265,13 +265,7 @@ def summarise_rankings(rankings: Rankings, **settings: Any) -> RankingSummary:
     means = tuple(mean_ranks(n) for n in range(len(raters)))
     choices = choices_from_orders(orders, size)
     strength = strengths(
-        choices.events,
-        members=choices.members,
-        rater=rater,
-        group=group,
-        shape=shape,
-        names=methods,
-        settings=settings,
+        choices.events, choices.members, rater, group, shape=shape, names=methods, settings=settings
     )
     blocks = averaged_blocks(table)
     unit = group[:, None] * size + np.arange(size)
