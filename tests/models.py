@@ -11,7 +11,7 @@ from siamese.models.checkpoint import Checkpoint
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.presets import NetworkConfig
 from siamese.models.prompt_embeddings import PromptTable
-from siamese.records.prompts import LESION, POLYP
+from siamese.prompts import LESION, POLYP
 from siamese.records.sampling_settings import SamplingSettings
 
 PROMPTS = (POLYP, LESION, "")

@@ -14,7 +14,7 @@ from siamese.models.checkpoint import Checkpoint, save_checkpoint
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.presets import NetworkConfig
 from siamese.models.prompt_embeddings import PromptTable
-from siamese.records.prompts import EMBEDDED_PROMPTS
+from siamese.prompts import EMBEDDED_PROMPTS
 from siamese.records.sampling_settings import SamplingSettings
 from train.networks.lpips import _LAYOUT
 

@@ -12,7 +12,7 @@ from siamese.models.checkpoint import Checkpoint, save_checkpoint
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.presets import TINY
 from siamese.models.prompt_embeddings import PromptTable
-from siamese.records.prompts import EMBEDDED_PROMPTS
+from siamese.prompts import EMBEDDED_PROMPTS
 from siamese.records.sampling_settings import SamplingSettings
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "assets" / "siamese-tiny"

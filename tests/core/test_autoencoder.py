@@ -15,7 +15,7 @@ from siamese.models.autoencoder import (
     start_at_principal_components,
 )
 from siamese.models.dense_hint import image_hint
-from siamese.records.prompts import POLYP
+from siamese.prompts import POLYP
 from tests.phantoms import phantom, write_folder
 from train.engine import loop
 from train.engine.loop import LoopConfig

@@ -12,7 +12,7 @@ from diffusers import StableDiffusionControlNetPipeline
 from siamese.models.checkpoint import load_checkpoint
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.dense_hint import mask_hint
-from siamese.records.prompts import POLYP
+from siamese.prompts import POLYP
 from siamese.sampling import MaskDiffusion, initial_noise
 
 

@@ -18,7 +18,7 @@ from siamese.models.checkpoint import Checkpoint
 from siamese.models.dense_hint import image_hint, mask_hint
 from siamese.models.prompt_embeddings import UnknownPromptError
 from siamese.models.unet import predict
-from siamese.records.prompts import LESION, POLYP
+from siamese.prompts import LESION, POLYP
 from siamese.records.sampling_settings import UNGUIDED, SamplingSettings
 from siamese.sampling import (
     Conditioning,

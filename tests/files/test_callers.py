@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from siamese.records.dataset_zip import LabelledPair, write_pairs
-from siamese.records.prompts import LESION, POLYP
+from siamese.prompts import LESION, POLYP
 from siamese.records.provenance import Recipe, SyntheticPair
 from siamese.records.sampling_settings import SamplingSettings
 from siamese.studio.storage.mask_zip import BatchError, read_mask_zip

@@ -22,7 +22,7 @@ from siamese.masks.shapes import (
     read_statistics,
     save_statistics,
 )
-from siamese.records.prompts import LESION, POLYP
+from siamese.prompts import LESION, POLYP
 from siamese.studio.components.default_mask import example_mask
 from tests.phantoms import write_folder
 from train import __main__ as command

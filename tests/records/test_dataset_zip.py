@@ -25,7 +25,7 @@ from siamese.records.dataset_zip import (
     check_name,
     write_pairs,
 )
-from siamese.records.prompts import LESION, POLYP
+from siamese.prompts import LESION, POLYP
 from siamese.records.provenance import NOTICE, Recipe, SyntheticPair, pair_png, read_png
 from siamese.records.sampling_settings import SamplingSettings
 from tests.phantoms import phantom

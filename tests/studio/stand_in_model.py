@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from siamese.masks.core import resize_mask
-from siamese.records.prompts import POLYP
+from siamese.prompts import POLYP
 from siamese.records.provenance import Recipe, SyntheticPair
 from siamese.records.sampling_settings import SamplingSettings
 from siamese.studio.backend.messages import Cancelled, Generated, ModelInfo, Request, Step

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from siamese.records.catalogue import describe, find_models
-from siamese.records.prompts import POLYP
+from siamese.prompts import POLYP
 from siamese.studio.backend import engine as engines
 from siamese.studio.backend.engine import Engine
 from siamese.studio.backend.messages import (

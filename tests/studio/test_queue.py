@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from siamese.records.catalogue import describe, find_models
-from siamese.records.prompts import LESION, POLYP
+from siamese.prompts import LESION, POLYP
 from siamese.studio.backend.messages import (
     Cancelled,
     Generated,

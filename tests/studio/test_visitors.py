@@ -22,7 +22,7 @@ from gradio.data_classes import DataWithFiles
 from starlette.testclient import TestClient
 
 from siamese.records.catalogue import find_models
-from siamese.records.prompts import POLYP
+from siamese.prompts import POLYP
 from siamese.studio.backend.queue import ModelWorker
 from siamese.studio.components.canvas import DRAWINGS, lesion_canvas
 from siamese.studio.components.default_mask import example_mask

@@ -13,7 +13,7 @@ from PIL import Image
 from sqlalchemy import select
 
 from siamese.models.checkpoint import save_checkpoint, weights_hash
-from siamese.records.prompts import LESION, POLYP
+from siamese.prompts import LESION, POLYP
 from siamese.records.sampling_settings import SETTINGS
 from siamese.sampling import MaskDiffusion
 from siamese.study.__main__ import main

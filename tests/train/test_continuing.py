@@ -16,7 +16,7 @@ from PIL import Image
 
 from siamese.models.checkpoint import load_checkpoint, save_checkpoint
 from siamese.objective import SiameseConfig, describe_schedule
-from siamese.records.prompts import POLYP
+from siamese.prompts import POLYP
 from tests.models import build
 from tests.phantoms import write_folder
 from tests.train.stages import LOOP, ToyStage, checkpoints, differences, final_state, interrupted_after

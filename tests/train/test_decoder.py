@@ -12,7 +12,7 @@ import torch
 
 from siamese.diffusion import add_noise
 from siamese.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from siamese.records.prompts import POLYP
+from siamese.prompts import POLYP
 from siamese.sampling import build_scheduler, denoise
 from tests.models import build
 from tests.phantoms import write_folder

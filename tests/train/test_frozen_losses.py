@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from siamese.models.checkpoint import save_checkpoint
 from siamese.models.presets import PRESETS
-from siamese.records.prompts import POLYP
+from siamese.prompts import POLYP
 from tests.models import SMALL, build
 from tests.phantoms import write_folder
 from tests.stand_ins import write_perceptual

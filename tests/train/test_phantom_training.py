@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import IMAGES, Event
 
 from siamese.models.checkpoint import load_checkpoint
 from siamese.models.presets import PRESETS
-from siamese.records.prompts import POLYP
+from siamese.prompts import POLYP
 from siamese.sampling import MaskDiffusion
 from tests.models import SMALL
 from tests.phantoms import phantom, write_folder

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from siamese.models.checkpoint import save_checkpoint
-from siamese.records.prompts import POLYP
+from siamese.prompts import POLYP
 from tests.models import build
 from tests.phantoms import write_folder
 from tests.stand_ins import write_perceptual

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from siamese.files.atomic import remove_left_overs, replacing
 from siamese.models.autoencoder import encode_moments, latent_channels
-from siamese.records.prompts import LESION
+from siamese.prompts import LESION
 from train.data.pairs import Pair, array_key, load_arrays
 from train.engine.device_array import FLIP, DeviceArray, turned
 from train.engine.disk import writing

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from siamese.records.prompts import LESION, POLYP
+from siamese.prompts import LESION, POLYP
 from train.data.pairs import Pair
 
 ORGANS = {POLYP: "polyp", LESION: "lesion"}

@@ -18,7 +18,7 @@ from siamese.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoi
 from siamese.models.presets import PRESETS
 from siamese.models.prompt_embeddings import PromptTable
 from siamese.objective import DenoisingObjective
-from siamese.records.prompts import EMPTY
+from siamese.prompts import EMPTY
 from siamese.records.sampling_settings import SamplingSettings
 from train.data.latents import Examples, latent_dtype, load_examples
 from train.data.pairs import check_pairs, read_pairs

@@ -16,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from siamese.masks.core import outline
 from siamese.masks.segmenter import CompactUNet, LesionSegmenter, dice
-from siamese.records.prompts import EMPTY
+from siamese.prompts import EMPTY
 from train.data.organs import ORGANS, fixed_subset
 from train.data.pairs import check_pairs, load_arrays, read_pairs
 from train.engine import identity, loop
