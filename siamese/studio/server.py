@@ -143,7 +143,7 @@ class Studio:
             favicon_path=str(FAVICON),
             max_file_size=MAX_FORM_BYTES,
         )
-        tell_faults(cast(Mount, app.router.routes[-1]).app)
+        tell_faults(cast(FastAPI, cast(Mount, app.router.routes[-1]).app))  # Gradio's application
         self._sessions = guard_page(app, page, self._folder, VisitorCookies(data))
         # Otherwise Gradio lets every origin's pages read with the visitor's cookies.
         app.add_middleware(CORSMiddleware, allow_origins=[])

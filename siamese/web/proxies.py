@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any, cast
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
@@ -23,7 +24,8 @@ class Forwarded:
     def __init__(self, app: ASGIApp, proxies: Sequence[str]) -> None:
         self.app = app
         self.warned = False
-        self.believing = ProxyHeadersMiddleware(app, list(proxies))
+        # uvicorn annotates ASGI by asgiref's types, Starlette by its own.
+        self.believing: Any = ProxyHeadersMiddleware(cast(Any, app), list(proxies))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -44,5 +46,5 @@ class Forwarded:
                 if not name.lower().startswith((b"x-forwarded-", b"x-gradio-server"))
                 and name.lower() not in (b"forwarded", b"x-real-ip")
             ]
-            scope = scope | {"headers": kept}
+            scope = {**scope, "headers": kept}
         await self.app(scope, receive, send)

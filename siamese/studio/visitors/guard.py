@@ -277,7 +277,9 @@ def guard_page(app: FastAPI, page: gr.Blocks, folder: TemporaryFolder, cookies: 
             return await process(block_fn, inputs, *rest, request=request, **more)
 
     cast(Any, page).process_api = process_api
-    gradio_app.add_exception_handler(RefusedError, lambda request, refused: refused.response())
+    gradio_app.add_exception_handler(
+        RefusedError, lambda request, refused: cast(RefusedError, refused).response()
+    )
     gradio_app.add_exception_handler(
         RequestValidationError, lambda request, error: RefusedError(422, limits.STRANGE).response()
     )
