@@ -191,16 +191,25 @@ class SiameseObjective(nn.Module):
         }
         if not (augments(step, max_steps, self.config.augment_after) and self.config.w_a):
             return losses
-        chosen, counts = self.chosen(t) if early is None else early
-        if len(chosen):
-            t_a, noise_a, context_a = t[chosen], noise[chosen], context[chosen]
-            z0_a = predict_x0(self.alphas_cumprod, z_t[chosen], by_image.detach()[chosen], t_a)  # line 22
-            z_a = add_noise(self.alphas_cumprod, z0_a, noise_a, t_a)  # line 24
-            c_a = self.controlnet.control(z_a, t_a, context_a, mask_features[chosen])
-            again = self._noise(theta, self._encode(z_a, t_a, context_a), z_a, t_a, context_a, c_a)
-            error = self.config.w_a * counts * weight[chosen] * squared_error(again, noise_a)
-            losses["augmented"] = torch.zeros_like(losses["mask"]).index_add(0, chosen, error)  # line 26
+        rows, counts = self.chosen(t) if early is None else early
+        if len(rows):
+            guess = by_image.detach()[rows]
+            error = self._augmented(
+                z_t[rows], guess, context[rows], mask_features[rows], t[rows], noise[rows]
+            )
+            error = self.config.w_a * counts * weight[rows] * error
+            losses["augmented"] = torch.zeros_like(losses["mask"]).index_add(0, rows, error)  # line 26
         return losses
+
+    def _augmented(
+        self, z_t: Tensor, guess: Tensor, context: Tensor, features: Tensor, t: Tensor, noise: Tensor
+    ) -> Tensor:
+        """Squared errors [K] on the z0' that follow from Image-Diffusion's noise ``guess`` [K, C, h, w]."""
+        z0 = predict_x0(self.alphas_cumprod, z_t, guess, t)  # line 22
+        z_t = add_noise(self.alphas_cumprod, z0, noise, t)  # line 24
+        c_m = self.controlnet.control(z_t, t, context, features)
+        by_mask = self._noise(self._decoders[0], self._encode(z_t, t, context), z_t, t, context, c_m)
+        return squared_error(by_mask, noise)
 
     def _encode(self, z: Tensor, t: Tensor, context: Tensor) -> Encoding:
         # Without gradient only if nothing trainable feeds the encoder: neither its own weights nor its input.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
@@ -219,9 +219,10 @@ def load_released_vae(state: Mapping[str, Tensor], scale_factor: float = 0.18215
     while f"encoder.down.0.block.{blocks}.conv1.weight" in state:
         blocks += 1
     vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * len(widths),
-        up_block_types=("UpDecoderBlock2D",) * len(widths),
-        block_out_channels=tuple(widths),
+        # diffusers annotates each as a tuple of one.
+        down_block_types=cast(Any, ("DownEncoderBlock2D",) * len(widths)),
+        up_block_types=cast(Any, ("UpDecoderBlock2D",) * len(widths)),
+        block_out_channels=cast(Any, tuple(widths)),
         layers_per_block=blocks,
         latent_channels=state["post_quant_conv.weight"].shape[0],
         scaling_factor=scale_factor,

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from siamese.prompts import EMPTY, LESION, POLYP
 
 from siamese.models.autoencoder import SmallAutoencoder
 from siamese.models.checkpoint import Checkpoint, save_checkpoint
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.presets import NetworkConfig
 from siamese.models.prompt_embeddings import PromptTable
-from siamese.prompts import EMBEDDED_PROMPTS
 from siamese.records.sampling_settings import SamplingSettings
 from train.networks.lpips import _LAYOUT
 
@@ -84,7 +84,7 @@ def write_model(folder: Path, size: int = 32) -> Path:
     )
     unet = network.build_unet()
     controlnet = SiameseControlNet.from_unet(unet, (4, 8, 8, 8, 8), 2)
-    context = PromptTable(EMBEDDED_PROMPTS, 16, 2)
+    context = PromptTable((POLYP, LESION, EMPTY), 16, 2)
     save_checkpoint(
         Checkpoint(
             vae,

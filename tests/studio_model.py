@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 
 import torch
+from siamese.prompts import EMPTY, LESION, POLYP
 
 from siamese.models.autoencoder import SmallAutoencoder
 from siamese.models.checkpoint import Checkpoint, save_checkpoint
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.presets import TINY
 from siamese.models.prompt_embeddings import PromptTable
-from siamese.prompts import EMBEDDED_PROMPTS
 from siamese.records.sampling_settings import SamplingSettings
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "assets" / "siamese-tiny"
@@ -41,7 +41,7 @@ def random_model(folder: Path) -> Path:
     torch.manual_seed(0)
     unet = TINY.build_unet()
     controlnet = SiameseControlNet.from_unet(unet, TINY.hint_widths, TINY.hint_mergings)
-    context = PromptTable(EMBEDDED_PROMPTS, TINY.cross_attention_dim)
+    context = PromptTable((POLYP, LESION, EMPTY), TINY.cross_attention_dim)
     save_checkpoint(
         Checkpoint(
             SmallAutoencoder(latent_channels=8, pack=2),

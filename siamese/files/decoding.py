@@ -23,6 +23,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import TiffImageFile
 
 READING_VERSION = 2
 """Raised whenever a file is read as other pixels than before. Caches that are named by the bytes of files include it."""
@@ -149,7 +150,7 @@ def decode(data: bytes, limits: Limits = LOCAL) -> Picture:
                 raise DecodingError(SEVERAL_PICTURES)
             file.load()
             info |= file.info  # text behind the pixels of a PNG is read only now
-            white_is_zero = kind == "TIFF" and file.tag_v2.get(_PHOTOMETRIC) == 0
+            white_is_zero = isinstance(file, TiffImageFile) and file.tag_v2.get(_PHOTOMETRIC) == 0
             deep = _has_deep_colour(file, data)
             image = _deep_colour(file, data) if deep else ImageOps.exif_transpose(file)
         except DecodingError:
@@ -182,7 +183,8 @@ def image_size(path: str | Path, limits: Limits = LOCAL) -> tuple[int, int]:
             is_turned = file.getexif().get(0x0112, 1) in (5, 6, 7, 8)
         except DECODER_ERRORS as error:
             raise DecodingError(DAMAGED) from error
-        return file.size[::-1] if is_turned else file.size
+        width, height = file.size
+        return (height, width) if is_turned else (width, height)
 
 
 def read_image(path: str | Path, limits: Limits = LOCAL) -> np.ndarray:
@@ -281,7 +283,7 @@ def _has_several_pictures(file: Image.Image) -> bool:
     """Whether there is a choice of pictures; leaves the file at its first one."""
     if file.format == "MPO" or not getattr(file, "is_animated", False):
         return False
-    if file.format != "TIFF":
+    if not isinstance(file, TiffImageFile):
         return True
     try:
         for page in range(1, _MAX_PREVIEWS + 1):
@@ -300,7 +302,7 @@ def _has_deep_colour(file: Image.Image, data: bytes) -> bool:
     """Whether a file has more than eight bits a channel of which Pillow keeps the upper eight: dark images would be black."""
     if file.format == "PNG":
         return data[24] == 16 and data[25] in (2, 4, 6)
-    if file.format == "TIFF" and file.mode in ("RGB", "RGBA"):
+    if isinstance(file, TiffImageFile) and file.mode in ("RGB", "RGBA"):
         return max(file.tag_v2.get(_BITS_PER_SAMPLE, (8,))) == 16
     return False
 

@@ -129,8 +129,8 @@ def run_lengths(mask: np.ndarray) -> dict[str, Any]:
 
 def name_of_photo(name: str) -> str:
     """What remains of the name of an uploaded photograph as a file name: neither folder nor image suffix, see ``safe_name``."""
-    name = PurePosixPath(path_parts(name.replace("\0", "").rstrip("/\\"))[-1])
-    return safe_name(name.stem if name.suffix.lower() in PHOTO_SUFFIXES else name.name, fallback="photo")
+    file = PurePosixPath(path_parts(name.replace("\0", "").rstrip("/\\"))[-1])
+    return safe_name(file.stem if file.suffix.lower() in PHOTO_SUFFIXES else file.name, fallback="photo")
 
 
 def annotation_zip(

@@ -8,7 +8,7 @@ MaskError if the array is not a mask (``siamese.masks.core.check_mask``), and Va
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from scipy import ndimage
@@ -73,7 +73,7 @@ def grow(mask: np.ndarray, pixels: int) -> np.ndarray:
     """Dilation by a disc of radius ``pixels``: everything at most that far from the lesion joins it."""
     lesion = _lesion(mask)
     _whole(pixels=pixels)
-    return _mask(ndimage.distance_transform_edt(~lesion) <= pixels)
+    return _mask(_distances(~lesion) <= pixels)
 
 
 def shrink(mask: np.ndarray, pixels: int) -> np.ndarray:
@@ -85,7 +85,7 @@ def shrink(mask: np.ndarray, pixels: int) -> np.ndarray:
     _whole(pixels=pixels)
     if lesion.all():
         return _mask(lesion)  # no background: the distance to it is not defined
-    return _mask(ndimage.distance_transform_edt(lesion) > pixels, "shrink it by fewer pixels")
+    return _mask(_distances(lesion) > pixels, "shrink it by fewer pixels")
 
 
 def smooth(mask: np.ndarray, radius: float) -> np.ndarray:
@@ -112,7 +112,12 @@ def fill_holes(mask: np.ndarray) -> np.ndarray:
     corner enclose, as in COCO's polygons, which run through such a corner; ImageJ, MATLAB and SciPy fill by the same rule. A gap of
     one pixel in the ring opens it.
     """
-    return _mask(ndimage.binary_fill_holes(_lesion(mask)))
+    return _mask(np.asarray(ndimage.binary_fill_holes(_lesion(mask))))
+
+
+def _distances(inside: np.ndarray) -> np.ndarray:
+    """float64 [H, W]: how far each pixel of a bool [H, W] is from the nearest one outside."""
+    return np.asarray(ndimage.distance_transform_edt(inside))
 
 
 def _lesion(mask: np.ndarray) -> np.ndarray:
@@ -137,7 +142,11 @@ def _about_centroid(lesion: np.ndarray, inverse: np.ndarray) -> np.ndarray:
     # "grid-constant": the outermost pixels are whole pixels, not half ones.
     return (
         ndimage.affine_transform(
-            lesion.astype(np.uint8), inverse, centroid - inverse @ centroid, order=0, mode="grid-constant"
+            lesion.astype(np.uint8),
+            inverse,
+            cast(Any, centroid - inverse @ centroid),  # an offset for each axis, which the stub lacks
+            order=0,
+            mode="grid-constant",
         )
         > 0
     )

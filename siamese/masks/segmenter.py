@@ -10,7 +10,7 @@ import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -109,7 +109,10 @@ class LesionSegmenter:
             network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
         except RuntimeError as error:
             raise SegmenterError(f"{folder}: the weights do not fit config.json ({error}).") from error
-        return cls(network.to(device=device, memory_format=torch.channels_last).eval(), size)
+        cast(Any, network).to(
+            device=device, memory_format=torch.channels_last
+        )  # the stub lacks memory_format
+        return cls(network.eval(), size)
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float16) -> None:
         """Write ``config.json`` and ``model.safetensors`` (weights as ``dtype``) to ``folder``."""

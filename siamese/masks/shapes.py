@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from scipy import ndimage
@@ -207,13 +207,19 @@ def load_statistics() -> dict[str, ShapeStatistics]:
     return dict(_packaged())
 
 
+def _components(mask: np.ndarray) -> tuple[np.ndarray, int]:
+    """Labels int [H, W] from 1 of the 8-connected components of a mask [H, W], and their number."""
+    labels, count = cast(Any, ndimage.label(mask, _CONNECTED))  # the stub: or a number alone
+    return labels, count
+
+
 def largest_component(mask: np.ndarray) -> np.ndarray:
     """bool [H, W]: the largest 8-connected component of a mask [H, W]; the first of equals.
 
     Raises:
         ShapeError: the mask is empty.
     """
-    labels, count = ndimage.label(mask > 0, _CONNECTED)
+    labels, count = _components(mask > 0)
     if not count:
         raise ShapeError("a mask is empty: it has no shape. Remove it.")
     return labels == 1 + np.bincount(labels.ravel())[1:].argmax()
@@ -237,7 +243,7 @@ def random_lesion(statistics: ShapeStatistics, seed: int, side: int) -> np.ndarr
     factor = np.linalg.cholesky(statistics.covariance)
     for _ in range(ATTEMPTS):
         lesion = _draw(statistics, factor, rng, side)
-        if ndimage.label(lesion, _CONNECTED)[1] == 1:
+        if _components(lesion)[1] == 1:
             return np.where(lesion, 255, 0).astype(np.uint8)
     raise ShapeError(
         f"no lesion in one piece among {ATTEMPTS}: these shapes are too ragged for {side} pixels; take more."

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -28,6 +28,8 @@ class _LeanPackage(ModuleType):
         if name.startswith("__") or "_filled" in self.__dict__:
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         self._filled = True
+        assert self.__spec__ is not None
+        assert self.__spec__.loader is not None
         self.__spec__.loader.exec_module(self)
         return getattr(self, name)
 
@@ -65,7 +67,7 @@ def _absent(name: str) -> Iterator[None]:
     if name in sys.modules:
         yield
         return
-    sys.modules[name] = None  # Python's own way to say that a module cannot be imported
+    cast(dict[str, Any], sys.modules)[name] = None  # Python's own way to say that a module cannot be imported
     try:
         yield
     finally:
@@ -76,6 +78,8 @@ def _install(full: str) -> None:
     if full in sys.modules:
         return
     spec = importlib.util.find_spec(full)
+    if spec is None or spec.loader is None or spec.submodule_search_locations is None:
+        raise ModuleNotFoundError(f"diffusers has no package {full}.", name=full)
     package = _LeanPackage(full)
     package.__spec__, package.__path__, package.__file__ = spec, spec.submodule_search_locations, spec.origin
     package.__package__, package.__loader__ = full, spec.loader

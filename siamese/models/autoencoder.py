@@ -7,6 +7,7 @@ few things that a Stable Diffusion pipeline expects of its autoencoder.
 from __future__ import annotations
 
 import math
+from typing import Any, Literal, cast, overload
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,8 @@ from diffusers.configuration_utils import FrozenDict, register_to_config
 from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
 from diffusers.models.autoencoders.vae import DecoderOutput, EncoderOutput
 from torch import Tensor, nn
+
+from siamese.models.modules import bias_of, config_of
 
 
 class SmallAutoencoder(AutoencoderDC):
@@ -30,6 +33,9 @@ class SmallAutoencoder(AutoencoderDC):
             (``start_at_principal_components``), which networks alone take long to get right. Its squares reach half of each
             neighbour (a lapped transform, Malvar and Staelin 1989), so that no edges show between neighbours.
     """
+
+    config: Any
+    """The arguments as attributes; diffusers' annotation is a dict."""
 
     @register_to_config
     def __init__(
@@ -76,6 +82,10 @@ class SmallAutoencoder(AutoencoderDC):
         # Pipelines of diffusers read the downsampling from the number of entries here; packing is one halving more.
         self.register_to_config(block_out_channels=tuple(widths) + (widths[-1],) * int(math.log2(pack)))
 
+    @overload
+    def encode(self, x: Tensor, return_dict: Literal[True] = True) -> EncoderOutput: ...
+    @overload
+    def encode(self, x: Tensor, return_dict: Literal[False]) -> tuple[Tensor]: ...
     def encode(self, x: Tensor, return_dict: bool = True) -> EncoderOutput | tuple[Tensor]:
         """Unscaled latents [B, pack^2 C, h, w] of images [B, 3, H, W] in -1..1."""
         latent = self._encode(x)
@@ -84,6 +94,14 @@ class SmallAutoencoder(AutoencoderDC):
         latent = F.pixel_unshuffle(latent, self.config.pack)
         return EncoderOutput(latent=latent) if return_dict else (latent,)
 
+    @overload
+    def decode(
+        self, z: Tensor, return_dict: Literal[True] = True, generator: torch.Generator | None = None
+    ) -> DecoderOutput: ...
+    @overload
+    def decode(
+        self, z: Tensor, return_dict: Literal[False], generator: torch.Generator | None = None
+    ) -> tuple[Tensor]: ...
     def decode(
         self, z: Tensor, return_dict: bool = True, generator: torch.Generator | None = None
     ) -> DecoderOutput | tuple[Tensor]:
@@ -97,12 +115,13 @@ class SmallAutoencoder(AutoencoderDC):
 
 def downsampling(vae: nn.Module) -> int:
     """How many times the autoencoder makes an image's sides smaller (8 for Stable Diffusion)."""
-    return 2 ** (len(vae.config.block_out_channels) - 1)
+    return 2 ** (len(config_of(vae).block_out_channels) - 1)
 
 
 def latent_channels(vae: nn.Module) -> int:
     """Channels of the latents that the denoiser sees."""
-    return vae.config.latent_channels * getattr(vae.config, "pack", 1) ** 2
+    config = config_of(vae)
+    return config.latent_channels * getattr(config, "pack", 1) ** 2
 
 
 def encode_moments(vae: nn.Module, images: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -110,8 +129,8 @@ def encode_moments(vae: nn.Module, images: Tensor) -> tuple[Tensor, Tensor | Non
 
     The log-variance is None for an autoencoder without a posterior: its latents are certain.
     """
-    scale = vae.config.scaling_factor
-    encoded = vae.encode(images)
+    scale = config_of(vae).scaling_factor
+    encoded = cast(Any, vae).encode(images)
     if hasattr(encoded, "latent_dist"):
         posterior = encoded.latent_dist
         return posterior.mean * scale, posterior.logvar + 2 * math.log(scale)
@@ -125,7 +144,7 @@ def sample_latents(mean: Tensor, logvar: Tensor | None, noise: Tensor) -> Tensor
 
 def decode_latents(vae: nn.Module, latents: Tensor) -> Tensor:
     """Images [B, 3, H, W] clipped to -1..1 of scaled latents [B, C, h, w]."""
-    return vae.decode(latents / vae.config.scaling_factor).sample.clamp(-1, 1)
+    return cast(Any, vae).decode(latents / config_of(vae).scaling_factor).sample.clamp(-1, 1)
 
 
 def grow_latents(vae: SmallAutoencoder, channels: int) -> SmallAutoencoder:
@@ -143,20 +162,23 @@ def grow_latents(vae: SmallAutoencoder, channels: int) -> SmallAutoencoder:
         raise ValueError(
             f"{channels} latent channels; it must be more than {old} and divide the last width, {width}."
         )
-    config = {k: v for k, v in vae.config.items() if not k.startswith("_") and k != "block_out_channels"}
-    grown = SmallAutoencoder(**config | {"latent_channels": channels})
+    config: dict[str, Any] = {
+        k: v for k, v in vae.config.items() if not k.startswith("_") and k != "block_out_channels"
+    }
+    config["latent_channels"] = channels
+    grown = SmallAutoencoder(**config)
     ends = ("encoder.conv_out.", "decoder.conv_in.")
     grown.load_state_dict({k: v for k, v in vae.state_dict().items() if not k.startswith(ends)}, strict=False)
     (average, repeat), (average_old, repeat_old) = _shortcuts(width, channels), _shortcuts(width, old)
     write, read = grown.encoder.conv_out, grown.decoder.conv_in
     with torch.no_grad():  # the shortcuts are other ones now: the convolutions make up for it
-        write.weight[:old], write.bias[:old] = vae.encoder.conv_out.weight, vae.encoder.conv_out.bias
+        write.weight[:old], bias_of(write)[:old] = vae.encoder.conv_out.weight, bias_of(vae.encoder.conv_out)
         write.weight[:old, :, 1, 1] += average_old - average[:old]
         read.weight.zero_()
         read.weight[:, :old] = vae.decoder.conv_in.weight
         read.weight[:, :old, 1, 1] += repeat_old
         read.weight[:, :, 1, 1] -= repeat
-        read.bias.copy_(vae.decoder.conv_in.bias)
+        bias_of(read).copy_(bias_of(vae.decoder.conv_in))
     return grown
 
 
@@ -168,11 +190,11 @@ def rescale_latents(vae: SmallAutoencoder, factors: Tensor) -> None:
     """
     write, read = vae.encoder.conv_out, vae.decoder.conv_in
     write.weight.mul_(factors[:, None, None, None])
-    write.bias.mul_(factors)
+    bias_of(write).mul_(factors)
     read.weight.div_(factors[None, :, None, None])
     if vae.config.linear_path:
         vae.linear_in.weight.mul_(factors[:, None, None, None])
-        vae.linear_in.bias.mul_(factors)
+        bias_of(vae.linear_in).mul_(factors)
         vae.linear_out.weight.div_(factors[:, None, None, None])
     else:
         average, repeat = _shortcuts(vae.config.widths[-1], vae.config.latent_channels)
@@ -199,12 +221,13 @@ def start_at_principal_components(vae: SmallAutoencoder, images: Tensor) -> None
     components = vectors[:, -channels:].flip(1).T.reshape(channels, 3, side, side)
     overlap = (side // 2,) * 4  # which counts for nothing to begin with
     vae.linear_in.weight.copy_(F.pad(components / strength[:, None, None, None], overlap))
-    vae.linear_in.bias.copy_(-(vae.linear_in.weight * mean[:, None, None]).sum((1, 2, 3)))
+    bias_of(vae.linear_in).copy_(-(vae.linear_in.weight * mean[:, None, None]).sum((1, 2, 3)))
     vae.linear_out.weight.copy_(F.pad(components * strength[:, None, None, None], overlap))
-    vae.linear_out.bias.copy_(mean)
+    bias_of(vae.linear_out).copy_(mean)
     for last in (vae.encoder.conv_out, vae.decoder.conv_out):
+        assert isinstance(last, nn.Conv2d)
         nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        nn.init.zeros_(bias_of(last))
 
 
 def _shortcuts(width: int, channels: int) -> tuple[Tensor, Tensor]:

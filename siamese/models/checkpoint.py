@@ -14,7 +14,7 @@ import importlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import diffusers
 import torch
@@ -27,6 +27,7 @@ from siamese.diffusion import Prediction, alphas_of_betas, scaled_linear_alphas
 from siamese.files.atomic import replacing_files
 from siamese.models.autoencoder import SmallAutoencoder, downsampling, latent_channels
 from siamese.models.controlnet import SiameseControlNet
+from siamese.models.modules import config_of
 from siamese.models.prompt_embeddings import PromptTable, TextContext
 from siamese.records.sampling_settings import SamplingSettings
 
@@ -80,14 +81,14 @@ class Checkpoint:
     def check(self) -> None:
         """Raise CheckpointError if the parts do not fit each other."""
         channels = latent_channels(self.vae)
-        if self.unet.config.in_channels != channels:
+        if config_of(self.unet).in_channels != channels:
             raise CheckpointError(
-                f"the U-Net takes {self.unet.config.in_channels} latent channels, the autoencoder makes {channels}."
+                f"the U-Net takes {config_of(self.unet).in_channels} latent channels, the autoencoder makes {channels}."
             )
         factor, size = downsampling(self.vae), self.image_size
-        if size % (factor * 2 ** (len(self.unet.config.block_out_channels) - 1)):
+        if size % (factor * 2 ** (len(config_of(self.unet).block_out_channels) - 1)):
             raise CheckpointError(
-                f"image size {size} is not a multiple of {factor * 2 ** (len(self.unet.config.block_out_channels) - 1)}."
+                f"image size {size} is not a multiple of {factor * 2 ** (len(config_of(self.unet).block_out_channels) - 1)}."
             )
         if self.controlnet is not None and 2**self.controlnet.config.hint_mergings != factor:
             raise CheckpointError(
@@ -144,7 +145,7 @@ def _save_network(module: nn.Module, folder: Path, dtype: torch.dtype | None) ->
         if dtype is not None:
             for p in module.parameters():
                 p.data = p.data.to(dtype)
-        module.save_pretrained(folder)
+        cast(Any, module).save_pretrained(folder)  # a network of diffusers
     finally:
         for name, p in module.named_parameters():
             p.data = original[name]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from diffusers.configuration_utils import FrozenDict, register_to_config
 from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
@@ -35,6 +37,9 @@ class SiameseControlNet(ControlNetModel):
         hint_widths: widths of the Dense Hint Input's five stages.
         hint_mergings: how many times it halves the sides; as often as the autoencoder does. (The name is that of stored models.)
     """
+
+    config: Any
+    """The arguments as attributes; diffusers' annotation is a dict."""
 
     @register_to_config
     def __init__(

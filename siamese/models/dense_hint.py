@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from siamese.models.modules import bias_of
+
 WIDTHS = (16, 32, 64, 128, 256)
 
 
@@ -80,7 +82,7 @@ class DenseHintInput(nn.Module):
             channels = 2 * width if merging else width
         self.conv_out = nn.Conv2d(channels, out_channels, 3, padding=1)
         nn.init.zeros_(self.conv_out.weight)
-        nn.init.zeros_(self.conv_out.bias)
+        nn.init.zeros_(bias_of(self.conv_out))
 
     def kaiming_init_(self) -> DenseHintInput:
         """He's initialisation (2015, equation 10) with zero biases, for a network that is trained from scratch.
@@ -91,7 +93,7 @@ class DenseHintInput(nn.Module):
         for module in (*self.convs.modules(), *self.blocks.modules()):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.bias)
+                nn.init.zeros_(bias_of(module))
         return self
 
     def forward(self, hint: Tensor) -> Tensor:

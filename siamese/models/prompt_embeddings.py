@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+if TYPE_CHECKING:  # importing transformers takes seconds, and models with a table of prompts do without
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 class UnknownPromptError(ValueError):
@@ -71,8 +75,10 @@ class TextContext(nn.Module):
     """Free text through a CLIP tokenizer and text encoder (Stable Diffusion): the last hidden state [B, 77, D]."""
 
     prompts: tuple[str, ...] | None = None
+    tokenizer: PreTrainedTokenizerBase
+    text_encoder: PreTrainedModel
 
-    def __init__(self, tokenizer: object, text_encoder: nn.Module) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, text_encoder: PreTrainedModel) -> None:
         super().__init__()
         self.tokenizer, self.text_encoder = tokenizer, text_encoder
 

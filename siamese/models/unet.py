@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from diffusers.models.controlnets.controlnet import ControlNetModel
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -64,7 +67,13 @@ class Control:
         )
 
 
-def encode(network: nn.Module, z: Tensor, t: Tensor, context: Tensor, hint: Tensor | None = None) -> Encoding:
+def encode(
+    network: UNet2DConditionModel | ControlNetModel,
+    z: Tensor,
+    t: Tensor,
+    context: Tensor,
+    hint: Tensor | None = None,
+) -> Encoding:
     """Encoder and middle block of a U-Net or ControlNet.
 
     Args:
@@ -82,10 +91,11 @@ def encode(network: nn.Module, z: Tensor, t: Tensor, context: Tensor, hint: Tens
         else:
             x, outputs = block(hidden_states=x, temb=time)
         skips += tuple(outputs)
-    if getattr(network.mid_block, "has_cross_attention", False):
-        x = network.mid_block(x, time, encoder_hidden_states=context)
+    middle = cast(nn.Module, network.mid_block)  # all supported configurations have one
+    if getattr(middle, "has_cross_attention", False):
+        x = middle(x, time, encoder_hidden_states=context)
     else:
-        x = network.mid_block(x, time)
+        x = middle(x, time)
     return Encoding(time, skips, x)
 
 
@@ -106,14 +116,18 @@ class Decoder(nn.Module):
             skips = tuple(s + c for s, c in zip(skips, control.skips, strict=True))
             x = x + control.middle
         for block in self.up_blocks:
-            n = len(block.resnets)
+            n = len(cast(nn.ModuleList, block.resnets))
             skips, mine = skips[:-n], skips[-n:]
             # Odd sides: upsample to exactly the size of the next skip.
             size = skips[-1].shape[2:] if skips else None
-            extra = {"encoder_hidden_states": context} if getattr(block, "has_cross_attention", False) else {}
+            extra: dict[str, Any] = (
+                {"encoder_hidden_states": context} if getattr(block, "has_cross_attention", False) else {}
+            )
             x = block(
                 hidden_states=x, temb=encoding.time, res_hidden_states_tuple=mine, upsample_size=size, **extra
             )
+        assert self.conv_norm_out is not None
+        assert self.conv_act is not None
         return self.conv_out(self.conv_act(self.conv_norm_out(x)))
 
 

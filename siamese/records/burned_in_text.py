@@ -10,13 +10,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import cv2
 import numpy as np
 
 if TYPE_CHECKING:
     from rapidocr import RapidOCR
+    from rapidocr.ch_ppocr_det.utils import TextDetOutput
+    from rapidocr.ch_ppocr_rec.typings import TextRecOutput
 
 MAX_SIDE = 800
 """Pixels on the longer side of what is looked at; larger images are reduced, so that no image takes much longer than another."""
@@ -87,8 +89,9 @@ def _lines(tile: np.ndarray) -> Iterator[tuple[float, int, int, int, int]]:
         tile, 0, max(0, MIN_SIDE - height), 0, max(0, MIN_SIDE - width), cv2.BORDER_CONSTANT
     )
     with _one_at_a_time:
-        found = _reader()(padded, use_det=True, use_cls=False, use_rec=False)
-    if found.boxes is None:
+        # Which of the reader's outputs comes back depends on what was asked for.
+        found: TextDetOutput = cast(Any, _reader()(padded, use_det=True, use_cls=False, use_rec=False))
+    if found.boxes is None or found.scores is None:
         return
     for corners, score in zip(found.boxes, found.scores, strict=True):
         left, top = np.floor(corners.min(0)).astype(int).clip(0).tolist()
@@ -100,8 +103,13 @@ def _lines(tile: np.ndarray) -> Iterator[tuple[float, int, int, int, int]]:
 def _readable(line: np.ndarray) -> bool:
     """Whether ``line`` uint8 [H, W, 3] BGR can be read as several letters or digits."""
     with _one_at_a_time:
-        read = _reader()(line, use_det=False, use_cls=False, use_rec=True)
-    return bool(read.txts) and read.scores[0] >= SURE and sum(map(str.isalnum, read.txts[0])) >= LETTERS
+        read: TextRecOutput = cast(Any, _reader()(line, use_det=False, use_cls=False, use_rec=True))
+    return (
+        bool(read.txts)
+        and read.scores is not None
+        and read.scores[0] >= SURE
+        and sum(map(str.isalnum, read.txts[0])) >= LETTERS
+    )
 
 
 @lru_cache(maxsize=1)

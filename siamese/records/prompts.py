@@ -4,5 +4,4 @@ POLYP = "a colonoscopy image of a polyp"
 LESION = "a dermoscopy image of a skin lesion"
 EMPTY = ""
 """The prompt of the unconditional half of classifier-free guidance."""
-EMBEDDED_PROMPTS = (POLYP, LESION, EMPTY)
 PROMPT_OF_ORGAN = {"polyp": POLYP, "lesion": LESION}

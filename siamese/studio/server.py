@@ -10,10 +10,12 @@ import threading
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import cast
 
 import gradio as gr
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from starlette.routing import Mount
 
 from siamese.files.folders import purge_folders
 from siamese.studio.backend.queue import ASKING_ALL, ModelWorker
@@ -141,7 +143,7 @@ class Studio:
             favicon_path=str(FAVICON),
             max_file_size=MAX_FORM_BYTES,
         )
-        tell_faults(app.router.routes[-1].app)
+        tell_faults(cast(FastAPI, cast(Mount, app.router.routes[-1]).app))  # Gradio's application
         self._sessions = guard_page(app, page, self._folder, VisitorCookies(data))
         # Otherwise Gradio lets every origin's pages read with the visitor's cookies.
         app.add_middleware(CORSMiddleware, allow_origins=[])

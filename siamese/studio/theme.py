@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import gradio as gr
+from gradio import themes
 
 STATIC = Path(__file__).parent / "static"
 FAVICON, STYLE_SHEET, SCRIPT = STATIC / "favicon.svg", STATIC / "studio.css", STATIC / "studio.js"
@@ -13,12 +13,12 @@ _FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 _MONO = ("ui-monospace", "Menlo", "Consolas", "monospace")
 
 
-def theme() -> gr.themes.Base:
+def theme() -> themes.Base:
     """Slate and teal, light and dark. Text on the primary button: white on teal 700, contrast 5.5."""
-    return gr.themes.Base(
-        primary_hue=gr.themes.colors.teal,
-        neutral_hue=gr.themes.colors.slate,
-        radius_size=gr.themes.sizes.radius_md,
+    return themes.Base(
+        primary_hue=themes.colors.teal,
+        neutral_hue=themes.colors.slate,
+        radius_size=themes.sizes.radius_md,
         font=_FONT,
         font_mono=_MONO,
     ).set(

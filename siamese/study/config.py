@@ -167,7 +167,8 @@ class StudyConfig:
             )
         if problems:
             raise ConfigError(problems)
-        return cls(**(values | {"methods": tuple(Method(**m) for m in methods)}))
+        made: dict[str, Any] = values | {"methods": tuple(Method(**m) for m in methods)}
+        return cls(**made)
 
 
 def find_problems(config: StudyConfig) -> list[str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any, cast
 
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 log = logging.getLogger(__name__)
@@ -19,12 +21,13 @@ class Forwarded:
         proxies: addresses and networks; see ``Access.proxies``.
     """
 
-    def __init__(self, app: Callable, proxies: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp, proxies: Sequence[str]) -> None:
         self.app = app
         self.warned = False
-        self.believing = ProxyHeadersMiddleware(app, list(proxies))
+        # uvicorn annotates ASGI by asgiref's types, Starlette by its own.
+        self.believing: Any = ProxyHeadersMiddleware(cast(Any, app), list(proxies))
 
-    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         if scope["type"] in ("http", "websocket"):
             if scope.get("client") and scope["client"][0] in self.believing.trusted_hosts:
@@ -43,5 +46,5 @@ class Forwarded:
                 if not name.lower().startswith((b"x-forwarded-", b"x-gradio-server"))
                 and name.lower() not in (b"forwarded", b"x-real-ip")
             ]
-            scope = scope | {"headers": kept}
+            scope = {**scope, "headers": kept}
         await self.app(scope, receive, send)

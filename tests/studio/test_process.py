@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from siamese.prompts import POLYP
 
 from siamese.records.catalogue import describe, find_models
-from siamese.prompts import POLYP
 from siamese.studio.backend import engine as engines
 from siamese.studio.backend.engine import Engine
 from siamese.studio.backend.messages import (

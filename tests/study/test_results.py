@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 
 from siamese.study.__main__ import main
 from siamese.study.answers.export import answers_csv, answers_json, read_answers
-from siamese.study.answers.raters import ALL, CHOICES, COMPLETE, Raters, who_counts
+from siamese.study.answers.raters import ALL, COMPLETE, Raters, who_counts
 from siamese.study.config import Method
 from siamese.study.document.blocks import number, p_value, table
 from siamese.study.document.plot import Dot, ReferenceLine, dot_plot, shorten
@@ -130,7 +130,7 @@ def test_ranks_on_another_scale_get_no_paper_lines(tmp_path):
 def test_few_answers_give_sentences(tmp_path, monkeypatch, protocol, raters, most):
     monkeypatch.setenv("SIAMESE_ADMIN_PASSWORD", "x")
     store = rated_study(tmp_path, raters, most, protocol=protocol, groups=2, training=1)
-    for choice in CHOICES:
+    for choice in (COMPLETE, ALL):
         found = read_results(store, "phantoms", choice)
         text = texts(found)
         if not raters or most <= 1:
@@ -318,7 +318,7 @@ def without(store: StudyStore, *raters: str) -> StudyStore:
     return store
 
 
-@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("choice", [COMPLETE, ALL])
 def test_every_figure_of_a_row_is_of_the_same_raters(half_way, choice):
     found = read_results(without(half_way), "phantoms", choice)
     real = found.summary.methods[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from siamese.study.statistics import Rating, Ratings, StatisticsError
+from siamese.study.statistics import StatisticsError
 from siamese.study.statistics.bootstrap import bootstrap
 from siamese.study.statistics.figures import Quantity, interval
 from siamese.study.statistics.sample_size import (
@@ -13,9 +13,7 @@ from siamese.study.statistics.sample_size import (
     difference_components,
     groups_needed,
     half_width,
-    min_raters,
     mos_components,
-    pilot_components,
     plans,
 )
 
@@ -74,10 +72,6 @@ def test_raters_not_groups_limit_what_holds_for_others():
     plan = groups_needed(components, 0.05, 6)
     assert plan.groups is None
     assert "invite more raters" in plan.reason
-    raters = min_raters(components, 0.1, 100)
-    assert half_width(components, 100, raters) <= 0.1 < half_width(components, 100, raters - 1)
-    with pytest.raises(StatisticsError, match="show more groups"):
-        min_raters(mos_components(0.5, group_share=0.5), 0.01, 10)
 
 
 def test_plans_list_what_each_number_of_raters_needs():
@@ -97,28 +91,6 @@ def test_no_width_is_beyond_the_range():
             assert 0 < half_width(difference_components(*mos), groups, raters) <= 1
 
 
-def test_pilot_gives_the_variances_back():
-    components, generator = Components(0.02, 0.02, 0.2), np.random.default_rng(0)
-    answers = {m: answers_of(components, 0.6, 60, 60, generator) for m in ("real", "ours")}
-    rows = [
-        Rating(f"r{r}", f"g{g}", m, int(a[r, g]), 5)
-        for m, a in answers.items()
-        for r in range(60)
-        for g in range(60)
-    ]
-    table = Ratings.from_rows(rows)
-    found = pilot_components(table, "ours")
-    assert (found.raters, found.groups, found.rest) == pytest.approx((0.02, 0.02, 0.2), abs=0.005)
-    difference = pilot_components(table, "real", "ours")
-    assert (difference.raters, difference.groups, difference.rest) == pytest.approx(
-        (0.04, 0.04, 0.4), abs=0.02
-    )
-    with pytest.raises(StatisticsError, match="two or more raters"):
-        pilot_components(table, "other")
-    with pytest.raises(StatisticsError, match="all alike"):
-        pilot_components(Ratings.from_rows([Rating(r, g, "ours", 1, 5) for r in "ab" for g in "cd"]), "ours")
-
-
 def test_values_out_of_range_are_refused():
     components = mos_components(0.5)
     for call, message in [
@@ -130,7 +102,6 @@ def test_values_out_of_range_are_refused():
         (lambda: half_width(components, 1, 3), "two or more groups"),
         (lambda: half_width(components, 9, 1, conditional=False), "other raters"),
         (lambda: groups_needed(components, 0, 3), "above 0"),
-        (lambda: min_raters(components, -1, 3), "above 0"),
     ]:
         with pytest.raises(StatisticsError, match=message):
             call()

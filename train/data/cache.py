@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
@@ -24,7 +25,7 @@ def cached_arrays(file: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict
             file.parent.mkdir(parents=True, exist_ok=True)
             remove_left_overs(file.parent)
             with replacing(file) as part:  # several processes may fill one cache
-                np.savez(part, **made)
+                np.savez(part, **cast(dict[str, Any], made))  # the stub takes a name for allow_pickle
     with np.load(file) as stored:
         return dict(stored)
 

@@ -10,15 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
+from siamese.prompts import LESION
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from siamese.files.atomic import remove_left_overs, replacing
 from siamese.models.autoencoder import encode_moments, latent_channels
-from siamese.prompts import LESION
+from siamese.models.modules import config_of
 from train.data.pairs import Pair, array_key, load_arrays
 from train.engine.device_array import FLIP, DeviceArray, turned
 from train.engine.disk import writing
@@ -71,7 +73,7 @@ class Examples:
         return flat | {"images": DeviceArray(self.images), "masks": DeviceArray(self.masks)}
 
     def latents(
-        self, index: Sequence[int], variant: Sequence[int], device: torch.device
+        self, index: np.ndarray, variant: np.ndarray, device: torch.device
     ) -> tuple[Tensor, Tensor | None]:
         """Mean and log-variance float32 [B, C, h, w] of the chosen variants."""
         rows = sent(np.asarray(variant) * len(self) + np.asarray(index), device)
@@ -82,11 +84,9 @@ class Examples:
         ]
         return chosen[0], chosen[1] if self.logvar is not None else None
 
-    def hints(
-        self, index: Sequence[int], variant: Sequence[int], device: torch.device
-    ) -> tuple[Tensor, Tensor]:
+    def hints(self, index: np.ndarray, variant: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
         """Mask and image hints float32 [B, 3, S, S] in 0..1 of the chosen variants, channels last."""
-        index, codes = np.asarray(index), self.codes[variant, index]
+        codes = self.codes[variant, index]
         masks, images = (turned(self._held[name].on(device), index, codes) for name in ("masks", "images"))
         mask = masks[:, None].float().div(255).expand(-1, 3, -1, -1)
         return mask.contiguous(memory_format=torch.channels_last), images.permute(0, 3, 1, 2).float().div(255)
@@ -113,7 +113,7 @@ def load_examples(
     images, masks = load_arrays(pairs, size)
     codes = np.stack([variant_codes(pairs, v, augment) for v in range(variants)])
     weights = hashlib.sha256(
-        f"{vae.config.scaling_factor} {latent_channels(vae)}".encode()
+        f"{config_of(vae).scaling_factor} {latent_channels(vae)}".encode()
     )  # what is cached is scaled and packed
     for name, tensor in vae.state_dict().items():
         weights.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
@@ -127,7 +127,8 @@ def load_examples(
                 cache.mkdir(parents=True, exist_ok=True)
                 remove_left_overs(cache)
                 with replacing(file) as part:  # several processes may fill one cache
-                    np.savez(part, mean=mean, **({} if logvar is None else {"logvar": logvar}))
+                    moments = {"mean": mean} if logvar is None else {"mean": mean, "logvar": logvar}
+                    np.savez(part, **cast(dict[str, Any], moments))  # the stub takes a name for allow_pickle
         with np.load(file) as stored:
             means.append(stored["mean"])
             if "logvar" in stored:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
+
+_kernels = cast(
+    Any, torch
+)  # the kernels of PyTorch's own optimisers, for lists of tensors; they have no stubs
 
 
 def warmed_decay(updates: int, decay: float) -> float:
@@ -30,17 +34,17 @@ class Average:
     def update(self) -> None:
         """Take in the parameters as they are now."""
         self.updates += 1
-        torch._foreach_lerp_(self.values, self.parameters, 1 - warmed_decay(self.updates, self.decay))
+        _kernels._foreach_lerp_(self.values, self.parameters, 1 - warmed_decay(self.updates, self.decay))
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """Within, the parameters are the average."""
         own = [p.clone() for p in self.parameters]
-        torch._foreach_copy_(self.parameters, self.values)
+        _kernels._foreach_copy_(self.parameters, self.values)
         try:
             yield
         finally:
-            torch._foreach_copy_(self.parameters, own)
+            _kernels._foreach_copy_(self.parameters, own)
 
     def state_dict(self) -> dict[str, Any]:
         """Updates so far, and the average's tensors themselves."""
@@ -49,6 +53,6 @@ class Average:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what ``state_dict`` returned."""
         self.updates = state["updates"]
-        torch._foreach_copy_(
+        _kernels._foreach_copy_(
             self.values, [v.to(mine.device) for v, mine in zip(state["values"], self.values, strict=True)]
         )

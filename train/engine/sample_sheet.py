@@ -10,6 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from siamese.models.autoencoder import decode_latents, downsampling
 from siamese.models.checkpoint import Checkpoint
+from siamese.models.modules import config_of
 from siamese.sampling import Conditioning, build_scheduler, denoise, initial_noise
 from train.engine.printing import print_once
 
@@ -18,8 +19,14 @@ from train.engine.printing import print_once
 def sheet(checkpoint: Checkpoint, hints: Tensor | None, prompts: Sequence[str], steps: int = 20) -> Tensor:
     """Samples [N, 3, S, S] in 0..1 of seeds 0, 1, ...; with hints [N, 3, S, S], of those masks."""
     device = next(checkpoint.unet.parameters()).device
-    shape = (checkpoint.unet.config.in_channels, *[checkpoint.image_size // downsampling(checkpoint.vae)] * 2)
-    features = [] if hints is None else [(1.0, checkpoint.controlnet.hint_features(hints.to(device)))]
+    shape = (
+        config_of(checkpoint.unet).in_channels,
+        *[checkpoint.image_size // downsampling(checkpoint.vae)] * 2,
+    )
+    features = []
+    if hints is not None:
+        assert checkpoint.controlnet is not None  # hints are given once there is one
+        features = [(1.0, checkpoint.controlnet.hint_features(hints.to(device)))]
     given = Conditioning(checkpoint.context(prompts), checkpoint.context([""] * len(prompts)), features)
     z = denoise(
         checkpoint,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from siamese.models.autoencoder import decode_latents, encode_moments
 from siamese.models.dense_hint import image_hint
+from siamese.models.modules import config_of
 from siamese.sampling import to_uint8
 from train.data.cache import cached_arrays, digest_of
 from train.data.pairs import Pair, array_key, load_images
@@ -132,7 +133,7 @@ def _reconstructed(
 def _weights_digest(vae: nn.Module) -> str:
     """Short digest of all weights and the configuration."""
     digest = hashlib.sha256(
-        str(sorted((k, str(v)) for k, v in vae.config.items() if not k.startswith("_"))).encode()
+        str(sorted((k, str(v)) for k, v in config_of(vae).items() if not k.startswith("_"))).encode()
     )
     for name, tensor in vae.state_dict().items():
         digest.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())

@@ -36,10 +36,11 @@ def by_organ(train: list[Pair], split: list[Pair]) -> dict[str, tuple[list[Pair]
     names = sorted(
         {ORGANS.get(p.prompt, p.prompt) for p in train + split}, reverse=True
     )  # polyp, then lesion
-    organs = {
-        name: tuple([p for p in pairs if ORGANS.get(p.prompt, p.prompt) == name] for pairs in (train, split))
-        for name in names
-    }
+
+    def chosen(pairs: list[Pair], name: str) -> list[Pair]:
+        return [p for p in pairs if ORGANS.get(p.prompt, p.prompt) == name]
+
+    organs = {name: (chosen(train, name), chosen(split, name)) for name in names}
     for name, pairs in organs.items():
         if min(map(len, pairs)) < 2:
             raise DataError(

@@ -33,7 +33,7 @@ def frechet_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
 def _root(centred: np.ndarray) -> np.ndarray:
     """A [min(N, D), D] with A'A = the unbiased covariance of ``centred`` [N, D]."""
     scaled = centred / np.sqrt(len(centred) - 1)
-    return np.linalg.qr(scaled, mode="r") if scaled.shape[0] > scaled.shape[1] else scaled
+    return np.asarray(np.linalg.qr(scaled, mode="r")) if scaled.shape[0] > scaled.shape[1] else scaled
 
 
 def kernel_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:

@@ -17,6 +17,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor
 
 from siamese.models.dense_hint import image_hint
+from siamese.models.modules import channels_last
 from train.evaluation.features import PooledFeatures, resized
 
 SIDE = 224
@@ -51,7 +52,7 @@ class EfficientNetFeatures(PooledFeatures):
             network = EfficientNet.from_name("efficientnet-lite0")
         network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
         network.requires_grad_(False).eval()
-        self.network = network.to(device=device, memory_format=torch.channels_last)
+        self.network = channels_last(network, device)
         self.device, self.batch = device, batch
         digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
         super().__init__("efficientnet_lite0", f"{digest} {SIDE} {MEAN} {DEVIATION}", size, cache)

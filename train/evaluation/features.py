@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from siamese.masks.core import resize_image
 from siamese.models.dense_hint import image_hint
+from siamese.models.modules import channels_last
 from train.data.cache import cached_array, digest_of
 from train.data.pairs import Pair, array_key, load_images
 from train.networks.lpips import Backbone, PerceptualNetwork, load_perceptual
@@ -67,7 +68,7 @@ class Features(PooledFeatures):
         super().__init__("vgg16", digest, size, cache)
 
     def _load(self, backbone: Backbone, weights: Path) -> PerceptualNetwork:
-        return load_perceptual(backbone, weights).to(device=self.device, memory_format=torch.channels_last)
+        return channels_last(load_perceptual(backbone, weights), self.device)
 
     def tensor(self, images: np.ndarray) -> Tensor:
         """[B, 3, S, S] in -1..1 of uint8 [B, H, W, 3]."""

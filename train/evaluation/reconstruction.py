@@ -49,10 +49,11 @@ def texture_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
     Squared differences, summed over channels, of the root-mean-square features of ``b`` (after DISTS's texture term, which compares
     the means of each channel; the position of texture within the crop plays no part).
     """
-    total = 0.0
+    terms: list[Tensor] = []
     for x, y in zip(a, b, strict=True):
         x, y = x.float(), y.float()
         scale = y.square().mean((2, 3)).sum(1)
         statistics = ((x.mean((2, 3)), y.mean((2, 3))), (x.std((2, 3)), y.std((2, 3))))
-        total = total + sum(((p - q).square().sum(1) / scale.clamp_min(1e-6)).mean() for p, q in statistics)
-    return total / len(a)
+        mean, deviation = (((p - q).square().sum(1) / scale.clamp_min(1e-6)).mean() for p, q in statistics)
+        terms.append(mean + deviation)
+    return sum(terms[1:], terms[0]) / len(a)

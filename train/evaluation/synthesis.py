@@ -6,11 +6,12 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 import torch
 import tyro
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from tqdm import tqdm
 
 from siamese.models.checkpoint import Checkpoint
@@ -64,7 +65,9 @@ def seed_of(seed: int, index: int, variant: int) -> int:
 def untrained(checkpoint: Checkpoint, seed: int) -> Checkpoint:
     """The same architecture, autoencoder and prompts with fresh weights of U-Net and ControlNet."""
     torch.manual_seed(seed)
-    unet = type(checkpoint.unet).from_config(checkpoint.unet.config)
+    if checkpoint.controlnet is None:
+        raise ValueError(f"{checkpoint.name} is a base model without a ControlNet.")
+    unet = cast(UNet2DConditionModel, type(checkpoint.unet).from_config(checkpoint.unet.config))
     config = checkpoint.controlnet.config
     controlnet = SiameseControlNet.from_unet(unet, tuple(config.hint_widths), config.hint_mergings)
     return replace(checkpoint, unet=unet.eval(), controlnet=controlnet.eval(), name="untrained")

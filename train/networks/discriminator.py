@@ -7,6 +7,7 @@ Gradient penalty: R1 of Mescheder et al. 2018, arXiv:1801.04406, here on the fea
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -41,12 +42,14 @@ class ProjectedDiscriminator(nn.Module):
 
     def build_tied(self) -> list[nn.Module]:
         """(Re)make and return the copy that shares the weights but not their gradients: what the decoder's loss goes through."""
-        self._tied = [tied_copy(self.heads)]  # in a list: its parameters are not the module's a second time
+        self._tied: list[nn.Module] = [
+            tied_copy(self.heads)
+        ]  # in a list: its parameters are not the module's a second time
         return self._tied
 
     def forward(self, features: Sequence[Tensor], frozen: bool = False) -> list[Tensor]:
         """Opinions [B, 1, h, w] of each stage's features [B, C, h, w], high is real. ``frozen``: the heads get no gradient."""
-        heads = self._tied[0] if frozen else self.heads
+        heads = cast(nn.ModuleList, self._tied[0] if frozen else self.heads)
         return [head(f) for head, f in zip(heads, features, strict=True)]
 
 

@@ -35,21 +35,25 @@ _LAYOUT = {"alexnet": _ALEXNET, "vgg16": _VGG16}
 class PerceptualNetwork(nn.Module):
     """Frozen AlexNet or VGG16 convolutions with LPIPS heads. Input images [B, 3, H, W] in -1..1."""
 
+    shift: Tensor
+    scale: Tensor
+
     def __init__(self, backbone: Backbone, weights: dict[str, Tensor]) -> None:
         super().__init__()
         layout = _LAYOUT[backbone]
         self.pool, self.taps = layout["pool"], layout["taps"]
-        self.convs = nn.ModuleList()
+        self.convs, widths = nn.ModuleList(), []
         for i, (kernel, stride, padding) in enumerate(layout["convs"]):
             weight = weights[f"conv.{i}.weight"].float()
             conv = nn.Conv2d(weight.shape[1], weight.shape[0], kernel, stride, padding)
             conv.load_state_dict({"weight": weight, "bias": weights[f"conv.{i}.bias"].float()})
             self.convs.append(conv)
+            widths.append(weight.shape[0])
         for i in range(len(self.taps)):
             self.register_buffer(f"head{i}", weights[f"lpips.{i}.weight"].float().reshape(1, -1, 1, 1))
         self.register_buffer("shift", torch.tensor(SHIFT).reshape(1, 3, 1, 1))
         self.register_buffer("scale", torch.tensor(SCALE).reshape(1, 3, 1, 1))
-        self.channels = tuple(self.convs[i].out_channels for i in self.taps)
+        self.channels: tuple[int, ...] = tuple(widths[i] for i in self.taps)
         self.requires_grad_(False).eval()
 
     def features(self, images: Tensor) -> list[Tensor]:
@@ -69,11 +73,11 @@ class PerceptualNetwork(nn.Module):
 
     def distance(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
         """LPIPS [B] between two lists of ``features``."""
-        total = 0.0
+        terms: list[Tensor] = []
         for i, (x, y) in enumerate(zip(a, b, strict=True)):
             x, y = F.normalize(x, dim=1, eps=1e-10), F.normalize(y, dim=1, eps=1e-10)
-            total = total + ((x - y).square() * getattr(self, f"head{i}")).sum(1).mean((1, 2))
-        return total
+            terms.append(((x - y).square() * getattr(self, f"head{i}")).sum(1).mean((1, 2)))
+        return sum(terms[1:], terms[0])
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """LPIPS [B] between images [B, 3, H, W] in -1..1."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,9 @@ class VggUNet(nn.Module):
         relative_rate: learning rate of those, as a share of the decoder's; a whole one would overwrite pretrained weights.
         rate: only in configurations of earlier versions, which stored those convolutions' weights divided by it; see ``undo_rate``.
     """
+
+    shift: Tensor
+    scale: Tensor
 
     def __init__(
         self,
@@ -74,7 +77,7 @@ class VggUNet(nn.Module):
     @classmethod
     def from_perceptual(cls, network: PerceptualNetwork, **options: Any) -> VggUNet:
         """Encoder from ImageNet's weights, decoder with fresh weights."""
-        unet = cls([conv.out_channels for conv in network.convs], **options)
+        unet = cls([cast(nn.Conv2d, conv).out_channels for conv in network.convs], **options)
         for own, conv in zip(unet.convs, network.convs, strict=True):
             own.load_state_dict(conv.state_dict())
         return unet
@@ -91,8 +94,8 @@ class VggUNet(nn.Module):
         """After an earlier version's weights were loaded: multiply by ``rate`` what was stored divided by it."""
         if self._rate is not None:
             for conv in self.convs[self.first_trained :]:
-                conv.weight.mul_(self._rate)
-                conv.bias.mul_(self._rate)
+                for values in conv.parameters():  # weight and bias
+                    values.mul_(self._rate)
             self._rate = None
 
     def forward(self, images: Tensor) -> Tensor:

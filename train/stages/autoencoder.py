@@ -25,6 +25,7 @@ from siamese.models.autoencoder import (
     rescale_latents,
     start_at_principal_components,
 )
+from siamese.models.modules import channels_last
 from train.data.pairs import check_pairs, load_images, read_pairs
 from train.engine import identity, loop
 from train.engine.device_array import DeviceArray, cropped, images_of, turned
@@ -130,7 +131,7 @@ class ReconstructionLoss(nn.Module):
         """(Re)make what aliases the discriminator's weights, after anything that moves parameters; returns it."""
         return [] if self.discriminator is None else self.discriminator.build_tied()
 
-    def forward(self, batch: dict[str, Tensor], step: int, max_steps: int) -> dict[str, Tensor]:
+    def forward(self, batch: dict[str, Any], step: int, max_steps: int) -> dict[str, Tensor]:
         """Losses of ``images`` [B, 3, H, W] in -1..1 and ``noise`` [B, C, h, w]; LPIPS from pixel ``offset`` [2] on.
 
         ``uniform`` [B, 2, AUGMENTATIONS] in 0..1 is what the discriminator's augmentation draws, ``pool`` (an int) equivariance's factor.
@@ -146,7 +147,7 @@ class ReconstructionLoss(nn.Module):
         if config.equivariance:
             losses["equivariance"] = self.equivariance(latents, images, batch["pool"])
             losses["total"] = losses["total"] + config.equivariance * losses["equivariance"]
-        if self.discriminator is not None:
+        if self.discriminator is not None and self.perceptual is not None:
             losses |= discriminator_losses(
                 self.discriminator,
                 backbone=self.perceptual,
@@ -183,6 +184,8 @@ def crop_batch(crops: Tensor, draws: Draws) -> dict[str, Any]:
 class VaeStage(loop.Stage):
     """What the loop needs to train an autoencoder."""
 
+    module: ReconstructionLoss
+
     def __init__(self, config: VaeConfig) -> None:
         self.config = config
         train, val = (
@@ -203,7 +206,7 @@ class VaeStage(loop.Stage):
             self.began_with["init_weights"] = identity.of_weights(vae)
         if config.grow_to is not None and vae.config.latent_channels != config.grow_to:
             vae = grow_latents(vae, config.grow_to)
-        vae = vae.to(memory_format=torch.channels_last)
+        vae = channels_last(vae)
         if config.decoder_only:
             vae.encoder.requires_grad_(False)
         perceptual = load_perceptual("alexnet", config.weights) if config.lpips_weight else None
@@ -328,11 +331,7 @@ def measure_exported(config: VaeConfig) -> dict[str, dict[str, float]]:
         read_pairs(config.data, "train", config.prompt), read_pairs(config.data, "val", config.prompt)
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    vae = (
-        SmallAutoencoder.from_pretrained(config.loop.out / "model" / "vae")
-        .to(device, memory_format=torch.channels_last)
-        .eval()
-    )
+    vae = channels_last(SmallAutoencoder.from_pretrained(config.loop.out / "model" / "vae"), device).eval()
     kept = config.cache / "features"
     return measure_autoencoder(
         vae,

@@ -9,16 +9,17 @@ from typing import Literal
 
 import numpy as np
 import torch
+from siamese.prompts import EMPTY
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from siamese.diffusion import Weighting
 from siamese.models.autoencoder import SmallAutoencoder, downsampling, latent_channels
 from siamese.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from siamese.models.modules import channels_last
 from siamese.models.presets import PRESETS
 from siamese.models.prompt_embeddings import PromptTable
 from siamese.objective import DenoisingObjective
-from siamese.prompts import EMPTY
 from siamese.records.sampling_settings import SamplingSettings
 from train.data.latents import Examples, latent_dtype, load_examples
 from train.data.pairs import check_pairs, read_pairs
@@ -77,6 +78,7 @@ class BaseModule(nn.Module):
         self.objective = DenoisingObjective(
             checkpoint.unet, checkpoint.alphas_cumprod, checkpoint.prediction, weighting
         )
+        assert isinstance(checkpoint.context, PromptTable)  # the stage has checked
         self.context = checkpoint.context
 
     def forward(self, batch: dict[str, Tensor], step: int, max_steps: int) -> dict[str, Tensor]:
@@ -86,6 +88,8 @@ class BaseModule(nn.Module):
 
 class BaseStage(loop.Stage):
     """What the loop needs to train a base model."""
+
+    module: BaseModule
 
     def __init__(self, config: BaseConfig) -> None:
         self.config = config
@@ -122,12 +126,14 @@ class BaseStage(loop.Stage):
                 image_size=config.size,
             )
         self.checkpoint.check()
-        check_pairs(train + val, self.checkpoint.context.prompts, config.size)
+        assert isinstance(self.checkpoint.context, PromptTable)
+        self.context = self.checkpoint.context
+        check_pairs(train + val, self.context.prompts, config.size)
         self.began_with = identity.of_pairs(train, val)
         self.began_with["autoencoder_weights"] = identity.of_weights(self.checkpoint.vae)
         if config.init:
             self.began_with["init_weights"] = identity.of_weights(*self.checkpoint.networks())
-        vae = self.checkpoint.vae.requires_grad_(False).to(memory_format=torch.channels_last)
+        vae = channels_last(self.checkpoint.vae.requires_grad_(False))
         dtype = latent_dtype(config.loop.mixed_precision)
         self.train = load_examples(
             train, vae=vae, size=config.size, variants=config.variants, cache=config.cache, dtype=dtype
@@ -142,10 +148,10 @@ class BaseStage(loop.Stage):
         self.prompt_rows = self._rows(self.train.prompts)
         self.val_rows = self._rows(self.val.prompts) if self.val else None
         self.size = len(self.train)
-        self.module = BaseModule(self.checkpoint, config.weighting).to(memory_format=torch.channels_last)
+        self.module = channels_last(BaseModule(self.checkpoint, config.weighting))
 
     def _rows(self, prompts: list[str]) -> np.ndarray:
-        return np.array([self.checkpoint.context.index(p) for p in prompts])
+        return np.array([self.context.index(p) for p in prompts])
 
     def batch(self, indices: np.ndarray, draws: Draws, device: torch.device) -> dict[str, Tensor]:
         """Latents, noise, timesteps and prompt rows."""
@@ -166,7 +172,7 @@ class BaseStage(loop.Stage):
         draws: StepDraws,
         device: torch.device,
     ) -> dict[str, Tensor]:
-        prompts = np.where(draws.drop, self.checkpoint.context.index(EMPTY), rows[indices])
+        prompts = np.where(draws.drop, self.context.index(EMPTY), rows[indices])
         return {
             "z0": latent_batch(examples, indices, draws, device),
             "prompt": sent(prompts, device),
@@ -186,9 +192,9 @@ class BaseStage(loop.Stage):
             writer=writer,
             step=step,
             hints=None,
-            prompts=[p for p in self.checkpoint.context.prompts if p] or [EMPTY],
+            prompts=[p for p in self.context.prompts if p] or [EMPTY],
         )
-        if self.val is None:
+        if self.val is None or self.val_rows is None:
             return {}
         total, count = 0.0, len(self.val)
         draws = validation_draws(count, self.val.mean.shape[2:], len(self.checkpoint.alphas_cumprod))

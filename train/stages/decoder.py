@@ -26,6 +26,7 @@ from tqdm import tqdm
 from siamese.diffusion import add_noise
 from siamese.models.autoencoder import SmallAutoencoder, downsampling
 from siamese.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, weights_hash
+from siamese.models.modules import channels_last
 from siamese.models.unet import tied_copy
 from siamese.records.sampling_settings import UNGUIDED
 from siamese.sampling import Conditioning, build_scheduler, denoise, initial_noise
@@ -36,7 +37,7 @@ from train.engine import identity, loop
 from train.engine.device_array import DeviceArray, cropped, turned
 from train.engine.randomness import Draws, key
 from train.evaluation.reconstruction import reconstruction_losses
-from train.networks.lpips import load_perceptual
+from train.networks.lpips import PerceptualNetwork, load_perceptual
 from train.stages.autoencoder import crop_batch, rise, training_sheet, validation_figures
 
 
@@ -114,7 +115,9 @@ class PatchDiscriminator(nn.Module):
 class DecoderModule(nn.Module):
     """Decoder and discriminator, both updated in one step."""
 
-    def __init__(self, vae: SmallAutoencoder, perceptual: nn.Module | None, config: DecoderConfig) -> None:
+    def __init__(
+        self, vae: SmallAutoencoder, perceptual: PerceptualNetwork | None, config: DecoderConfig
+    ) -> None:
         super().__init__()
         self.vae, self.perceptual, self.config = vae, perceptual, config
         self.discriminator = PatchDiscriminator()
@@ -122,11 +125,11 @@ class DecoderModule(nn.Module):
 
     def build_tied_discriminator(self) -> None:
         """The decoder's loss goes through it, and reaches no weight of the discriminator."""
-        self._tied = [
+        self._tied: list[nn.Module] = [
             tied_copy(self.discriminator)
         ]  # in a list: its parameters are not the module's a second time
 
-    def forward(self, batch: dict[str, Tensor], step: int, max_steps: int) -> dict[str, Tensor]:
+    def forward(self, batch: dict[str, Any], step: int, max_steps: int) -> dict[str, Tensor]:
         """Losses of ``images`` [B, 3, H, W] in -1..1 and their unscaled ``latents`` [B, C, h, w]."""
         images, config = batch["images"], self.config
         drawn = self.vae.decode(batch["latents"]).sample
@@ -161,6 +164,8 @@ def texture(images: Tensor) -> Tensor:
 
 class DecoderStage(loop.Stage):
     """What the loop needs to train a decoder."""
+
+    module: DecoderModule
 
     def __init__(self, config: DecoderConfig) -> None:
         self.config = config
@@ -197,7 +202,7 @@ class DecoderStage(loop.Stage):
         vae.requires_grad_(True)
         vae.encoder.requires_grad_(False)
         perceptual = load_perceptual("alexnet", config.weights) if config.lpips_weight else None
-        self.module = DecoderModule(vae, perceptual, config).to(memory_format=torch.channels_last)
+        self.module = channels_last(DecoderModule(vae, perceptual, config))
 
     def batch(self, indices: np.ndarray, draws: Draws, device: torch.device) -> dict[str, Any]:
         """Random crops in -1..1 on the grid of the latents, their latents, encoded or denoised, and a random offset for LPIPS."""
@@ -265,6 +270,7 @@ def _denoise(
     checkpoint: Checkpoint, examples: Examples, config: DecoderConfig, starts: np.ndarray, batch: int
 ) -> np.ndarray:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    assert checkpoint.controlnet is not None  # the stage has checked
     checkpoint.to(device)
     out = np.empty_like(examples.mean)
     jobs = [

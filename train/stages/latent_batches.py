@@ -72,7 +72,7 @@ def padded_rows(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     length = next(n for n in padded_lengths(count) if n >= len(rows))
     padding = length - len(rows)
     return np.concatenate([rows, np.repeat(rows[:1], padding)]), np.repeat(
-        np.float32([1, 0]), [len(rows), padding]
+        np.array([1, 0], np.float32), [len(rows), padding]
     )
 
 

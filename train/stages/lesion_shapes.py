@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.stats import ks_2samp
@@ -52,7 +53,8 @@ def measure_shapes(masks: np.ndarray) -> np.ndarray:
 
 def distances(first: np.ndarray, second: np.ndarray) -> list[float]:
     """Kolmogorov-Smirnov statistic, in 0..1, of each column of [N, 3] and [M, 3]."""
-    return [float(ks_2samp(a, b).statistic) for a, b in zip(first.T, second.T, strict=True)]
+    found: list[Any] = [ks_2samp(a, b) for a, b in zip(first.T, second.T, strict=True)]
+    return [float(one.statistic) for one in found]
 
 
 def fit_organs(pairs: list[Pair], size: int) -> dict[str, ShapeStatistics]:

@@ -11,12 +11,13 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from siamese.prompts import EMPTY
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from siamese.masks.core import outline
 from siamese.masks.segmenter import CompactUNet, LesionSegmenter, dice
-from siamese.prompts import EMPTY
+from siamese.models.modules import channels_last
 from train.data.organs import ORGANS, fixed_subset
 from train.data.pairs import check_pairs, load_arrays, read_pairs
 from train.engine import identity, loop
@@ -163,14 +164,13 @@ class SegmentStage(loop.Stage):
             self.segmenter = VggSegmenter(
                 VggUNet.from_perceptual(encoder, trained_convs=config.trained_convs), config.size
             )
-        self.module = SegmentationLoss(self.segmenter.network.to(memory_format=torch.channels_last))
+        self.module = SegmentationLoss(channels_last(self.segmenter.network))
 
     def batch(self, indices: np.ndarray, draws: Draws, device: torch.device) -> dict[str, Tensor]:
         """Pairs that are flipped and turned at random, then augmented."""
         codes = draws.integers("turn", 0, 8)
-        images, masks = augment(
-            *(turned(held.on(device), indices, codes) for held in (self.images, self.masks)), draws
-        )
+        images, masks = (turned(held.on(device), indices, codes) for held in (self.images, self.masks))
+        images, masks = augment(images, masks, draws)
         return {"images": images, "masks": masks}
 
     def parameter_groups(self) -> list[loop.ParameterGroup]:
@@ -184,7 +184,7 @@ class SegmentStage(loop.Stage):
 
         Without validation pairs a sheet of training pairs alone.
         """
-        if self.val_images is None:
+        if self.val_images is None or self.val_masks is None:
             without_validation("what is found in training images")
             images, masks = self.shown
             _add_outlines(

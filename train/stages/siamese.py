@@ -9,17 +9,18 @@ from typing import Literal
 
 import numpy as np
 import torch
+from siamese.prompts import EMPTY
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from siamese.models.autoencoder import downsampling
 from siamese.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from siamese.models.controlnet import SiameseControlNet
+from siamese.models.modules import channels_last
 from siamese.models.presets import PRESETS
 from siamese.models.prompt_embeddings import PromptTable
 from siamese.models.unet import freeze_encoder
 from siamese.objective import SiameseConfig, SiameseObjective, describe_schedule
-from siamese.prompts import EMPTY
 from train.data.latents import Examples, latent_dtype, load_examples
 from train.data.pairs import check_pairs, read_pairs
 from train.engine import identity, loop
@@ -82,6 +83,7 @@ class SiameseModule(nn.Module):
 
     def __init__(self, checkpoint: Checkpoint, config: SiameseConfig) -> None:
         super().__init__()
+        assert checkpoint.controlnet is not None  # the stage has made one
         self.objective = SiameseObjective(
             unet=checkpoint.unet,
             controlnet=checkpoint.controlnet,
@@ -114,6 +116,8 @@ class SiameseModule(nn.Module):
 class SiameseStage(loop.Stage):
     """What the loop needs to train Mask-Diffusion."""
 
+    module: SiameseModule
+
     def __init__(self, config: SiameseTrainConfig) -> None:
         self.config = config
         self.checkpoint = load_checkpoint(config.init)
@@ -137,7 +141,7 @@ class SiameseStage(loop.Stage):
             self.checkpoint.unet.requires_grad_(True)
         else:
             freeze_encoder(self.checkpoint.unet)
-        vae = self.checkpoint.vae.requires_grad_(False).to(memory_format=torch.channels_last)
+        vae = channels_last(self.checkpoint.vae.requires_grad_(False))
         size = self.checkpoint.image_size
         dtype = latent_dtype(config.loop.mixed_precision)
         self.train = load_examples(
@@ -153,7 +157,7 @@ class SiameseStage(loop.Stage):
         self.contexts: Tensor | None = None
         self.size = len(self.train)
         # Channels last: the hint block at full resolution is the costliest layer on a CPU, and twice as fast so.
-        self.module = SiameseModule(self.checkpoint, config.objective).to(memory_format=torch.channels_last)
+        self.module = channels_last(SiameseModule(self.checkpoint, config.objective))
 
     def batch(self, indices: np.ndarray, draws: Draws, device: torch.device) -> dict[str, Tensor]:
         """Latents, hints, context, noise, timesteps, and the rows of samples that are augmented, known here from their t."""

@@ -121,7 +121,7 @@ def expected_flops(batch: int) -> dict[str, dict[str, float]]:
     """
     bench, share = Bench(1), 201 / 1000
     late, early = torch.tensor([700]), torch.tensor([100])
-    cases = {"reference": [0, batch], "ours": sorted(set(padded_lengths(batch)))}
+    cases: dict[Which, list[int]] = {"reference": [0, batch], "ours": sorted(set(padded_lengths(batch)))}
     found: dict[str, dict[str, float]] = {}
     for which, lengths in cases.items():
         plain, augmented = bench.flops(which, late, AFTER), bench.flops(which, early, AFTER)

@@ -12,6 +12,7 @@ from torch import nn
 
 from siamese.models.autoencoder import downsampling, latent_channels
 from siamese.models.checkpoint import Checkpoint
+from siamese.models.modules import config_of
 from siamese.records.catalogue import figures
 from train.tools.licence import TERMS
 
@@ -142,7 +143,7 @@ def _parts(checkpoint: Checkpoint) -> list[tuple[str, str]]:
         ),
         (
             "U-Net",
-            f"widths {', '.join(map(str, unet.config.block_out_channels))}, {checkpoint.prediction.replace('_', ' ')}, {_size(unet)}",
+            f"widths {', '.join(map(str, config_of(unet).block_out_channels))}, {checkpoint.prediction.replace('_', ' ')}, {_size(unet)}",
         ),
     ]
     if controlnet is not None:

@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from PIL import Image
-
 from siamese.prompts import POLYP
+
 from train.engine.loop import LoopConfig, Stage, Trainer, update
 from train.stages.autoencoder import AutoencoderConfig, VaeConfig, VaeStage
 from train.stages.base import BaseConfig, BaseStage
@@ -64,7 +64,7 @@ def _makers(config: RatesConfig, folder: Path, data: tuple[Path, ...]) -> dict[s
 
     def settings(of: type, **changes: Any) -> Any:
         fields = {f.name: f for f in dataclasses.fields(of)}
-        default: LoopConfig = fields["loop"].default_factory()
+        default: LoopConfig = cast(Any, fields["loop"]).default_factory()
         timed = dataclasses.replace(
             default,
             out=folder / of.__name__,
@@ -109,7 +109,7 @@ def rates(config: RatesConfig, folder: Path) -> dict[str, dict[str, float]]:
 
 def timed(stage: Stage, updates: int) -> dict[str, float]:
     """Samples a second of ``updates`` updates at half of the steps, after two more to warm up."""
-    trainer = Trainer(stage, stage.config.loop)
+    trainer = Trainer(stage, cast(Any, stage).config.loop)
     trainer.step = STEPS // 2
     for count in (2, updates):
         _wait()

@@ -64,5 +64,5 @@ def reference_losses(
         z_again = a.sqrt() * z0 + (1 - a).sqrt() * eps  # 24
         eps_a = noise(unet, z_again, t, context, control(net, z_again, t, context, hint_mask))
         losses["augmented"] = (t <= 200).float() * (eps_a - eps).square().mean((1, 2, 3))  # 26
-    losses["total"] = sum(v.mean() for v in losses.values())  # 28
+    losses["total"] = sum((v.mean() for v in losses.values()), t.new_zeros((), dtype=eps.dtype))  # 28
     return losses

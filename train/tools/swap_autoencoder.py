@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from siamese.models.autoencoder import SmallAutoencoder, downsampling, encode_mo
 from siamese.models.checkpoint import load_checkpoint, save_checkpoint
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.dense_hint import image_hint
+from siamese.models.modules import bias_of
 from train.data.pairs import check_pairs, load_images, read_pairs
 
 
@@ -50,21 +52,26 @@ def procrustes_rotation(old: Tensor, new: Tensor) -> Tensor:
     return u @ vh
 
 
+def _geometry(conv: nn.Conv2d) -> Any:
+    """Kernel, stride and padding: PyTorch annotates them as tuples of any length and takes pairs."""
+    return conv.kernel_size, conv.stride, conv.padding
+
+
 @torch.no_grad()
 def rotate_input(conv: nn.Conv2d, rotation: Tensor) -> nn.Conv2d:
     """``conv`` for inputs that ``rotation`` [c, C] maps to its own."""
-    made = nn.Conv2d(rotation.shape[1], conv.out_channels, conv.kernel_size, conv.stride, conv.padding)
+    made = nn.Conv2d(rotation.shape[1], conv.out_channels, *_geometry(conv))
     made.weight.copy_(torch.einsum("ockl,cd->odkl", conv.weight, rotation.to(conv.weight)))
-    made.bias.copy_(conv.bias)
+    bias_of(made).copy_(bias_of(conv))
     return made
 
 
 @torch.no_grad()
 def rotate_output(conv: nn.Conv2d, rotation: Tensor) -> nn.Conv2d:
     """``conv`` with outputs rotated back by the transpose of ``rotation`` [c, C]."""
-    made = nn.Conv2d(conv.in_channels, rotation.shape[1], conv.kernel_size, conv.stride, conv.padding)
+    made = nn.Conv2d(conv.in_channels, rotation.shape[1], *_geometry(conv))
     made.weight.copy_(torch.einsum("cikl,cd->dikl", conv.weight, rotation.to(conv.weight)))
-    made.bias.copy_(rotation.T.to(conv.bias) @ conv.bias)
+    bias_of(made).copy_(rotation.T.to(bias_of(conv)) @ bias_of(conv))
     return made
 
 

@@ -123,6 +123,7 @@ class ModelWorker:
             BusyError: see ``sample``.
         """
         *_, mask = self.suggesting(photo, model, visitor)
+        assert isinstance(mask, np.ndarray)  # the last that ``suggesting`` yields
         return mask
 
     def suggesting(

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gradio as gr
 import numpy as np
@@ -45,7 +45,9 @@ class EmptyMaskError(ValueError):
 DRAWINGS = Drawings()
 # One store for all editors. By default each editor has its own, but a copy must find what its editor received, and Gradio replaces a visitor's
 # editor by a new one with an empty store whenever an event does not update it. Its own store would also grow without bounds.
-gr.ImageEditor.blob_storage = property(lambda editor: DRAWINGS.of(current()), lambda editor, value: None)
+cast(Any, gr.ImageEditor).blob_storage = property(
+    lambda editor: DRAWINGS.of(current()), lambda editor, value: None
+)
 gr.ImageEditor.accept_blobs = server(checked(gr.ImageEditor.accept_blobs, DRAWINGS))
 
 
@@ -103,7 +105,7 @@ def _read_and_note(editor: gr.ImageEditor, payload: EditorData | None) -> Any:
     return value
 
 
-gr.ImageEditor.preprocess = _read_and_note
+cast(Any, gr.ImageEditor).preprocess = _read_and_note
 
 
 def lesion_canvas(mask: np.ndarray) -> gr.ImageEditor:
@@ -113,7 +115,7 @@ def lesion_canvas(mask: np.ndarray) -> gr.ImageEditor:
     crop and resize transforms interpolate what was drawn.
     """
     return gr.ImageEditor(
-        value=editor_value(mask),
+        value=cast(Any, editor_value(mask)),  # what the browser gets, which the stub lacks
         label="Lesion mask",
         show_label=False,
         elem_id="canvas",
@@ -145,7 +147,10 @@ def reader(
         The copy, which is never shown; and a function that makes of the listener which starts an event (``button.click``) one that copies first.
     """
     drawn = gr.ImageEditor(
-        type=canvas.type, image_mode=canvas.image_mode, format=canvas.format, visible=False
+        type=cast(Any, canvas.type),
+        image_mode=cast(Any, canvas.image_mode),  # annotated as any text, taken as some
+        format=canvas.format,
+        visible=False,
     )
     return drawn, lambda trigger: trigger(None, canvas, drawn, js="(value) => value", **QUICK).then
 

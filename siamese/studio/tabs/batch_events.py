@@ -209,12 +209,12 @@ class BatchEvents:
             if progress is None:
                 yield self._refusal(text)
             else:
-                job = self.runner.job(owner)
+                job = self.runner.job(owner) or progress
                 yield self.show(
                     f"{text} {job.done} of {job.total} pairs are made; press Resume to continue.", "error"
                 )
             return
-        if progress.done == progress.total:
+        if progress is None or progress.done == progress.total:
             yield self.show(kind="done")
         else:
             yield self.show(

@@ -123,7 +123,7 @@ class DrawEvents:
         try:
             with DECODING:
                 upload = read_upload(Path(path))
-                traced = fit_photo(upload.photo).copy() if upload.kind == "photo" else None
+                traced = fit_photo(upload.photo).copy() if upload.photo is not None else None
         except UploadError as error:
             Path(path).unlink(missing_ok=True)
             return {**self._say(str(error), "error"), self.panel.file: None}
@@ -132,10 +132,11 @@ class DrawEvents:
         if traced is not None:
             return self._trace(value, before, Photo(traced, Path(path).stem, Path(path)))
         Path(path).unlink(missing_ok=True)
-        if upload.kind == "mask":
+        if upload.mask is not None:
             return self._replace(
                 value, photo=None, before=before, mask=upload.mask, text="Mask opened."
             ) | self._use_photo(None)
+        assert upload.pair is not None  # exactly one of the three is set
         text, settings = self.restored(upload.pair.recipe)
         return (
             self._replace(value, photo=None, before=before, mask=upload.pair.drawn, text=text)
@@ -161,6 +162,8 @@ class DrawEvents:
                     yield self._say(f"{update.ahead} before you.")
                 elif isinstance(update, Loading):
                     yield self._say("Loading the model…")
+                elif not isinstance(update, np.ndarray):
+                    continue  # steps count sampling, of which there is none here
                 elif not update.any():
                     yield self._say("No lesion was found in this photo. Draw it by hand.", "error")
                 else:
@@ -238,7 +241,7 @@ def wire_draw(
     panel = events.panel
     (drawn, reading), (seen, watching) = reader(panel.canvas), reader(panel.canvas)
     # Gradio would show progress on the canvas, and then read it at each step of every event.
-    beside = {"show_progress_on": panel.note}
+    beside: dict[str, Any] = {"show_progress_on": panel.note}
     quick = QUICK | beside
     mask = [drawn, panel.photo, panel.before]
     for name, button in panel.tools.items():

@@ -135,7 +135,7 @@ def build_settings(seed: int = 0) -> SettingsPanel:
     )
     variants = gr.Slider(1, MAX_VARIANTS, value=1, step=1, label="Variants", elem_id="variants")
     with gr.Group():
-        seed = gr.Number(value=seed, precision=0, label="Seed")
+        seed_box = gr.Number(value=seed, precision=0, label="Seed")
         random_seed = gr.Checkbox(value=True, label="Random seed")
     with gr.Column(visible=False, elem_id="reference", variant="panel") as reference_group:
         use_photo = gr.Checkbox(value=False, label="Use the photo as reference")
@@ -164,7 +164,7 @@ def build_settings(seed: int = 0) -> SettingsPanel:
     return SettingsPanel(
         prompt=prompt,
         variants=variants,
-        seed=seed,
+        seed=seed_box,
         random_seed=random_seed,
         use_photo=use_photo,
         weight=weight,

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any, cast
 
 from gradio import processing_utils, utils
 from gradio.blocks import Block
@@ -48,6 +49,6 @@ def caching(folder: Path) -> Iterator[None]:
         _folder.reset(token)
 
 
-utils.get_upload_folder = processing_utils.get_upload_folder = cache_folder
-Block.GRADIO_CACHE = property(lambda block: cache_folder(), lambda block, value: None)
-Block.temp_files = property(lambda block: _Nothing(), lambda block, value: None)
+utils.get_upload_folder = cast(Any, processing_utils).get_upload_folder = cache_folder
+cast(Any, Block).GRADIO_CACHE = property(lambda block: cache_folder(), lambda block, value: None)
+cast(Any, Block).temp_files = property(lambda block: _Nothing(), lambda block, value: None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -105,7 +105,7 @@ class VisitorCookies:
         self._new: dict[str, list[float]] = {}
         self._lock = threading.Lock()
 
-    def visitor(self, scope: dict[str, Any]) -> Visitor:
+    def visitor(self, scope: Mapping[str, Any]) -> Visitor:
         """The sender of the request of an ASGI ``scope``; by address if it has no valid cookie."""
         for name, value in scope["headers"]:
             if name == b"cookie":
@@ -115,7 +115,7 @@ class VisitorCookies:
         client = scope.get("client")
         return Visitor(by_address(client[0] if client else None))
 
-    def new(self, scope: dict[str, Any]) -> Visitor | None:
+    def new(self, scope: Mapping[str, Any]) -> Visitor | None:
         """A new visitor for the page that ``scope`` requests; None if its address had too many."""
         now, address = time.monotonic(), (scope.get("client") or ("",))[0]
         with self._lock:

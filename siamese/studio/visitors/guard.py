@@ -11,17 +11,20 @@ import shutil
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gradio as gr
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from gradio.components import File
-from gradio.route_utils import MultiPartException, upload_fn
+from gradio.route_utils import upload_fn
+from gradio.routes import App as GradioApp
 from gradio.routes import file_upload_statuses
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from siamese.studio.visitors import limits
@@ -238,8 +241,8 @@ def guard_page(app: FastAPI, page: gr.Blocks, folder: TemporaryFolder, cookies: 
     Returns:
         The visitors' sessions. Call their ``tidy`` now and then.
     """
-    mount = app.router.routes[-1]
-    gradio_app = mount.app
+    mount = cast(Mount, app.router.routes[-1])
+    gradio_app = cast(GradioApp, mount.app)
     # What Gradio's ``launch`` sets, and mounting does not:
     page.has_launched = True  # otherwise its check of paths accepts every path; it is the second check here, after ``check_files``
     page.enable_monitoring = False  # None would count as True
@@ -273,8 +276,10 @@ def guard_page(app: FastAPI, page: gr.Blocks, folder: TemporaryFolder, cookies: 
         with serving(visitor), caching(folder.of(visitor.id)):
             return await process(block_fn, inputs, *rest, request=request, **more)
 
-    page.process_api = process_api
-    gradio_app.add_exception_handler(RefusedError, lambda request, refused: refused.response())
+    cast(Any, page).process_api = process_api
+    gradio_app.add_exception_handler(
+        RefusedError, lambda request, refused: cast(RefusedError, refused).response()
+    )
     gradio_app.add_exception_handler(
         RequestValidationError, lambda request, error: RefusedError(422, limits.STRANGE).response()
     )

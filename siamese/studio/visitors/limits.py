@@ -91,7 +91,7 @@ def check_picture(picture: str | bytes) -> None:
         width = height = None
     except DECODER_ERRORS:
         return  # not an image: its reader reports that
-    if width is None or max(width, height) > CANVAS_SIDE:
+    if width is None or height is None or max(width, height) > CANVAS_SIDE:
         has = "has too many pixels" if width is None else f"is {width} x {height} pixels"
         raise RefusedError(
             413,

@@ -73,9 +73,10 @@ class Sessions:
             self.forget(other)
 
     @contextmanager
-    def open(self, visitor: Visitor, name: str) -> Iterator[None]:
+    def open(self, visitor: Visitor, name: str | None) -> Iterator[None]:
         """The page counts as open inside. Raises as ``enter``."""
         self.enter(visitor, name)
+        assert isinstance(name, str)  # otherwise ``enter`` has refused
         with self._lock:
             session = self._sessions[name]
             session.streams += 1

@@ -69,7 +69,7 @@ def problem_of(page: gr.Blocks, path: str, body: Any) -> tuple[int, str] | None:
         if not fits(part, value):
             return (
                 422,
-                f"Value {i + 1}{f' ({part.label})' if getattr(part, 'label', None) else ''} is of the wrong kind. {RELOAD}",
+                f"Value {i + 1}{f' ({label})' if (label := getattr(part, 'label', None)) else ''} is of the wrong kind. {RELOAD}",
             )
     return None
 

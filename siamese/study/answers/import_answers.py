@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from siamese.study.answers.export_format import FORMAT, ExportedStudy, ImportRefusedError
 from siamese.study.answers.import_rows import rows_of_export
 from siamese.study.config import StudyConfig
-from siamese.study.storage.schema import answers
+from siamese.study.storage.schema import answers, new_number
 from siamese.study.storage.store import Study, StudyStore, find_study
 
 
@@ -52,9 +52,8 @@ def import_study(store: StudyStore, text: str | bytes) -> Study:
             stored: dict[int, int] = {}
             for one, row in zip(given.answers, imported.answers, strict=True):
                 earlier = None if one.supersedes is None else stored[one.supersedes]
-                stored[one.number] = connection.execute(
-                    insert(answers).values(row | {"supersedes": earlier})
-                ).inserted_primary_key[0]
+                values = row | {"supersedes": earlier}
+                stored[one.number] = new_number(connection.execute(insert(answers).values(values)))
             made = find_study(connection, config.id)
     except IntegrityError as error:
         raise ImportRefusedError(

@@ -16,7 +16,6 @@ from siamese.study.rating.order import MAIN
 
 COMPLETE, ALL = "complete", "all"
 """Raters that figures are of: those who answered everything, or all with an answer."""
-CHOICES = (COMPLETE, ALL)
 MAX_LISTED = 8
 """Numbers that a sentence lists one by one."""
 

@@ -103,6 +103,8 @@ def private_head(api: HfApi, repository: str, make: bool = False) -> str:
             f"the dataset repository {repository} is public; it would show answers and the studies' key. Make it private, or name "
             f"another one in {DATASET_VARIABLE}."
         )
+    if info.sha is None:
+        raise DatasetError(f"the dataset repository {repository} has no commit yet; try again.")
     return info.sha
 
 

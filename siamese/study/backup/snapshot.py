@@ -15,7 +15,16 @@ from sqlalchemy.exc import StatementError
 
 from siamese.study.storage.database import Database, StorageError
 from siamese.study.storage.entities import NewItem, content_hash, find_study
-from siamese.study.storage.schema import answers, images, items, presentations, raters, studies, withdrawals
+from siamese.study.storage.schema import (
+    answers,
+    images,
+    items,
+    new_number,
+    presentations,
+    raters,
+    studies,
+    withdrawals,
+)
 
 TABLES = (studies, items, raters, presentations, answers, withdrawals)
 """In the order in which they refer to each other."""
@@ -131,10 +140,11 @@ def restore_answers(connection: Connection, rows: list[dict[str, Any]]) -> None:
     """Store answers in their order, with the database's own numbers: another study may have theirs."""
     stored: dict[int, int] = {}
     for row in rows:
-        if row["supersedes"] is not None and row["supersedes"] not in stored:
+        earlier = row["supersedes"]
+        if earlier is not None and earlier not in stored:
             raise SnapshotError(f"answer {row['id']} corrects an answer that is not before it.")
-        values = without_id(row) | {"supersedes": stored.get(row["supersedes"])}
-        stored[row["id"]] = connection.execute(insert(answers).values(values)).inserted_primary_key[0]
+        values = without_id(row) | {"supersedes": None if earlier is None else stored[earlier]}
+        stored[row["id"]] = new_number(connection.execute(insert(answers).values(values)))
 
 
 def restore_images(connection: Connection, file: Path, rows: Rows) -> None:

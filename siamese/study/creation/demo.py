@@ -7,6 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from PIL import Image
 
@@ -21,7 +22,7 @@ from siamese.study.storage.store import StudyStore
 
 log = logging.getLogger(__name__)
 MASK_SIDE = 256
-FAST = {"num_inference_steps": 6, "scheduler": "dpm++"}
+FAST: dict[str, Any] = {"num_inference_steps": 6, "scheduler": "dpm++"}
 """So that the link is there in less than a minute on two processor cores; the embedded model's images look as with its own 12 steps."""
 
 
@@ -60,18 +61,17 @@ def free_id(store: StudyStore) -> str:
     return name
 
 
-def find_real(wanted: Demonstration) -> tuple[Path, Path | None]:
-    """Folders of the real images and of their masks, or None if they have no masks.
+def find_real(folder: Path, masks: Path | None) -> tuple[Path, Path | None]:
+    """Folders of the real images in ``folder`` and of their ``masks``, or None if they have no masks.
 
     Raises:
         ConfigError: the folder is not there.
     """
-    folder = wanted.real
     if not folder.is_dir():
         raise ConfigError([f"--real {folder}: there is no such folder."])
     if (folder / "images").is_dir():
-        return folder / "images", wanted.masks or (folder / "masks" if (folder / "masks").is_dir() else None)
-    return folder, wanted.masks
+        return folder / "images", masks or (folder / "masks" if (folder / "masks").is_dir() else None)
+    return folder, masks
 
 
 def write_lesions(folder: Path, ids: list[str], prompt: str, seed: int) -> Path:
@@ -108,15 +108,15 @@ def make_demo(
         groups=wanted.groups,
         seed=wanted.seed,
     )
-    images, masks = find_real(wanted) if real else (None, None)
+    images, masks = (None, None) if wanted.real is None else find_real(wanted.real, wanted.masks)
     with tempfile.TemporaryDirectory(prefix="study-demo-") as space:
         if masks is None:
             ids = [f"lesion {i + 1:02d}" for i in range(wanted.groups)]
-            if real:
+            if images is not None:
                 found = sorted(list_images(images)[0])
                 ids = Random(wanted.seed).sample(found, min(wanted.groups, len(found)))
             masks = write_lesions(Path(space) / "masks", ids, prompt, wanted.seed)
-        folders = ({"real": images} if real else {}) | {s.name: masks for s in sampled}
+        folders = ({} if images is None else {"real": images}) | {s.name: masks for s in sampled}
         study = create_sampled_study(
             store,
             config,

@@ -72,7 +72,7 @@ def connected(counts: np.ndarray, members: np.ndarray) -> np.ndarray:
     reach = (beaten(counts, members) > 0) | np.eye(methods, dtype=bool)
     for _ in range(max(1, methods.bit_length())):
         reach = (reach.astype(np.float64) @ reach.astype(np.float64)) > 0
-    return reach.all((-1, -2))
+    return np.asarray(reach.all((-1, -2)))
 
 
 def fit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,18 +108,16 @@ def summarise_pairs(pairs: Pairs, **settings: Any) -> PairSummary:
         for n, m in enumerate(methods)
     )
 
-    def found_by(n: int) -> Figure:
-        own = sums[n : n + 1, sums[n].any(-1)]
-        return bootstrap(own, statistic, quantities, **settings | {"conditional": True})[-1]
-
-    by_rater = [
-        RaterPairs(name, int((rater == n).sum()), found_by(n), response_times(table.seconds[rater == n]))
-        for n, name in enumerate(raters)
+    found = [
+        bootstrap(
+            sums[n : n + 1, sums[n].any(-1)], statistic, quantities, **settings | {"conditional": True}
+        )[-1]
+        for n in range(len(raters))
     ]
     first, second = pairs.repeated()
     return PairSummary(
         pairs=len(table),
-        raters=tuple(by_rater),
+        raters=rater_pairs(table, found),
         methods=by_method,
         found_real=figures[-1],
         alpha=pair_alpha(table, settings),
@@ -133,6 +132,15 @@ def summarise_pairs(pairs: Pairs, **settings: Any) -> PairSummary:
         groups=len(groups),
         basis=basis_of(len(raters), settings),
         exclusions=table.exclusions,
+    )
+
+
+def rater_pairs(table: Pairs, found: Sequence[Figure]) -> tuple[RaterPairs, ...]:
+    """Each rater's figures; ``found`` is the share of real images found by each."""
+    rater = codes(table.rater, table.raters)
+    return tuple(
+        RaterPairs(name, int((rater == n).sum()), found[n], response_times(table.seconds[rater == n]))
+        for n, name in enumerate(table.raters)
     )
 
 

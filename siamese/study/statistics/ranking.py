@@ -155,7 +155,8 @@ def pair_tests(blocks: np.ndarray, methods: tuple[str, ...]) -> tuple[PairTest, 
             continue
         # with 2^13 sign patterns or fewer, all of them are gone through
         method: Any = stats.PermutationMethod(n_resamples=2**14) if len(difference) <= 13 else "asymptotic"
-        p = float(stats.wilcoxon(difference, zero_method="pratt", method=method).pvalue)
+        found: Any = stats.wilcoxon(difference, zero_method="pratt", method=method)
+        p = float(found.pvalue)
         tests.append(
             PairTest(
                 first=methods[i],

@@ -18,12 +18,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from scipy.special import stdtrit
 
-from siamese.study.statistics.answer_tables import Ratings
 from siamese.study.statistics.bootstrap import LEVEL, MIN_GROUPS, MIN_RATERS
-from siamese.study.statistics.table import StatisticsError, codes
+from siamese.study.statistics.table import StatisticsError
 
 MAX_GROUPS = 100_000
 MAX_RATERS = 1000
@@ -102,43 +100,6 @@ def split(variance: float, rater_share: float, group_share: float, half_range: f
     """A variance in its parts."""
     return Components(
         variance * rater_share, variance * group_share, variance * (1 - rater_share - group_share), half_range
-    )
-
-
-def pilot_components(ratings: Ratings, method: str, minus: str | None = None) -> Components:
-    """Components of a method's MOS, or with ``minus`` of the difference of two methods, from a pilot study by analysis of variance.
-
-    Negative estimates of the parts of raters and groups are set to 0.
-
-    Raises:
-        StatisticsError: fewer than two raters, or than two groups that all of them have answered, or no variation.
-    """
-    table = ratings.counted()
-    raters, groups = table.raters, table.groups
-    values = np.full((2, len(raters), len(groups)), np.nan)
-    for n, name in enumerate((method, minus)):
-        rows = table.method == name if name is not None else np.zeros(len(table), bool)
-        values[n, codes(table.rater[rows], raters), codes(table.group[rows], groups)] = table.real[rows]
-    answers = values[0] if minus is None else values[0] - values[1]
-    answers = answers[:, ~np.isnan(answers).any(0)]
-    if answers.shape[0] < 2 or answers.shape[1] < 2:
-        raise StatisticsError(
-            "a pilot needs two or more raters and two or more mask groups that all of them have answered for "
-            + (method if minus is None else f"{method} and {minus}")
-            + "."
-        )
-    count_r, count_g = answers.shape
-    by_rater, by_group, mean = answers.mean(1), answers.mean(0), answers.mean()
-    rest = float(
-        ((answers - by_rater[:, None] - by_group + mean) ** 2).sum() / ((count_r - 1) * (count_g - 1))
-    )
-    if rest == 0 and np.ptp(answers) == 0:
-        raise StatisticsError("the pilot's answers are all alike: give expected values instead.")
-    return Components(
-        max(0.0, float(by_rater.var(ddof=1)) - rest / count_g),
-        max(0.0, float(by_group.var(ddof=1)) - rest / count_r),
-        rest,
-        0.5 if minus is None else 1.0,
     )
 
 
@@ -228,19 +189,3 @@ def plans(
 ) -> tuple[StudySize, ...]:
     """The mask groups that each number of ``raters`` needs, for a study leader to choose from."""
     return tuple(groups_needed(components, wanted, r, level) for r in raters)
-
-
-def min_raters(components: Components, wanted: float, groups: int, level: float = LEVEL) -> int:
-    """Least number of raters, six or more, for an interval that speaks for other raters too, with ``groups`` mask groups.
-
-    Raises:
-        StatisticsError: no number of raters is enough with so few groups.
-    """
-    if not wanted > 0:
-        raise StatisticsError("the wanted half width is above 0, such as 0.05.")
-    for raters in range(MIN_RATERS, MAX_RATERS + 1):
-        if half_width(components, groups, raters, level, conditional=False) <= wanted:
-            return raters
-    raise StatisticsError(
-        f"{groups} mask groups do not reach a half width of {wanted:g} with up to {MAX_RATERS} raters: show more groups."
-    )

@@ -145,7 +145,7 @@ class Answers(ABC):
             StatisticsError: a row holds a value of another type or out of its range.
         """
         rows = list(rows)
-        columns: dict[str, np.ndarray] = {}
+        columns: dict[str, Any] = {}
         for name in cls.columns():
             values = [getattr(r, name) for r in rows]
             if name in cls.names:

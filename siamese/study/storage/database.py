@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 from alembic import command
@@ -20,7 +20,7 @@ from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from siamese.study.storage.datafile import DataFile, LostFileError
 from siamese.study.storage.faults import (
@@ -77,7 +77,7 @@ class Database:
         self._lost: LostFileError | None = None
         self._reopening = threading.Lock()
         if self.sqlite:
-            self.file = DataFile(Path(self.engine.url.database).absolute())
+            self.file = DataFile(Path(self.engine.url.database or "").absolute())
             event.listen(self.engine, "do_connect", self._connect)
             event.listen(self.engine, "connect", self._configure)
             event.listen(self.engine, "begin", self._begin)
@@ -100,6 +100,12 @@ class Database:
             self.close()
             raise StorageError(self._at_start(error)) from error
 
+    @property
+    def _sqlite_file(self) -> DataFile:
+        """The file, for what only SQLite's listeners call."""
+        assert self.file is not None
+        return self.file
+
     def _at_start(self, error: StorageError) -> str:
         """``error`` for the person who starts the server: with the database's place and its own words."""
         said = server_message(getattr(error.__cause__, "orig", None))
@@ -114,8 +120,8 @@ class Database:
         self, dialect: Dialect, entry: ConnectionPoolEntry, arguments: list, options: dict
     ) -> DBAPIConnection:
         """Open the file, and never make one: a new file in place of a lost one would look like a study without answers."""
-        self.file.check(may_be_empty=True)
-        return dialect.connect(f"file:{quote(str(self.file.path))}?mode=rw", uri=True, **options)
+        self._sqlite_file.check(may_be_empty=True)
+        return dialect.connect(f"file:{quote(str(self._sqlite_file.path))}?mode=rw", uri=True, **options)
 
     def _configure(self, connection: sqlite3.Connection, entry: ConnectionPoolEntry) -> None:
         """Set the pragmas and read each back: a network drive, for one, refuses the write-ahead log without an error."""
@@ -131,7 +137,7 @@ class Database:
         if self.page_limit:
             cursor.execute(f"PRAGMA max_page_count={self.page_limit}").fetchall()
         cursor.execute("SELECT count(*) FROM sqlite_master").fetchall()  # opens the log
-        entry.info[OPENED] = self.file.logs()
+        entry.info[OPENED] = self._sqlite_file.logs()
         cursor.close()
 
     def _begin(self, connection: Connection) -> None:
@@ -145,8 +151,8 @@ class Database:
     def _check(self, connection: Connection) -> None:
         """Raise a LostFileError if ``connection`` does not have the file and the log that are at the path."""
         try:
-            self.file.check()
-            self.file.check_logs(connection.info[OPENED])
+            self._sqlite_file.check()
+            self._sqlite_file.check_logs(connection.info[OPENED])
         except LostFileError as error:
             self._lost = error
             raise
@@ -161,12 +167,12 @@ class Database:
         with self._reopening:
             if self._lost is None:
                 return
-            self.file.check()
-            if self.engine.pool.checkedout():
+            self._sqlite_file.check()
+            if cast(QueuePool, self.engine.pool).checkedout():
                 raise StorageError("the database is being opened again; nothing was stored. Try again.")
             with self.engine.connect() as connection:
                 try:
-                    self.file.check_logs(connection.info[OPENED])
+                    self._sqlite_file.check_logs(connection.info[OPENED])
                 except LostFileError as error:
                     if not error.reopenable:
                         raise
@@ -184,7 +190,7 @@ class Database:
                         "the database file is damaged. Nothing was stored. The administrator has to restore it."
                     )
             self._lost = None
-            log.warning("The database file is back at %s and was opened again.", self.file.path)
+            log.warning("The database file is back at %s and was opened again.", self._sqlite_file.path)
 
     @contextmanager
     def _connected(self, **options: Any) -> Iterator[Connection]:

@@ -82,7 +82,6 @@ class InvitedRater:
     excluded_reason: str | None
     answered: int
     screens: int
-    last_answer_at: float | None
 
 
 @dataclass(frozen=True)

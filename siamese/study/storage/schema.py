@@ -6,10 +6,13 @@ in anything that raters are sent.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    CursorResult,
     Double,
     ForeignKey,
     Index,
@@ -135,3 +138,10 @@ withdrawals = Table(  # that data was deleted, not whose
     Column("answers_deleted", Integer, nullable=False),
     Column("requested_by", String(16), nullable=False),
 )  # rater or administrator
+
+
+def new_number(inserted: CursorResult[Any]) -> int:
+    """The number that the database gave the one row that was inserted."""
+    key = inserted.inserted_primary_key
+    assert key is not None
+    return key[0]

@@ -264,13 +264,12 @@ class StudyStore:
             select(
                 answers.c.rater_id,
                 func.count(func.distinct(answers.c.presentation_id)).label("answered"),
-                func.max(answers.c.created_at).label("last"),
             )
             .group_by(answers.c.rater_id)
             .subquery()
         )
         query = (
-            select(raters, given.c.answered, given.c.last)
+            select(raters, given.c.answered)
             .outerjoin(given, given.c.rater_id == raters.c.id)
             .where(raters.c.study_id == study)
             .order_by(raters.c.created_at, raters.c.id)
@@ -289,7 +288,6 @@ class StudyStore:
                     excluded_reason=r.excluded_reason,
                     answered=r.answered or 0,
                     screens=config.training + config.rated,
-                    last_answer_at=r.last,
                 )
                 for r in connection.execute(query)
             ]

@@ -109,7 +109,8 @@ def thumbnail(connection: Connection, study: str, item: str) -> bytes | None:
         return None
     data = connection.execute(select(images.c.data).where(images.c.item_id == item)).scalar_one()
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    factor = min(1, THUMBNAIL / max(image.shape[:2]))
+    assert image is not None  # it was encoded when the study was made
+    factor = min(1.0, THUMBNAIL / max(image.shape[:2]))
     image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     height, width = image.shape[:2]
     for left, top, right, bottom in found.boxes:
