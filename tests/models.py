@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from siamese.prompts import LESION, POLYP
 from torch import nn
 
 from siamese.models.autoencoder import SmallAutoencoder
@@ -12,6 +11,7 @@ from siamese.models.checkpoint import Checkpoint
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.presets import NetworkConfig
 from siamese.models.prompt_embeddings import PromptTable
+from siamese.records.prompts import LESION, POLYP
 from siamese.records.sampling_settings import SamplingSettings
 
 PROMPTS = (POLYP, LESION, "")

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from siamese.prompts import EMPTY, LESION, POLYP
 
 from siamese.models.autoencoder import SmallAutoencoder
 from siamese.models.checkpoint import Checkpoint, save_checkpoint
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.presets import NetworkConfig
 from siamese.models.prompt_embeddings import PromptTable
+from siamese.records.prompts import EMPTY, LESION, POLYP
 from siamese.records.sampling_settings import SamplingSettings
 from train.networks.lpips import _LAYOUT
 

@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 
 import torch
-from siamese.prompts import EMPTY, LESION, POLYP
 
 from siamese.models.autoencoder import SmallAutoencoder
 from siamese.models.checkpoint import Checkpoint, save_checkpoint
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.presets import TINY
 from siamese.models.prompt_embeddings import PromptTable
+from siamese.records.prompts import EMPTY, LESION, POLYP
 from siamese.records.sampling_settings import SamplingSettings
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "assets" / "siamese-tiny"

@@ -199,7 +199,7 @@ def _packaged() -> dict[str, ShapeStatistics]:
 
 
 def load_statistics() -> dict[str, ShapeStatistics]:
-    """The packaged statistics by prompt: ``siamese.prompts.POLYP`` and ``LESION``.
+    """The packaged statistics by prompt: ``siamese.records.prompts.POLYP`` and ``LESION``.
 
     Raises:
         ShapeError: the packaged file is damaged.

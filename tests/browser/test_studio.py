@@ -12,9 +12,9 @@ import pytest
 from gradio import processing_utils
 from PIL import Image
 from playwright.sync_api import Page, Route, expect
-from siamese.prompts import LESION
 
 from siamese.records.catalogue import describe
+from siamese.records.prompts import LESION
 from siamese.records.provenance import read_png
 from siamese.studio.backend.messages import Request
 from siamese.studio.components.canvas import SIDE

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from siamese.prompts import POLYP
 
 from siamese.models.autoencoder import (
     SmallAutoencoder,
@@ -16,6 +15,7 @@ from siamese.models.autoencoder import (
     start_at_principal_components,
 )
 from siamese.models.dense_hint import image_hint
+from siamese.records.prompts import POLYP
 from tests.phantoms import phantom, write_folder
 from train.engine import loop
 from train.engine.loop import LoopConfig

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from siamese.prompts import LESION, POLYP
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from siamese.models.checkpoint import load_checkpoint, save_checkpoint
 from siamese.models.prompt_embeddings import PromptTable, TextContext, UnknownPromptError
+from siamese.records.prompts import LESION, POLYP
 from siamese.sampling import MaskDiffusion
 from tests.models import PROMPTS, build
 from tests.phantoms import phantom

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import StableDiffusionControlNetPipeline
-from siamese.prompts import POLYP
 
 from siamese.models.checkpoint import load_checkpoint
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.dense_hint import mask_hint
+from siamese.records.prompts import POLYP
 from siamese.sampling import MaskDiffusion, initial_noise
 
 

@@ -11,7 +11,6 @@ from threading import Thread
 import numpy as np
 import pytest
 import torch
-from siamese.prompts import LESION, POLYP
 
 from siamese.diffusion import add_noise, predict_x0, predicted_noise, scaled_linear_alphas
 from siamese.masks.core import binarise, outline, resize_mask
@@ -19,6 +18,7 @@ from siamese.models.checkpoint import Checkpoint
 from siamese.models.dense_hint import image_hint, mask_hint
 from siamese.models.prompt_embeddings import UnknownPromptError
 from siamese.models.unet import predict
+from siamese.records.prompts import LESION, POLYP
 from siamese.records.sampling_settings import UNGUIDED, SamplingSettings
 from siamese.sampling import (
     Conditioning,

@@ -147,7 +147,7 @@ def test_the_choices_of_the_page_are_the_samplers() -> None:
 
 def test_settings_prompts_and_recipes_need_no_torch() -> None:
     code = (
-        "import sys, siamese.records.sampling_settings, siamese.prompts, siamese.records.provenance\n"
+        "import sys, siamese.records.sampling_settings, siamese.records.prompts, siamese.records.provenance\n"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from siamese.prompts import LESION, POLYP
 
 from siamese.records.dataset_zip import LabelledPair, write_pairs
+from siamese.records.prompts import LESION, POLYP
 from siamese.records.provenance import Recipe, SyntheticPair
 from siamese.records.sampling_settings import SamplingSettings
 from siamese.studio.storage.mask_zip import BatchError, read_mask_zip

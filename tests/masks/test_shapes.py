@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import ndimage
-from siamese.prompts import LESION, POLYP
 
 from siamese.masks.core import resize_mask
 from siamese.masks.shapes import (
@@ -23,6 +22,7 @@ from siamese.masks.shapes import (
     read_statistics,
     save_statistics,
 )
+from siamese.records.prompts import LESION, POLYP
 from siamese.studio.components.default_mask import example_mask
 from tests.phantoms import write_folder
 from train import __main__ as command

@@ -14,7 +14,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
-from siamese.prompts import LESION, POLYP
 
 from siamese.files.atomic import atomic_file
 from siamese.files.names import MAX_NAME_BYTES, safe_name
@@ -26,6 +25,7 @@ from siamese.records.dataset_zip import (
     check_name,
     write_pairs,
 )
+from siamese.records.prompts import LESION, POLYP
 from siamese.records.provenance import NOTICE, Recipe, SyntheticPair, pair_png, read_png
 from siamese.records.sampling_settings import SamplingSettings
 from tests.phantoms import phantom

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from siamese.prompts import POLYP
 
 from siamese.masks.core import resize_mask
+from siamese.records.prompts import POLYP
 from siamese.records.provenance import Recipe, SyntheticPair
 from siamese.records.sampling_settings import SamplingSettings
 from siamese.studio.backend.messages import Cancelled, Generated, ModelInfo, Request, Step

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from siamese.prompts import POLYP
 
+from siamese.records.prompts import POLYP
 from siamese.studio.backend.batch_runner import BATCHES_ALL, BatchOrder, BatchRunner
 from siamese.studio.backend.messages import BatchProgress, BusyError, ModelInfo
 from siamese.studio.storage.mask_zip import BatchError, NamedMask

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from siamese.prompts import POLYP
 
+from siamese.records.prompts import POLYP
 from siamese.records.sampling_settings import SamplingSettings
 from siamese.studio.backend.messages import Loading, Waiting
 from siamese.studio.storage.mask_zip import MAX_MASKS

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from siamese.prompts import POLYP
 
 from siamese.records.catalogue import describe, find_models
+from siamese.records.prompts import POLYP
 from siamese.studio.backend import engine as engines
 from siamese.studio.backend.engine import Engine
 from siamese.studio.backend.messages import (
@@ -86,7 +86,11 @@ def asked(process: ModelProcess, *call, on_update=quiet, is_cancelled=never):
 class TestEngine:
     def test_it_tells_of_steps_and_returns_images(self, engine):
         updates = []
-        made = engine.sample(updates.append, never, request(seeds=(1, 2), steps=2))
+        made = engine.sample(
+            updates.append,
+            never,
+            request(seeds=(1, 2), overrides={"num_inference_steps": 2, "guidance_scale": 1}),
+        )
         assert [u.step for u in updates] == [0, 1, 2]
         assert len(made.pairs) == len(made.agreements) == 2
 
@@ -104,7 +108,11 @@ class TestEngine:
         monkeypatch.setattr(engines, "PREVIEW_PAUSE", 0)
         monkeypatch.setattr(engines, "PREVIEW_SHARE", 0)
         updates = []
-        made = engine.sample(updates.append, never, request(seeds=(1, 2), steps=4, previews=True))
+        made = engine.sample(
+            updates.append,
+            never,
+            request(seeds=(1, 2), overrides={"num_inference_steps": 4, "guidance_scale": 1}, previews=True),
+        )
         shown = [u.previews for u in updates if u.previews is not None]
         assert len(shown) == 3, "after each step but the last"
         assert all(p.shape == (2, *made.pairs[0].image.shape) and p.dtype == np.uint8 for p in shown)
@@ -155,10 +163,17 @@ class TestProcess:
     def test_it_answers_as_the_engine_does(self, process, engine):
         updates = []
         assert process.loaded is None
-        there = asked(process, "sample", request(seeds=(3,), steps=2), on_update=updates.append)
+        there = asked(
+            process,
+            "sample",
+            request(seeds=(3,), overrides={"num_inference_steps": 2, "guidance_scale": 1}),
+            on_update=updates.append,
+        )
         assert updates[0] == Loading()
         assert [u.step for u in updates[1:]] == [0, 1, 2]
-        here = engine.sample(quiet, never, request(seeds=(3,), steps=2))
+        here = engine.sample(
+            quiet, never, request(seeds=(3,), overrides={"num_inference_steps": 2, "guidance_scale": 1})
+        )
         assert np.abs(there.pairs[0].image.astype(int) - here.pairs[0].image).max() <= 1
         assert there.pairs[0].recipe == here.pairs[0].recipe
         assert process.loaded == engine.loaded

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from siamese.prompts import LESION, POLYP
 
 from siamese.records.catalogue import describe, find_models
+from siamese.records.prompts import LESION, POLYP
 from siamese.studio.backend.messages import (
     Cancelled,
     Generated,

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import gradio as gr
 import numpy as np
 import pytest
-from siamese.prompts import LESION
 
 from siamese.masks.core import binarise
+from siamese.records.prompts import LESION
 from siamese.records.provenance import Recipe, SyntheticPair, pair_png, read_png
 from siamese.records.sampling_settings import SamplingSettings
 from siamese.studio.components.canvas import editor_value

@@ -17,9 +17,9 @@ import tyro
 from gradio.components.image_editor import EditorData
 from gradio.data_classes import FileData
 from PIL import Image
-from siamese.prompts import POLYP
 
 from siamese.records.catalogue import find_models
+from siamese.records.prompts import POLYP
 from siamese.records.provenance import NOTICE, read_png
 from siamese.studio import server
 from siamese.studio.backend.queue import ModelWorker

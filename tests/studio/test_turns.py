@@ -7,9 +7,9 @@ import time
 
 import numpy as np
 import pytest
-from siamese.prompts import POLYP
 
 from siamese.records.catalogue import describe
+from siamese.records.prompts import POLYP
 from siamese.records.sampling_settings import SamplingSettings
 from siamese.studio.backend import queue as workers
 from siamese.studio.backend.messages import BusyError, Cancelled, ModelInfo, Request, Waiting

@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 from gradio.components.image_editor import EditorDataBlobs
 from gradio.data_classes import DataWithFiles
-from siamese.prompts import POLYP
 from starlette.testclient import TestClient
 
 from siamese.records.catalogue import find_models
+from siamese.records.prompts import POLYP
 from siamese.studio.backend.queue import ModelWorker
 from siamese.studio.components.canvas import DRAWINGS, lesion_canvas
 from siamese.studio.components.default_mask import example_mask

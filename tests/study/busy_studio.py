@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from siamese.prompts import POLYP
 
 from siamese.records.catalogue import find_models
+from siamese.records.prompts import POLYP
 from siamese.studio.backend.messages import Request
 from siamese.studio.backend.queue import ModelWorker
 from siamese.studio.components.default_mask import example_mask

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from siamese.prompts import POLYP
 
 from siamese.masks.shapes import load_statistics, random_lesion
 from siamese.records.catalogue import find_models
+from siamese.records.prompts import POLYP
 from siamese.sampling import MaskDiffusion
 from siamese.studio.backend.queue import ModelWorker
 from siamese.studio.server import Studio

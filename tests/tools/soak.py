@@ -9,10 +9,10 @@ from pathlib import Path
 
 import psutil
 import tyro
-from siamese.prompts import LESION, POLYP
 
 from siamese.masks.shapes import load_statistics, random_lesion
 from siamese.records.catalogue import find_models
+from siamese.records.prompts import LESION, POLYP
 from siamese.studio.backend.queue import ModelWorker
 from siamese.studio.components.canvas import editor_value
 from siamese.studio.tabs.generate import Finished, Form, generate

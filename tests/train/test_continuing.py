@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from siamese.prompts import POLYP
 
 from siamese.models.checkpoint import load_checkpoint, save_checkpoint
 from siamese.objective import SiameseConfig, describe_schedule
+from siamese.records.prompts import POLYP
 from tests.models import build
 from tests.phantoms import write_folder
 from tests.train.stages import LOOP, ToyStage, checkpoints, differences, final_state, interrupted_after

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from siamese.prompts import POLYP
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from siamese.models.checkpoint import save_checkpoint
 from siamese.models.presets import PRESETS
+from siamese.records.prompts import POLYP
 from tests.models import SMALL, build
 from tests.phantoms import write_folder
 from tests.stand_ins import write_perceptual

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from siamese.prompts import LESION, POLYP
 
 from siamese.models.autoencoder import encode_moments
 from siamese.models.dense_hint import image_hint
+from siamese.records.prompts import LESION, POLYP
 from tests.models import kl_autoencoder, small_autoencoder
 from tests.train.stages import draws_of, real_stage
 from train.data import latents

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from siamese.prompts import LESION, POLYP
 
+from siamese.records.prompts import LESION, POLYP
 from tests.phantoms import phantom, write_folder, write_json_lines
 from train.data.pairs import DataError, Pair, check_pairs, fingerprint, load_arrays, read_pairs
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from siamese.prompts import POLYP
 from tensorboard.backend.event_processing.event_accumulator import IMAGES, EventAccumulator
 
 from siamese.models.checkpoint import load_checkpoint
 from siamese.models.presets import PRESETS
+from siamese.records.prompts import POLYP
 from siamese.sampling import MaskDiffusion
 from tests.models import SMALL
 from tests.phantoms import phantom, write_folder

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from siamese.prompts import LESION, POLYP
 
+from siamese.records.prompts import LESION, POLYP
 from tests.phantoms import write_folder
 from tests.train.stages import ToyStage
 from train.data.pairs import check_pairs, read_pairs

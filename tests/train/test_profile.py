@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from siamese.prompts import POLYP
 
 from siamese.models.checkpoint import save_checkpoint
+from siamese.records.prompts import POLYP
 from tests.models import build
 from tests.phantoms import write_folder
 from tests.stand_ins import write_perceptual

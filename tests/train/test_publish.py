@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from siamese.prompts import LESION, POLYP
 
 from siamese.models.checkpoint import save_checkpoint, weights_hash
 from siamese.models.prompt_embeddings import PromptTable
+from siamese.records.prompts import LESION, POLYP
 from siamese.records.provenance import read_png
 from siamese.sampling import MaskDiffusion
 from tests.models import build

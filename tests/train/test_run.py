@@ -19,11 +19,11 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from siamese.prompts import POLYP
 
 from siamese.masks.segmenter import LesionSegmenter
 from siamese.models.checkpoint import weights_hash
 from siamese.records.catalogue import find_models
+from siamese.records.prompts import POLYP
 from siamese.sampling import MaskDiffusion
 from siamese.studio.backend.engine import Engine
 from tests.phantoms import phantom, write_folder

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from siamese.prompts import POLYP
 from tensorboard.backend.event_processing.event_accumulator import IMAGES, EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
@@ -21,6 +20,7 @@ from siamese.models.presets import PRESETS
 from siamese.models.prompt_embeddings import TextContext
 from siamese.models.unet import encoder_is_frozen
 from siamese.objective import SiameseConfig
+from siamese.records.prompts import POLYP
 from tests.models import SMALL, build, small_autoencoder
 from tests.phantoms import write_folder, write_json_lines
 from tests.train.stages import LOOP, real_stage

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from siamese.prompts import POLYP
 
 from siamese.models.autoencoder import grow_latents, rescale_latents
 from siamese.models.checkpoint import load_checkpoint, save_checkpoint
 from siamese.models.unet import Decoder, encode
+from siamese.records.prompts import POLYP
 from tests.models import build, small_autoencoder
 from train.data.pairs import load_arrays, read_pairs
 from train.engine import loop

@@ -14,13 +14,13 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from siamese.prompts import LESION
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from siamese.files.atomic import remove_left_overs, replacing
 from siamese.models.autoencoder import encode_moments, latent_channels
 from siamese.models.modules import config_of
+from siamese.records.prompts import LESION
 from train.data.pairs import Pair, array_key, load_arrays
 from train.engine.device_array import FLIP, DeviceArray, turned
 from train.engine.disk import writing

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from siamese.prompts import LESION, POLYP
-
 from siamese.files.archives import ArchivedFileError, ArchiveError, ArchiveLimits, open_archive
 from siamese.files.listing import (
     Matched,
@@ -28,6 +26,7 @@ from siamese.files.listing import (
     list_folders,
     match_masks,
 )
+from siamese.records.prompts import LESION, POLYP
 from train.data.json_lines import read_json_rows, say_replaced
 from train.data.splits import SPLITS, assign, mentions, split_files, split_of_name
 from train.data.types import DataError, Pair

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
-from siamese.prompts import LESION, POLYP
 
+from siamese.records.prompts import LESION, POLYP
 from train.data.pairs import Pair
 
 ORGANS = {POLYP: "polyp", LESION: "lesion"}

@@ -9,7 +9,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from siamese.prompts import EMPTY
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
@@ -20,6 +19,7 @@ from siamese.models.modules import channels_last
 from siamese.models.presets import PRESETS
 from siamese.models.prompt_embeddings import PromptTable
 from siamese.objective import DenoisingObjective
+from siamese.records.prompts import EMPTY
 from siamese.records.sampling_settings import SamplingSettings
 from train.data.latents import Examples, latent_dtype, load_examples
 from train.data.pairs import check_pairs, read_pairs

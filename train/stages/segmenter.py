@@ -11,13 +11,13 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from siamese.prompts import EMPTY
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from siamese.masks.core import outline
 from siamese.masks.segmenter import CompactUNet, LesionSegmenter, dice
 from siamese.models.modules import channels_last
+from siamese.records.prompts import EMPTY
 from train.data.organs import ORGANS, fixed_subset
 from train.data.pairs import check_pairs, load_arrays, read_pairs
 from train.engine import identity, loop

@@ -9,7 +9,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from siamese.prompts import EMPTY
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
@@ -21,6 +20,7 @@ from siamese.models.presets import PRESETS
 from siamese.models.prompt_embeddings import PromptTable
 from siamese.models.unet import freeze_encoder
 from siamese.objective import SiameseConfig, SiameseObjective, describe_schedule
+from siamese.records.prompts import EMPTY
 from train.data.latents import Examples, latent_dtype, load_examples
 from train.data.pairs import check_pairs, read_pairs
 from train.engine import identity, loop

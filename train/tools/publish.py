@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 import torch
 import tyro
-from siamese.prompts import LESION, POLYP
 
 from siamese.masks.shapes import load_statistics, random_lesion
 from siamese.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, weights_hash
+from siamese.records.prompts import LESION, POLYP
 from siamese.records.provenance import Recipe, SyntheticPair, pair_png
 from siamese.sampling import MaskDiffusion
 from train.evaluation.synthesis import SamplingOptions

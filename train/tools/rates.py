@@ -12,8 +12,8 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 from PIL import Image
-from siamese.prompts import POLYP
 
+from siamese.records.prompts import POLYP
 from train.engine.loop import LoopConfig, Stage, Trainer, update
 from train.stages.autoencoder import AutoencoderConfig, VaeConfig, VaeStage
 from train.stages.base import BaseConfig, BaseStage

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from siamese.prompts import POLYP
+from siamese.records.prompts import POLYP
 from siamese.studio.components import html
 from siamese.studio.storage.mask_zip import MAX_MASKS
 from siamese.studio.tabs.settings import ORGANS

@@ -16,7 +16,7 @@ from siamese.masks import editing
 from siamese.masks.coco import annotation_zip
 from siamese.masks.core import mask_digest, resize_mask
 from siamese.masks.shapes import load_statistics, random_lesion
-from siamese.prompts import LESION
+from siamese.records.prompts import LESION
 from siamese.records.provenance import Recipe
 from siamese.records.uploads import UploadError, read_upload
 from siamese.studio.backend.messages import (

@@ -10,7 +10,7 @@ import gradio as gr
 from gradio.components import Component
 from gradio.events import Dependency
 
-from siamese.prompts import LESION, POLYP
+from siamese.records.prompts import LESION, POLYP
 from siamese.records.provenance import Recipe
 from siamese.records.sampling_settings import SamplingSettings
 from siamese.studio.backend.messages import BusyError, ModelUnavailableError

@@ -22,7 +22,7 @@ from PIL import Image
 from siamese import VERSION
 from siamese.files.decoding import DecodingError
 from siamese.masks.reading import read_mask
-from siamese.prompts import PROMPT_OF_ORGAN
+from siamese.records.prompts import PROMPT_OF_ORGAN
 from siamese.records.sampling_settings import ALIASES, INTERVAL_ENDS, SETTINGS
 from siamese.study.config import ConfigError, Method, StudyConfig
 from siamese.study.creation.folders import (
