@@ -119,6 +119,7 @@ def talker(address: str) -> Callable[[Sent], tuple[int, bytes, dict[str, str]]]:
     return talk
 
 
+@pytest.mark.slow
 def test_no_request_breaks_the_server(studio, capfd):
     running, target = studio
     talk, statuses, slowest = talker(running.address), Counter(), 0.0

@@ -88,6 +88,7 @@ def within(name: str, package: str) -> bool:
     return name == package or name.startswith(package + ".")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("package", "forbidden"), MAY_NOT_IMPORT.items())
 def test_layers(package, forbidden):
     known = [module for module in graph(lazily=True) if within(module, package)]
@@ -124,6 +125,7 @@ def test_no_folder_imports_itself_by_way_of_others(parent):
         pytest.fail(f"a circle of folders: {' <- '.join(error.args[1])}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", TORCH_FREE)
 def test_starts_without_torch(start):
     ours, reached, came_from = graph(lazily=False), {start}, {}

@@ -105,6 +105,7 @@ def test_what_has_no_linear_path_cannot_start_so_and_what_has_one_cannot_grow(
         grow_latents(started, 8)
 
 
+@pytest.mark.slow
 def test_a_new_autoencoder_starts_from_its_training_images_and_gets_better(tmp_path: Path) -> None:
     data = write_folder(tmp_path / "ward", 12, {"train": range(8), "val": range(8, 12)}, height=64, width=64)
     config = VaeConfig(

@@ -34,6 +34,7 @@ def _weights(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     return {f"{i}.{k}": v for i, m in enumerate(checkpoint.networks()) for k, v in m.state_dict().items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["small", "sd"])
 @pytest.mark.parametrize("control", [True, False])
 def test_round_trip(kind: str, control: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -88,6 +89,7 @@ def test_missing_part_is_named(part: str, model_folder: Path, tmp_path: Path) ->
         load_checkpoint(tmp_path / "model")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "file",
     [
@@ -112,6 +114,7 @@ def test_missing_or_damaged_file_is_a_checkpoint_error(file: str, model_folder: 
         load_checkpoint(tmp_path / "model")
 
 
+@pytest.mark.slow
 def test_text_encoder_without_tokenizer_is_named(model_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(model_folder, tmp_path / "model")
     shutil.rmtree(tmp_path / "model" / "context")
@@ -158,6 +161,7 @@ def test_settings_of_another_version_are_a_checkpoint_error(model_folder: Path, 
     assert (checkpoint.image_size, checkpoint.defaults) == (384, SamplingSettings(50, 9.0, "ddim"))
 
 
+@pytest.mark.slow
 def test_hub_name_is_downloaded_without_surplus_weights(
     model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -90,6 +90,7 @@ def test_text_encoder_takes_free_text_and_cuts_long_ones(text_context: TextConte
     assert torch.equal(context[0], text_context.text_encoder(torch.tensor([ids])).last_hidden_state[0])
 
 
+@pytest.mark.slow
 def test_model_with_text_encoder_survives_saving_and_samples(
     text_context: TextContext, tmp_path: Path
 ) -> None:

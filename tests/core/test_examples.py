@@ -12,6 +12,7 @@ from siamese.models import controlnet
 from siamese.records import sampling_settings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "module", [sampling, objective, controlnet, sampling_settings], ids=lambda m: m.__name__
 )

@@ -66,6 +66,7 @@ def gradients(model: ReleasedSiamese, step: int = 1500) -> dict[str, torch.Tenso
     return found
 
 
+@pytest.mark.slow
 def test_parameter_counts(released: ReleasedSiamese) -> None:
     counts = figures()["param_counts"]
     count = lambda m: sum(p.numel() for p in m.parameters())  # noqa: E731
@@ -76,6 +77,7 @@ def test_parameter_counts(released: ReleasedSiamese) -> None:
     assert count(released.vae) == figures()["vae"]["params"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 def test_losses_of_each_sample(released: ReleasedSiamese, step: int) -> None:
     expected = figures()["steps"][str(step)]
@@ -90,6 +92,7 @@ def test_losses_of_each_sample(released: ReleasedSiamese, step: int) -> None:
     assert float(total) == pytest.approx(expected["total"], rel=LOSS_RTOL)
 
 
+@pytest.mark.slow
 def test_gate_over_timesteps(released: ReleasedSiamese) -> None:
     """t = 200 is augmented; a batch from t = 201 on has no fourth term, nor has any batch up to a third of the steps."""
     t = torch.tensor([200, 500, 700])
@@ -103,6 +106,7 @@ def test_gate_over_timesteps(released: ReleasedSiamese) -> None:
     assert set(closed) == {"mask", "image", "consistency"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 def test_gradient_norms_of_groups(released: ReleasedSiamese, step: int) -> None:
     found = gradients(released, step)
@@ -116,6 +120,7 @@ def test_gradient_norms_of_groups(released: ReleasedSiamese, step: int) -> None:
             assert float(norm) == pytest.approx(expected, rel=GRADIENT_RTOL), group
 
 
+@pytest.mark.slow
 def test_gradient_norm_of_every_parameter(released: ReleasedSiamese) -> None:
     """Against the released float64 figures, but for parameters whose gradient is analytically zero."""
     found, null = gradients(released), set(figures()["null_gradient_params"])
@@ -127,6 +132,7 @@ def test_gradient_norm_of_every_parameter(released: ReleasedSiamese) -> None:
             assert float(found[key].double().norm()) == pytest.approx(exact[key], rel=1e-3, abs=1e-7), key
 
 
+@pytest.mark.slow
 def test_full_gradients(released: ReleasedSiamese, large: dict[str, torch.Tensor]) -> None:
     found = gradients(released)
     names = [k for k in large if k.startswith("grad.")]
@@ -148,6 +154,7 @@ def test_hint_features(released: ReleasedSiamese, large: dict[str, torch.Tensor]
     handle.remove()
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_residuals_and_noise_predictions(released: ReleasedSiamese, large: dict[str, torch.Tensor]) -> None:
     x, unet, net = inputs(), released.unet, released.controlnet
@@ -178,6 +185,7 @@ def test_residuals_and_noise_predictions(released: ReleasedSiamese, large: dict[
     torch.testing.assert_close(prediction, large["eps_mask_aug"], rtol=0, atol=EPS_ATOL)
 
 
+@pytest.mark.slow
 def test_four_optimiser_steps() -> None:
     """AdamW as released, on fresh networks: the loss follows the released trajectory and the frozen part stays."""
     model, expected = load_released(state(), **figures()["config"]), figures()["adamw"]
@@ -202,6 +210,7 @@ def test_four_optimiser_steps() -> None:
         assert any(not torch.equal(before[n], after[n]) for n in names) == changes, group
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guidance", [1, 9])
 def test_ddim(released: ReleasedSiamese, large: dict[str, torch.Tensor], guidance: int) -> None:
     expected, x = figures()["ddim"], inputs()
@@ -246,6 +255,7 @@ def test_ddim_schedule_alphas(released: ReleasedSiamese) -> None:
     np.testing.assert_allclose(alphas_cumprod[expected["timesteps"]].numpy(), expected["alphas"], rtol=1e-6)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_autoencoder(released: ReleasedSiamese, large: dict[str, torch.Tensor]) -> None:
     moments = released.vae.encode(2 * inputs()["hint_image"] - 1).latent_dist

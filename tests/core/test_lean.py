@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -15,11 +17,13 @@ def run(code: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_sampling_imports_neither_transformers_nor_torch_dynamo():
     unused = "{'transformers', 'torch._dynamo', 'diffusers.models.transformers.transformer_flux', 'diffusers.pipelines.stable_diffusion'}"
     assert run(f"import sys, siamese.sampling; print({unused} & set(sys.modules))") == "set()\n"
 
 
+@pytest.mark.slow
 def test_all_of_diffusers_works_afterwards():
     code = """
 import siamese.models
@@ -38,6 +42,7 @@ except AttributeError:
     assert run(code) == "fine\n"
 
 
+@pytest.mark.slow
 def test_a_program_that_has_imported_transformers_before_keeps_it():
     assert (
         run(

@@ -58,6 +58,7 @@ def example(batch: int = 4) -> dict[str, torch.Tensor]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [0, 30, 31, 60, 90])
 def test_same_loss_and_gradients_as_the_transcription(step: int) -> None:
     model, x = objective(), example()
@@ -89,6 +90,7 @@ def test_same_loss_and_gradients_as_the_transcription(step: int) -> None:
             torch.testing.assert_close(fast[name], p.grad, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [2, 3, 4])
 def test_rows_known_on_the_host_and_filled_up_give_the_same_loss_and_gradients(length: int) -> None:
     """Two samples have t <= 200; what fills up repeats the first of them and counts for nothing."""
@@ -161,6 +163,7 @@ def test_tied_decoder_shares_storage_and_stays_tied() -> None:
     )
 
 
+@pytest.mark.slow
 def test_tied_decoder_survives_activation_checkpointing() -> None:
     plain, checkpointed = objective(), objective()
     checkpointed.unet.enable_gradient_checkpointing()

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from diffusers import StableDiffusionControlNetPipeline
 
@@ -25,6 +26,7 @@ def _pipeline(folder: Path) -> StableDiffusionControlNetPipeline:
     return pipeline
 
 
+@pytest.mark.slow
 def test_pipeline_draws_what_our_sampler_draws(model_folder: Path, mask: np.ndarray) -> None:
     ours = MaskDiffusion(load_checkpoint(model_folder))
     context, size = ours.checkpoint.context, ours.size
@@ -46,6 +48,7 @@ def test_pipeline_draws_what_our_sampler_draws(model_folder: Path, mask: np.ndar
         assert expected.std() > 0
 
 
+@pytest.mark.slow
 def test_pipeline_has_size_and_factor_of_the_model(model_folder: Path) -> None:
     pipeline, model = _pipeline(model_folder), load_checkpoint(model_folder)
     assert pipeline.unet.config.sample_size * pipeline.vae_scale_factor == model.image_size

@@ -64,6 +64,7 @@ def calls(ours: MaskDiffusion) -> Iterator[Counter]:
         handle.remove()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", ["ddim", "dpm++"])
 def test_seed_gives_the_same_image_alone_and_in_a_batch(ours: MaskDiffusion, scheduler: str) -> None:
     masks = [phantom(i)[1] for i in range(3)]
@@ -78,6 +79,7 @@ def test_seed_gives_the_same_image_alone_and_in_a_batch(ours: MaskDiffusion, sch
     assert (together[0] != ours.sample(masks[0], POLYP, [6], scheduler=scheduler)[0]).mean() > 0.5
 
 
+@pytest.mark.slow
 def test_mask_prompt_guidance_and_scheduler_have_an_effect(ours: MaskDiffusion, mask: np.ndarray) -> None:
     base = ours.sample(mask, POLYP, [1])
     for other in (
@@ -90,6 +92,7 @@ def test_mask_prompt_guidance_and_scheduler_have_an_effect(ours: MaskDiffusion, 
         assert (other != base).any()
 
 
+@pytest.mark.slow
 def test_one_mask_for_all_seeds(ours: MaskDiffusion, mask: np.ndarray) -> None:
     one = ours.sample(mask, POLYP, [1, 2])
     assert np.array_equal(one, ours.sample([mask], POLYP, [1, 2]))
@@ -100,6 +103,7 @@ def test_one_mask_for_all_seeds(ours: MaskDiffusion, mask: np.ndarray) -> None:
     )
 
 
+@pytest.mark.slow
 def test_guidance_of_one_leaves_out_the_unconditional_half(
     ours: MaskDiffusion, mask: np.ndarray, calls: Counter
 ) -> None:
@@ -122,6 +126,7 @@ def test_reference_is_encoded_once_and_adds_one_control(
     assert calls == {"unet": 4 * 3, "controlnet": 2 * 4 * 3, "hint": 1 + 1}
 
 
+@pytest.mark.slow
 def test_reference_of_weight_nought_changes_nothing(ours: MaskDiffusion, mask: np.ndarray) -> None:
     image = phantom(4)[0]
     plain = ours.sample(mask, POLYP, [1, 2])
@@ -223,6 +228,7 @@ def test_rescale_is_the_checkpoints_if_none_is_given(ours: MaskDiffusion, mask: 
         ours.checkpoint.defaults = old
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["prompt", "mask"])
 def test_guidance_acts_between_two_noise_levels_only(
     ours: MaskDiffusion, mask: np.ndarray, mode: str
@@ -374,6 +380,7 @@ def test_callback_cancels_within_a_step(ours: MaskDiffusion, mask: np.ndarray, c
     assert calls["unet"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -496,6 +503,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["small", "sd"])
 def test_latents_are_those_of_version_0_2(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """To the last bits, which differ between processors."""

@@ -244,6 +244,7 @@ def test_contrast_brightness_and_tint():
     np.testing.assert_allclose((found[0].permute(1, 2, 0).numpy() + 1) * 127.5, expected, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["small", "vgg16"])
 def test_loss_falls_within_a_few_steps(architecture, tmp_path):
     torch.manual_seed(0)

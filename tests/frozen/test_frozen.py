@@ -122,6 +122,7 @@ def test_a_model_folder_samples_the_same_images(tmp_path: Path) -> None:
     assert single.shape == (1, 32, 32, 3)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     folder = unpacked("run.zip", tmp_path)
     first = folder / "run" / "checkpoints" / "step-00000002" / "state.pt"

@@ -275,6 +275,7 @@ def test_zip_refuses_what_does_not_belong_together(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_light_import():
     code = "import sys, siamese.masks.coco, siamese.records.uploads; print([m for m in ('torch', 'matplotlib', 'gradio', 'diffusers') if m in sys.modules])"
     assert (

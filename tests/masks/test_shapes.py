@@ -60,6 +60,7 @@ def fitted() -> ShapeStatistics:
     return ShapeStatistics.fit(ellipses())
 
 
+@pytest.mark.slow
 def test_random_lesions_follow_the_fitted_masks(fitted: ShapeStatistics) -> None:
     drawn = np.stack([random_lesion(fitted, i, 64) for i in range(200)])
     area, elongation, _solidity = distances(measure_shapes(drawn), measure_shapes(np.stack(ellipses())))
@@ -262,6 +263,7 @@ def ward(tmp_path: Path) -> Path:
     )
 
 
+@pytest.mark.slow
 def test_stage_fits_train_compares_val_and_ignores_test(
     ward: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,6 +32,7 @@ def meets(box: Box, text: tuple[float, float, float, float]) -> bool:
     return text[0] - 0.02 <= x <= text[2] + 0.02 and text[1] - 0.02 <= y <= text[3] + 0.02
 
 
+@pytest.mark.slow
 def test_text_on_phantoms_is_found():
     missed, astray = [], []
     for seed in range(OVERLAYS):
@@ -50,6 +51,7 @@ def test_a_lesion_is_not_a_letter(height, width):
     assert not flagged
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", CLEAN)
 def test_clean_real_frames_are_seldom_flagged(data):
     """On training frames only, like the choice of the thresholds."""
@@ -65,6 +67,7 @@ def test_clean_real_frames_are_seldom_flagged(data):
     assert len(flagged) <= CLEAN[data] * FRAMES, flagged
 
 
+@pytest.mark.slow
 def test_real_overlays_are_found():
     """Frames whose burned-in text a person has seen."""
     folder = DATA / "kvasir-seg" / "images"
@@ -74,6 +77,7 @@ def test_real_overlays_are_found():
         assert find_text(np.array(Image.open(folder / f"{name}.jpg").convert("RGB"))), name
 
 
+@pytest.mark.slow
 def test_large_image_is_reduced_and_keeps_its_places():
     small, text = overlay(3)
     factor = 4096 // max(small.shape)
@@ -88,6 +92,7 @@ def test_large_image_is_reduced_and_keeps_its_places():
     assert all(meets(box, text) for box in boxes)
 
 
+@pytest.mark.slow
 def test_a_page_of_text_is_not_read_whole():
     rows = [overlay(seed)[0][:60, :180] for seed in (1007, 1013)]
     assert (
@@ -110,6 +115,7 @@ def test_other_arrays_are_refused(shape, kind):
         find_text(np.zeros(shape, kind))
 
 
+@pytest.mark.slow
 def test_threads_get_their_own_answers():
     images = [overlay(1)[0], phantom(2001, 256, 256)[0]] * 3
     with ThreadPoolExecutor(6) as pool:
@@ -118,6 +124,7 @@ def test_threads_get_their_own_answers():
     assert found[0] == found[2] == found[4]
 
 
+@pytest.mark.slow
 def test_detector_is_loaded_on_first_use_from_its_package_alone():
     code = (
         "import socket, sys\n"

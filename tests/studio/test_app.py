@@ -22,6 +22,7 @@ def start(data: Path, *options: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_serves_the_page_and_ends_cleanly(tmp_path, end):
     app = start(tmp_path)
@@ -42,6 +43,7 @@ def test_serves_the_page_and_ends_cleanly(tmp_path, end):
     assert "ERROR" not in complaints, complaints
 
 
+@pytest.mark.slow
 def test_a_data_folder_that_could_be_served_is_refused():
     app = start(Path("kept"))
     printed, complaints = app.communicate(timeout=60)

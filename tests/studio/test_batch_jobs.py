@@ -153,6 +153,7 @@ list(run_job(BatchJob.open(Path(sys.argv[1])), sampler, 3, never))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 @pytest.mark.parametrize(("replaced", "done"), [(1, 0), (10, 4)])
 def test_continues_after_a_kill(tmp_path, whole, replaced, done):

@@ -484,6 +484,7 @@ print(full)
 """
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_collection(tmp_path):
     token = new_token()
     children = [

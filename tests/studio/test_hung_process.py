@@ -55,6 +55,7 @@ def test_a_deadlocked_process_gives_no_sign(code):
         process.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", WORK.values(), ids=WORK)
 def test_one_that_works_lives_without_a_word_until_it_is_stopped(code, monkeypatch):
     monkeypatch.setattr(heartbeat, "CPU_SECONDS", 0.01)  # of a machine that does much else

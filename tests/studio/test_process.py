@@ -122,6 +122,7 @@ class TestEngine:
         )
         assert all(u.previews is None for u in updates)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "error",
         [
@@ -194,6 +195,7 @@ class TestProcess:
             Generated,
         )
 
+    @pytest.mark.slow
     def test_errors_arrive_as_they_are(self, process, tmp_path, caplog):
         with pytest.raises(ValueError, match=r"(?i)unknown prompt"):
             asked(process, "sample", request(prompt="a photo of a cat"))
@@ -230,6 +232,7 @@ class TestProcess:
         assert isinstance(asked(process, "sample", request()), Generated)
         assert process._process.pid != child[0]
 
+    @pytest.mark.slow
     def test_one_that_died_unnoticed_is_a_message_too(self, process):
         asked(process, "info", None)
         os.kill(process._process.pid, signal.SIGKILL)
@@ -267,6 +270,7 @@ def test_closing_ends_waiting_requests_and_the_process(folder):
         worker._process.ask("info", None, on_update=quiet, is_cancelled=never)
 
 
+@pytest.mark.slow
 def test_generate_goes_on_after_the_process_was_killed(folder):
     worker = ModelWorker(find_models(str(folder), None))
     try:

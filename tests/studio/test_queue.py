@@ -263,6 +263,7 @@ class TestCancelling:
 
 
 class TestModels:
+    @pytest.mark.slow
     def test_missing_model_says_what_to_do_and_a_repaired_one_works(self, folder, tmp_path):
         place = tmp_path / "model"
         late = ModelWorker([describe(str(place))])
@@ -277,6 +278,7 @@ class TestModels:
         finally:
             late.close()
 
+    @pytest.mark.slow
     def test_damaged_weights(self, folder, tmp_path):
         copy = shutil.copytree(folder, tmp_path / "model")
         weights = next((copy / "unet").glob("*.safetensors"))
@@ -287,6 +289,7 @@ class TestModels:
         finally:
             damaged.close()
 
+    @pytest.mark.slow
     def test_switching_models(self, folder, tmp_path):
         shutil.copytree(folder, tmp_path / "other")
         both = ModelWorker(find_models(str(folder), tmp_path))
@@ -300,6 +303,7 @@ class TestModels:
         finally:
             both.close()
 
+    @pytest.mark.slow
     def test_suggesting_needs_a_segmentation_network(self, worker):
         photo = np.zeros((40, 60, 3), np.uint8)
         if worker.info().can_suggest:

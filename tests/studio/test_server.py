@@ -201,6 +201,7 @@ class TestOutput:
 
 
 class TestAnnotation:
+    @pytest.mark.slow
     def test_photo_at_its_own_size_with_the_drawn_mask(self, tmp_path):
         photo = np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), np.uint8)
         small = fit_photo(photo)
@@ -239,6 +240,7 @@ class TestServer:
         assert [p.name for p in (tmp_path / "batches").iterdir()] == ["new"]
 
 
+@pytest.mark.slow
 def test_serving_the_page_imports_neither_torch_nor_diffusers(tmp_path):
     code = (
         "import sys, pathlib, app; from siamese.studio.page import build_page; from siamese.studio.backend.queue import ModelWorker;"
@@ -256,6 +258,7 @@ def test_options():
     assert tyro.cli(Options, args=["--model", "x", "--port", "1", "--data", "y"]).data == Path("y")
 
 
+@pytest.mark.slow
 def test_an_uploaded_photo_is_temporary_and_deleted_after_its_time(tmp_path, monkeypatch):
     monkeypatch.setattr(server, "TIDY_SECONDS", 0.2)
     monkeypatch.setattr(folder.TemporaryFolder.tidy, "__defaults__", (0.5,))

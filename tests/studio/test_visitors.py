@@ -114,6 +114,7 @@ class TestPaths:
             values = {name: {"path": path, "meta": META} for name, path in paths.items()}
             yield client, values | {"own path, url field": {"path": own, "url": url, "meta": META}}, listening
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("route", ["run/predict", "queue/join"])
     def test_no_event_takes_a_path_that_is_not_the_visitors(self, studio, hostile, route):
         client, values, listening = hostile

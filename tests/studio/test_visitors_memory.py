@@ -74,6 +74,7 @@ class TestMemory:
             and first in (parts[d["inputs"][0]]["props"].get("elem_id"), parts[d["inputs"][0]]["type"])
         )
 
+    @pytest.mark.slow
     def test_huge_layers_and_numbers(self, server):
         address, pid = server
         with httpx2.Client(base_url=address, timeout=60) as client:
@@ -111,6 +112,7 @@ class TestMemory:
             )
             assert self.highest(pid) - before < 200
 
+    @pytest.mark.slow
     def test_photos_of_many_sessions(self, server):
         address, pid = server
         photo = io.BytesIO()

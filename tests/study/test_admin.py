@@ -61,6 +61,7 @@ def test_forged_forms_are_refused(served):
     assert store.study("phantoms").state == "open"
 
 
+@pytest.mark.slow
 def test_invite_progress_revoke_exclude_withdraw(served):
     store, _app, client = served
     csrf = log_in(client)
@@ -123,6 +124,7 @@ def test_cookie_is_http_only_and_strict(served):
     assert "path=/study" in cookie
 
 
+@pytest.mark.slow
 def test_create_from_zip_and_folder(served, tmp_path):
     store, _app, client = served
     csrf = log_in(client)
@@ -155,6 +157,7 @@ def test_create_from_zip_and_folder(served, tmp_path):
     assert store.study("zipped").state == "open"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "message"),
     [(b"no zip", "cannot be read"), (None, "one folder a method"), ("traversal", "one folder a method")],
@@ -175,6 +178,7 @@ def test_bad_archives_are_refused(served, content, message):
     assert len(store.studies()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("again", [False, True])
 def test_logging_out_ends_the_session_everywhere(served, tmp_path, again):
     """On this server, on another one on the same folder, and after a restart; no other session ends."""
@@ -348,6 +352,7 @@ def test_a_delay_is_reported_with_its_length(served):
     assert reply.headers["retry-after"] == "1"
 
 
+@pytest.mark.slow
 def test_password_is_made_once_and_only_its_hash_kept(tmp_path, monkeypatch):
     monkeypatch.delenv("SIAMESE_ADMIN_PASSWORD", raising=False)
     said = []

@@ -140,6 +140,7 @@ def test_images_of_others_are_not_served(served):
     assert {client.get(f"{path}/image/{i}").status_code for i in every} == {403}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -198,6 +199,7 @@ def test_full_disk_is_507_and_not_acknowledged(served, monkeypatch):
     assert client.post(f"{path}/api/answer", json=body(task)).status_code == 200
 
 
+@pytest.mark.slow
 def test_really_full_disk_is_507(tmp_path):
     store, _ = make_study(tmp_path, groups=40)
     path = store.invite("phantoms", [""])[0].path

@@ -16,6 +16,7 @@ from tests.tools.attack import ALPHA, run
 GROUPS = 16
 
 
+@pytest.mark.slow
 def test_no_feature_tells_the_methods_apart(tmp_path):
     guess = run(tmp_path, GROUPS)
     assert guess.p > ALPHA, guess
@@ -75,6 +76,7 @@ def leaking_trailer(store) -> None:
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoil", [leaking_length, leaking_trailer])
 def test_the_attack_finds_a_leak(tmp_path, spoil):
     guess = run(tmp_path, GROUPS, spoil)

@@ -77,6 +77,7 @@ def test_errors_are_messages(tmp_path, capsys, arguments, message):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_links_have_the_address_that_is_served(tmp_path, capsys, monkeypatch):
     """A port of its own, and whatever server began last."""
     monkeypatch.delenv("SPACE_HOST", raising=False)
@@ -117,6 +118,7 @@ def test_data_in_the_working_directory_is_refused(tmp_path, capsys, monkeypatch)
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.slow
 def test_server_and_command_line_do_not_import_torch(tmp_path):
     code = (
         "import sys, siamese.study.__main__, siamese.study.answers.export\n"
@@ -191,6 +193,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.slow
 def test_cells_are_harmless_whatever_separates_them(tmp_path):
     """What a spreadsheet of another locale makes of the file: no cell of it begins like a formula, also after what is passed over there."""
     store, study = make_study(tmp_path, groups=14)

@@ -24,6 +24,7 @@ def url(folder: Path) -> str:
     return f"sqlite:///{folder / 'x.sqlite3'}"
 
 
+@pytest.mark.slow
 def test_migrations_make_the_schema(any_database):
     base = Database(any_database)
     with base.read() as connection:
@@ -47,6 +48,7 @@ def test_says_that_the_log_is_refused(tmp_path, monkeypatch):
         Database(url(tmp_path))
 
 
+@pytest.mark.slow
 def test_answers_cannot_be_changed(any_database):
     base = Database(any_database)
     with base.write() as connection:

@@ -113,6 +113,7 @@ def test_a_taken_port_is_reported_before_anything_is_made(store, tmp_path, capsy
     assert store.studies() == []
 
 
+@pytest.mark.slow
 def test_one_command_prints_a_link_that_works(tiny, tmp_path):
     command = [
         sys.executable,

@@ -42,6 +42,7 @@ def events_with(heard: list[str], text: str) -> set[str]:
     return {json.loads(message).get("event_id") for message in heard if text in message}
 
 
+@pytest.mark.slow
 def test_raters_are_served_whatever_a_visitor_sends(hanging):
     studio, path = hanging
     visitor, stop, heard = Visitor(studio.address, "flood"), threading.Event(), []
@@ -77,6 +78,7 @@ def test_raters_are_served_whatever_a_visitor_sends(hanging):
     assert all(events_with(heard, f"{ahead} before you.") for ahead in range(1, WAITING_EACH + 1))
 
 
+@pytest.mark.slow
 def test_more_than_a_page_needs_is_refused_before_it_is_an_event(hanging):
     studio, _ = hanging
     visitor = Visitor(studio.address, "flood")
@@ -87,6 +89,7 @@ def test_more_than_a_page_needs_is_refused_before_it_is_an_event(hanging):
         studio.worker._process.close()
 
 
+@pytest.mark.slow
 def test_an_administrator_is_served_too(hanging):
     studio, _ = hanging
     visitor = Visitor(studio.address, "flood")
@@ -104,6 +107,7 @@ def test_an_administrator_is_served_too(hanging):
             studio.worker._process.close()
 
 
+@pytest.mark.slow
 def test_functions_that_do_not_wait_are_called_directly(hanging):
     studio, _ = hanging
     studio.worker._process.loaded = ModelInfo("x", SamplingSettings(1, 1.0, "ddim"), 64, None, False)

@@ -92,6 +92,7 @@ def stored(store, study: str) -> dict[tuple[str, str], np.ndarray]:
         return {(r.group_name, r.method): np.array(Image.open(io.BytesIO(r.data))) for r in rows}
 
 
+@pytest.mark.slow
 def test_only_chosen_masks_are_sampled_and_everything_is_recorded(images, tiny, store, capsys, monkeypatch):
     calls = []
     original = MaskDiffusion.sample_fitted
@@ -164,6 +165,7 @@ def test_only_chosen_masks_are_sampled_and_everything_is_recorded(images, tiny, 
     assert set(calls[1][1]) == {image_seed(7, "fast", m) for m in masks}
 
 
+@pytest.mark.slow
 def test_the_record_makes_the_images_again(images, tiny, store):
     create(images, "--masks", str(images / "masks"), "--sample", f"ours={tiny}:steps=2", "--organ", "Lesion")
     made = json.loads(store.study("one").config.synthetic[0].source)
@@ -181,6 +183,7 @@ def test_the_record_makes_the_images_again(images, tiny, store):
     assert again > 12  # another seed and mask is another image: the bound above means something
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_study_and_another_seed_another(images, tiny, store):
     more = ("--masks", str(images / "masks"), "--sample", f"ours={tiny}:steps=1")
     for id, seed in (("one", "0"), ("two", "0"), ("three", "1")):
@@ -234,6 +237,7 @@ def test_parse_errors(text, message):
     assert len(error.value.problems) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -339,6 +343,7 @@ def test_folders_and_samples_together_without_a_real_method(images, tiny, store)
     ]
 
 
+@pytest.mark.slow
 def test_the_administrators_form_samples(served, images, tiny):
     store, _, client = served
     values = {

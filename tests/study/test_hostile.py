@@ -49,6 +49,7 @@ def served(tmp_path, any_database, monkeypatch):
     store.database.close()
 
 
+@pytest.mark.slow
 def test_raters_requests_with_what_cannot_be_stored_or_written(served):
     _store, client, path = served
     for link in (path, "/rate/unknown", "/rate/%00", f"/rate/{'x' * 300}"):
@@ -89,6 +90,7 @@ def test_raters_requests_with_what_cannot_be_stored_or_written(served):
         assert client.get(f"{link}/image/%00").status_code == 400
 
 
+@pytest.mark.slow
 def test_administrators_forms_with_what_cannot_be_stored(served):
     store, client, _ = served
     csrf = log_in(client)
@@ -120,6 +122,7 @@ def test_the_store_itself_takes_no_null_characters(served):
         store.exclude(store.progress("phantoms")[0].rater, "\0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("field", "value"),
     [

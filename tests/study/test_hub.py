@@ -77,6 +77,7 @@ def state(store: StudyStore, study: str = "phantoms") -> dict[str, bytes]:
     return dump(store.database, study)
 
 
+@pytest.mark.slow
 def test_raters_go_on_after_all_files_are_lost(tmp_path, hub, copies):
     (tmp_path / "first").mkdir()
     store, study = make_study(tmp_path / "first", repeats=2)
@@ -133,6 +134,7 @@ def test_only_what_changed_is_pushed(tmp_path, hub, copies):
     assert hub.files["studies/phantoms/images.zip"] == images
 
 
+@pytest.mark.slow
 def test_a_withdrawal_leaves_nothing_in_the_repository(tmp_path, hub, copies):
     store, study = make_study(tmp_path)
     stays, goes = store.invite("phantoms", ["Dr Stays", "Dr Goes"])
@@ -225,6 +227,7 @@ def test_start_fails_if_the_hub_does_not_answer(tmp_path, hub):
     assert hub.commits == []
 
 
+@pytest.mark.slow
 def test_two_servers_do_not_overwrite_each_other(tmp_path, hub, copies):
     store, _study = make_study(tmp_path)
     copy = begin(hub, store, tmp_path, copies)
@@ -257,6 +260,7 @@ def test_a_commit_in_between_is_not_overwritten(tmp_path, hub, copies, monkeypat
     assert hub.files["README.md"] == b"by hand"
 
 
+@pytest.mark.slow
 def test_older_database_does_not_overwrite(tmp_path, hub, copies):
     store, study = make_study(tmp_path)
     sessions, made = RaterSessions(store), store.invite("phantoms", ["A", "B"])
@@ -276,6 +280,7 @@ def test_older_database_does_not_overwrite(tmp_path, hub, copies):
     assert len(hub.rows("phantoms", "answers")) == study.config.rated
 
 
+@pytest.mark.slow
 def test_several_studies_and_an_imported_one(tmp_path, hub, copies):
     store, study = make_study(tmp_path)
     sessions, one = RaterSessions(store), store.invite("phantoms", ["A"])[0]
@@ -292,6 +297,7 @@ def test_several_studies_and_an_imported_one(tmp_path, hub, copies):
         assert answers_csv(read_answers(other, name)) == answers_csv(read_answers(second, name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
@@ -325,6 +331,7 @@ def test_damaged_files_are_refused_whole(tmp_path, file, old, new, message):
     assert state(other) == state(store)
 
 
+@pytest.mark.slow
 def test_both_databases_are_copied_as_of_one_moment(tmp_path, any_database, monkeypatch):
     store, study = make_study(tmp_path, any_database)
     sessions, one = RaterSessions(store), store.invite("phantoms", ["A"])[0]
@@ -362,6 +369,7 @@ def test_every_table_is_copied():
     assert {*TABLES, images} == set(metadata.tables.values())
 
 
+@pytest.mark.slow
 def test_server_restores_pushes_and_pushes_at_its_end(tmp_path, hub, monkeypatch):
     for name, value in (
         ("SIAMESE_STUDY_DATASET", REPOSITORY),
@@ -397,6 +405,7 @@ def test_server_restores_pushes_and_pushes_at_its_end(tmp_path, hub, monkeypatch
     assert len(hub.rows("phantoms", "answers")) == 2  # by the push at the end
 
 
+@pytest.mark.slow
 def test_the_signal_to_end_leaves_nothing_behind(tmp_path, hub):
     (tmp_path / "a").mkdir()
     store, _ = make_study(tmp_path / "a")

@@ -44,6 +44,7 @@ def rich_study(folder, protocol: str):
     return store
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("pseudonyms", [True, False])
 def test_same_results_in_an_empty_database(tmp_path, any_database, protocol, pseudonyms):
@@ -85,6 +86,7 @@ def changed(data: dict, **values) -> dict:
     return data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -141,6 +143,7 @@ def test_study_without_answers(tmp_path):
     assert read_results(other, "phantoms").missing == read_results(store, "phantoms").missing
 
 
+@pytest.mark.slow
 def test_commands(tmp_path, capsys):
     (tmp_path / "first").mkdir()
     store = rated_study(tmp_path / "first")
@@ -174,6 +177,7 @@ def test_commands(tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_import_on_the_page(served, tmp_path):
     _store, _, client = served
     csrf = log_in(client)

@@ -105,6 +105,7 @@ def test_this_machine(monkeypatch):
     assert file_system(Path("/proc")) == "proc"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "says"),
     [

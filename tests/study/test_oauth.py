@@ -106,6 +106,7 @@ def test_the_state_cookie_is_short_and_not_a_session(browser, provider):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spoil", ["no cookie", "other browser", "other state", "no state", "forged cookie", "late", "twice"]
 )
@@ -167,6 +168,7 @@ def test_a_refusal_is_reported(browser, provider):
     assert "script>" not in reply.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "answer", "message"),
     [

@@ -55,6 +55,7 @@ def send(
 MULTIPART = {"Content-Type": "multipart/form-data; boundary=x"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path",
     [

@@ -51,6 +51,7 @@ def texts(results) -> str:
     )
 
 
+@pytest.mark.slow
 def test_figures_are_the_statistics_own(tmp_path):
     store = rated_study(tmp_path, groups=6, training=2, repeats=3)
     found = read_results(store, "phantoms")
@@ -71,6 +72,7 @@ def test_figures_are_the_statistics_own(tmp_path):
     assert [(p.answered, p.screens) for p in found.progress] == [(23, 23)] * 3
 
 
+@pytest.mark.slow
 def test_ranking_and_pairs_show_their_tests(tmp_path):
     found = read_results(rated_study(tmp_path, protocol=RANKING, groups=6, repeats=2), "phantoms")
     assert {e.answers for e in found.exclusions} == {2}  # rankings, not images
@@ -125,6 +127,7 @@ def test_ranks_on_another_scale_get_no_paper_lines(tmp_path):
     assert "ISIC2016" in texts(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize(("raters", "most"), [(0, 0), (1, 0), (1, 1), (2, 2), (1, 99)])
 def test_few_answers_give_sentences(tmp_path, monkeypatch, protocol, raters, most):
@@ -287,6 +290,7 @@ def half_way(tmp_path_factory) -> StudyStore:
     )
 
 
+@pytest.mark.slow
 def test_incomplete_raters_are_left_out_and_a_line_says_so(half_way):
     found = read_results(half_way, "phantoms")
     assert [r.rater for r in found.summary.raters] == ["rater 1", "rater 2", "rater 3"]
@@ -318,6 +322,7 @@ def without(store: StudyStore, *raters: str) -> StudyStore:
     return store
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", [COMPLETE, ALL])
 def test_every_figure_of_a_row_is_of_the_same_raters(half_way, choice):
     found = read_results(without(half_way), "phantoms", choice)

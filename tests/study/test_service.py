@@ -59,6 +59,7 @@ def test_a_folder_that_is_not_there_or_cannot_be_read(tmp_path):
         method_folders(tmp_path / ("x" * 5000))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "options", "message"),
     [
@@ -93,7 +94,7 @@ def test_page_and_command_line_say_the_same(served, images, tmp_path, capsys, fo
     assert [study.config.id for study in store.studies()] == ["phantoms"]
 
 
-def test_page_and_command_line_say_the_same_about_what_a_study_leaves_out(served, images, tmp_path, capsys):  # noqa: F811
+def test_page_and_command_line_say_the_same_about_what_a_study_leaves_out(served, images, tmp_path, capsys):
     """Files that are not read, folders that are passed over, masks without an image, and masks that were not drawn."""
     store, _, client = served
     (images / "Ours" / "notes.txt").write_text("not an image")
@@ -114,7 +115,7 @@ def test_page_and_command_line_say_the_same_about_what_a_study_leaves_out(served
         assert sum(part in sentence for sentence in on_page) == 1, part
 
 
-def test_the_list_of_what_is_left_out_is_shortened(served, tmp_path):  # noqa: F811
+def test_the_list_of_what_is_left_out_is_shortened(served, tmp_path):
     _, _, client = served
     write_folders(tmp_path / "many", MAX_LISTED + 4)
     for file in sorted((tmp_path / "many" / "Ours").iterdir())[1:]:
@@ -125,7 +126,7 @@ def test_the_list_of_what_is_left_out_is_shortened(served, tmp_path):  # noqa: F
     assert on_page[-1] == "... and 3 more."
 
 
-def test_a_zip_file_s_unread_files_are_listed_although_no_study_could_be_made(served, images, tmp_path):  # noqa: F811
+def test_a_zip_file_s_unread_files_are_listed_although_no_study_could_be_made(served, images, tmp_path):
     _, _, client = served
     (images / "Ours" / "notes.txt").write_text("not an image")
     stored = shutil.make_archive(str(tmp_path / "images"), "zip", images)

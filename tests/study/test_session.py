@@ -42,6 +42,7 @@ def rows(store, table=answers):
         return connection.execute(select(table)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_whole_session(tmp_path, any_database, protocol):
     store, config, sessions, token = begin(tmp_path, any_database, protocol=protocol, training=2, repeats=2)
@@ -137,6 +138,7 @@ def test_double_click_counts_once(tmp_path):
     assert len(rows(store)) == 1
 
 
+@pytest.mark.slow
 def test_simultaneous_clicks_count_once(tmp_path, any_database):
     store, config, sessions, token = begin(tmp_path, any_database)
     task = sessions.overview(token).step.task
@@ -198,6 +200,7 @@ def test_answers_out_of_turn_are_refused(tmp_path):
     assert rows(store) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("protocol", "response", "confidence"),
     [
@@ -383,6 +386,7 @@ def test_exclusion_keeps_answers_and_needs_a_reason(tmp_path):
     assert store.progress(config.id)[0].excluded_reason is None
 
 
+@pytest.mark.slow
 def test_full_disk_is_not_acknowledged(tmp_path):
     store, config, _sessions, token = begin(tmp_path, groups=40, display_side=128)
     store.database.close()

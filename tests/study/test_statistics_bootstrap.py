@@ -61,6 +61,7 @@ def coverage(raters, groups, studies=1000, seed=0):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("raters", "groups"), [(3, 50), (8, 50)])
 def test_intervals_cover_the_truth(raters, groups):
     """The paper's three raters and 50 groups, and eight raters. ``-s`` prints the coverage.

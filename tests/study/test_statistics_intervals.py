@@ -146,6 +146,7 @@ def no_tests(monkeypatch):
     monkeypatch.setattr(ranking, "pair_tests", lambda blocks, methods: ())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_interval_stays_in_its_range(protocol, no_tests):
     table, summarise = PROTOCOLS[protocol]
@@ -230,6 +231,7 @@ def truth_of(path: Path, truths: Truths) -> tuple[str, float]:
     return name, truths[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("protocol", "raters", "groups", "repeats"),
     [

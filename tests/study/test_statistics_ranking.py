@@ -147,6 +147,7 @@ def test_wilcoxon_of_hollander_and_wolfe():
     assert test.p_holm == test.p
 
 
+@pytest.mark.slow
 def test_pairs_are_corrected_together_and_ties_have_a_reason():
     blocks = np.random.default_rng(4).normal(size=(40, 3)) + [0, 0.3, 0.8]
     tests = pair_tests(blocks, ("a", "b", "c"))

@@ -116,6 +116,7 @@ def rated_on_server(postgres, tmp_path, monkeypatch) -> Rated:
     return Rated(tmp_path, begun(tmp_path / "images", url), url)
 
 
+@pytest.mark.slow
 def test_postgresql_goes_and_comes_back(postgres, rated_on_server):
     rated = rated_on_server
     for _ in range(2):
@@ -133,6 +134,7 @@ def test_postgresql_goes_and_comes_back(postgres, rated_on_server):
     assert len(rated.acknowledged) == 4
 
 
+@pytest.mark.slow
 def test_postgresql_goes_while_it_commits(postgres, rated_on_server):
     rated = rated_on_server
 
@@ -151,6 +153,7 @@ def test_postgresql_goes_while_it_commits(postgres, rated_on_server):
     assert rated.stored() == rated.acknowledged
 
 
+@pytest.mark.slow
 def test_postgresql_that_says_nothing(postgres, monkeypatch):
     """As a server that vanished from the network, or a row that another request holds: the wait ends, and its connection is not used again."""
     monkeypatch.setattr(database, "BUSY_SECONDS", 0.5)
@@ -181,6 +184,7 @@ def test_errors_of_the_system_have_their_names(error, kind):
     assert "None" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", ["file", "file and log", "folder"])
 def test_moved_away_and_back(rated, lost):
     moved = rated.data.parent / "moved"
@@ -285,6 +289,7 @@ def test_lost_between_commit_and_acknowledgement(tmp_path):
     base.close()
 
 
+@pytest.mark.slow
 def test_no_database_at_the_start_is_a_sentence(tmp_path):
     (tmp_path / FILE).write_bytes(b"these are no tables " * 500)
     done = subprocess.run(

@@ -46,6 +46,7 @@ def store(tmp_path):
     made.database.close()
 
 
+@pytest.mark.slow
 def test_draft_names_the_image_and_opens_once_it_is_accepted(store, tmp_path):
     create_study(store, config(), write_dated(tmp_path / "images"))
     (found,) = store.texts("phantoms")
@@ -78,6 +79,7 @@ def test_images_that_nobody_photographed_are_not_looked_at(store, tmp_path, monk
     assert len(looked) == 4  # of the chosen four groups the real image each
 
 
+@pytest.mark.slow
 def test_thumbnail_shows_the_text_framed_and_nothing_else_has_one(store, tmp_path):
     create_study(store, config(display_side=512), write_dated(tmp_path / "images"))
     (found,) = store.texts("phantoms")
@@ -100,6 +102,7 @@ def test_many_names_are_cut_short():
     assert text.count("\n- ") == MAX_NAMED
 
 
+@pytest.mark.slow
 def test_sampling_does_not_begin(store, tmp_path, monkeypatch):
     """Sampling takes minutes: it is said before."""
     folders = write_dated(tmp_path / "images")
@@ -131,6 +134,7 @@ def test_sampling_does_not_begin(store, tmp_path, monkeypatch):
     assert store.study("demo").state == "open"
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path, capsys):
     write_dated(tmp_path / "images")
     place = ["--data", str(tmp_path / "data")]
@@ -154,6 +158,7 @@ def test_command_line(tmp_path, capsys):
     store.database.close()
 
 
+@pytest.mark.slow
 def test_web_form_keeps_the_upload_and_asks_before_opening(served, tmp_path):
     store, _, client = served
     csrf = log_in(client)
@@ -202,6 +207,7 @@ def test_web_form_keeps_the_upload_and_asks_before_opening(served, tmp_path):
     assert client.get(picture.replace("dated", "none")).status_code == 401
 
 
+@pytest.mark.slow
 def test_copies_keep_it_and_earlier_copies_can_be_read(store, tmp_path):
     create_study(store, config(), write_dated(tmp_path / "images"))
     store.open("phantoms", accept_text=True)

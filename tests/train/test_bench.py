@@ -18,6 +18,7 @@ from train.tools.bench import AFTER, Bench, BenchConfig, _binomial, expected_flo
 from train.tools.rates import RatesConfig
 
 
+@pytest.mark.slow
 def test_operations_saved_on_the_golden_configuration() -> None:
     flops = expected_flops(batch=3)
     ratio = {when: flops["reference"][when] / flops["ours"][when] for when in ("before", "after")}
@@ -62,6 +63,7 @@ def test_binomial_weights_sum_to_one() -> None:
     assert sum(_binomial(3, k, 0.201) for k in range(4)) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_rates_of_all_stages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

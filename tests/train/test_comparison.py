@@ -69,6 +69,7 @@ def test_counts(organs):
     assert equal_count(organs, 3) == 3
 
 
+@pytest.mark.slow
 def test_every_figure_is_what_its_name_says(organs, features, efficientnet, monkeypatch):
     train, split = organs["polyp"]
     pairs = chosen(split, 5, 7)
@@ -102,6 +103,7 @@ def test_frames_of_one_sequence_have_no_two_sample_test(world, features, capsys)
     assert "one video sequence" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_kept_results_are_read_again_and_only_for_the_same_images(organs, features, tmp_path, monkeypatch):
     train, split = organs["lesion"]
     pairs = chosen(split, 4, 0)
@@ -123,6 +125,7 @@ def test_kept_results_are_read_again_and_only_for_the_same_images(organs, featur
             Comparison("lesion", train, pairs, [features], 3, seed=1, cache=tmp_path).all(images, "")
 
 
+@pytest.mark.slow
 def test_autoencoder_figures_by_hand(organs, features, efficientnet):
     vae = autoencoder()
     measured = measure_autoencoder(vae, organs, features, efficientnet, draws=3, seed=2)

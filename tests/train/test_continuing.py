@@ -367,6 +367,7 @@ def _continued(begun: SiameseTrainConfig, tmp_path: Path, **changes: Any) -> Sia
     return replace(begun, **changes, loop=replace(begun.loop, out=tmp_path / "run", minutes=None))
 
 
+@pytest.mark.slow
 def test_ramp_and_gate_from_which_a_run_continues_are_reported(
     begun: SiameseTrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -385,6 +386,7 @@ def test_ramp_and_gate_from_which_a_run_continues_are_reported(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["mask", "image", "prompt", "name", "order of the same", "validation"])
 def test_a_run_continues_on_its_data_only(change: str, begun: SiameseTrainConfig, tmp_path: Path) -> None:
     """Case 07: as many pairs as before, but others."""
@@ -424,11 +426,13 @@ def test_a_run_continues_on_its_data_only(change: str, begun: SiameseTrainConfig
     )  # it still says what the model was trained on
 
 
+@pytest.mark.slow
 def test_moved_data_are_the_same_data(begun: SiameseTrainConfig, tmp_path: Path) -> None:
     data = shutil.copytree(begun.data[0], tmp_path / "elsewhere" / "kvasir-seg")
     assert siamese.main(_continued(begun, tmp_path, data=(data,))) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["vae", "unet"])
 def test_a_run_continues_from_its_weights_only(part: str, begun: SiameseTrainConfig, tmp_path: Path) -> None:
     """Another autoencoder makes other latents of the same images; no weight of it is in the checkpoint."""
@@ -484,6 +488,7 @@ def test_a_run_continues_with_its_stage_s_settings_only(
         siamese.main(_continued(begun, tmp_path, **change))
 
 
+@pytest.mark.slow
 def test_a_run_continues_from_its_controlnet_only(
     small_model: Path, begun: SiameseTrainConfig, tmp_path: Path
 ) -> None:

@@ -94,6 +94,7 @@ def test_every_latent_is_noised_to_a_step_of_the_sampler(
             assert sum(matches) == 1, (variant, i)
 
 
+@pytest.mark.slow
 def test_denoised_latents_are_cached_by_model_and_settings(
     pairs: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,6 +113,7 @@ def test_denoised_latents_are_cached_by_model_and_settings(
     assert len(calls) > count
 
 
+@pytest.mark.slow
 def test_latents_and_images_of_a_batch_belong_together(pairs: Path, model: Path, tmp_path: Path) -> None:
     """With the encoder's own latents only, of the whole image, decoding them is reconstructing the batch's images."""
     stage = DecoderStage(_config(pairs, model, tmp_path, encoded_share=1.0, crop=64))
@@ -127,6 +129,7 @@ def test_latents_and_images_of_a_batch_belong_together(pairs: Path, model: Path,
     assert crops["latents"].shape == (4, 16, 2, 2)
 
 
+@pytest.mark.slow
 def test_what_each_loss_reaches(pairs: Path, model: Path, tmp_path: Path) -> None:
     stage = DecoderStage(_config(pairs, model, tmp_path))
     batch = stage.batch(np.arange(4), draws_of(4), torch.device("cpu"))
@@ -169,6 +172,7 @@ def test_the_discriminator_sees_texture_and_no_colour(pairs: Path, model: Path, 
     assert torch.equal(seen[0][4:], seen[1])
 
 
+@pytest.mark.slow
 def test_the_tied_discriminator_follows_an_update(pairs: Path, model: Path, tmp_path: Path) -> None:
     stage = DecoderStage(_config(pairs, model, tmp_path))
     before = stage.module.discriminator.layers[0].weight.detach().clone()
@@ -180,6 +184,7 @@ def test_the_tied_discriminator_follows_an_update(pairs: Path, model: Path, tmp_
         assert not q.requires_grad
 
 
+@pytest.mark.slow
 def test_only_the_decoder_changes_and_its_images_come_nearer(
     pairs: Path, model: Path, tmp_path: Path
 ) -> None:
@@ -210,6 +215,7 @@ def test_only_the_decoder_changes_and_its_images_come_nearer(
     assert not torch.equal(old.vae.decoder.conv_out.weight, new.vae.decoder.conv_out.weight)
 
 
+@pytest.mark.slow
 def test_models_and_settings_that_do_not_fit(pairs: Path, model: Path, tmp_path: Path) -> None:
     save_checkpoint(build("small", control=False), tmp_path / "base")
     save_checkpoint(build("sd"), tmp_path / "sd")

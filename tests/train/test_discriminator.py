@@ -113,6 +113,7 @@ def test_hinge_losses_of_heads_that_say_always_the_same(alexnet: PerceptualNetwo
     }
 
 
+@pytest.mark.slow
 def test_heads_learn_to_tell_sharp_from_blurred_and_their_opinion_sharpens(
     alexnet: PerceptualNetwork,
 ) -> None:

@@ -68,6 +68,7 @@ def test_features_equal_the_network_by_hand(features):
     assert np.abs(found[0] - found[1]).max() > 0.1
 
 
+@pytest.mark.slow
 def test_the_same_images_have_the_same_features_whatever_stands_beside_them(features, tmp_path):
     images = np.stack([phantom(i, 64)[0] for i in range(3)])
     random_state = torch.get_rng_state()

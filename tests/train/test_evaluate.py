@@ -80,6 +80,7 @@ def config_for(world: Path, out: Path, **changes) -> evaluate.EvaluateConfig:
     return dataclasses.replace(config, **changes)
 
 
+@pytest.mark.slow
 def test_shape_of_the_figures_and_continuing(world, tmp_path, monkeypatch):
     config = config_for(world, tmp_path)
     metrics = evaluate.evaluate(config)
@@ -126,6 +127,7 @@ def test_shape_of_the_figures_and_continuing(world, tmp_path, monkeypatch):
     assert quick["autoencoder"] != metrics["autoencoder"]
 
 
+@pytest.mark.slow
 def test_test_split_is_guarded_and_counted(world, tmp_path):
     with pytest.raises(DataError, match="--final"):
         evaluate.evaluate(config_for(world, tmp_path, split="test"))
@@ -191,6 +193,7 @@ def test_seeds_differ():
     assert seed_of(0, 3, 1) == seed_of(0, 3, 1) != seed_of(1, 3, 1)
 
 
+@pytest.mark.slow
 def test_memorised_images_are_found(world, tmp_path, monkeypatch):
     config = memorisation.MemorisationConfig(
         data=(world / "kvasir-seg", world / "isic2018"),
@@ -227,6 +230,7 @@ def test_memorised_images_are_found(world, tmp_path, monkeypatch):
     assert result["real"]["lpips"]["0"] > 1e-4  # held-out images are no copies
 
 
+@pytest.mark.slow
 def test_sample_writes_a_data_set_and_continues(world, tmp_path, monkeypatch):
     config = synthesise.SampleConfig(
         str(world / "model"),
@@ -291,6 +295,7 @@ def _images(config: synthesise.SampleConfig) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in sorted((config.out / "images").iterdir())}
 
 
+@pytest.mark.slow
 def test_sample_keeps_no_image_of_other_weights(sampled, tmp_path):
     """The model was trained on in its folder, or lies elsewhere under the same name: what counts are its weights."""
     before = _images(sampled)
@@ -434,6 +439,7 @@ def test_contact_sheet():
     assert (sheet[5] == 255).all()
 
 
+@pytest.mark.slow
 def test_the_autoencoder_is_measured_at_the_end_of_its_training(world, tmp_path):
     """The same figures as the evaluation of a model with that autoencoder; none after a stop before the end."""
     config = autoencoder.VaeConfig(

@@ -87,6 +87,7 @@ def made(name: str, data: Path, model: Path, out: Path) -> Any:
     return SegmentStage(SegmentConfig((data,), size=32, architecture="vgg16", weights=weights, **shared))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses_are_those_of_before(
     name: str, data: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -116,6 +116,7 @@ def test_cache_is_used_again(
     assert sorted(p.suffixes for p in tmp_path.iterdir()) == [[".npz"]] * 3  # no part files left
 
 
+@pytest.mark.slow
 def test_cache_is_not_used_for_anything_else(
     polyps: Path, vae: torch.nn.Module, tmp_path: Path, encodings: list[int]
 ) -> None:
@@ -196,6 +197,7 @@ def test_batch_of_a_stage_turns_latents_masks_and_images_alike(
             torch.testing.assert_close(batch["z0"][i], z0, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_dropped_prompts_are_replaced_by_the_empty_one(
     polyps: Path, model_folder: Path, tmp_path: Path
 ) -> None:

@@ -93,6 +93,7 @@ def test_accumulation_asks_for_the_same_samples_and_gives_the_same_weights(tmp_p
     )
 
 
+@pytest.mark.slow
 def test_accumulated_gradient_of_the_siamese_loss_is_that_of_one_batch(
     polyps: Path, model_folder: Path, tmp_path: Path
 ) -> None:

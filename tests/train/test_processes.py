@@ -37,6 +37,7 @@ def _same(one: dict, two: dict, before: dict) -> None:
     assert apart.norm() < 0.01 * moved.norm()
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_does(polyps: Path, model_folder: Path, tmp_path: Path) -> None:
     # The first run also fills the cache of latents.
     loop.run(*real_stage("siamese", polyps, model_folder, tmp_path / "one", max_steps=2))
@@ -45,6 +46,7 @@ def test_two_processes_train_as_one_does(polyps: Path, model_folder: Path, tmp_p
     _same(final_state(tmp_path / "one"), final_state(tmp_path / "two"), start.module.state_dict())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model_folder", ["small"], indirect=True)
 def test_one_process_that_is_asked_to_stop_stops_all_under_torchs_launcher(
     polyps: Path, model_folder: Path, tmp_path: Path
@@ -76,6 +78,7 @@ def test_one_process_that_is_asked_to_stop_stops_all_under_torchs_launcher(
     assert (tmp_path / "two" / "model").is_dir()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["asked-while-agreeing", "asked-while-saving"])
 @pytest.mark.parametrize("model_folder", ["small"], indirect=True)
 def test_a_signal_between_two_looks_at_it_is_neither_lost_nor_stops_one_alone(

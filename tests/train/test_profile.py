@@ -69,6 +69,7 @@ def _stage(kind: str, data: Path, model: Path, out: Path, config: LoopConfig) ->
     return SegmentStage(SegmentConfig((data,), size=32, loop=config))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["vae", "base", "siamese", "decoder", "segment"])
 def test_ten_updates_ask_nothing(kind: str, ward: Path, model: Path, tmp_path: Path) -> None:
     """Losses, their gradients, clipping, the average: all but the optimiser, which on a CPU asks for its step counts."""

@@ -23,6 +23,7 @@ from train.tools.licence import licence
 from train.tools.publish import PublishConfig, main
 
 
+@pytest.mark.slow
 def test_published_model_is_half_precision_and_samples(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     save_checkpoint(build("small"), tmp_path / "model")
     (tmp_path / "assets" / "unet").mkdir(parents=True)
@@ -68,6 +69,7 @@ def test_nothing_is_published_if_files_are_tracked_unless_asked() -> None:
     assert PublishConfig(Path("model")).out == Path("runs/published")
 
 
+@pytest.mark.slow
 def test_terms_that_nobody_stated_are_not_guessed(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--trained-on"):
         main(PublishConfig(trained, tmp_path / "out"))
@@ -96,6 +98,7 @@ def test_licence_names_the_users_own_data() -> None:
         licence("m", ())
 
 
+@pytest.mark.slow
 def test_card_tells_training_and_figures(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

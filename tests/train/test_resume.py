@@ -20,6 +20,7 @@ from train.engine.checkpoints import ResumeError
 from train.engine.loop import LoopConfig, ParameterGroup
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["base", "siamese"])
 def test_continued_run_equals_uninterrupted_run(
     kind: str, polyps: Path, model_folder: Path, tmp_path: Path
@@ -61,6 +62,7 @@ def kl_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_run_killed_in_the_middle_of_a_save_continues_from_the_save_before(
     polyps: Path, kl_model: Path, tmp_path: Path
 ) -> None:
@@ -75,6 +77,7 @@ def test_run_killed_in_the_middle_of_a_save_continues_from_the_save_before(
     assert differences(final_state(tmp_path / "whole"), final_state(tmp_path / "killed")) == []
 
 
+@pytest.mark.slow
 def test_interrupt_saves_and_ends_cleanly(polyps: Path, kl_model: Path, tmp_path: Path) -> None:
     steps = 40
     child = _child("run", "base", polyps, kl_model, tmp_path / "stopped", steps, 1)

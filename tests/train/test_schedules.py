@@ -74,6 +74,7 @@ def test_the_gate_of_the_augmentation_is_a_noise_level() -> None:
         assert rows.tolist() == [0, 1]
 
 
+@pytest.mark.slow
 def test_a_model_of_that_schedule_is_saved_loaded_and_sampled(tmp_path: Path) -> None:
     checkpoint = build("small")
     checkpoint.scheduler_config = replace(TINY, log_sigma=(-0.5, 1.0)).scheduler_config()

@@ -56,6 +56,7 @@ def _loop(out: Path, **changes: object) -> LoopConfig:
     return LoopConfig(**(LOOP | {"out": out, "max_steps": 1, "batch_size": 2} | changes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["folder", "json lines"])
 def test_own_data_without_splits_trains_every_stage(
     layout: str, own: Path, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -99,6 +100,7 @@ def test_own_data_without_splits_trains_every_stage(
     assert load_checkpoint(tmp_path / "siamese" / "model").controlnet is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["siamese", "vae", "segment"])
 def test_sheet_without_validation_pairs_shows_training_pairs(
     kind: str,
@@ -143,6 +145,7 @@ def test_sheet_without_validation_pairs_shows_training_pairs(
     assert [e.step for e in events.Images(tag)] == [1, 2]
 
 
+@pytest.mark.slow
 def test_images_without_any_words(
     own: Path, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,6 +217,7 @@ def test_autoencoder_settings_that_do_not_fit(own: Path) -> None:
         VaeStage(VaeConfig((own,), prompt=POLYP, size=64, crop=32, weights=own, model=TINY_VAE))
 
 
+@pytest.mark.slow
 def test_fresh_weights_are_of_the_seed(
     own: Path, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,6 +269,7 @@ def test_decoder_alone_keeps_the_latents(own: Path, tmp_path: Path) -> None:
     assert after.config.scaling_factor == 0.7
 
 
+@pytest.mark.slow
 def test_training_the_encoder_too(polyps: Path, small_model: Path, tmp_path: Path) -> None:
     config = SiameseTrainConfig(
         (polyps,),
@@ -283,6 +288,7 @@ def test_training_the_encoder_too(polyps: Path, small_model: Path, tmp_path: Pat
     assert encoder_is_frozen(SiameseStage(replace(config, train_encoder=False)).checkpoint.unet)
 
 
+@pytest.mark.slow
 def test_validation_figures_do_not_depend_on_the_step(
     polyps: Path, small_model: Path, tmp_path: Path
 ) -> None:

@@ -120,6 +120,7 @@ def test_networks_do_the_same_on_turned_latents() -> None:
     assert torch.allclose(run(unet, controlnet, z), torch.einsum("cd,bchw->bdhw", turn, expected), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_moved_model_is_whole_and_trains_on(
     polyps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -153,6 +154,7 @@ def test_a_moved_model_is_whole_and_trains_on(
     )
 
 
+@pytest.mark.slow
 def test_the_siamese_stage_takes_up_a_controlnet(polyps: Path, tmp_path: Path) -> None:
     whole = build("small")
     save_checkpoint(whole, tmp_path / "whole")

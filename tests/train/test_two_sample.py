@@ -38,6 +38,7 @@ def test_the_regression_equals_another_solver():
         assert 0.1 < found.mean() < 0.9
 
 
+@pytest.mark.slow
 def test_the_penalty_is_chosen_within_the_learning_part():
     """A strong one suffices for what lies far apart; with many features of noise and one that tells, not the weakest, which follows the noise."""
     everything = np.concatenate([draw(0, 40), draw(1, 40, shift=6)])
@@ -54,6 +55,7 @@ def test_one_class_says_that_class():
         assert (two_sample._predictions(draw(0), np.full(30, value), draw(1), (1.0,)) == value).all()
 
 
+@pytest.mark.slow
 def test_one_law_gives_a_half_and_two_give_one():
     chance = [c2st(draw(2 * i, 40), draw(2 * i + 1, 40), names(40), names(40), seeds=1) for i in range(8)]
     assert abs(np.mean(chance) - 0.5) < 4 * np.std(chance) / np.sqrt(8) + 0.02
@@ -64,6 +66,7 @@ def test_one_law_gives_a_half_and_two_give_one():
     assert c2st(draw(0, 200), moved, names(200), names(200), seeds=2) == pytest.approx(0.841, abs=0.04)
 
 
+@pytest.mark.slow
 def test_images_of_one_group_are_never_in_both_parts():
     # Each group lies at a place of its own, with ten images there, all of one set: whoever has seen the group knows the set.
     places, sets = draw(0, 12, 40) * 20, np.arange(12) % 2
@@ -75,6 +78,7 @@ def test_images_of_one_group_are_never_in_both_parts():
     assert c2st(real, fake, *own, seeds=2) < 0.75
 
 
+@pytest.mark.slow
 def test_equal_counts_whatever_the_larger_set_has(monkeypatch):
     sizes = []
     held_out = two_sample._held_out_accuracy
@@ -89,6 +93,7 @@ def test_equal_counts_whatever_the_larger_set_has(monkeypatch):
     assert value != c2st(draw(0, 10), draw(1, 25), names(10), names(25, 10), seeds=3, seed=8)
 
 
+@pytest.mark.slow
 def test_scale_of_features_and_constant_ones_change_nothing():
     a, b = draw(0), draw(1, shift=0.4)
     scales = np.array([1e-3, 1, 1, 1e4, 1, 1])

@@ -17,6 +17,7 @@ from siamese.web.hosts import Hosts
 from siamese.web.inputs import PARSED, CheckedInput, UnreadableError, parse_json
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body",
     [

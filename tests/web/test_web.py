@@ -355,6 +355,7 @@ def test_an_address_that_cannot_be_listened_on_is_reported(host, port):
         bind(host, port)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("address", "local"),
     [
