@@ -177,7 +177,7 @@ def zipped(kind: int, folder, damage: int | None = None, name: str | None = None
 def test_damaged_archives_are_reported(tmp_path, kind, damage):
     write_folders(tmp_path / "images", 1)
     (tmp_path / "out").mkdir()
-    with pytest.raises(ConfigError, match="the ZIP file cannot be read|by another method than deflate"):
+    with pytest.raises(ConfigError, match=r"the ZIP file cannot be read|by another method than deflate"):
         unpack(zipped(kind, tmp_path / "images", damage), tmp_path / "out")
 
 
