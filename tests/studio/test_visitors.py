@@ -168,7 +168,7 @@ class TestPaths:
     def test_neither_does_gradio_if_the_guard_is_passed_by(self, studio, tmp_path):
         (tmp_path / "canary.png").write_bytes(b"the cookie key")
         before = files_in(studio._folder.path)
-        gradio_app = studio._server.config.app.router.routes[-1].app.app
+        gradio_app = studio._server._uvicorn.config.app.router.routes[-1].app.app
         number = next(
             n for n, f in page_of(studio).fns.items() if f.inputs and isinstance(f.inputs[0], gr.File)
         )

@@ -86,6 +86,7 @@ class Examples:
 
     def hints(self, index: np.ndarray, variant: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
         """Mask and image hints float32 [B, 3, S, S] in 0..1 of the chosen variants, channels last."""
+        index = np.asarray(index)
         codes = self.codes[variant, index]
         masks, images = (turned(self._held[name].on(device), index, codes) for name in ("masks", "images"))
         mask = masks[:, None].float().div(255).expand(-1, 3, -1, -1)
