@@ -91,18 +91,7 @@ def _run(config: AllConfig, recipe: TrainingRecipe) -> None:
     )
     check_pairs(train + val)
     sets = sorted({pair.name.split("/")[0] for pair in train})
-    _say(
-        f"Recipe {config.preset}, {len(train)} training and {len(val)} validation pairs ({', '.join(sets)})."
-    )
-    if not val:
-        _say(
-            "No validation pairs (no val.txt): neither the autoencoder's PSNR, nor losses, nor the segmenter's Dice on images that were not "
-            "learnt from are measured."
-        )
-    if str(config.weights) == "none":
-        _say("Without perceptual weights, as given by --weights none: images will be blurred.")
-    if resolved("auto") == "no":
-        _say("In float32: this machine does not calculate in bfloat16, or only by imitating it.")
+    _say_conditions(config, train=train, val=val, sets=sets)
     plan = plan_of(config, recipe=recipe, place=place, train=train, val=val)
     if not plan.paces:
         _say("Rehearsal: each stage for a few updates on a few pairs, to see how long they take here.")
@@ -144,6 +133,24 @@ def _run(config: AllConfig, recipe: TrainingRecipe) -> None:
         f"Done, after {took / 60:.1f} minutes of training in all. The model, {publish.megabytes(model):.1f} MB with segmenter, card and licence, "
         f"is {model}. To open it:\n  python app.py --model {model}"
     )
+
+
+def _say_conditions(
+    config: AllConfig, train: Sequence[Pair], val: Sequence[Pair], sets: Sequence[str]
+) -> None:
+    """Print what the run has, and what it lacks."""
+    _say(
+        f"Recipe {config.preset}, {len(train)} training and {len(val)} validation pairs ({', '.join(sets)})."
+    )
+    if not val:
+        _say(
+            "No validation pairs (no val.txt): neither the autoencoder's PSNR, nor losses, nor the segmenter's Dice on images that were not "
+            "learnt from are measured."
+        )
+    if str(config.weights) == "none":
+        _say("Without perceptual weights, as given by --weights none: images will be blurred.")
+    if resolved("auto") == "no":
+        _say("In float32: this machine does not calculate in bfloat16, or only by imitating it.")
 
 
 def workplace(config: AllConfig) -> Workplace:

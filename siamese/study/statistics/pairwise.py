@@ -82,11 +82,10 @@ def summarise_pairs(pairs: Pairs, **settings: Any) -> PairSummary:
         StatisticsError: no answers to analyse.
     """
     table = pairs.counted().of_every_method()
-    pairs = pairs.of_raters(table.raters)
     raters, groups, methods = table.raters, table.groups, table.methods
+    pairs = pairs.of_raters(raters)
     rater, group = codes(table.rater, raters), codes(table.group, groups)
-    shape, size = (len(raters), len(groups)), len(methods)
-    names = np.array(methods)
+    shape, size, names = (len(raters), len(groups)), len(methods), np.array(methods)
     won, lost = table.winner[:, None] == names, table.loser[:, None] == names
     features = pair_features(table, won, lost)
     quantities = pair_quantities(methods)
@@ -107,7 +106,6 @@ def summarise_pairs(pairs: Pairs, **settings: Any) -> PairSummary:
         )
         for n, m in enumerate(methods)
     )
-
     found = [
         bootstrap(
             sums[n : n + 1, sums[n].any(-1)], statistic, quantities, **settings | {"conditional": True}
