@@ -18,7 +18,8 @@ TESTS = Path(__file__).parent
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A file's tests run in one process, for its fixtures' sake; so do all of the browser's, since two browsers draw no
-    faster than one. Long ones come first, so that both processes end together.
+    faster than one. Long files come first, so that both processes end together; the browser last, which then has the
+    machine for itself: beside other tests its pages load too slowly.
     """
     for item in items:
         file = item.path.relative_to(TESTS)
@@ -27,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("slow")
         item.add_marker(pytest.mark.xdist_group("browser" if file.parts[0] == "browser" else str(file)))
     slow = {item.path for item in items if "slow" in item.keywords}
-    items.sort(key=lambda item: ("browser" not in item.keywords, item.path not in slow, str(item.path)))
+    items.sort(key=lambda item: ("browser" in item.keywords, item.path not in slow, str(item.path)))
 
 
 @pytest.fixture(scope="session", autouse=True)
