@@ -52,7 +52,7 @@ DECODER_ERRORS = (
 """What Pillow's, OpenCV's and JSON's decoders raise on damaged or hostile files; short metadata chunks, for example, give struct.error
 and IndexError, and deep JSON gives RecursionError. For use around calls of decoders alone, so that no error of our own hides in it."""
 
-_PHOTOMETRIC, _BITS_PER_SAMPLE, _SUBFILE_TYPE = 262, 258, 254
+_PHOTOMETRIC, _BITS_PER_SAMPLE, _SUBFILE_TYPE, _ORIENTATION = 262, 258, 254, 274
 _MAX_PREVIEWS = 8
 """Reduced pages of a TIFF that are looked at; a file with more is refused, since each look costs time."""
 
@@ -152,7 +152,7 @@ def decode(data: bytes, limits: Limits = LOCAL) -> Picture:
             info |= file.info  # text behind the pixels of a PNG is read only now
             white_is_zero = isinstance(file, TiffImageFile) and file.tag_v2.get(_PHOTOMETRIC) == 0
             deep = _has_deep_colour(file, data)
-            image = _deep_colour(file, data) if deep else ImageOps.exif_transpose(file)
+            image = _deep_colour(file, data) if deep else _upright(file)
         except DecodingError:
             raise
         except DECODER_ERRORS as error:
@@ -180,7 +180,7 @@ def image_size(path: str | Path, limits: Limits = LOCAL) -> tuple[int, int]:
     """
     with _opened(read_bytes(path, limits), limits) as file:
         try:
-            is_turned = file.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            is_turned = file.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
         except DECODER_ERRORS as error:
             raise DecodingError(DAMAGED) from error
         width, height = file.size
@@ -214,7 +214,8 @@ def to_rgba(image: Image.Image) -> Image.Image:
         DecodingError: Pillow cannot convert its colour space.
     """
     try:
-        return image.convert("RGBA" if image.has_transparency_data else "RGB")
+        wanted = "RGBA" if image.has_transparency_data else "RGB"
+        return image if image.mode == wanted else image.convert(wanted)
     except DECODER_ERRORS as error:
         raise DecodingError(UNKNOWN_COLOURS) from error
 
@@ -305,6 +306,11 @@ def _has_deep_colour(file: Image.Image, data: bytes) -> bool:
     if isinstance(file, TiffImageFile) and file.mode in ("RGB", "RGBA"):
         return max(file.tag_v2.get(_BITS_PER_SAMPLE, (8,))) == 16
     return False
+
+
+def _upright(file: Image.Image) -> Image.Image:
+    """The loaded image as its EXIF orientation says; itself, without a copy, if that is how it is stored."""
+    return file if file.getexif().get(_ORIENTATION, 1) == 1 else ImageOps.exif_transpose(file)
 
 
 def _deep_colour(file: Image.Image, data: bytes) -> Image.Image:

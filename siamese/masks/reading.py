@@ -82,6 +82,8 @@ CUT_OUT_MASK = (
     "This mask is black with a transparent part, and it is unclear which one is the lesion. "
     "Store the lesion as 255 and everything else as 0, without transparency."
 )
+SAMPLED = 16
+"""Every how many rows and columns are looked at first."""
 ADVICE = "Store the lesion as 255 and everything else as 0"
 
 
@@ -174,17 +176,31 @@ def _from_colours(pixels: np.ndarray, is_lossy: bool) -> np.ndarray:
     red, green, blue = (np.ascontiguousarray(pixels[..., c]) for c in range(3))
     if np.array_equal(red, green) and np.array_equal(red, blue):
         return _from_values(red, is_lossy)
-    codes = (red.astype(np.int32) << 16) | (green.astype(np.int32) << 8) | blue
+    spread = cv2.max(cv2.max(red, green), blue) - cv2.min(cv2.min(red, green), blue)
+    is_coloured = np.count_nonzero(spread > COLOURED) > MAX_COLOURED * spread.size
+    del spread
+    # A photograph has too many colours in a few of its pixels already; the codes of all would take four bytes each.
+    if is_coloured and _few_unique(_codes(pixels[::SAMPLED, ::SAMPLED])) is None:
+        raise NotAMaskError(NOT_A_MASK)
+    codes = _codes(pixels)
     colours = _few_unique(codes)
     if colours is not None and len(colours) == 2:
         lesion = _lesion_code([int(c) for c in colours], is_lossy)
         return np.where(codes == lesion, 255, 0).astype(np.uint8)
-    spread = cv2.max(cv2.max(red, green), blue) - cv2.min(cv2.min(red, green), blue)
-    if np.count_nonzero(spread > COLOURED) > MAX_COLOURED * spread.size:
+    if is_coloured:
         if colours is not None and _is_flat(codes, colours):
             raise MaskFileError(_listing([_hex(int(c)) for c in colours], "colours"))
         raise NotAMaskError(NOT_A_MASK)
     return _from_values(np.asarray(Image.fromarray(pixels).convert("L")), is_lossy, codes)
+
+
+def _codes(pixels: np.ndarray) -> np.ndarray:
+    """Colours 0xRRGGBB, int32 [H, W], of uint8 [H, W, 3] RGB."""
+    codes = pixels[..., 0].astype(np.int32)
+    for channel in (1, 2):
+        codes <<= 8
+        codes |= pixels[..., channel]
+    return codes
 
 
 def _lesion_code(codes: list[int], is_lossy: bool) -> int:

@@ -85,7 +85,7 @@ def test_equal_counts_whatever_the_larger_set_has(monkeypatch):
     monkeypatch.setattr(
         two_sample,
         "_held_out_accuracy",
-        lambda x, y, *rest: sizes.append((len(x), int(y.sum()))) or held_out(x, y, *rest),
+        lambda x, y, **rest: sizes.append((len(x), int(y.sum()))) or held_out(x, y, **rest),
     )
     value = c2st(draw(0, 10), draw(1, 25), names(10), names(25, 10), seeds=3)
     assert sizes == [(20, 10)] * 3
