@@ -245,6 +245,50 @@ def test_overwritten_and_restored(rated, how):
     assert rated.stored() == rated.acknowledged
 
 
+def killed_in_a_checkpoint(file: Path) -> None:
+    """Leave ``file`` with 100 studies' worth of rows in its log and of the log's pages only the first one in it.
+
+    SQLite writes pages in their order: the first, which has the new length, before those that make the file longer.
+    """
+    connection = sqlite3.connect(file, isolation_level=None)
+    connection.execute("PRAGMA wal_autocheckpoint=0")
+    connection.execute(
+        "CREATE TABLE filler AS WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i+1 FROM n WHERE i<100) "
+        "SELECT i, randomblob(2000) AS bytes FROM n"
+    )
+    kept = {suffix: Path(f"{file}{suffix}").read_bytes() for suffix in ("", "-wal")}
+    connection.close()
+    page, log = int.from_bytes(kept[""][16:18], "big"), kept["-wal"]
+    frames = range(32, len(log), 24 + page)
+    first = [log[at + 24 : at + 24 + page] for at in frames if int.from_bytes(log[at : at + 4], "big") == 1][
+        -1
+    ]
+    Path(f"{file}-shm").unlink(missing_ok=True)
+    file.write_bytes(first + kept[""][page:])
+    Path(f"{file}-wal").write_bytes(log)
+    assert file.stat().st_size < int.from_bytes(first[28:32], "big") * page
+
+
+def test_a_server_killed_while_its_file_grew_starts_again(tmp_path):
+    file = tmp_path / FILE
+    Database(f"sqlite:///{file}").close()
+    killed_in_a_checkpoint(file)
+    database = Database(f"sqlite:///{file}")
+    with database.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM filler").scalar() == 100
+        assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
+    database.close()
+
+
+def test_a_cut_file_with_a_log_of_something_else_is_refused(tmp_path):
+    file = tmp_path / FILE
+    Database(f"sqlite:///{file}").close()
+    killed_in_a_checkpoint(file)
+    Path(f"{file}-wal").write_bytes(Path(f"{file}-wal").read_bytes()[:32])  # no frames
+    with pytest.raises(StorageError, match=r"overwritten or cut off|damaged|malformed"):
+        Database(f"sqlite:///{file}")
+
+
 def test_damaged_inside(rated):
     file = rated.data / FILE
     rated.client.get(HOME)

@@ -75,6 +75,7 @@ class Database:
         self.engine: Engine = create_engine(url, **pool)
         self.file: DataFile | None = None
         self._lost: LostFileError | None = None
+        self._starting = True
         self._reopening = threading.Lock()
         if self.sqlite:
             self.file = DataFile(Path(self.engine.url.database or "").absolute())
@@ -91,6 +92,7 @@ class Database:
                         text("SELECT pg_advisory_xact_lock(7305118)")
                     )  # two servers that start at once
                 migrate(connection)
+            self._starting = False
         except CommandError as error:
             self.close()
             raise StorageError(
@@ -114,13 +116,13 @@ class Database:
             if self.sqlite
             else "Check that the database server runs, and the address, name and password."
         )
-        return f"the database {self.file.path if self.file else self.engine.url.render_as_string()} cannot be used: {said or error}. {advice}"
+        return f"the database {self.file.path if self.file else self.engine.url.render_as_string()} cannot be used: {(said or str(error)).rstrip('.')}. {advice}"
 
     def _connect(
         self, dialect: Dialect, entry: ConnectionPoolEntry, arguments: list, options: dict
     ) -> DBAPIConnection:
         """Open the file, and never make one: a new file in place of a lost one would look like a study without answers."""
-        self._sqlite_file.check(may_be_empty=True)
+        self._sqlite_file.check(opening=self._starting)
         return dialect.connect(f"file:{quote(str(self._sqlite_file.path))}?mode=rw", uri=True, **options)
 
     def _configure(self, connection: sqlite3.Connection, entry: ConnectionPoolEntry) -> None:
@@ -137,6 +139,9 @@ class Database:
         if self.page_limit:
             cursor.execute(f"PRAGMA max_page_count={self.page_limit}").fetchall()
         cursor.execute("SELECT count(*) FROM sqlite_master").fetchall()  # opens the log
+        if self._starting:
+            # The log has the rest of a file that a killed process left shorter than it says. If it does not, the file was cut off.
+            cursor.execute("PRAGMA wal_checkpoint").fetchall()
         entry.info[OPENED] = self._sqlite_file.logs()
         cursor.close()
 

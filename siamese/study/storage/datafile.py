@@ -18,7 +18,7 @@ from siamese.study.storage.faults import StorageError
 MAGIC = b"SQLite format 3\0"
 LOGS = ("-wal", "-shm")
 """Suffixes of the write-ahead log and its index, which exist as long as a connection does."""
-LOOKS, BETWEEN = 5, 0.02
+LOOKS, BETWEEN = 6, 0.05
 """How often, and after how many seconds, a file that looks cut off is looked at again: SQLite may be enlarging it."""
 NOTHING_STORED = "Nothing was stored."
 log = logging.getLogger(__name__)
@@ -92,23 +92,24 @@ class DataFile:
         """Which log and index are at their paths now."""
         return tuple(identity(f"{self.path}{suffix}") for suffix in LOGS)
 
-    def check(self, may_be_empty: bool = False) -> None:
+    def check(self, opening: bool = False) -> None:
         """Make sure that the file at the path is the held one, and that it still begins like a database of its length.
 
         Args:
-            may_be_empty: whether it may be new.
+            opening: whether it may be new, or shorter than it says while its log is not empty. A process that is killed while it
+                moves the log into the file leaves it so: the first page, with the new length, is written before the last.
 
         Raises:
             LostFileError: it is not.
         """
         for _ in range(LOOKS):
-            problem = self._problem(may_be_empty)
+            problem = self._problem(opening)
             if problem is None:
                 return
             time.sleep(BETWEEN)
         raise LostFileError(problem)
 
-    def _problem(self, may_be_empty: bool) -> str | None:
+    def _problem(self, opening: bool) -> str | None:
         """What is wrong with the file. Raises at once if looking again cannot change it."""
         if not self._finalizer.alive:
             raise LostFileError(f"this server has closed its database. {NOTHING_STORED}")
@@ -130,13 +131,20 @@ class DataFile:
         if not hasattr(os, "pread"):  # Windows, on which an open file cannot be replaced
             return None
         size, head = os.fstat(self._descriptor).st_size, os.pread(self._descriptor, 32, 0)
-        if may_be_empty and not size:
+        if opening and not size:
             return None
         page = int.from_bytes(head[16:18], "big")  # 1 stands for 65536, which does not fit
         whole = int.from_bytes(head[28:32], "big") * (65536 if page == 1 else page)
-        if head[:16] == MAGIC and size >= whole:
+        if head[:16] == MAGIC and (size >= whole or (opening and self._has_log())):
             return None
         return f"the database file was overwritten or cut off. {NOTHING_STORED} The administrator has to restore it."
+
+    def _has_log(self) -> bool:
+        """Whether the write-ahead log is not empty."""
+        try:
+            return os.stat(f"{self.path}{LOGS[0]}").st_size > 0
+        except FileNotFoundError:
+            return False
 
     def check_logs(self, opened: tuple[Identity | None, ...]) -> None:
         """Make sure that the log and its index are those that a connection ``opened``.
