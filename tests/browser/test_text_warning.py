@@ -30,7 +30,7 @@ def test_warning_stays_with_the_photo(studio, visit, tmp_path):
         expect(place).to_contain_text(
             "burned-in text (upper left), which may name a patient.", timeout=2 * PATIENCE
         )
-        expect(place).to_contain_text("the exported annotation holds the text")
+        expect(place).to_contain_text("the exported annotation shows the text")
     expect(page.get_by_role("button", name="Export annotation")).to_be_enabled()  # the visitor can go on
     open_file(page, tmp_path / "clean.png")
     expect(page.locator("#text-warning-0")).to_be_empty(timeout=2 * PATIENCE)
