@@ -15,18 +15,21 @@ from tests.phantoms import phantom, write_folder
 TESTS = Path(__file__).parent
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """A file's tests run in one process, for its fixtures' sake; so do all of the browser's, since two browsers draw no
-    faster than one. Long files come first, so that both processes end together; the browser last, which then has the
-    machine for itself: beside other tests its pages load too slowly.
+    faster than one. The processes' plugin reads the groups before ``pytest_collection_modifyitems`` here is called.
     """
-    for item in items:
-        file = item.path.relative_to(TESTS)
-        if file.parts[0] == "browser":
-            item.add_marker("browser")
-            item.add_marker("slow")
-        item.add_marker(pytest.mark.xdist_group("browser" if file.parts[0] == "browser" else str(file)))
+    file = item.path.relative_to(TESTS)
+    if file.parts[0] == "browser":
+        item.add_marker("browser")
+        item.add_marker("slow")
+    item.add_marker(pytest.mark.xdist_group("browser" if file.parts[0] == "browser" else str(file)))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with long tests come first, so that both processes end together; the browser last, which then has the machine
+    for itself: beside other tests its pages load too slowly.
+    """
     slow = {item.path for item in items if "slow" in item.keywords}
     items.sort(key=lambda item: ("browser" in item.keywords, item.path not in slow, str(item.path)))
 

@@ -102,6 +102,7 @@ def test_layers(package, forbidden):
     assert not wrong
 
 
+@pytest.mark.slow
 def test_no_module_imports_itself_by_way_of_others():
     ours = graph(lazily=True)
     try:

@@ -191,7 +191,9 @@ class TestFiles:
     def test_photo_is_traced_used_as_reference_and_exported(self, studio, visit, tmp_path):
         photo = np.full((300, 400, 3), (200, 120, 90), np.uint8)
         photo[100:200, 150:300] = (120, 40, 30)
-        photo += np.random.default_rng().integers(0, 6, photo.shape, np.uint8)  # flat tones would be a label map; no other run's
+        photo += np.random.default_rng().integers(
+            0, 6, photo.shape, np.uint8
+        )  # flat tones would be a label map; no other run's
         Image.fromarray(photo).save(tmp_path / "photo.png")
         began = time.time()
         page = visit(studio.address)

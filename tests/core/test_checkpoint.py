@@ -63,6 +63,7 @@ def test_round_trip(kind: str, control: bool, tmp_path: Path, caplog: pytest.Log
     assert _weights(load_checkpoint(tmp_path / "model")).keys() == _weights(saved).keys()
 
 
+@pytest.mark.slow
 def test_half_precision_on_disk_only(tmp_path: Path) -> None:
     saved = build("small")
     before = {k: v.clone() for k, v in _weights(saved).items()}
@@ -123,6 +124,7 @@ def test_text_encoder_without_tokenizer_is_named(model_folder: Path, tmp_path: P
         load_checkpoint(tmp_path / "model")
 
 
+@pytest.mark.slow
 def test_parts_that_do_not_fit_each_other() -> None:
     for change, message in (
         ({"vae": kl_autoencoder()}, "takes 16 latent channels, the autoencoder makes 4"),
@@ -151,6 +153,7 @@ def test_autoencoder_class_that_is_not_supported(model_folder: Path, tmp_path: P
         load_checkpoint(tmp_path / "model")
 
 
+@pytest.mark.slow
 def test_settings_of_another_version_are_a_checkpoint_error(model_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(model_folder, tmp_path / "model")
     (tmp_path / "model" / "siamese.json").write_text('{"side": 3}')

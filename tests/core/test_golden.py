@@ -143,6 +143,7 @@ def test_full_gradients(released: ReleasedSiamese, large: dict[str, torch.Tensor
         assert float((ours - theirs).norm() / theirs.norm()) < GRADIENT_RTOL, name
 
 
+@pytest.mark.slow
 def test_hint_features(released: ReleasedSiamese, large: dict[str, torch.Tensor]) -> None:
     hint = released.controlnet.controlnet_cond_embedding
     captured = []
@@ -250,6 +251,7 @@ def test_ddim(released: ReleasedSiamese, large: dict[str, torch.Tensor], guidanc
         assert float(z.std()) == pytest.approx(expected["final_std"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_ddim_schedule_alphas(released: ReleasedSiamese) -> None:
     expected, alphas_cumprod = figures()["ddim"], released.objective.alphas_cumprod
     np.testing.assert_allclose(alphas_cumprod[expected["timesteps"]].numpy(), expected["alphas"], rtol=1e-6)

@@ -111,6 +111,7 @@ def test_rows_known_on_the_host_and_filled_up_give_the_same_loss_and_gradients(l
         torch.testing.assert_close(others[name], value, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_no_rows_or_a_closed_gate_give_no_fourth_loss() -> None:
     none = torch.zeros(0, dtype=torch.long), torch.zeros(0)
     assert "augmented" not in objective().per_sample(**example(), step=80, max_steps=90, early=none)
@@ -118,6 +119,7 @@ def test_no_rows_or_a_closed_gate_give_no_fourth_loss() -> None:
     assert "augmented" not in objective().per_sample(**example(), step=30, max_steps=90, early=some)
 
 
+@pytest.mark.slow
 def test_the_image_loss_never_reaches_the_decoder() -> None:
     model = objective()
     model.per_sample(**example(), step=80, max_steps=90)["image"].mean().backward()
@@ -131,6 +133,7 @@ def test_the_image_loss_never_reaches_the_decoder() -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_image_loss_never_reaches_a_trained_encoder() -> None:
     model = objective(frozen=False)
     model.per_sample(**example(), step=80, max_steps=90)["image"].mean().backward()
@@ -139,6 +142,7 @@ def test_the_image_loss_never_reaches_a_trained_encoder() -> None:
     assert all(p.grad is not None for p in model.unet.parameters())
 
 
+@pytest.mark.slow
 def test_the_consistency_loss_reaches_both() -> None:
     model = objective()
     model.per_sample(**example(), step=80, max_steps=90)["consistency"].mean().backward()
@@ -146,6 +150,7 @@ def test_the_consistency_loss_reaches_both() -> None:
     assert model.controlnet.controlnet_cond_embedding.conv_out.weight.grad.abs().sum() > 0
 
 
+@pytest.mark.slow
 def test_tied_decoder_shares_storage_and_stays_tied() -> None:
     model = objective()
     decoder, tied = model._decoders
@@ -221,6 +226,7 @@ def test_time_embedding_at_64_channels() -> None:
     torch.testing.assert_close(encode(unet, z, t, context).time, by_hand, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_sizes_at_stable_diffusion() -> None:
     with torch.device("meta"):
         unet = SD15.build_unet()
@@ -231,6 +237,7 @@ def test_sizes_at_stable_diffusion() -> None:
     assert sum(p.numel() for p in net.parameters()) == 363_456_512
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_downsamples", [1, 2, 3, 4])
 def test_hint_block_halves_as_often_as_asked(num_downsamples: int) -> None:
     assert DenseHintInput(24, num_downsamples=num_downsamples)(torch.rand(1, 3, 64, 64)).shape == (

@@ -119,6 +119,7 @@ def test_guidance_of_one_leaves_out_the_unconditional_half(
     assert calls == {"unet": 2 * 3, "controlnet": 2 * 3, "hint": 2}  # both halves share encoder and prompt
 
 
+@pytest.mark.slow
 def test_reference_is_encoded_once_and_adds_one_control(
     ours: MaskDiffusion, mask: np.ndarray, calls: Counter
 ) -> None:
@@ -136,6 +137,7 @@ def test_reference_of_weight_nought_changes_nothing(ours: MaskDiffusion, mask: n
     assert (whole != half).any()
 
 
+@pytest.mark.slow
 def test_guidance_is_the_formula(ours: MaskDiffusion, mask: np.ndarray) -> None:
     """One DDIM step by hand: eps_uncond + s (eps_cond - eps_uncond) with the mask in both halves, then z0."""
     network, s = ours.checkpoint, 3.0
@@ -176,6 +178,7 @@ def test_guidance_is_the_formula(ours: MaskDiffusion, mask: np.ndarray) -> None:
     assert np.abs(previews[0][0] - expected).max() <= 1
 
 
+@pytest.mark.slow
 def test_guidance_by_mask_is_the_formula(ours: MaskDiffusion, mask: np.ndarray) -> None:
     """One DDIM step by hand: eps without control + s (eps with it - eps without), the same prompt in both, then z0."""
     network, s = ours.checkpoint, 3.0
@@ -217,6 +220,7 @@ def test_rescaled_guidance_is_the_formula(rescale: float) -> None:
         torch.testing.assert_close(output, rescale * rescaled + (1 - rescale) * guided[i])
 
 
+@pytest.mark.slow
 def test_rescale_is_the_checkpoints_if_none_is_given(ours: MaskDiffusion, mask: np.ndarray) -> None:
     plain, taken_back = (ours.sample(mask, POLYP, [1], guidance_scale=6, guidance_rescale=r) for r in (0, 1))
     assert (plain != taken_back).any()
@@ -272,6 +276,7 @@ def test_guidance_acts_between_two_noise_levels_only(
     assert (last[8] != bound[8]).any()
 
 
+@pytest.mark.slow
 def test_noise_levels_of_guidance_are_the_checkpoints_if_none_are_given(
     ours: MaskDiffusion, mask: np.ndarray
 ) -> None:
@@ -285,6 +290,7 @@ def test_noise_levels_of_guidance_are_the_checkpoints_if_none_are_given(
     assert (ours.sample(mask, POLYP, [1], guidance_scale=6) != middle).any()
 
 
+@pytest.mark.slow
 def test_guide_is_the_checkpoints_if_none_is_given(ours: MaskDiffusion, mask: np.ndarray) -> None:
     by_prompt = ours.sample(mask, POLYP, [1], guidance_scale=3)
     by_mask = ours.sample(mask, POLYP, [1], guidance_scale=3, guidance_mode="mask")
@@ -324,6 +330,7 @@ def test_schedulers_recover_a_known_image(scheduler: str) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", ["ddim", "dpm++"])
 def test_the_last_steps_alone_continue_the_first(ours: MaskDiffusion, scheduler: str) -> None:
     """The steps left out are not run; those of DDIM, which remembers nothing, end at the same latents."""
@@ -356,6 +363,7 @@ def test_schedule_of_a_pipeline_that_clips_does_not_clip_latents() -> None:
     assert build_scheduler("ddim", config, 4).config.clip_sample is False
 
 
+@pytest.mark.slow
 def test_callback_sees_each_step_and_a_preview(ours: MaskDiffusion, mask: np.ndarray) -> None:
     seen: list[Progress] = []
     drawn = ours.sample(mask, POLYP, [1, 2], num_inference_steps=4, callback=seen.append)
@@ -374,6 +382,7 @@ def test_callback_sees_each_step_and_a_preview(ours: MaskDiffusion, mask: np.nda
     assert distances[1] < distances[0]
 
 
+@pytest.mark.slow
 def test_callback_cancels_within_a_step(ours: MaskDiffusion, mask: np.ndarray, calls: Counter) -> None:
     with pytest.raises(SamplingCancelled, match="after 2 of 10 steps"):
         ours.sample(mask, POLYP, [1], num_inference_steps=10, guidance_scale=1, callback=lambda p: p.step < 2)
@@ -425,6 +434,7 @@ def test_unknown_settings_are_named(ours: MaskDiffusion, mask: np.ndarray) -> No
         ours.sample(mask, POLYP, [1], guidance=3, guidance_scale=3)
 
 
+@pytest.mark.slow
 def test_former_names_of_settings_still_work(ours: MaskDiffusion, mask: np.ndarray) -> None:
     settings = SamplingSettings(3, 4.0, "dpm++", "mask", 0.5, (0.2, 0.9))
     former = {"guide": "mask", "rescale": 0.5, "guide_above": 0.2, "guide_below": 0.9}
@@ -434,6 +444,7 @@ def test_former_names_of_settings_still_work(ours: MaskDiffusion, mask: np.ndarr
     )
 
 
+@pytest.mark.slow
 def test_a_mask_is_fitted_once(ours: MaskDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
     fitted, fit = [], MaskDiffusion.fit_mask
     monkeypatch.setattr(MaskDiffusion, "fit_mask", lambda self, m: (fitted.append(m), fit(self, m))[1])
@@ -446,6 +457,7 @@ def test_a_mask_is_fitted_once(ours: MaskDiffusion, monkeypatch: pytest.MonkeyPa
     assert len(fitted) == 2
 
 
+@pytest.mark.slow
 def test_ddim_is_equation_12(ours: MaskDiffusion, mask: np.ndarray) -> None:
     """The loop of Song et al. 2020 with sigma = 0, line by line, at the timesteps of the scheduler; v or eps as the model has it."""
     network, steps = ours.checkpoint, 5
@@ -531,6 +543,7 @@ def test_base_model_cannot_follow_masks() -> None:
         MaskDiffusion(build("small", control=False))
 
 
+@pytest.mark.slow
 def test_from_pretrained_takes_a_folder(model_folder: Path, mask: np.ndarray) -> None:
     model = MaskDiffusion.from_pretrained(model_folder)
     assert np.array_equal(

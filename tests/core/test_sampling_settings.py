@@ -145,6 +145,7 @@ def test_the_choices_of_the_page_are_the_samplers() -> None:
     assert SamplingSettings().guidance_mode in get_args(GuidanceMode)
 
 
+@pytest.mark.slow
 def test_settings_prompts_and_recipes_need_no_torch() -> None:
     code = (
         "import sys, siamese.records.sampling_settings, siamese.records.prompts, siamese.records.provenance\n"

@@ -271,6 +271,7 @@ def test_loss_falls_within_a_few_steps(architecture, tmp_path):
     assert losses[-1] < 0.5 * losses[0]
 
 
+@pytest.mark.slow
 def test_stage_trains_evaluates_each_organ_and_exports(tmp_path):
     data = (
         write_set(tmp_path / "kvasir-seg", {"train": 6, "val": 3}),

@@ -102,6 +102,7 @@ def test_a_batch_is_still_there(tmp_path: Path) -> None:
         assert all(new.read(name) == old.read(name) for name in images)
 
 
+@pytest.mark.slow
 def test_a_model_folder_samples_the_same_images(tmp_path: Path) -> None:
     model = MaskDiffusion.from_pretrained(str(unpacked("run.zip", tmp_path) / "model"))
     images = model.sample(phantom(9, 32, 32)[1], PROMPT, [3, 4], steps=3, guidance=1.5)

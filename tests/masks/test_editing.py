@@ -264,6 +264,7 @@ def test_numbers_are_finite(value: float) -> None:
             edit()
 
 
+@pytest.mark.slow
 def test_importing_needs_no_torch() -> None:
     code = "import sys, siamese.masks.editing, siamese.masks.shapes; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

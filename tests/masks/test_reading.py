@@ -277,6 +277,7 @@ CALLERS: dict[str, Callable[[Caller], np.ndarray | None]] = {
 REFUSALS = (UploadError, BatchError, DataError, ConfigError, DecodingError)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READ)
 def test_every_caller_reads_the_same_mask(name: str, tmp_path: Path) -> None:
     caller = Caller(tmp_path, READ[name])
@@ -293,6 +294,7 @@ def test_every_caller_reads_the_same_mask(name: str, tmp_path: Path) -> None:
             np.testing.assert_array_equal(found, same, err_msg=who)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REFUSED)
 def test_every_caller_refuses_with_the_same_sentence(name: str, tmp_path: Path) -> None:
     data, message = REFUSED[name]
@@ -312,6 +314,7 @@ def test_every_caller_refuses_with_the_same_sentence(name: str, tmp_path: Path) 
             assert "mask" in str(refused.value).replace(sentence, "")  # the file's name
 
 
+@pytest.mark.slow
 def test_a_lesion_that_vanishes_at_the_models_size_is_named(tmp_path: Path) -> None:
     mask = np.zeros((1080, 1920), np.uint8)
     mask[530:534, 950:956] = 255

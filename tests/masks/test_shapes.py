@@ -74,6 +74,7 @@ def test_random_lesions_follow_the_fitted_masks(fitted: ShapeStatistics) -> None
     assert tilt[0, 1] > 0.2 * np.sqrt(tilt[0, 0] * tilt[1, 1]), "the long axis points right and down"
 
 
+@pytest.mark.slow
 def test_nothing_is_drawn_outside_the_observed_range(fitted: ShapeStatistics) -> None:
     areas = np.array([(random_lesion(fitted, i, 64) > 0).mean() for i in range(200)])
     low, high = np.quantile([(m > 0).mean() for m in ellipses()], [LEVELS[0], LEVELS[-1]])
@@ -146,6 +147,7 @@ def test_largest_component() -> None:
         largest_component(np.zeros((4, 4), np.uint8))
 
 
+@pytest.mark.slow
 def test_small_parts_and_other_sizes_do_not_matter() -> None:
     masks = ellipses(MIN_SHAPES)
     plain = ShapeStatistics.fit(masks)
@@ -281,6 +283,7 @@ def test_stage_fits_train_compares_val_and_ignores_test(
         assert all(0 <= float(x) <= 1 for x in line.split()[-3:])
 
 
+@pytest.mark.slow
 def test_stage_without_validation_masks_and_with_a_wrong_file(
     ward: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -292,6 +295,7 @@ def test_stage_without_validation_masks_and_with_a_wrong_file(
         main(replace(config, out=tmp_path / "shapes.txt"))
 
 
+@pytest.mark.slow
 def test_stage_writes_below_runs_if_no_folder_is_given(
     ward: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

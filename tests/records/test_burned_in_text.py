@@ -45,6 +45,7 @@ def test_text_on_phantoms_is_found():
     assert len(astray) <= 0.05 * OVERLAYS, astray
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width"), [(48, 64), (256, 256), (300, 512)])
 def test_a_lesion_is_not_a_letter(height, width):
     flagged = [seed for seed in range(2000, 2006) if find_text(phantom(seed, height, width)[0])]
@@ -101,6 +102,7 @@ def test_a_page_of_text_is_not_read_whole():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 1, 3), (5, 5, 3), (1, 500, 3), (500, 1, 3), (20, 300, 3)])
 def test_any_size_can_be_looked_at(shape):
     assert find_text(np.zeros(shape, np.uint8)) == ()

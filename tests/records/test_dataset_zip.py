@@ -242,6 +242,7 @@ def test_agreement_is_a_dice_coefficient():
             check_agreement(wrong)
 
 
+@pytest.mark.slow
 def test_the_modules_do_without_torch():
     code = "import sys, siamese.records.dataset_zip, siamese.studio.storage.collections, siamese.studio.storage.mask_zip; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

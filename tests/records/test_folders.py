@@ -34,6 +34,7 @@ def make(folder: Path, at: float | None = None) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_beside_visitors_who_make_and_remove_batches(tmp_path, caplog):
     """An earlier version raised FileNotFoundError in every sixth run, which ended the thread."""
     batches, stop = tmp_path / "batches", threading.Event()

@@ -317,6 +317,7 @@ def test_refuses_other_masks(text):
         read_png(rewritten(Mask=text))
 
 
+@pytest.mark.slow
 def test_refuses_bombs_before_decoding_them():
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     tiny = zlib.compress(b"\0" * 1000)
@@ -358,6 +359,7 @@ def test_truncated_and_damaged_files_raise_nothing_else():
     assert noticed > len(files) / 2
 
 
+@pytest.mark.slow
 def test_hostile_chunks_raise_nothing_else():
     """Chunks of random content and correct checksum, which Pillow does not notice before it reads them."""
     rng = np.random.default_rng(0)

@@ -486,6 +486,7 @@ def test_truncated_files(tmp_path, kind):
                 read(path)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP"])
 def test_damaged_files_raise_nothing_else(tmp_path, kind):

@@ -95,6 +95,7 @@ def ask(process: ModelProcess, *call):
     return process.ask(*call, on_update=lambda update: None, is_cancelled=lambda: False)
 
 
+@pytest.mark.slow
 def test_a_stopped_process_costs_one_request_and_the_next_starts_another(process, caplog):
     process.start()
     stopped = psutil.Process(process._process.pid)

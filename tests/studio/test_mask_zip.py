@@ -247,6 +247,7 @@ def test_limits_are_those_that_were_chosen():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
 def test_any_damage_is_a_batch_error_or_none(tmp_path):
     """Random damage to ZIP and pictures never raises anything else."""

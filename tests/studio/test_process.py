@@ -84,6 +84,7 @@ def asked(process: ModelProcess, *call, on_update=quiet, is_cancelled=never):
 
 
 class TestEngine:
+    @pytest.mark.slow
     def test_it_tells_of_steps_and_returns_images(self, engine):
         updates = []
         made = engine.sample(
@@ -94,6 +95,7 @@ class TestEngine:
         assert [u.step for u in updates] == [0, 1, 2]
         assert len(made.pairs) == len(made.agreements) == 2
 
+    @pytest.mark.slow
     def test_it_stops_within_a_step(self, engine):
         updates = []
         with pytest.raises(Cancelled):
@@ -104,6 +106,7 @@ class TestEngine:
             )
         assert [u.step for u in updates] == [0, 1, 2]
 
+    @pytest.mark.slow
     def test_previews_come_while_sampling(self, engine, monkeypatch):
         monkeypatch.setattr(engines, "PREVIEW_PAUSE", 0)
         monkeypatch.setattr(engines, "PREVIEW_SHARE", 0)
@@ -161,6 +164,7 @@ class TestEngine:
 
 
 class TestProcess:
+    @pytest.mark.slow
     def test_it_answers_as_the_engine_does(self, process, engine):
         updates = []
         assert process.loaded is None
@@ -179,6 +183,7 @@ class TestProcess:
         assert there.pairs[0].recipe == here.pairs[0].recipe
         assert process.loaded == engine.loaded
 
+    @pytest.mark.slow
     def test_a_word_to_stop_reaches_only_the_running_request(self, process):
         updates = []
         with pytest.raises(Cancelled):
@@ -205,6 +210,7 @@ class TestProcess:
             asked(process, "no such call")
         assert isinstance(asked(process, "sample", request()), Generated)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("number", "error", "message"),
         [
@@ -241,6 +247,7 @@ class TestProcess:
             asked(process, "info", None)
         assert asked(process, "info", None) == process.loaded
 
+    @pytest.mark.slow
     def test_it_ends_with_whoever_started_it(self, folder):
         code = (
             "import sys, time; from siamese.studio.backend.queue import ModelWorker; from siamese.records.catalogue import find_models;"
@@ -255,6 +262,7 @@ class TestProcess:
         child.wait(timeout=20)  # raises if it lives on
 
 
+@pytest.mark.slow
 def test_closing_ends_waiting_requests_and_the_process(folder):
     worker = ModelWorker(find_models(str(folder), None))
     running = worker.sample(request(overrides={"num_inference_steps": 100, "guidance_scale": 1}))

@@ -35,6 +35,8 @@ from siamese.studio.tabs.generate import (
 )
 from tests.studio_model import model_folder
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
@@ -263,7 +265,6 @@ class TestCancelling:
 
 
 class TestModels:
-    @pytest.mark.slow
     def test_missing_model_says_what_to_do_and_a_repaired_one_works(self, folder, tmp_path):
         place = tmp_path / "model"
         late = ModelWorker([describe(str(place))])
@@ -278,7 +279,6 @@ class TestModels:
         finally:
             late.close()
 
-    @pytest.mark.slow
     def test_damaged_weights(self, folder, tmp_path):
         copy = shutil.copytree(folder, tmp_path / "model")
         weights = next((copy / "unet").glob("*.safetensors"))
@@ -289,7 +289,6 @@ class TestModels:
         finally:
             damaged.close()
 
-    @pytest.mark.slow
     def test_switching_models(self, folder, tmp_path):
         shutil.copytree(folder, tmp_path / "other")
         both = ModelWorker(find_models(str(folder), tmp_path))
@@ -303,7 +302,6 @@ class TestModels:
         finally:
             both.close()
 
-    @pytest.mark.slow
     def test_suggesting_needs_a_segmentation_network(self, worker):
         photo = np.zeros((40, 60, 3), np.uint8)
         if worker.info().can_suggest:

@@ -93,6 +93,7 @@ def window() -> Window:
     return Window()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["second", "gone"])
 def test_a_dropped_image_restores_settings_and_model(window: Window, tmp_path, name: str) -> None:
     panel, file = window.settings, tmp_path / "made.png"

@@ -105,6 +105,7 @@ class TestMask:
         with pytest.raises(ValueError, match=r"\[H, W, 4\]"):
             drawn_mask({"layers": [np.zeros((8, 8, 3), np.uint8)]})
 
+    @pytest.mark.slow
     def test_examples_are_one_region_off_the_border(self):
         for mask in (example_mask(seed, 128) for seed in range(200)):
             assert set(np.unique(mask)) == {0, 255}

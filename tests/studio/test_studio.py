@@ -170,6 +170,7 @@ def masks(seed: int) -> np.ndarray:
     return phantom(seed, 64, 64)[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_what_is_framed_is_what_is_kept_after_any_order(window, seed):
     rng, running = random.Random(seed), None
@@ -227,6 +228,7 @@ def test_what_is_framed_is_what_is_kept_after_any_order(window, seed):
     )
 
 
+@pytest.mark.slow
 def test_a_new_image_is_framed_and_not_the_number_of_the_one_before(window):
     result = window.result
     window[window.settings.variants] = 4
@@ -441,6 +443,7 @@ class TestTrouble:
         with pytest.raises(EmptyMaskError, match="did not receive"):
             drawn_mask({"background": None, "layers": [], "composite": None})
 
+    @pytest.mark.slow
     def test_around_every_event(self):
         def broken() -> None:
             raise errors[-1]
@@ -514,6 +517,7 @@ class TestBatch:
             rows = [json.loads(line) for line in archive.read("manifest.jsonl").decode().splitlines()]
         assert [row["seed"] for row in rows] == [item.seed for item in job.items]
 
+    @pytest.mark.slow
     def test_and_after_it_is_resumed(self, window):
         batch = window.batch
         window[batch.count] = 6

@@ -41,6 +41,7 @@ def test_warning_names_each_place_once_and_what_to_do():
     assert warning(()) == ""
 
 
+@pytest.mark.slow
 def test_every_panel_is_informed_and_a_photo_that_is_gone_is_not_looked_at(monkeypatch):
     monkeypatch.setattr(
         text_warning, "find_text", lambda image: (Box(0, 0, 0.2, 0.1),) if image.any() else ()

@@ -69,6 +69,7 @@ def call(client: TestClient, data: object, fn: object = 0, **more: object):
     )
 
 
+@pytest.mark.slow
 def test_what_the_page_sends_passes(client):
     for data in (GOOD, [None] * 6, [1.5, "", False, "b", {"any": "thing"}, None]):
         assert call(client, data).json()["data"] == ["fine"]
@@ -78,6 +79,7 @@ def test_what_the_page_sends_passes(client):
     assert call(client, [], 1, event_data={"index": 3, "value": None}).json()["data"] == ["3"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("at", "wrong"),
     [
@@ -102,6 +104,7 @@ def test_values_of_the_wrong_kind_are_refused(client, at, wrong):
     assert "Reload the page" in reply.json()["detail"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "status"),
     [

@@ -165,6 +165,7 @@ class TestPaths:
             listening.accept()
         assert client.get("/").status_code == 200
 
+    @pytest.mark.slow
     def test_neither_does_gradio_if_the_guard_is_passed_by(self, studio, tmp_path):
         (tmp_path / "canary.png").write_bytes(b"the cookie key")
         before = files_in(studio._folder.path)
@@ -180,6 +181,7 @@ class TestPaths:
         assert page_of(studio).has_launched
         assert files_in(studio._folder.path) == before
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "path",
         [
@@ -194,6 +196,7 @@ class TestPaths:
     def test_no_file_of_the_server_is_served(self, come, path):
         assert come().get(f"/gradio_api/file={path}").status_code == (400 if "%00" in path else 403)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "path",
         [
@@ -212,6 +215,7 @@ class TestPaths:
     def test_routes_that_the_page_does_not_use_are_not_there(self, come, path):
         assert come().get(f"/gradio_api/{path}").status_code == 404
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "body",
         [
@@ -294,6 +298,7 @@ class TestVisitor:
         with serving(Visitor("address 10.1.2.3")), pytest.raises(NoCookieError, match="Allow cookies"):
             keeper()
 
+    @pytest.mark.slow
     def test_two_windows_have_one_collection_and_another_visitor_another(self, studio, come, monkeypatch):
         monkeypatch.setattr(sessions, "BEGINNING_SECONDS", 0)
         client, stranger = come(), come()
@@ -335,6 +340,7 @@ class TestOwnership:
         assert stranger.get(f"/gradio_api/file={path}").status_code == 403
         assert httpx2.get(f"{client.base_url}/gradio_api/file={path}").status_code == 403
 
+    @pytest.mark.slow
     def test_the_same_photo_of_two_visitors_is_two_files(self, studio, come):
         one, two = come(), come()
         photo = png(32, 24)
@@ -353,6 +359,7 @@ class TestOwnership:
         assert not Path(broken).exists()
         assert two.get(f"/gradio_api/file={paths[1]}").content == photo
 
+    @pytest.mark.slow
     def test_what_an_event_makes_is_in_the_visitors_folder(self, studio, come):
         client, stranger = come(), come()
         number, function = next((n, f) for n, f in page_of(studio).fns.items() if f.name == "random")
@@ -461,6 +468,7 @@ class TestFolder:
         made.close()
         assert not made.path.exists()
 
+    @pytest.mark.slow
     def test_what_a_killed_process_left_goes_with_the_next_start(self, place):
         code = (
             "from siamese.studio.visitors.upload_folder import *; import time; f = TemporaryFolder(); (f.of('x') / 'photo').touch();"
@@ -589,6 +597,7 @@ class TestQuotas:
         store.tidy()
         store.enter(Visitor("three"), "c")
 
+    @pytest.mark.slow
     def test_a_closed_sessions_state_is_let_go(self, studio, come):
         client = come()
         number = next(n for n, f in page_of(studio).fns.items() if f.name == "keep")

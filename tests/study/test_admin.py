@@ -26,6 +26,7 @@ from tests.study.phantom_study import write_folders
 HOSTILE = "<script>alert('x')</script>\""
 
 
+@pytest.mark.slow
 def test_nothing_works_without_log_in(served):
     store, app, client = served
     rater = store.invite("phantoms", ["A"])[0].rater
@@ -53,6 +54,7 @@ def test_nothing_works_without_log_in(served):
     assert store.study("phantoms").state == "open"
 
 
+@pytest.mark.slow
 def test_forged_forms_are_refused(served):
     store, _app, client = served
     log_in(client)
@@ -103,6 +105,7 @@ def test_invite_progress_revoke_exclude_withdraw(served):
     assert act(first, "revoke") == 404
 
 
+@pytest.mark.slow
 def test_exports_results_and_logout(served):
     _store, _app, client = served
     csrf = log_in(client)
@@ -116,6 +119,7 @@ def test_exports_results_and_logout(served):
     assert client.get("/study/admin").status_code == 401
 
 
+@pytest.mark.slow
 def test_cookie_is_http_only_and_strict(served):
     client = served[2]
     cookie = client.post("/study/admin/login", data={"password": PASSWORD}).headers["set-cookie"].lower()
@@ -219,6 +223,7 @@ def test_ended_sessions_are_forgotten_once_they_would_be_over(tmp_path, monkeypa
     assert len(list((tmp_path / "ended-sessions").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_a_log_out_that_cannot_be_noted_is_reported(served, monkeypatch):
     client = served[2]
     csrf = log_in(client)
@@ -273,6 +278,7 @@ def test_wrong_passwords_slow_their_own_address(guessed):
     assert administrator.log_in(PASSWORD, "1.2.3.4")
 
 
+@pytest.mark.slow
 def test_nobody_locks_the_administrator_out(guessed):
     """Of thousands of guesses from everywhere none delays another address; what is kept of them is bounded."""
     administrator, _, guess = guessed
@@ -342,6 +348,7 @@ def test_few_passwords_are_hashed_at_once_and_the_right_one_waits_its_turn(guess
     assert administrator._attempts._failed["10.0.1.39"].count == 0
 
 
+@pytest.mark.slow
 def test_a_delay_is_reported_with_its_length(served):
     client = served[2]
     for _ in range(3):

@@ -44,6 +44,7 @@ def body(task: dict, key: str = "k", **changes) -> dict:
     } | changes
 
 
+@pytest.mark.slow
 def test_session_over_http(served):
     _store, client, path = served
     step, count = client.get(f"{path}/api/state").json()["step"], 0
@@ -71,6 +72,7 @@ def test_session_over_http(served):
     assert client.get(f"{path}/api/state").status_code == 410
 
 
+@pytest.mark.slow
 def test_page_is_the_same_for_everyone(served):
     _, client, path = served
     known, unknown = client.get(path), client.get("/rate/none")
@@ -85,6 +87,7 @@ def test_page_is_the_same_for_everyone(served):
         assert client.get(f"/study-static/{name}").status_code == 404
 
 
+@pytest.mark.slow
 def test_images_have_constant_headers_and_length(served):
     _, client, path = served
     step, seen = client.get(f"{path}/api/state").json()["step"], set()
@@ -100,6 +103,7 @@ def test_images_have_constant_headers_and_length(served):
     assert not {"etag", "last-modified", "content-disposition", "server-timing"} & set(headers)
 
 
+@pytest.mark.slow
 def test_nothing_names_a_method(served):
     store, client, path = served
     step = client.get(f"{path}/api/state").json()["step"]
@@ -126,6 +130,7 @@ def test_nothing_names_a_method(served):
     assert [r.status_code for r in replies[-3:]] == [404, 404, 404]
 
 
+@pytest.mark.slow
 def test_images_of_others_are_not_served(served):
     store, client, path = served
     other = store.invite("phantoms", ["B"])[0].path
@@ -171,6 +176,7 @@ def test_malformed_answers_are_refused(served, change):
         assert connection.execute(select(answers)).all() == []
 
 
+@pytest.mark.slow
 def test_double_click_over_http(served):
     store, client, path = served
     task = client.get(f"{path}/api/state").json()["step"]["task"]
@@ -182,6 +188,7 @@ def test_double_click_over_http(served):
         assert len(connection.execute(select(answers)).all()) == 1
 
 
+@pytest.mark.slow
 def test_full_disk_is_507_and_not_acknowledged(served, monkeypatch):
     _store, client, path = served
     task = client.get(f"{path}/api/state").json()["step"]["task"]
@@ -234,6 +241,7 @@ def sqlite_rows(folder):
     return Database(f"sqlite:///{folder / 'studies.sqlite3'}").read()
 
 
+@pytest.mark.slow
 def test_hostile_text_stays_text(served):
     store, client, path = served
     task = client.get(f"{path}/api/state").json()["step"]["task"]
@@ -256,6 +264,7 @@ def test_hostile_text_stays_text(served):
             assert unsafe not in reply.text
 
 
+@pytest.mark.slow
 def test_requests_of_one_kind_have_one_length(served):
     """A reply's length must not tell what was shown: all tasks of a number of digits are alike."""
     _, client, path = served
@@ -269,6 +278,7 @@ def test_requests_of_one_kind_have_one_length(served):
     assert len(set(lengths)) == 1
 
 
+@pytest.mark.slow
 def test_share_is_shown_only_if_it_is_to_be_known(tmp_path):
     store, _ = make_study(tmp_path, share_known=True)
     client = TestClient(study_app(tmp_path))

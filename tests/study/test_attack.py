@@ -24,6 +24,7 @@ def test_no_feature_tells_the_methods_apart(tmp_path):
     assert guess.images == 24
 
 
+@pytest.mark.slow
 def test_methods_of_other_sizes_formats_and_smoothness_are_not_distinguished(tmp_path, monkeypatch):
     def write(folder, masks, methods, **_):
         """Real photographs as JPEG of many sizes, one method small and flat, one large with metadata."""

@@ -24,6 +24,7 @@ from tests.study.http_raters import Server
 from tests.study.phantom_study import answer_all, judge, make_study, write_folders
 
 
+@pytest.mark.slow
 def test_create_invite_answer_export(tmp_path, capsys):
     write_folders(tmp_path / "images", 4)
     place = ["--data", str(tmp_path / "data")]

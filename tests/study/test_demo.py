@@ -44,6 +44,7 @@ def store(tmp_path):
     made.database.close()
 
 
+@pytest.mark.slow
 def test_two_settings_without_real_images_again_and_again(store, tiny):
     reports = []
     studies = [
@@ -63,6 +64,7 @@ def test_two_settings_without_real_images_again_and_again(store, tiny):
     assert answer_all(sessions, token, one) == 2
 
 
+@pytest.mark.slow
 def test_real_images_with_their_masks(store, tiny, tmp_path):
     write_folder(tmp_path / "pairs", 3)
     study = make_demo(store, Demonstration(tiny, groups=3, real=tmp_path / "pairs")).config

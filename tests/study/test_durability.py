@@ -24,6 +24,7 @@ from tests.study.phantom_study import write_folders
 from tests.study.volumes import BOX, mount, page_of
 
 
+@pytest.mark.slow
 def test_nothing_is_asked_on_a_laptop(tmp_path, monkeypatch):
     monkeypatch.delenv("SPACE_ID", raising=False)
     monkeypatch.setenv("SIAMESE_ADMIN_PASSWORD", PASSWORD)
@@ -34,6 +35,7 @@ def test_nothing_is_asked_on_a_laptop(tmp_path, monkeypatch):
     assert client.post("/study/admin/studies/phantoms/open", data={"csrf": csrf}).status_code == 303
 
 
+@pytest.mark.slow
 def test_a_space_without_a_volume_asks(tmp_path, on_space):
     client, csrf = page_of(tmp_path)
     page = client.get("/study/admin/studies/phantoms").text
@@ -95,6 +97,7 @@ def test_minutes_grow_while_copies_fail(tmp_path, on_space, monkeypatch):
     assert nothing.report() is None
 
 
+@pytest.mark.slow
 def test_command_line_asks_too(tmp_path, on_space, capsys):
     write_folders(tmp_path / "images", 4)
     make = [
@@ -123,6 +126,7 @@ def test_command_line_asks_too(tmp_path, on_space, capsys):
     assert store.study("one").state == "open"
 
 
+@pytest.mark.slow
 def test_links_and_proxies_of_a_space(tmp_path, on_space, monkeypatch):
     monkeypatch.setenv("SPACE_HOST", "clinic-studio.example")
     client, csrf = page_of(tmp_path)

@@ -40,6 +40,7 @@ def same(found: Any, expected: Any) -> None:
         assert found == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_study_is_what_it_was(tmp_path, protocol):
     store, lines = make_frozen(tmp_path, protocol)
@@ -52,6 +53,7 @@ def test_a_study_is_what_it_was(tmp_path, protocol):
     store.database.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_an_old_export_is_imported(tmp_path, protocol):
     store = StudyStore(Database(f"sqlite:///{tmp_path / 'studies.sqlite3'}"))

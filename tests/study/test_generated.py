@@ -274,6 +274,7 @@ def test_nothing_is_made_of_bad_settings(images, tiny, store, capsys, monkeypatc
     assert store.studies() == []
 
 
+@pytest.mark.slow
 def test_bad_files_are_named_before_sampling(images, tiny, store, capsys, monkeypatch):
     monkeypatch.setattr(
         MaskDiffusion, "sample_fitted", lambda *a, **k: pytest.fail("sampled before everything was checked")
@@ -302,6 +303,7 @@ def test_bad_files_are_named_before_sampling(images, tiny, store, capsys, monkey
     assert "real/mask 003.png: This image file is damaged" in refused(masks=images.parent / "good")
 
 
+@pytest.mark.slow
 def test_a_sample_without_masks_and_a_taken_id(images, tiny, store, capsys, monkeypatch):
     with pytest.raises(SystemExit, match="1"):
         create(images, "--sample", f"ours={tiny}")
@@ -322,6 +324,7 @@ def test_a_sample_without_masks_and_a_taken_id(images, tiny, store, capsys, monk
         )
 
 
+@pytest.mark.slow
 def test_folders_and_samples_together_without_a_real_method(images, tiny, store):
     write_folders(images, 5, (Method("ControlNet", "synthetic"),))
     create(
@@ -385,6 +388,7 @@ def test_the_administrators_form_samples(served, images, tiny):
     assert "more was sampled" in client.get("/study/admin/studies/sampled").text
 
 
+@pytest.mark.slow
 def test_each_few_images_are_sampled_in_a_turn(images, tiny, store):
     turns, inside = [], []
 

@@ -112,6 +112,7 @@ def test_administrators_forms_with_what_cannot_be_stored(served):
     assert client.get("/study/admin/studies/phantoms").status_code == 200
 
 
+@pytest.mark.slow
 def test_the_store_itself_takes_no_null_characters(served):
     store = served[0]
     with pytest.raises(NoSuchStudyError):
@@ -203,6 +204,7 @@ def exported(folder) -> dict:
 WRONG = [["x"], {"a": 1}, None, 5, 1.5, True, "", "\0", [[]]]
 
 
+@pytest.mark.slow
 def test_imports_of_other_types_are_reported(tmp_path):
     """Every field of a whole export, of every wrong type."""
     values = exported(tmp_path)

@@ -110,6 +110,7 @@ def test_raters_go_on_after_all_files_are_lost(tmp_path, hub, copies):
     assert answer_all(again, made[0].token, study.config) == study.config.rated - 3
 
 
+@pytest.mark.slow
 def test_restoring_twice_changes_nothing(tmp_path, hub, copies):
     store, _study = make_study(tmp_path)
     begin(hub, store, tmp_path, copies)
@@ -119,6 +120,7 @@ def test_restoring_twice_changes_nothing(tmp_path, hub, copies):
     assert len(hub.commits) == commits
 
 
+@pytest.mark.slow
 def test_only_what_changed_is_pushed(tmp_path, hub, copies):
     store, _study = make_study(tmp_path)
     copy = begin(hub, store, tmp_path, copies)
@@ -168,6 +170,7 @@ def wait_for(condition, seconds: float = 10) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_history_is_erased_after_a_crash_before_it(tmp_path, hub, copies, monkeypatch):
     store, _study = make_study(tmp_path)
     goes = store.invite("phantoms", ["Dr Goes"])[0]
@@ -201,6 +204,7 @@ def test_public_repository_is_refused(tmp_path, hub, copies):
     assert "is public" in copy.problem
 
 
+@pytest.mark.slow
 def test_failed_push_is_reported_and_made_up_for(tmp_path, hub, copies):
     store, _ = make_study(tmp_path)
     copy = begin(hub, store, tmp_path, copies)
@@ -246,6 +250,7 @@ def test_two_servers_do_not_overwrite_each_other(tmp_path, hub, copies):
     assert hub.files["README.md"] == b"a note by hand"
 
 
+@pytest.mark.slow
 def test_a_commit_in_between_is_not_overwritten(tmp_path, hub, copies, monkeypatch):
     store, _ = make_study(tmp_path)
     copy = begin(hub, store, tmp_path, copies)

@@ -103,6 +103,7 @@ def test_cut_file_is_found_when_decoded(tmp_path):
         read_study_image(tmp_path / "x.png")
 
 
+@pytest.mark.slow
 def test_study_is_made_whole(tmp_path):
     store, study = make_study(tmp_path, groups=5, training=2)
     with store.database.read() as connection:

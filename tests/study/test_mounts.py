@@ -136,6 +136,7 @@ def test_the_page_says_so_and_asks(tmp_path, monkeypatch, kind, says):
     )
 
 
+@pytest.mark.slow
 def test_command_line_asks(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("SPACE_ID", raising=False)
     lie(monkeypatch, tmp_path, "cifs", tmp_path / "da ta")

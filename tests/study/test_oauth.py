@@ -67,6 +67,7 @@ def inside(browser: TestClient) -> bool:
     return browser.get(HOME).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_named_user_gets_in(browser, provider, capsys, caplog):
     caplog.set_level(logging.DEBUG)
     page = browser.get(f"{HOME}/login").text
@@ -140,6 +141,7 @@ def test_forged_states_are_refused(app, browser, provider, monkeypatch, spoil):
     assert len(provider.asked) == asked  # its code is not even looked at
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("user", ["stranger", "DR-LEE", "dr-lee ", "Dr.Roe2", "dr-lee, Dr.Roe", "<b>"])
 def test_strangers_are_refused(browser, provider, user):
     provider.user = user
@@ -150,6 +152,7 @@ def test_strangers_are_refused(browser, provider, user):
     assert not inside(browser)
 
 
+@pytest.mark.slow
 def test_every_named_user_gets_in(browser, provider):
     provider.user = "Dr.Roe"
     assert browser.get(come_back(browser, provider)).status_code == 200
@@ -212,6 +215,7 @@ def test_no_open_redirect(browser, provider):
     assert "evil" not in reply.text
 
 
+@pytest.mark.slow
 def test_failures_are_limited(app, browser, provider, monkeypatch):
     clock = [0.0]
     set_clock(monkeypatch, attempts, monotonic=lambda: clock[0])
@@ -224,6 +228,7 @@ def test_failures_are_limited(app, browser, provider, monkeypatch):
     assert browser.get(come_back(browser, provider)).status_code == 200
 
 
+@pytest.mark.slow
 def test_nothing_else_works_without_log_in(app, provider):
     checked = 0
     for method, path in admin_routes(app):
@@ -247,6 +252,7 @@ def test_no_password_is_made_and_none_works(tmp_path, provider, capsys):
     assert not inside(browser)
 
 
+@pytest.mark.slow
 def test_a_password_by_variable_works_beside_it(tmp_path, provider, monkeypatch):
     monkeypatch.setenv("SIAMESE_ADMIN_PASSWORD", PASSWORD)
     browser = open_browser(study_app(tmp_path))
@@ -257,6 +263,7 @@ def test_a_password_by_variable_works_beside_it(tmp_path, provider, monkeypatch)
     assert inside(browser)
 
 
+@pytest.mark.slow
 def test_another_list_of_users_ends_sessions(tmp_path, provider, monkeypatch):
     browser = open_browser(study_app(tmp_path))
     browser.get(come_back(browser, provider))
@@ -284,6 +291,7 @@ def test_a_list_of_nobody_is_refused(tmp_path, provider, monkeypatch):
         study_app(tmp_path)
 
 
+@pytest.mark.slow
 def test_without_users_there_is_only_the_password(tmp_path, provider, monkeypatch):
     monkeypatch.delenv("SIAMESE_ADMIN_USERS")
     monkeypatch.setenv("SIAMESE_ADMIN_PASSWORD", PASSWORD)

@@ -60,6 +60,7 @@ def test_command_line(capsys):
     assert "needs the half width" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_page(served):
     client = served[2]
     assert client.get("/study/admin/plan?half_width=0.1").status_code == 401

@@ -103,6 +103,7 @@ def stars(tmp_path, monkeypatch):
     templates.cache_clear()
 
 
+@pytest.mark.slow
 def test_a_fourth_protocol(tmp_path, stars):
     assert protocol_names()[-1] == "stars"
     with pytest.raises(ConfigError, match="stars needs two or more methods"):

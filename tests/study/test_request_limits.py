@@ -75,6 +75,7 @@ def test_nothing_is_read_without_log_in(served, path, cookie):
     assert "default-src 'none'" in headers["content-security-policy"]
 
 
+@pytest.mark.slow
 def test_log_in_reads_no_long_body(served):
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     status, _, _, read = send(
@@ -86,6 +87,7 @@ def test_log_in_reads_no_long_body(served):
     assert read == 3
 
 
+@pytest.mark.slow
 def test_raters_requests_are_short(served):
     store, app, client = served
     path = store.invite("phantoms", ["A"])[0].path
@@ -100,6 +102,7 @@ def test_raters_requests_are_short(served):
     assert client.post(f"{path}/api/answer", json=answer).status_code == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("said", [True, False])
 def test_upload_is_limited_with_a_message(tmp_path, monkeypatch, said):
     monkeypatch.setenv("SIAMESE_ADMIN_PASSWORD", PASSWORD)
@@ -121,6 +124,7 @@ def test_upload_is_limited_with_a_message(tmp_path, monkeypatch, said):
     )  # discarded to the end, so that a browser shows the message; or stopped
 
 
+@pytest.mark.slow
 def test_errors_of_administrators_are_pages(served):
     client = served[2]
     csrf = log_in(client)
@@ -131,6 +135,7 @@ def test_errors_of_administrators_are_pages(served):
     assert "there is no study" in reply.text
 
 
+@pytest.mark.slow
 def test_one_huge_file_in_a_zip_is_refused(served, monkeypatch):
     monkeypatch.setattr(archive, "LIMITS", dataclasses.replace(archive.LIMITS, file_bytes=1000))
     client, buffer = served[2], io.BytesIO()

@@ -92,6 +92,7 @@ def test_ranking_and_pairs_show_their_tests(tmp_path):
         assert words in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("protocol", "drawn"),
     [
@@ -117,6 +118,7 @@ def test_paper_is_drawn_as_reported(tmp_path, protocol, drawn):
         assert f"{words} (as reported by the paper)" in plots
 
 
+@pytest.mark.slow
 def test_ranks_on_another_scale_get_no_paper_lines(tmp_path):
     methods = (*METHODS, Method("Third", "synthetic"))
     found = read_results(rated_study(tmp_path, protocol=RANKING, methods=methods), "phantoms")
@@ -164,6 +166,7 @@ def test_few_answers_give_sentences(tmp_path, monkeypatch, protocol, raters, mos
         )
 
 
+@pytest.mark.slow
 def test_excluded_and_withdrawn_raters(tmp_path):
     store = rated_study(tmp_path)
     before = read_results(store, "phantoms")
@@ -188,6 +191,7 @@ def test_excluded_and_withdrawn_raters(tmp_path):
     assert read_results(store, "phantoms").summary is None
 
 
+@pytest.mark.slow
 def test_summaries_are_kept_until_answers_change(tmp_path, monkeypatch):
     store = rated_study(tmp_path)
     calls = []
@@ -210,6 +214,7 @@ def test_summaries_are_kept_until_answers_change(tmp_path, monkeypatch):
     assert len(calls) == 2  # all raters are complete
 
 
+@pytest.mark.slow
 def test_report_is_one_file_without_names(tmp_path):
     store = rated_study(tmp_path, title=HOSTILE)
     html = report_html(read_results(store, "phantoms"))
@@ -269,6 +274,7 @@ def test_tables_note_reasons_once():
     assert (p_value(0.0001), p_value(None)) == ("< 0.001", "–")
 
 
+@pytest.mark.slow
 def test_one_common_ranking_has_figures_and_says_why_no_test(tmp_path):
     found = read_results(rated_study(tmp_path, 1, 1, protocol=RANKING, groups=3), "phantoms", ALL)
     assert found.summary.rankings == 1
@@ -345,6 +351,7 @@ def test_every_figure_of_a_row_is_of_the_same_raters(half_way, choice):
         assert method.real_minus_method.value == pytest.approx(real.mos.value - method.mos.value)
 
 
+@pytest.mark.slow
 def test_all_raters_weigh_by_their_answers(half_way):
     found = read_results(without(half_way), "phantoms", ALL)
     assert [r.rater for r in found.summary.raters] == [f"rater {n}" for n in (1, 2, 3, 4)]
@@ -360,6 +367,7 @@ def test_all_raters_weigh_by_their_answers(half_way):
     }
 
 
+@pytest.mark.slow
 def test_the_switch_is_on_the_page_in_the_report_and_on_the_command_line(
     half_way, tmp_path, monkeypatch, capsys
 ):
@@ -406,6 +414,7 @@ def test_exports_keep_all_raters_and_say_who_is_complete(half_way):
     assert len(data["answers"]) == len(rows)
 
 
+@pytest.mark.slow
 def test_repeats_that_are_planned_and_not_reached_are_not_asked_for(tmp_path):
     text = texts(read_results(rated_study(tmp_path, 1, 18, groups=6, repeats=3), "phantoms"))
     assert "The study shows 3 screens a second time, after all others." in text

@@ -12,6 +12,7 @@ from tests.study.phantom_study import answer_all, make_study
 from tests.study.protocols import PROTOCOLS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_rows_for_the_statistics(tmp_path, protocol):
     store, study = make_study(tmp_path, protocol=protocol, training=2, repeats=2)

@@ -94,6 +94,7 @@ def test_page_and_command_line_say_the_same(served, images, tmp_path, capsys, fo
     assert [study.config.id for study in store.studies()] == ["phantoms"]
 
 
+@pytest.mark.slow
 def test_page_and_command_line_say_the_same_about_what_a_study_leaves_out(served, images, tmp_path, capsys):
     """Files that are not read, folders that are passed over, masks without an image, and masks that were not drawn."""
     store, _, client = served
@@ -115,6 +116,7 @@ def test_page_and_command_line_say_the_same_about_what_a_study_leaves_out(served
         assert sum(part in sentence for sentence in on_page) == 1, part
 
 
+@pytest.mark.slow
 def test_the_list_of_what_is_left_out_is_shortened(served, tmp_path):
     _, _, client = served
     write_folders(tmp_path / "many", MAX_LISTED + 4)
@@ -126,6 +128,7 @@ def test_the_list_of_what_is_left_out_is_shortened(served, tmp_path):
     assert on_page[-1] == "... and 3 more."
 
 
+@pytest.mark.slow
 def test_a_zip_file_s_unread_files_are_listed_although_no_study_could_be_made(served, images, tmp_path):
     _, _, client = served
     (images / "Ours" / "notes.txt").write_text("not an image")

@@ -106,6 +106,7 @@ def test_wrong_feedback_of_other_protocols(tmp_path):
     assert sessions.answer(token, task.id, "k", Judgement({"ranks": ranks})).feedback["correct"] is False
 
 
+@pytest.mark.slow
 def test_resumes_exactly_and_orders_differ(tmp_path):
     store, config, sessions, token = begin(tmp_path, groups=8)
     task = sessions.overview(token).step.task

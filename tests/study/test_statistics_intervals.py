@@ -276,6 +276,7 @@ def test_every_interval_covers_the_truth(protocol, raters, groups, repeats, no_t
     assert all(share >= (0.88 if kind in BETWEEN else 0.91) for kind, share in shares.items()), shares
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("raters", "items", "lean"), [(1, 12, 0.8), (1, 24, 1.3), (3, 12, 1.0), (3, 20, 1.0), (8, 12, 0.0)]
 )

@@ -163,6 +163,7 @@ def test_pairs_are_corrected_together_and_ties_have_a_reason():
     assert "no mask group" in pair_tests(np.zeros((0, 2)), ("a", "b"))[0].reason
 
 
+@pytest.mark.slow
 def test_holm_agrees_with_statsmodels():
     p = np.random.default_rng(5).random(12) ** 3
     assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])

@@ -178,6 +178,7 @@ def test_rankings():
     plain(found)
 
 
+@pytest.mark.slow
 def test_ranking_with_one_rater_and_a_method_that_never_wins():
     rows = [
         RankedImage("r", f"g{g}", m, 3 - n if g % 2 or n == 2 else 2 + n)

@@ -111,6 +111,7 @@ def test_a_pair_has_two_methods():
     assert Pairs.from_rows([JudgedPair("ann", "g", "ours", "real")]).methods == ("real", "ours")
 
 
+@pytest.mark.slow
 def test_imports_neither_torch_nor_test_libraries():
     check = "import sys, siamese.study.statistics; sys.exit(sum(m in sys.modules for m in ('torch', 'statsmodels', 'choix', 'pandas')))"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

@@ -209,6 +209,7 @@ def test_moved_away_and_back(rated, lost):
     assert len(rated.acknowledged) == 4
 
 
+@pytest.mark.slow
 def test_deleted(rated):
     for file in rated.data.glob(f"{FILE}*"):
         file.unlink()
@@ -217,6 +218,7 @@ def test_deleted(rated):
     assert not list(rated.data.glob(f"{FILE}*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", ["copy", "empty database", "empty file"])
 def test_replaced_by_another_file(rated, other, tmp_path):
     new = tmp_path / "new.sqlite3"
@@ -232,6 +234,7 @@ def test_replaced_by_another_file(rated, other, tmp_path):
     assert (rated.data / FILE).read_bytes() == before  # nothing was written to it either
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["noise", "shorter", "empty"])
 def test_overwritten_and_restored(rated, how):
     file = rated.data / FILE
@@ -289,6 +292,7 @@ def test_a_cut_file_with_a_log_of_something_else_is_refused(tmp_path):
         Database(f"sqlite:///{file}")
 
 
+@pytest.mark.slow
 def test_damaged_inside(rated):
     file = rated.data / FILE
     rated.client.get(HOME)
@@ -301,6 +305,7 @@ def test_damaged_inside(rated):
     assert got[0].status_code == 503, [r.text[:300] for r in got]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffixes", [["-wal"], ["-shm"], ["-wal", "-shm"]])
 def test_log_deleted(rated, suffixes):
     """What was acknowledged is only in the log until its checkpoint: it is brought to the file before the log is opened again."""
@@ -314,6 +319,7 @@ def test_log_deleted(rated, suffixes):
     assert len(rated.acknowledged) == 3
 
 
+@pytest.mark.slow
 def test_another_log_in_the_place(rated):
     (rated.data / f"{FILE}-wal").rename(rated.data / "away")
     (rated.data / f"{FILE}-wal").write_bytes(b"another's")
@@ -354,6 +360,7 @@ def test_no_database_at_the_start_is_a_sentence(tmp_path):
         Database(f"sqlite:///{tmp_path / FILE}")
 
 
+@pytest.mark.slow
 def test_newer_schema_is_a_sentence(tmp_path):
     Database(f"sqlite:///{tmp_path / FILE}").close()
     with sqlite3.connect(tmp_path / FILE) as connection:

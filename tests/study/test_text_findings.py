@@ -65,6 +65,7 @@ def test_draft_names_the_image_and_opens_once_it_is_accepted(store, tmp_path):
     assert store.study("phantoms").state == "open"
 
 
+@pytest.mark.slow
 def test_clean_images_ask_for_nothing(store, tmp_path):
     create_study(store, config(), write_folders(tmp_path / "images", 4))
     store.open("phantoms")

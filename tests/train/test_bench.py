@@ -27,6 +27,7 @@ def test_operations_saved_on_the_golden_configuration() -> None:
     assert flops["ours"]["after"] > flops["ours"]["before"], "augmentation is not free"
 
 
+@pytest.mark.slow
 def test_expectation_counts_what_fills_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a made-up step that costs 1 a row, and 1 more for each row that it augments."""
 
@@ -45,6 +46,7 @@ def test_expectation_counts_what_fills_up(monkeypatch: pytest.MonkeyPatch) -> No
     assert found["reference"]["after"] == pytest.approx(batch + batch * (1 - 0.799**batch))
 
 
+@pytest.mark.slow
 def test_a_step_fills_up_its_augmented_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     made, lengths = Bench(8), []
     monkeypatch.setattr(

@@ -473,6 +473,7 @@ def test_every_setting_of_a_stage_is_a_fact_of_its_run(config: Any) -> None:
     assert differences_of_facts({}, changed) == []  # runs of earlier versions do not know all facts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [

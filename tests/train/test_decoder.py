@@ -56,6 +56,7 @@ def _config(pairs: Path, model: Path, out: Path, **changes: object) -> DecoderCo
     return DecoderConfig((pairs,), model, **(settings | changes))
 
 
+@pytest.mark.slow
 def test_every_latent_is_noised_to_a_step_of_the_sampler(
     pairs: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +153,7 @@ def test_what_each_loss_reaches(pairs: Path, model: Path, tmp_path: Path) -> Non
     assert np.allclose(np.array(losses) - losses[0], np.array([0, 0.5, 1, 1]) * opinion, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_discriminator_sees_texture_and_no_colour(pairs: Path, model: Path, tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     flat, fine = (

@@ -57,6 +57,7 @@ def by_hand(images: np.ndarray) -> np.ndarray:
     return convolve(x, "_conv_head", "_bn1").mean((2, 3)).numpy()
 
 
+@pytest.mark.slow
 def test_features_equal_the_network_by_hand(features):
     images = np.stack([phantom(i, 224)[0] for i in range(3)])
     found = features.pooled(images)
@@ -80,6 +81,7 @@ def test_the_same_images_have_the_same_features_whatever_stands_beside_them(feat
     )
 
 
+@pytest.mark.slow
 def test_photographs_are_taken_for_what_they_show(features):
     photographs = np.stack([resize_image(image, 224) for image in (data.chelsea(), data.coffee())])
     logits = (
@@ -91,6 +93,7 @@ def test_photographs_are_taken_for_what_they_show(features):
     assert espresso == 967
 
 
+@pytest.mark.slow
 def test_features_of_pairs_are_cached_by_content(features, tmp_path, monkeypatch):
     pairs = read_pairs([write_set(tmp_path / "kvasir-seg", {"train": 3})])
     found = features.pooled_of_pairs(pairs, "training", chunk=2)

@@ -320,6 +320,7 @@ def test_sample_keeps_no_image_of_other_weights(sampled, tmp_path):
         synthesise.sample(dataclasses.replace(sampled, model=str(moved)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -339,6 +340,7 @@ def test_sample_refuses_other_settings(change, message, sampled):
     assert _images(sampled) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changed", ["mask", "prompt"])
 def test_sample_makes_again_what_has_changed(changed, sampled, capsys):
     """Case 06: a mask was corrected; another prompt."""
@@ -371,6 +373,7 @@ def test_sample_makes_again_what_has_changed(changed, sampled, capsys):
     assert times(config) == after
 
 
+@pytest.mark.slow
 def test_sample_continues_after_a_kill_in_the_middle_of_a_line(sampled):
     before, lines = _images(sampled), sampled.out / "made.jsonl"
     lines.write_text(lines.read_text()[:-9])
@@ -380,6 +383,7 @@ def test_sample_continues_after_a_kill_in_the_middle_of_a_line(sampled):
     assert json.loads(lines.read_text().splitlines()[-1])["name"] == "b-0"
 
 
+@pytest.mark.slow
 def test_sample_goes_into_no_folder_of_other_images(sampled, world):
     with pytest.raises(
         DataError, match=r"2 images that this command does not make .a-0, b-0.: of other masks"
@@ -392,6 +396,7 @@ def test_sample_goes_into_no_folder_of_other_images(sampled, world):
         synthesise.sample(sampled)
 
 
+@pytest.mark.slow
 def test_sample_on_a_full_disk_says_how_far_it_came(sampled, monkeypatch):
     def full(self, file, **_):
         Path(file).write_bytes(b"half of it")

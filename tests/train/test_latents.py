@@ -174,6 +174,7 @@ def test_cache_that_was_written_halfway_is_not_used(
     assert encodings == [8, 8]
 
 
+@pytest.mark.slow
 def test_batch_of_a_stage_turns_latents_masks_and_images_alike(
     polyps: Path, model_folder: Path, tmp_path: Path
 ) -> None:
@@ -212,6 +213,7 @@ def test_dropped_prompts_are_replaced_by_the_empty_one(
             assert torch.equal(embedding, empty if dropped else prompt)
 
 
+@pytest.mark.slow
 def test_each_prompt_is_embedded_once(polyps: Path, tmp_path: Path, model_folder: Path) -> None:
     stage, _config = real_stage("siamese", polyps, model_folder, tmp_path / "run", max_steps=2)
     seen: list[list[str]] = []

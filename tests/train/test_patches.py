@@ -102,6 +102,7 @@ def test_sliced_distance_equals_scipys_of_each_projection():
     assert sliced_wasserstein(a, b, np.random.default_rng(3), 20) == pytest.approx(by_hand, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_swd_finds_the_scale_that_differs():
     a, b = fields(0, 6, 5.0), fields(1, 6, 5.0)
     equal = swd([(a, b)])
@@ -115,6 +116,7 @@ def test_swd_finds_the_scale_that_differs():
     assert swd([(a, b)]) == equal != swd([(a, b)], seed=1)
 
 
+@pytest.mark.slow
 def test_swd_is_the_mean_over_draws_and_needs_equal_sets():
     a, b, c = fields(0, 2), fields(1, 2), np.full((2, 256, 256, 3), 9, np.uint8)
     c[:, ::16] = 200

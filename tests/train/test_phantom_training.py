@@ -18,6 +18,8 @@ from tests.phantoms import phantom, write_folder
 from train.engine.loop import LoopConfig
 from train.stages import autoencoder, base, siamese
 
+pytestmark = pytest.mark.slow
+
 
 def _events(out: Path) -> EventAccumulator:
     events = EventAccumulator(str(out / "tensorboard"), {IMAGES: 0})
@@ -93,7 +95,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.slow
 def test_autoencoder_learns_to_reconstruct(runs: Path) -> None:
     """It starts as the best linear one, whose error falls further."""
     events = _events(runs / "vae")
@@ -109,7 +110,6 @@ def test_latents_have_unit_deviation(runs: Path) -> None:
         assert 0.8 < stored["mean"].std() < 1.2
 
 
-@pytest.mark.slow
 def test_base_model_learns_to_denoise(runs: Path) -> None:
     events = _events(runs / "base")
     _falls(events, "train/total", 0.85)
@@ -150,7 +150,6 @@ def test_frozen_parts_are_the_base_models(runs: Path) -> None:
     assert (before.context.table == after.context.table).all()
 
 
-@pytest.mark.slow
 def test_exported_model_samples(runs: Path) -> None:
     model = MaskDiffusion.from_pretrained(runs / "siamese" / "model", "cpu")
     masks = [phantom(40)[1], phantom(41)[1]]

@@ -108,6 +108,7 @@ def test_losses_are_read_if_they_are_logged_or_a_spoilt_model_would_be_saved(
     assert reads == read
 
 
+@pytest.mark.slow
 def test_blocks_are_compiled_if_asked_and_give_the_same_losses(
     ward: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

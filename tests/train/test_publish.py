@@ -138,6 +138,7 @@ def test_card_tells_training_and_figures(
         main(replace(config, runs=(tmp_path,)))
 
 
+@pytest.mark.slow
 def test_own_prompts_have_no_examples_and_older_ones_go(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

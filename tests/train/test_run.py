@@ -83,6 +83,7 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, s
     return out, run(data, out)
 
 
+@pytest.mark.slow
 def test_plan_and_stages_are_reported_in_order(whole: tuple[Path, str]) -> None:
     out, said = whole
     places = [
@@ -113,6 +114,7 @@ def test_plan_and_stages_are_reported_in_order(whole: tuple[Path, str]) -> None:
     assert "for the stages that follow" in said
 
 
+@pytest.mark.slow
 def test_every_stage_makes_the_recipes_updates_and_nothing_of_the_rehearsal_is_left(
     whole: tuple[Path, str],
 ) -> None:
@@ -136,6 +138,7 @@ def test_every_stage_makes_the_recipes_updates_and_nothing_of_the_rehearsal_is_l
     assert settings["objective"]["weighting"] == "velocity"
 
 
+@pytest.mark.slow
 def test_published_folder_opens_and_samples(whole: tuple[Path, str]) -> None:
     folder = whole[0] / "model"
     model = MaskDiffusion.from_pretrained(folder, "cpu")
@@ -150,6 +153,7 @@ def test_published_folder_opens_and_samples(whole: tuple[Path, str]) -> None:
     }
 
 
+@pytest.mark.slow
 def test_the_app_opens_it_with_card_licence_and_example(whole: tuple[Path, str]) -> None:
     [entry] = entries = find_models(str(whole[0] / "model"), None)
     assert "Not for diagnosis" in entry.card
@@ -165,6 +169,7 @@ def test_the_app_opens_it_with_card_licence_and_example(whole: tuple[Path, str])
     assert info.can_suggest
 
 
+@pytest.mark.slow
 def test_once_complete_it_trains_nothing_and_leaves_an_edited_card(
     whole: tuple[Path, str], data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +196,7 @@ def rehearsed(whole: tuple[Path, str], tmp_path: Path) -> Path:
     return tmp_path / "rehearsed"
 
 
+@pytest.mark.slow
 def test_stopped_killed_and_continued_run_has_the_weights_of_one_that_was_not(
     whole: tuple[Path, str], data: Path, rehearsed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,6 +258,7 @@ def _interrupting(kind: type, updates: int) -> Callable[..., int]:
     return run
 
 
+@pytest.mark.slow
 def test_a_stop_in_the_rehearsal_is_heard_inside_and_outside_the_loop(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,6 +273,7 @@ def test_a_stop_in_the_rehearsal_is_heard_inside_and_outside_the_loop(
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+@pytest.mark.slow
 def test_a_stop_that_comes_after_the_last_update_of_a_stage_is_heard(
     data: Path, rehearsed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,6 +335,7 @@ def test_damaged_or_foreign_folders_are_refused(begun: Path, data: Path) -> None
         run(data, begun)
 
 
+@pytest.mark.slow
 def test_a_lost_model_folder_is_made_again(begun: Path, data: Path, whole: tuple[Path, str]) -> None:
     for lost in ("model", "segment/small/model"):
         shutil.rmtree(begun / lost)
@@ -379,6 +388,7 @@ def test_several_processes_are_refused(data: Path, tmp_path: Path, monkeypatch: 
         run(data, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_three_minutes_on_phantoms_of_the_users_own(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """The command as typed, with the user's prompt and no split files. The recipe's updates end it long before."""
     own, out, started = write_folder(tmp_path / "walls", 8), tmp_path / "out", time.monotonic()

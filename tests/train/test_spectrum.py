@@ -34,6 +34,7 @@ def test_waves_in_closed_form():
     assert latent_high_low_power(latents[None, None]) == pytest.approx((1 / high) / (2 * 9 / low), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_equals_the_formula_with_plain_sums():
     latents = torch.randn(2, 3, 12, 14, generator=torch.Generator().manual_seed(0)).cumsum(3)
     powers: dict[str, list[float]] = {"low": [], "high": []}
@@ -60,6 +61,7 @@ def test_equals_the_formula_with_plain_sums():
     )
 
 
+@pytest.mark.slow
 def test_white_noise_gives_one_and_smooth_fields_little():
     noise = torch.randn(200, 8, 32, 32, generator=torch.Generator().manual_seed(1))
     assert latent_high_low_power(noise) == pytest.approx(22 / 21, rel=0.02)

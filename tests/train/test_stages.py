@@ -164,6 +164,7 @@ def test_images_without_any_words(
     assert load_checkpoint(tmp_path / "base" / "model").context.prompts == ("",)
 
 
+@pytest.mark.slow
 def test_prompt_that_the_model_does_not_know_is_found_before_training(
     own: Path, small_model: Path, tmp_path: Path
 ) -> None:
@@ -247,6 +248,7 @@ def test_fresh_weights_are_of_the_seed(
         assert not torch.equal(first, weights(stage, 1)), stage
 
 
+@pytest.mark.slow
 def test_decoder_alone_keeps_the_latents(own: Path, tmp_path: Path) -> None:
     small_autoencoder().save_pretrained(tmp_path / "vae")
     stage = VaeStage(
@@ -304,6 +306,7 @@ def test_signal_to_noise() -> None:
     torch.testing.assert_close(psnr(a, b), torch.tensor([20.0, 0.0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", command.STAGES)
 def test_help_of_each_stage(stage: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

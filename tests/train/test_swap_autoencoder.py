@@ -69,6 +69,7 @@ def test_rescaled_latents_are_decoded_to_the_same_images(images: torch.Tensor) -
     assert torch.allclose(vae.decode(after).sample, picture, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_training_leaves_latents_of_unit_deviation_spread_alike_in_every_channel(
     polyps: Path, tmp_path: Path
 ) -> None:
@@ -177,6 +178,7 @@ def test_the_siamese_stage_takes_up_a_controlnet(polyps: Path, tmp_path: Path) -
         SiameseStage(replace(settings, controlnet=tmp_path / "other"))
 
 
+@pytest.mark.slow
 def test_an_autoencoder_of_another_factor_is_refused(polyps: Path, tmp_path: Path) -> None:
     save_checkpoint(build("small"), tmp_path / "old")
     torch.manual_seed(0)

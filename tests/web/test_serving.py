@@ -44,6 +44,7 @@ def nagle_is_off(server: WebServer, client: httpx2.Client) -> bool:
     return all(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for one in sockets)
 
 
+@pytest.mark.slow
 def test_from_a_thread_answers_leave_at_once():
     server = WebServer("127.0.0.1", 0, Access(), grace=1)
     server.start(application(), HEADERS)

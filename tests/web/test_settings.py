@@ -15,6 +15,7 @@ MAY = {"web/settings.py", "studio/backend/process.py"}
 """The module itself, and the start of the model's process, which inherits the whole environment."""
 
 
+@pytest.mark.slow
 def test_nothing_else_reads_the_environment():
     readers = set()
     for file in PACKAGE.rglob("*.py"):
@@ -41,6 +42,7 @@ def test_no_users_are_an_error_and_not_a_password_login(monkeypatch, users):
         LoginEnvironment.read()
 
 
+@pytest.mark.slow
 def test_all_wrong_values_are_named_and_secrets_are_not(monkeypatch):
     monkeypatch.setenv("SIAMESE_STUDY_DATASET", "no slash")
     monkeypatch.setenv("SIAMESE_STUDY_PUSH_MINUTES", "soon")
