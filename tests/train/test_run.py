@@ -289,6 +289,7 @@ def begun(whole: tuple[Path, str], tmp_path: Path) -> Path:
     return shutil.copytree(whole[0], tmp_path / "moved")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -303,6 +304,7 @@ def test_another_request_is_refused(change: dict, message: str, begun: Path, dat
     assert "for a new run give another --out" in str(error.value)
 
 
+@pytest.mark.slow
 def test_other_data_is_refused_and_moved_data_is_not(begun: Path, data: Path, tmp_path: Path) -> None:
     moved = shutil.copytree(data, tmp_path / "kvasir-seg")
     assert run(moved, begun).count("complete since before") == 6
@@ -317,12 +319,14 @@ def test_other_data_is_refused_and_moved_data_is_not(begun: Path, data: Path, tm
         run(moved, begun)
 
 
+@pytest.mark.slow
 def test_another_recipe_is_refused(begun: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(RECIPES, "tiny", small_recipe(lambda name: 7 if name == "decoder" else UPDATES[name]))
     with pytest.raises(PlanError, match="recipe decoder loop max_steps was 4, now 7"):
         run(data, begun)
 
 
+@pytest.mark.slow
 def test_damaged_or_foreign_folders_are_refused(begun: Path, data: Path) -> None:
     (begun / "vae" / "progress.json").write_text("{")
     with pytest.raises(PlanError, match=r"progress.json is damaged"):
