@@ -36,6 +36,7 @@ class Options:
 def main() -> None:
     """Serve until interrupted."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it names each of its plugins
     options = tyro.cli(Options)
     try:
         worker = ModelWorker(find_models(options.model, options.models))

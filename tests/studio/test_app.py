@@ -41,6 +41,7 @@ def test_serves_the_page_and_ends_cleanly(tmp_path, end):
     assert printed == "Stopping.\n"
     assert "Traceback" not in complaints, complaints
     assert "ERROR" not in complaints, complaints
+    assert "alembic" not in complaints, complaints
 
 
 @pytest.mark.slow
