@@ -31,7 +31,7 @@ from siamese.studio.backend.queue import ModelWorker
 from siamese.studio.components.canvas import editor_value
 from siamese.studio.components.default_mask import example_mask
 from siamese.studio.tabs.generate import Finished, Form, generate
-from tests.studio_model import model_folder
+from tests.studio_model import EMBEDDED, model_without_segmenter
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,8 +60,8 @@ def quiet(_: object) -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    return model_folder(tmp_path_factory.mktemp("model"))
+def folder() -> Path:
+    return EMBEDDED
 
 
 @pytest.fixture(scope="module")
@@ -153,14 +153,16 @@ class TestEngine:
         assert missing.loaded is None
 
     def test_suggestions(self, engine):
-        photo = np.zeros((40, 60, 3), np.uint8)
-        if engine.loaded.can_suggest:
-            mask = engine.suggest(quiet, never, photo, None)
-            assert mask.shape == (40, 60)
-            assert set(np.unique(mask)) <= {0, 255}
-        else:
-            with pytest.raises(ModelUnavailableError, match="Draw it by hand"):
-                engine.suggest(quiet, never, photo, None)
+        assert engine.loaded.can_suggest
+        mask = engine.suggest(quiet, never, np.zeros((40, 60, 3), np.uint8), None)
+        assert mask.shape == (40, 60)
+        assert set(np.unique(mask)) <= {0, 255}
+
+    def test_without_a_segmenter_a_suggestion_says_what_to_do(self, tmp_path):
+        engine = Engine(find_models(str(model_without_segmenter(tmp_path)), None))
+        assert not engine.info(quiet, never, None).can_suggest
+        with pytest.raises(ModelUnavailableError, match="Draw the mask by hand"):
+            engine.suggest(quiet, never, np.zeros((40, 60, 3), np.uint8), None)
 
 
 class TestProcess:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from siamese.studio.backend.messages import Request
 from siamese.studio.backend.queue import ModelWorker
 from siamese.studio.components.default_mask import example_mask
 from siamese.studio.server import Studio
-from tests.studio_model import model_folder
+from tests.studio_model import EMBEDDED
 
 
 @dataclass(frozen=True)
@@ -30,16 +29,15 @@ class Options:
 
 def main(options: Options) -> None:
     """Serve, and sample one image after the other with the model's defaults until killed."""
-    with tempfile.TemporaryDirectory() as scratch:
-        worker = ModelWorker(find_models(str(model_folder(Path(scratch))), None))
-        studio = Studio(worker, options.data, "127.0.0.1", options.port)
-        worker.info()
-        request = Request((example_mask(0, 512),), POLYP, (0,))
-        for number in itertools.count():
-            for _ in worker.sample(request):
-                pass
-            if number == 0:  # the address is the sign that all runs
-                print(studio.address, flush=True)
+    worker = ModelWorker(find_models(str(EMBEDDED), None))
+    studio = Studio(worker, options.data, "127.0.0.1", options.port)
+    worker.info()
+    request = Request((example_mask(0, 512),), POLYP, (0,))
+    for number in itertools.count():
+        for _ in worker.sample(request):
+            pass
+        if number == 0:  # the address is the sign that all runs
+            print(studio.address, flush=True)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from siamese.studio.backend.turns import WAITING_EACH
 from siamese.studio.server import Studio
 from siamese.studio.visitors.event_limit import EACH, TOO_MANY
 from tests.stand_in_process import HeldProcess
-from tests.studio_model import model_folder
+from tests.studio_model import EMBEDDED
 from tests.study.phantom_study import make_study
 from tests.tools.flood import CALLS, JOINS, LOAD, MORE, SUGGEST, Visitor, Waits, rate
 
@@ -30,7 +30,7 @@ def hanging(tmp_path):
     store, study = make_study(tmp_path / "studies")
     path = store.invite(study.config.id, ["Dr A"])[0].path
     store.database.close()
-    worker = ModelWorker(find_models(str(model_folder(tmp_path / "model")), None))
+    worker = ModelWorker(find_models(str(EMBEDDED), None))
     worker._process = HeldProcess()
     studio = Studio(worker, tmp_path, "127.0.0.1")
     yield studio, path

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 import tyro
@@ -16,7 +14,7 @@ from siamese.records.prompts import LESION, POLYP
 from siamese.studio.backend.queue import ModelWorker
 from siamese.studio.components.canvas import editor_value
 from siamese.studio.tabs.generate import Finished, Form, generate
-from tests.studio_model import model_folder
+from tests.studio_model import EMBEDDED
 
 
 @dataclass(frozen=True)
@@ -34,18 +32,17 @@ def main(options: Options) -> None:
     """Generate, each time another mask, and compare the memory at the end with that after the warm-up."""
     statistics = load_statistics()
     process = psutil.Process()
-    with tempfile.TemporaryDirectory() as scratch:
-        worker = ModelWorker(find_models(str(model_folder(Path(scratch))), None))
-        readings = []
-        for i in range(options.warm_up + options.generations):
-            prompt = (POLYP, LESION)[i % 2]
-            mask = random_lesion(statistics[prompt], i, 512)
-            form = Form(editor_value(mask), prompt, options.variants, i, options.steps)
-            event = list(generate(worker, form))[-1]
-            assert isinstance(event, Finished), event
-            if i >= options.warm_up - 1:
-                readings.append(sum(p.memory_info().rss for p in (process, *process.children())) / 2**20)
-        worker.close()
+    worker = ModelWorker(find_models(str(EMBEDDED), None))
+    readings = []
+    for i in range(options.warm_up + options.generations):
+        prompt = (POLYP, LESION)[i % 2]
+        mask = random_lesion(statistics[prompt], i, 512)
+        form = Form(editor_value(mask), prompt, options.variants, i, options.steps)
+        event = list(generate(worker, form))[-1]
+        assert isinstance(event, Finished), event
+        if i >= options.warm_up - 1:
+            readings.append(sum(p.memory_info().rss for p in (process, *process.children())) / 2**20)
+    worker.close()
     tenth = max(1, len(readings) // 10)
     print(
         json.dumps(
