@@ -10,16 +10,25 @@ EMBEDDED = Path(__file__).resolve().parents[1] / "assets" / "siamese-tiny"
 
 def quick_model(scratch: Path, steps: int = 2) -> Path:
     """The embedded model in ``scratch``, which samples in ``steps`` steps if nothing else is asked for."""
-    quick = _linked(scratch / "siamese-quick", "siamese.json")
-    (quick / "siamese.json").write_text(
-        json.dumps(json.loads((EMBEDDED / "siamese.json").read_text()) | {"steps": steps})
-    )
-    return quick
+    return _changed(scratch / "siamese-quick", steps=steps)
+
+
+def small_images_model(scratch: Path) -> Path:
+    """The embedded model in ``scratch``, which makes images of a quarter of its pixels: for tests to which the images are all one."""
+    return _changed(scratch / "siamese-128", image_size=128)
 
 
 def model_without_segmenter(scratch: Path) -> Path:
     """The embedded model in ``scratch``, without the network that suggests masks."""
     return _linked(scratch / "no-segmenter", "segmenter")
+
+
+def _changed(folder: Path, **settings: int) -> Path:
+    """``folder`` with the embedded model and other settings."""
+    _linked(folder, "siamese.json")
+    embedded = json.loads((EMBEDDED / "siamese.json").read_text())
+    (folder / "siamese.json").write_text(json.dumps(embedded | settings))
+    return folder
 
 
 def _linked(folder: Path, without: str) -> Path:

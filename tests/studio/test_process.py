@@ -31,7 +31,7 @@ from siamese.studio.backend.queue import ModelWorker
 from siamese.studio.components.canvas import editor_value
 from siamese.studio.components.default_mask import example_mask
 from siamese.studio.tabs.generate import Finished, Form, generate
-from tests.studio_model import EMBEDDED, model_without_segmenter
+from tests.studio_model import model_without_segmenter, small_images_model
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,8 +60,8 @@ def quiet(_: object) -> None:
 
 
 @pytest.fixture(scope="module")
-def folder() -> Path:
-    return EMBEDDED
+def folder(tmp_path_factory) -> Path:
+    return small_images_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +72,17 @@ def engine(folder) -> Engine:
     return made
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def process(folder):
+    """One for all tests: each start of one takes seconds, and none of the tests may leave it unusable."""
+    process = ModelProcess(find_models(str(folder), None))
+    yield process
+    process.close()
+
+
+@pytest.fixture
+def fresh(folder):
+    """One that has not loaded its model."""
     process = ModelProcess(find_models(str(folder), None))
     yield process
     process.close()
@@ -167,11 +176,11 @@ class TestEngine:
 
 class TestProcess:
     @pytest.mark.slow
-    def test_it_answers_as_the_engine_does(self, process, engine):
+    def test_it_answers_as_the_engine_does(self, fresh, engine):
         updates = []
-        assert process.loaded is None
+        assert fresh.loaded is None
         there = asked(
-            process,
+            fresh,
             "sample",
             request(seeds=(3,), overrides={"num_inference_steps": 2, "guidance_scale": 1}),
             on_update=updates.append,
@@ -183,7 +192,7 @@ class TestProcess:
         )
         assert np.abs(there.pairs[0].image.astype(int) - here.pairs[0].image).max() <= 1
         assert there.pairs[0].recipe == here.pairs[0].recipe
-        assert process.loaded == engine.loaded
+        assert fresh.loaded == engine.loaded
 
     @pytest.mark.slow
     def test_a_word_to_stop_reaches_only_the_running_request(self, process):

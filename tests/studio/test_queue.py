@@ -33,14 +33,14 @@ from siamese.studio.tabs.generate import (
     Started,
     generate,
 )
-from tests.studio_model import EMBEDDED
+from tests.studio_model import small_images_model
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def folder() -> Path:
-    return EMBEDDED
+def folder(tmp_path_factory) -> Path:
+    return small_images_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
