@@ -1,11 +1,8 @@
-"""Uploaded files: every format and mode that cameras and tools write, and everything that is wrong with files."""
+"""Uploaded photographs: every format and mode that cameras and tools write; and the images of this studio."""
 
 from __future__ import annotations
 
-import os
 import struct
-import zlib
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,84 +10,24 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from siamese.files.decoding import (
-    MAX_FILE_BYTES,
-    MAX_SIDE,
-    VISITOR,
-    DecodingError,
-    Picture,
-    to_rgba,
-)
-from siamese.masks import reading
-from siamese.masks.reading import MaskFileError, NotAMaskError, find_mask
+from siamese.masks.reading import MaskFileError
 from siamese.records.provenance import Recipe, SyntheticPair, pair_png
 from siamese.records.sampling_settings import SamplingSettings
 from siamese.records.uploads import UploadError, read_photo, read_upload
 from tests.phantoms import phantom
-
-PHOTO, MASK = phantom(1, 96, 128)
-GREY = cv2.cvtColor(PHOTO, cv2.COLOR_RGB2GRAY)
-ORIENTATION = 0x0112
-
-
-REFUSALS = (UploadError, DecodingError)
-
-
-def read_mask(path: Path) -> np.ndarray:
-    """As the page reads a mask."""
-    return reading.read_mask(path, VISITOR)
-
-
-def write(folder: Path, image: Image.Image | np.ndarray, kind: str = "PNG", **options: object) -> Path:
-    path = folder / "upload"  # no ending: the content decides
-    (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(path, kind, **options)
-    return path
-
-
-def write_bytes(folder: Path, data: bytes) -> Path:
-    path = folder / "upload"
-    path.write_bytes(data)
-    return path
-
-
-def png(width: int, height: int, colour: int, bits: int, rows: bytes, *extra: tuple[bytes, bytes]) -> bytes:
-    """A PNG of unfiltered rows, for what Pillow does not write."""
-    parts = [
-        (b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)),
-        *extra,
-        (b"IDAT", zlib.compress(rows)),
-        (b"IEND", b""),
-    ]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts
-    )
-
-
-def assert_photo(path: Path, expected: np.ndarray, within: float = 0) -> None:
-    """Read as a photograph by both ways, ``within`` of ``expected`` on average."""
-    upload = read_upload(path)
-    assert upload.kind == "photo"
-    assert upload.pair is None
-    assert upload.mask is None
-    for photo in (upload.photo, read_photo(path)):
-        assert photo.dtype == np.uint8
-        assert photo.shape == expected.shape
-        assert np.abs(photo.astype(int) - expected).mean() <= within
-    with pytest.raises(NotAMaskError, match="not a mask"):
-        read_mask(path)
-
-
-def assert_mask(path: Path, expected: np.ndarray, share: float = 0) -> None:
-    """Read as a mask by both ways; at most ``share`` of the pixels differ."""
-    upload = read_upload(path)
-    assert upload.kind == "mask"
-    assert upload.pair is None
-    assert upload.photo is None
-    for mask in (upload.mask, read_mask(path)):
-        assert mask.dtype == np.uint8
-        assert mask.shape == expected.shape
-        assert set(np.unique(mask)) <= {0, 255}
-        assert (mask != expected).mean() <= share
+from tests.records.upload_files import (
+    GREY,
+    MASK,
+    ORIENTATION,
+    PHOTO,
+    REFUSALS,
+    assert_mask,
+    assert_photo,
+    png,
+    read_mask,
+    write,
+    write_bytes,
+)
 
 
 @pytest.mark.parametrize(
@@ -246,170 +183,6 @@ def test_transparent_photographs_lie_on_black(tmp_path):
     assert np.array_equal(photo[30:, :, 0], GREY[30:])
 
 
-@pytest.mark.parametrize(
-    ("kind", "mode", "share"),
-    [
-        ("PNG", "1", 0),
-        ("PNG", "L", 0),
-        ("PNG", "RGB", 0),
-        ("PNG", "P", 0),
-        ("GIF", "L", 0),
-        ("BMP", "1", 0),
-        ("TIFF", "1", 0),
-        ("WEBP", "RGB", 0.01),
-        ("JPEG", "L", 0.005),
-        ("JPEG", "RGB", 0.005),
-    ],
-)
-def test_masks(tmp_path, kind, mode, share):
-    assert_mask(write(tmp_path, Image.fromarray(MASK).convert(mode), kind), MASK, share)
-
-
-@pytest.mark.parametrize("quality", [30, 60, 90])
-def test_mask_as_jpeg_with_soft_edges(tmp_path, quality):
-    large = phantom(4, 400, 500)[1]
-    soft = cv2.GaussianBlur(large, (0, 0), 1.5)
-    assert_mask(write(tmp_path, soft, "JPEG", quality=quality), large, 0.005)
-
-
-def test_mask_enlarged_with_soft_edges(tmp_path):
-    enlarged = Image.fromarray(MASK).resize((512, 384), Image.Resampling.BILINEAR)
-    assert_mask(write(tmp_path, enlarged), np.where(np.array(enlarged) > 127, 255, 0))
-
-
-def test_mask_threshold(tmp_path):
-    grey = np.zeros((40, 40), np.uint8)
-    grey[10:30, 10:30] = 255
-    grey[10, 10:30], grey[29, 10:30] = 127, 128
-    expected = np.where(grey > 127, 255, 0)
-    assert_mask(write(tmp_path, grey), expected)
-
-
-@pytest.mark.parametrize(
-    ("background", "lesion"),
-    [
-        ((0, 0, 0), (128, 0, 0)),
-        ((0, 0, 0), (0, 0, 90)),
-        ((68, 1, 84), (253, 231, 37)),
-        ((0, 0, 0), (1, 1, 1)),
-        ((0, 0, 0), (100, 100, 100)),
-    ],
-)
-@pytest.mark.parametrize("mode", ["RGB", "P"])
-def test_masks_of_two_colours(tmp_path, background, lesion, mode):
-    image = Image.fromarray(np.where(MASK[..., None] > 0, np.uint8(lesion), np.uint8(background)))
-    if mode == "P":
-        image = image.quantize(4, dither=Image.Dither.NONE)
-    assert_mask(write(tmp_path, image), MASK)
-
-
-def test_label_map_of_zero_and_one(tmp_path):
-    assert_mask(write(tmp_path, MASK // 255), MASK)
-    assert_mask(write(tmp_path, (MASK // 255).astype(np.uint16)), MASK)
-
-
-@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (220, 30, 40)])
-def test_transparency_is_the_mask(tmp_path, colour):
-    rgba = np.dstack([np.full((*MASK.shape, 3), colour, np.uint8), MASK])
-    assert_mask(write(tmp_path, rgba), MASK)
-    rgba[..., 3] = soft = cv2.GaussianBlur(MASK, (0, 0), 1)  # a soft brush
-    assert_mask(write(tmp_path, rgba), np.where(soft > 127, 255, 0))
-    rgba[MASK == 0] = (9, 200, 9, 0)  # nobody sees that colour
-    assert_mask(write(tmp_path, rgba), MASK)
-
-
-def test_transparent_palette_mask(tmp_path):
-    image = Image.fromarray(MASK // 255, "P")
-    image.putpalette([0, 0, 0, 0, 0, 0])
-    assert_mask(write(tmp_path, image, transparency=0), MASK)
-
-
-def test_transparency_round_black_and_white(tmp_path):
-    rgba = np.dstack([MASK, MASK, MASK, np.full(MASK.shape, 255, np.uint8)])
-    assert_mask(write(tmp_path, rgba), MASK)
-    rgba[:10] = 0
-    expected = MASK.copy()
-    expected[:10] = 0
-    assert_mask(write(tmp_path, rgba), expected)
-
-
-def test_smallest_and_full_masks(tmp_path):
-    dot = np.zeros((100, 120), np.uint8)
-    dot[50, 60] = 255
-    assert_mask(write(tmp_path, dot), dot)
-    assert_mask(write(tmp_path, np.full((1, 1), 255, np.uint8)), np.full((1, 1), 255))
-    full = np.full((30, 40), 255, np.uint8)
-    assert_mask(write(tmp_path, full), full)
-    assert_mask(write(tmp_path, Image.fromarray(full).convert("1")), full)
-
-
-@pytest.mark.parametrize(
-    "image",
-    [
-        np.zeros((20, 30), np.uint8),
-        np.zeros((20, 30, 3), np.uint8),
-        np.zeros((20, 30), bool),
-        np.zeros((20, 30), np.uint16),
-        np.zeros((20, 30, 4), np.uint8),
-        np.full((20, 30), 3, np.uint8),
-    ],
-    ids=str,
-)
-def test_empty_masks(tmp_path, image):
-    path = write(tmp_path, image)
-    for read in (read_upload, read_mask):
-        with pytest.raises(REFUSALS, match="mask is empty"):
-            read(path)
-    assert read_photo(path).shape == (20, 30, 3)
-
-
-def ultrasound() -> np.ndarray:
-    """Mostly black, a little white, a fan of greys between."""
-    image = np.zeros((200, 200), np.uint8)
-    image[90:110, 20:180] = np.random.default_rng(0).integers(40, 200, (20, 160))
-    image[100, 90:110] = 255
-    return image
-
-
-@pytest.mark.parametrize(
-    "image",
-    [
-        ultrasound(),
-        np.tile(np.arange(256, dtype=np.uint8), (64, 1)),
-        np.full((30, 30), 128, np.uint8),
-        np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8),
-        GREY // 5,
-        GREY // 8 + 224,
-        np.full((20, 20, 3), (255, 0, 0), np.uint8),
-        np.where(MASK[..., None] > 0, PHOTO, 0),
-    ],
-    ids=["ultrasound", "ramp", "constant", "noise", "dark", "light", "red", "cut out"],
-)
-def test_what_is_not_a_mask(tmp_path, image):
-    expected = image if image.ndim == 3 else np.repeat(image[..., None], 3, 2)
-    assert_photo(write(tmp_path, image), expected)
-
-
-def picture(image: Image.Image) -> Picture:
-    return Picture(image, values=None, format="PNG", info={}, is_lossy=False)
-
-
-def test_label_maps_are_refused_and_not_taken_for_photographs(tmp_path):
-    tones = np.where(MASK == 255, 255, np.where(np.arange(128) > 64, 128, 0)).astype(np.uint8)
-    with pytest.raises(UploadError, match=r"3 values \(0, 128, 255\)"):
-        read_upload(write(tmp_path, tones))
-    assert read_photo(tmp_path / "upload").shape == (96, 128, 3)
-
-
-def test_phantoms_are_photographs():
-    for seed in range(20):
-        image, mask = phantom(seed)
-        for shown in (Image.fromarray(image), Image.fromarray(image).convert("L")):
-            with pytest.raises(NotAMaskError):
-                find_mask(picture(shown))
-        np.testing.assert_array_equal(find_mask(picture(Image.fromarray(mask))), mask)
-
-
 def make_pair() -> SyntheticPair:
     image, mask = phantom(5, 64, 64)
     return SyntheticPair(
@@ -437,126 +210,3 @@ def test_synthetic_image_without_its_recipe_is_not_a_photograph(tmp_path):
     path = write(tmp_path, PHOTO, pnginfo=text)
     with pytest.raises(UploadError, match="synthetic image of this studio"):
         read_upload(path)
-
-
-def test_too_large_files(tmp_path):
-    path = tmp_path / "upload"
-    with open(path, "wb") as file:
-        file.truncate(MAX_FILE_BYTES + 1)
-    with pytest.raises(UploadError, match="larger than 20 MB"):
-        read_upload(path)
-
-
-@pytest.mark.parametrize(("width", "height"), [(MAX_SIDE + 1, 2), (2, MAX_SIDE + 1)])
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP"])
-def test_too_many_pixels(tmp_path, kind, width, height):
-    path = write(tmp_path, Image.new("RGB", (width, height)), kind)
-    for read in (read_upload, read_photo, read_mask):
-        with pytest.raises(REFUSALS, match=f"{width} x {height} pixels.*at most 4096"):
-            read(path)
-
-
-def test_largest_side_is_allowed(tmp_path):
-    assert read_photo(write(tmp_path, Image.new("RGB", (MAX_SIDE, 2)))).shape == (2, MAX_SIDE, 3)
-
-
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-@pytest.mark.parametrize("side", [5000, 12_000, 60_000, 2**31 - 1])
-def test_decompression_bombs(tmp_path, side):
-    data = png(side, side, 2, 8, b"\0" * 10_000)
-    with pytest.raises(UploadError, match=r"at most 4096|not an image"):
-        read_upload(write_bytes(tmp_path, data))
-
-
-def test_frame_larger_than_its_gif(tmp_path):
-    data = bytearray(write(tmp_path, Image.new("P", (8, 8)), "GIF").read_bytes())
-    start = data.index(b"\x2c\0\0\0\0")
-    data[start + 5 : start + 9] = struct.pack("<HH", 60_000, 60_000)
-    with pytest.raises(UploadError):
-        read_upload(write_bytes(tmp_path, bytes(data)))
-
-
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP"])
-def test_truncated_files(tmp_path, kind):
-    data = write(tmp_path, PHOTO, kind).read_bytes()
-    for share in (0.02, 0.3, 0.6, 0.9):
-        path = write_bytes(tmp_path, data[: int(len(data) * share)])
-        for read in (read_upload, read_photo, read_mask):
-            with pytest.raises(REFUSALS, match=r"damaged|not an image"):
-                read(path)
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP"])
-def test_damaged_files_raise_nothing_else(tmp_path, kind):
-    exif = Image.Exif()
-    exif[ORIENTATION] = 6
-    options = {} if kind in ("GIF", "BMP") else {"exif": exif}
-    data = write(tmp_path, PHOTO[:24, :32], kind, **options).read_bytes()
-    rng = np.random.default_rng(0)
-    outcomes = set()
-    for _ in range(150):
-        damaged = bytearray(data)
-        for place in rng.integers(0, min(len(data), 400), rng.integers(1, 8)):  # decoders break in headers
-            damaged[place] = rng.integers(256)
-        try:
-            outcomes.add(read_upload(write_bytes(tmp_path, bytes(damaged))).kind)
-        except UploadError as error:
-            outcomes.add("error")
-            assert "/" not in str(error)
-            assert "0x" not in str(error)
-            assert str(error).endswith(".")
-    assert "error" in outcomes
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"hello",
-        b"%PDF-1.7\n",
-        b"\0" * 128 + b"DICM" + b"\0" * 64,
-        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
-        b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
-        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
-        b"P6 1 1 255\n\0\0\0",
-        b"\x89PNG\r\n\x1a\n",
-        b"\xff\xd8\xff",
-    ],
-    ids=lambda d: d[:8].hex(),
-)
-def test_files_that_are_no_image(tmp_path, data):
-    path = write_bytes(tmp_path, data)
-    for read in (read_upload, read_photo, read_mask):
-        with pytest.raises(REFUSALS, match="Use a PNG, JPEG"):
-            read(path)
-
-
-@pytest.mark.parametrize("kind", ["PPM", "ICO", "TGA", "PCX", "PDF", "EPS", "DDS", "JPEG2000", "SGI"])
-def test_other_formats_are_not_opened(tmp_path, kind):
-    with pytest.raises(UploadError, match="not an image that can be read"):
-        read_upload(write(tmp_path, PHOTO, kind))
-
-
-def test_missing_empty_and_odd_files(tmp_path):
-    with pytest.raises(UploadError, match="no longer there"):
-        read_upload(tmp_path / "missing")
-    with pytest.raises(UploadError, match="no longer there"):
-        read_upload(tmp_path)
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UploadError, match="no longer there"):  # and does not wait for it
-        read_upload(tmp_path / "pipe")
-    with pytest.raises(UploadError, match="empty"):
-        read_upload(write_bytes(tmp_path, b""))
-
-
-def test_lab_is_converted_and_what_pillow_cannot_convert_is_refused(tmp_path):
-    photo = read_photo(write(tmp_path, Image.new("LAB", (8, 8), (90, 100, 150)), "TIFF"))
-    assert photo.shape == (8, 8, 3)
-    assert photo[0, 0, 1] > photo[0, 0, 0]
-    with pytest.raises(DecodingError, match="RGB PNG or JPEG"):
-        to_rgba(Image.new("La", (8, 8)))
-
-
-def test_upload_error_is_a_value_error():
-    assert issubclass(UploadError, ValueError)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
+import gradio as gr
 import httpx2
 from PIL import Image
+
+from siamese.studio.server import Studio
 
 META = {"_type": "gradio.FileData"}
 
@@ -30,3 +34,11 @@ def post(
         f"/gradio_api/{route}",
         json={"fn_index": number, "data": data, "session_hash": session, "event_data": None},
     )
+
+
+def page_of(studio: Studio) -> gr.Blocks:
+    return studio._server._uvicorn.config.app.router.routes[-1].app.page
+
+
+def files_in(place: Path) -> list[Path]:
+    return sorted(p for p in place.rglob("*") if p.is_file() and p.name != ".lock")

@@ -15,7 +15,7 @@ KILLS = int(os.environ.get("SIAMESE_KILLS", "5"))
 
 @pytest.mark.slow
 def test_no_acknowledged_answer_is_lost_or_doubled(tmp_path):
-    outcome = kill_often(tmp_path, KILLS, seed=1)
+    outcome = kill_often(tmp_path, KILLS, seed=1, forked=True)
     assert outcome.lost == 0
     assert outcome.duplicated == 0
     assert outcome.integrity == "ok"
