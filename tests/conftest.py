@@ -27,11 +27,11 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The browser comes first: it keeps one process busy until the other one has run most of the rest. Then files with long
-    tests, so that both processes end together.
+    """Files with long tests come first, so that both processes end together; the browser last, which then has the machine
+    for itself: beside other tests its editor draws all the longer, and the whole takes as long as one after the other.
     """
     slow = {item.path for item in items if "slow" in item.keywords}
-    items.sort(key=lambda item: ("browser" not in item.keywords, item.path not in slow, str(item.path)))
+    items.sort(key=lambda item: ("browser" in item.keywords, item.path not in slow, str(item.path)))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -17,6 +17,10 @@ from siamese.web.hf_space import origin, trusted_proxies
 from siamese.web.hosts import hosts_of
 from siamese.web.listen import address_of, bind, listen
 
+END_SECONDS = 20
+"""How long a server that is stopped may take to end, beside what open requests are given."""
+log = logging.getLogger(__name__)
+
 
 class WebServer:
     """Serves one application, with ``run`` in this thread or with ``start`` in one of its own.
@@ -81,13 +85,25 @@ class WebServer:
             time.sleep(0.5)
 
     def close(self) -> None:
-        """Stop serving. ``run`` returns soon after; a server that was started with ``start`` has ended."""
+        """Stop serving. ``run`` returns soon after; a server that was started with ``start`` has ended.
+
+        If ``grace`` is given, a server that has not ended ``END_SECONDS`` after it is left to the end of the process, with a warning
+        that names what it still does: a request to stop must not wait for ever.
+        """
         if self._uvicorn is not None:
             self._uvicorn.should_exit = True
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(None if self._grace is None else self._grace + END_SECONDS)
+            if self._thread.is_alive():
+                log.warning("The server at %s does not end; it still does: %s", self.address, self._doing())
         if self._uvicorn is None or self._thread is not None:  # otherwise ``run`` closes it
             self._socket.close()
+
+    def _doing(self) -> str:
+        """The coroutines that the server's loop has not ended."""
+        loops = {server.get_loop() for server in self._uvicorn.servers} if self._uvicorn else set()
+        tasks = [task for loop in loops for task in asyncio.all_tasks(loop)]
+        return ", ".join(sorted(f"{task.get_coro()!r}" for task in tasks)) or "nothing that is known"
 
     def _prepared(self, app: FastAPI, headers: Mapping[str, str]) -> uvicorn.Server:
         """uvicorn for the guarded application, on a socket that takes connections."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import inspect
 import socket
 import threading
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import httpx2
 import pytest
@@ -14,6 +17,7 @@ from fastapi import FastAPI
 
 from siamese.studio import server as studio_server
 from siamese.study.commands import serve as study_commands
+from siamese.web import serving
 from siamese.web.access import Access, AccessError
 from siamese.web.listen import ListenError
 from siamese.web.serving import WebServer
@@ -54,6 +58,20 @@ def test_from_a_thread_answers_leave_at_once():
     server.wait()
     with pytest.raises(httpx2.ConnectError), httpx2.Client() as client:
         client.get(server.address)
+
+
+def test_an_application_that_does_not_end_is_left_with_a_warning(monkeypatch, caplog):
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(serving, "END_SECONDS", 0.2)
+    server = WebServer("127.0.0.1", 0, Access(), grace=0)
+    server.start(FastAPI(lifespan=lifespan), HEADERS)
+    server.close()
+    assert f"The server at {server.address} does not end" in caplog.text
+    assert "LifespanOn" in caplog.text
 
 
 def test_in_this_thread_answers_leave_at_once(capsys):
