@@ -20,7 +20,7 @@ from typing import BinaryIO
 from siamese.files.listing import LITTER, PassedOver, is_litter
 from siamese.files.names import normal_form, path_parts, shown_name
 
-# What zipfile and zlib raise on damaged or hostile files. NotImplementedError (a RuntimeError): an unknown version or compression.
+# What zipfile and zlib raise on damaged or hostile files. A version or a compression that zipfile does not know is a RuntimeError, too.
 _DAMAGE = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error)
 _DAMAGE += (EOFError, RuntimeError, ValueError, OverflowError)
 _PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)

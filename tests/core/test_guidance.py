@@ -22,6 +22,25 @@ from siamese.sampling import (
 from tests.phantoms import phantom
 
 
+def _assert_drawn(
+    ours: MaskDiffusion, mask: np.ndarray, guidance_scale: float, image: torch.Tensor, **settings: str
+) -> None:
+    """One DDIM step from seed 4 shows ``image`` [1, 3, H, W], -1 to 1."""
+    previews = []
+    ours.sample(
+        mask,
+        POLYP,
+        [4],
+        num_inference_steps=1,
+        guidance_scale=guidance_scale,
+        scheduler="ddim",
+        callback=lambda p: previews.append(p.preview()),
+        **settings,
+    )
+    expected = image.add(1).mul(127.5)[0].permute(1, 2, 0).numpy()
+    assert np.abs(previews[0][0] - expected).max() <= 1
+
+
 @pytest.mark.slow
 def test_guidance_of_one_leaves_out_the_unconditional_half(
     ours: MaskDiffusion, mask: np.ndarray, calls: Counter
@@ -65,18 +84,7 @@ def test_guidance_is_the_formula(ours: MaskDiffusion, mask: np.ndarray) -> None:
             t,
         )
         image = network.vae.decode(z0 / network.vae.config.scaling_factor).sample.clamp(-1, 1)
-    previews = []
-    ours.sample(
-        mask,
-        POLYP,
-        [4],
-        num_inference_steps=1,
-        guidance_scale=s,
-        scheduler="ddim",
-        callback=lambda p: previews.append(p.preview()),
-    )
-    expected = image.add(1).mul(127.5)[0].permute(1, 2, 0).numpy()
-    assert np.abs(previews[0][0] - expected).max() <= 1
+    _assert_drawn(ours, mask, s, image)
 
 
 @pytest.mark.slow
@@ -96,19 +104,7 @@ def test_guidance_by_mask_is_the_formula(ours: MaskDiffusion, mask: np.ndarray) 
         image = network.vae.decode(
             predict_x0(network.alphas_cumprod, z, noise, t) / network.vae.config.scaling_factor
         ).sample.clamp(-1, 1)
-    previews = []
-    ours.sample(
-        mask,
-        POLYP,
-        [4],
-        num_inference_steps=1,
-        guidance_scale=s,
-        scheduler="ddim",
-        guidance_mode="mask",
-        callback=lambda p: previews.append(p.preview()),
-    )
-    expected = image.add(1).mul(127.5)[0].permute(1, 2, 0).numpy()
-    assert np.abs(previews[0][0] - expected).max() <= 1
+    _assert_drawn(ours, mask, s, image, guidance_mode="mask")
 
 
 @pytest.mark.parametrize("rescale", [0, 0.7, 1])

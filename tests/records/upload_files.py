@@ -62,11 +62,7 @@ def png(width: int, height: int, colour: int, bits: int, rows: bytes, *extra: tu
 
 def assert_photo(path: Path, expected: np.ndarray, within: float = 0) -> None:
     """Read as a photograph by both ways, ``within`` of ``expected`` on average."""
-    upload = read_upload(path)
-    assert upload.kind == "photo"
-    assert upload.pair is None
-    assert upload.mask is None
-    for photo in (upload.photo, read_photo(path)):
+    for photo in (_uploaded(path, "photo"), read_photo(path)):
         assert photo.dtype == np.uint8
         assert photo.shape == expected.shape
         assert np.abs(photo.astype(int) - expected).mean() <= within
@@ -76,15 +72,19 @@ def assert_photo(path: Path, expected: np.ndarray, within: float = 0) -> None:
 
 def assert_mask(path: Path, expected: np.ndarray, share: float = 0) -> None:
     """Read as a mask by both ways; at most ``share`` of the pixels differ."""
-    upload = read_upload(path)
-    assert upload.kind == "mask"
-    assert upload.pair is None
-    assert upload.photo is None
-    for mask in (upload.mask, read_mask(path)):
+    for mask in (_uploaded(path, "mask"), read_mask(path)):
         assert mask.dtype == np.uint8
         assert mask.shape == expected.shape
         assert set(np.unique(mask)) <= {0, 255}
         assert (mask != expected).mean() <= share
+
+
+def _uploaded(path: Path, kind: str) -> np.ndarray:
+    """The array of an upload that is of ``kind`` and of nothing else."""
+    upload = read_upload(path)
+    assert upload.kind == kind
+    assert [name for name in ("pair", "mask", "photo") if getattr(upload, name) is not None] == [kind]
+    return getattr(upload, kind)
 
 
 def picture(image: Image.Image) -> Picture:
