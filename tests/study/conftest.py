@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 from siamese.study.storage import mounts
 from siamese.study.storage.store import StudyStore
 from tests.study.admin_pages import PASSWORD, administration
+from tests.study.hub import serve_hub
 from tests.study.servers import new_database, postgres_server, programs
 
 
@@ -55,3 +56,9 @@ def on_space(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Hugging Face Space without a volume."""
     monkeypatch.setenv("SPACE_ID", "clinic/studio")
     monkeypatch.setenv("SIAMESE_ADMIN_PASSWORD", PASSWORD)
+
+
+@pytest.fixture
+def hub():
+    with serve_hub() as hub:
+        yield hub

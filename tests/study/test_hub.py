@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import io
-import os
-import subprocess
-import sys
-import time
 import zipfile
-from functools import partial
 
-import httpx2
 import pytest
-from fastapi.testclient import TestClient
 from huggingface_hub import HfApi
 from sqlalchemy import delete, select
 
-from siamese.study.__main__ import main
 from siamese.study.answers.export import answers_csv, answers_json, read_answers
 from siamese.study.answers.import_answers import import_study
 from siamese.study.backup import snapshot
-from siamese.study.backup.hub import DatasetCopy, DatasetError, read_server, start_copy
-from siamese.study.backup.snapshot import TABLES, dump, dump_images, restore
+from siamese.study.backup.hub import DatasetError, start_copy
+from siamese.study.backup.snapshot import TABLES, dump_images, restore
 from siamese.study.rating.errors import WithdrawnError
 from siamese.study.rating.session import RaterSessions
-from siamese.study.storage.database import Database, StorageError
+from siamese.study.storage.database import StorageError
 from siamese.study.storage.durability import DatasetOptions
 from siamese.study.storage.schema import (
     answers,
@@ -36,18 +28,9 @@ from siamese.study.storage.schema import (
     studies,
     withdrawals,
 )
-from siamese.study.storage.store import StudyStore
-from siamese.study.web.app import study_app
-from tests.study.hub import REPOSITORY, TOKEN, Hub, serve_hub
+from tests.study.hub import REPOSITORY, TOKEN
+from tests.study.hub_copies import begin, empty, state, wait_for
 from tests.study.phantom_study import answer_all, judge, make_study
-
-NEVER = 1440.0
-
-
-@pytest.fixture
-def hub():
-    with serve_hub() as hub:
-        yield hub
 
 
 @pytest.fixture
@@ -57,24 +40,6 @@ def copies():
     yield made
     for copy in made:
         copy.stop()
-
-
-def begin(hub: Hub, store: StudyStore, folder, copies: list) -> DatasetCopy:
-    copy = start_copy(
-        store, folder, DatasetOptions(REPOSITORY, NEVER), HfApi(endpoint=hub.address, token=TOKEN)
-    )
-    copies.append(copy)
-    copy.trigger().result()
-    return copy
-
-
-def empty(folder) -> StudyStore:
-    folder.mkdir()
-    return StudyStore(Database(f"sqlite:///{folder / 'studies.sqlite3'}"))
-
-
-def state(store: StudyStore, study: str = "phantoms") -> dict[str, bytes]:
-    return dump(store.database, study)
 
 
 @pytest.mark.slow
@@ -161,13 +126,6 @@ def test_a_withdrawal_leaves_nothing_in_the_repository(tmp_path, hub, copies):
     with pytest.raises(WithdrawnError):
         RaterSessions(other).overview(goes.token)
     assert RaterSessions(other).overview(stays.token).pseudonym == "heron"
-
-
-def wait_for(condition, seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
 
 
 @pytest.mark.slow
@@ -372,99 +330,3 @@ def test_both_databases_are_copied_as_of_one_moment(tmp_path, any_database, monk
 
 def test_every_table_is_copied():
     assert {*TABLES, images} == set(metadata.tables.values())
-
-
-@pytest.mark.slow
-def test_server_restores_pushes_and_pushes_at_its_end(tmp_path, hub, monkeypatch):
-    for name, value in (
-        ("SIAMESE_STUDY_DATASET", REPOSITORY),
-        ("SIAMESE_STUDY_PUSH_MINUTES", "0.01"),
-        ("HF_TOKEN", TOKEN),
-        ("SIAMESE_ADMIN_PASSWORD", "p"),
-    ):
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr("siamese.study.backup.hub.HfApi", partial(HfApi, endpoint=hub.address))
-    (tmp_path / "a").mkdir()
-    store, _study = make_study(tmp_path / "a")
-    path = store.invite("phantoms", ["A"])[0].path
-
-    def answer(client) -> None:
-        task = client.get(f"{path}/api/state").json()["step"]["task"]
-        given = {"task": task["id"], "key": task["id"], "response": {"real": True}, "confidence": 1}
-        assert client.post(f"{path}/api/answer", json=given).json()["saved"]
-
-    with TestClient(study_app(tmp_path / "a"), follow_redirects=False) as client:
-        client.post(f"{path}/api/register", json={"pseudonym": "owl", "role": "x", "consent": True})
-        answer(client)
-        wait_for(
-            lambda: (
-                "studies/phantoms/answers.jsonl" in hub.files and len(hub.rows("phantoms", "answers")) == 1
-            )
-        )
-        client.post("/study/admin/login", data={"password": "p"})
-        assert f"Copied to {REPOSITORY} 0 minutes ago." in client.get("/study/admin").text
-    monkeypatch.setenv("SIAMESE_STUDY_PUSH_MINUTES", "1440")
-    with TestClient(study_app(tmp_path / "b")) as client:  # another disk
-        assert client.get(f"{path}/api/state").json()["step"]["task"]["number"] == 2
-        answer(client)
-    assert len(hub.rows("phantoms", "answers")) == 2  # by the push at the end
-
-
-@pytest.mark.slow
-def test_the_signal_to_end_leaves_nothing_behind(tmp_path, hub):
-    (tmp_path / "a").mkdir()
-    store, _ = make_study(tmp_path / "a")
-    path = store.invite("phantoms", ["A"])[0].path
-    variables = {
-        "SIAMESE_STUDY_DATASET": REPOSITORY,
-        "SIAMESE_STUDY_PUSH_MINUTES": "1440",
-        "HF_TOKEN": TOKEN,
-        "HF_ENDPOINT": hub.address,
-        "SIAMESE_ADMIN_PASSWORD": "p",
-        "PYTHONPATH": os.getcwd(),
-    }
-    command = [sys.executable, "-m", "siamese.study", "serve", "--port", "0", "--data", str(tmp_path / "a")]
-    with subprocess.Popen(command, env=os.environ | variables, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            address = server.stdout.readline().split()[-1].removesuffix("/study/admin")
-            wait_for(lambda: "studies/phantoms/raters.jsonl" in hub.files)
-            reply = httpx2.post(
-                f"{address}{path}/api/register", json={"pseudonym": "owl", "role": "x", "consent": True}
-            )
-            assert reply.status_code == 200
-            assert hub.rows("phantoms", "raters")[0]["pseudonym"] is None
-            server.terminate()
-            server.wait(30)
-        finally:
-            server.kill()
-    assert hub.rows("phantoms", "raters")[0]["pseudonym"] == "owl"
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"SIAMESE_STUDY_DATASET": "no slash"}, "must be owner/name"),
-        ({"SIAMESE_STUDY_DATASET": REPOSITORY}, "no token: set HF_TOKEN"),
-        ({"SIAMESE_STUDY_DATASET": REPOSITORY, "SIAMESE_STUDY_PUSH_MINUTES": "soon"}, "a number of minutes"),
-        ({"SIAMESE_STUDY_DATASET": REPOSITORY, "SIAMESE_STUDY_PUSH_MINUTES": "0"}, "above 0"),
-        ({"SIAMESE_STUDY_DATASET": REPOSITORY, "SIAMESE_STUDY_PUSH_MINUTES": "nan"}, "above 0"),
-    ],
-)
-def test_unusable_variables_are_messages(tmp_path, monkeypatch, capsys, values, message):
-    monkeypatch.setattr("siamese.study.backup.hub.get_token", lambda: None)
-    for name, value in values.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(SystemExit, match="1"):
-        main(["serve", "--data", str(tmp_path / "data"), "--port", "0"])
-    assert message in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1}', '{"format": "1", "server": "a"}', "\0"])
-def test_a_damaged_note_of_the_server_is_refused(tmp_path, text):
-    file = tmp_path / "server.json"
-    assert read_server(file) is None
-    file.write_text('{"format": 1, "server": "a", "later": 2}')
-    assert read_server(file).server == "a"
-    file.write_text(text)
-    with pytest.raises(DatasetError, match=r"server\.json of the dataset repository is damaged"):
-        read_server(file)
