@@ -96,8 +96,8 @@ class DataFile:
         """Make sure that the file at the path is the held one, and that it still begins like a database of its length.
 
         Args:
-            opening: whether it may be new, or shorter than it says while its log is not empty. A process that is killed while it
-                moves the log into the file leaves it so: the first page, with the new length, is written before the last.
+            opening: whether it may be new, or shorter than it says if its log has all of the pages that it lacks. A process that is
+                killed while it moves the log into the file leaves it so: the first page, with the new length, is written first.
 
         Raises:
             LostFileError: it is not.
@@ -133,18 +133,29 @@ class DataFile:
         size, head = os.fstat(self._descriptor).st_size, os.pread(self._descriptor, 32, 0)
         if opening and not size:
             return None
-        page = int.from_bytes(head[16:18], "big")  # 1 stands for 65536, which does not fit
-        whole = int.from_bytes(head[28:32], "big") * (65536 if page == 1 else page)
-        if head[:16] == MAGIC and (size >= whole or (opening and self._has_log())):
-            return None
+        page = int.from_bytes(head[16:18], "big")
+        page = 65536 if page == 1 else page  # which does not fit
+        pages = int.from_bytes(head[28:32], "big")
+        if head[:16] == MAGIC and page:
+            missing = range(size // page + 1, pages + 1)
+            if not missing or (opening and self._pages_in_log(page).issuperset(missing)):
+                return None
         return f"the database file was overwritten or cut off. {NOTHING_STORED} The administrator has to restore it."
 
-    def _has_log(self) -> bool:
-        """Whether the write-ahead log is not empty."""
+    def _pages_in_log(self, page: int) -> set[int]:
+        """Numbers of the pages, of ``page`` bytes each, in the write-ahead log (https://www.sqlite.org/fileformat2.html#walformat).
+
+        Frames of before the log's last restart have other salts than its header, and do not count.
+        """
         try:
-            return os.stat(f"{self.path}{LOGS[0]}").st_size > 0
+            with open(f"{self.path}{LOGS[0]}", "rb") as log_file:
+                salts, found = log_file.read(32)[16:24], set()
+                while len(frame := log_file.read(24)) == 24 and frame[8:16] == salts:
+                    found.add(int.from_bytes(frame[:4], "big"))
+                    log_file.seek(page, os.SEEK_CUR)
+                return found
         except FileNotFoundError:
-            return False
+            return set()
 
     def check_logs(self, opened: tuple[Identity | None, ...]) -> None:
         """Make sure that the log and its index are those that a connection ``opened``.
