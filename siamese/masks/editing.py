@@ -1,4 +1,4 @@
-"""Edits of a lesion mask: flip, shift, scale, rotate, grow, shrink, smooth, fill holes. Free of torch: the page imports it.
+"""Edits of a lesion mask: flip, shift, scale, rotate, grow, shrink, smooth, fill holes, keep the largest. Free of torch: the page imports it.
 
 Every function takes a mask uint8 [H, W] (lesion if > 127) and returns a new one of 0 / 255 of the same shape; the input is never
 changed. What leaves the frame is lost. Every function raises EditError if there is nothing to edit or nothing would be left,
@@ -101,6 +101,7 @@ def smooth(mask: np.ndarray, radius: float) -> np.ndarray:
     if radius == 0:
         return _mask(lesion)
     level = ndimage.gaussian_filter(lesion.astype(np.float64), radius, mode="reflect", truncate=3)
+    level = np.round(level, 9)  # so that pixels of the same level stay so, in whatever order a blur adds
     count = int(lesion.sum())
     return _mask(level >= np.partition(level.ravel(), -count)[-count])
 
@@ -113,6 +114,12 @@ def fill_holes(mask: np.ndarray) -> np.ndarray:
     one pixel in the ring opens it.
     """
     return _mask(np.asarray(ndimage.binary_fill_holes(_lesion(mask))))
+
+
+def keep_largest(mask: np.ndarray) -> np.ndarray:
+    """The part with the most pixels, connected over sides and corners; the first from the top if several have as many."""
+    labels, _ = cast("tuple[np.ndarray, int]", ndimage.label(_lesion(mask), np.ones((3, 3), bool)))
+    return _mask(labels == 1 + np.argmax(np.bincount(labels.ravel())[1:]))
 
 
 def _distances(inside: np.ndarray) -> np.ndarray:
