@@ -16,18 +16,19 @@ import gradio as gr
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
 
 from siamese.files.folders import purge_folders
 from siamese.studio.backend.queue import ASKING_ALL, ModelWorker
 from siamese.studio.backend.turns import WAITING_ALL
-from siamese.studio.components.canvas import DRAWINGS
+from siamese.studio.components.canvas import STATIC_PATH
 from siamese.studio.page import build_page
 from siamese.studio.storage.collections import Collections
-from siamese.studio.theme import FAVICON, STYLE_SHEET, page_head, theme
+from siamese.studio.theme import FAVICON, STATIC, STYLE_SHEETS, page_head, theme
 from siamese.studio.visitors.cache import caching
 from siamese.studio.visitors.cookie import VisitorCookies
 from siamese.studio.visitors.guard import guard_page
-from siamese.studio.visitors.limits import MAX_FORM_BYTES
+from siamese.studio.visitors.limits import MAX_UPLOAD_BYTES
 from siamese.studio.visitors.memory import give_memory_back
 from siamese.studio.visitors.upload_folder import TemporaryFolder
 from siamese.studio.visitors.values import Values, tell_faults
@@ -130,6 +131,7 @@ class Studio:
         # Before the page, which takes every other path.
         turn = functools.partial(self.worker.turn, ADMINISTRATOR)
         self._note_address = mount_studies(app, data / "studies", turn=turn).note_address
+        app.mount(f"/{STATIC_PATH}", StaticFiles(directory=STATIC))
         gr.mount_gradio_app(
             app,
             page,
@@ -138,10 +140,10 @@ class Studio:
             ssr_mode=False,
             show_error=True,
             theme=theme(),
-            css_paths=[STYLE_SHEET],
+            css_paths=[*STYLE_SHEETS],
             head=page_head(),
             favicon_path=str(FAVICON),
-            max_file_size=MAX_FORM_BYTES,
+            max_file_size=MAX_UPLOAD_BYTES,
         )
         tell_faults(cast(FastAPI, cast(Mount, app.router.routes[-1]).app))  # Gradio's application
         self._sessions = guard_page(app, page, self._folder, VisitorCookies(data))
@@ -161,9 +163,9 @@ class Studio:
         self._folder.close()
 
     def _tidy(self) -> None:
-        """Let go of what visitors have not used for an hour: files, drawings, the states of closed pages."""
+        """Let go of what visitors have not used for an hour: files, the states of closed pages."""
         while not self._closing.wait(TIDY_SECONDS):
-            for part in (self._folder, DRAWINGS, self._sessions):
+            for part in (self._folder, self._sessions):
                 try:
                     part.tidy()
                 except OSError:

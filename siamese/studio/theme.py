@@ -7,7 +7,8 @@ from pathlib import Path
 from gradio import themes
 
 STATIC = Path(__file__).parent / "static"
-FAVICON, STYLE_SHEET, SCRIPT = STATIC / "favicon.svg", STATIC / "studio.css", STATIC / "studio.js"
+FAVICON, SCRIPT = STATIC / "favicon.svg", STATIC / "studio.js"
+STYLE_SHEETS = (STATIC / "studio.css", STATIC / "canvas" / "canvas.css")
 
 _FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 _MONO = ("ui-monospace", "Menlo", "Consolas", "monospace")

@@ -17,7 +17,6 @@ from siamese.studio.backend.queue import ModelWorker
 from siamese.studio.server import Studio
 from tests.studio_model import quick_model
 
-# WebGL without a GPU: the editor draws with it.
 ARGUMENTS = [
     "--no-sandbox",
     "--use-gl=angle",
@@ -27,9 +26,6 @@ ARGUMENTS = [
     "--disable-quic",
     "--no-first-run",
 ]
-SLOW_FRAMES = """{ const frame = window.requestAnimationFrame.bind(window), pause = 100;
-window.requestAnimationFrame = (draw) => setTimeout(() => frame(draw), pause); }"""
-"""The editor draws again at each frame, all the time; in software that keeps a core busy, so it gets fewer frames."""
 PATIENCE = 60_000
 """Milliseconds; a machine whose other core runs other tests loads the model and samples within."""
 expect.set_options(timeout=PATIENCE)
@@ -91,10 +87,7 @@ def studio(tmp_path_factory, browser, serve) -> Iterator[Serving]:
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Opens a page as a new visitor; fails the test if the page asks another host for anything, breaks its own policy or throws.
-
-    The window is no wider than a test needs: the editor's picture grows with it, and is drawn in software.
-    """
+    """Opens a page as a new visitor; fails the test if the page asks another host for anything, breaks its own policy or throws."""
     contexts, foreign, errors = [], [], []
 
     def open_page(
@@ -112,7 +105,6 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
             color_scheme="dark" if dark else "light",
         )
         contexts.append(context)
-        context.add_init_script(SLOW_FRAMES)
         page = context.new_page()
         page.set_default_timeout(PATIENCE)
         page.on(
@@ -133,7 +125,5 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
 
 
 def ready(page: Page) -> None:
-    """Wait until the editor shows its drawing."""
-    page.wait_for_selector("#canvas canvas")
-    expect(page.locator("#canvas .zoom-number")).to_contain_text("%", timeout=PATIENCE)
-    page.wait_for_timeout(1000)  # the editor puts the example on its canvas
+    """Wait until one can draw."""
+    page.wait_for_selector(".drawing[data-ready]")

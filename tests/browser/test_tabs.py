@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 
 from siamese.records.catalogue import find_models
 from siamese.records.provenance import mask_png, read_png
-from tests.browser.actions import generate, tab
+from tests.browser.actions import generate, open_settings, tab
 from tests.browser.conftest import PATIENCE, PHONE, ready
 from tests.studio_model import quick_model
 
@@ -179,7 +179,7 @@ def test_accessible_by_wcag_aa(studio, visit, window):
             "the page follows the system's dark mode"
         )
     generate(page)
-    page.get_by_role("button", name="Adjust the mask").click()
+    open_settings(page)
     found = {}
     for name in ("Studio", "Batch", "Collection", "Models"):
         tab(page, name)

@@ -19,13 +19,15 @@ from tests.phantoms import phantom
 SIDE = 16
 
 
-def made(mask: np.ndarray, seed: int, weight: float | None = None, prompt: str = POLYP) -> SyntheticPair:
+def made(
+    mask: np.ndarray, seed: int, weight: float | None = None, prompt: str = POLYP, steps: int = 2
+) -> SyntheticPair:
     image = np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
     return SyntheticPair(
         image,
         resize_mask(mask, SIDE),
         mask,
-        Recipe(prompt, seed, SamplingSettings(2, 2.0, "dpm++"), "stand-in", weight),
+        Recipe(prompt, seed, SamplingSettings(steps, 2.0, "dpm++"), "stand-in", weight),
     )
 
 
@@ -48,11 +50,13 @@ class StandIn:
         }
         self.loaded = ModelInfo("stand-in", SamplingSettings(2, 2.0, "dpm++"), SIDE, None, True)
         self.fault: Exception | None = None
+        self.requests: list[Request] = []
 
     def info(self, model: str | None = None, *_: Any) -> ModelInfo:
         return self.loaded
 
     def sample(self, request: Request, cancelled: threading.Event | None = None, *_: Any) -> Iterator[Any]:
+        self.requests.append(request)
         for step in (0, 1):
             if cancelled is not None and cancelled.is_set():
                 raise Cancelled
@@ -70,8 +74,10 @@ class StandIn:
             raise self.fault
         masks = request.masks * len(request.seeds) if len(request.masks) == 1 else request.masks
         weight = None if request.reference is None else request.reference_weight
+        steps = request.overrides.get("num_inference_steps") or 2
         pairs = tuple(
-            made(mask, seed, weight, request.prompt) for mask, seed in zip(masks, request.seeds, strict=True)
+            made(mask, seed, weight, request.prompt, steps)
+            for mask, seed in zip(masks, request.seeds, strict=True)
         )
         yield Generated(pairs, tuple(0.5 + i / 100 for i in range(len(pairs))))
 

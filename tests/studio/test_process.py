@@ -28,7 +28,7 @@ from siamese.studio.backend.messages import (
 )
 from siamese.studio.backend.process import ModelProcess
 from siamese.studio.backend.queue import ModelWorker
-from siamese.studio.components.canvas import editor_value
+from siamese.studio.components.canvas import canvas_value
 from siamese.studio.components.default_mask import example_mask
 from siamese.studio.tabs.generate import Finished, Form, generate
 from tests.studio_model import model_without_segmenter, small_images_model
@@ -294,7 +294,7 @@ def test_generate_goes_on_after_the_process_was_killed(folder):
     worker = ModelWorker(find_models(str(folder), None))
     try:
         form = Form(
-            editor_value(example_mask(3, 64)), POLYP, seed=0, num_inference_steps=100, guidance_scale=1
+            canvas_value(example_mask(3, 64)), POLYP, seed=0, num_inference_steps=100, guidance_scale=1
         )
         for event in generate(worker, form):
             if isinstance(event, Step) and event.step == 1:
@@ -305,7 +305,7 @@ def test_generate_goes_on_after_the_process_was_killed(folder):
                 generate(
                     worker,
                     Form(
-                        editor_value(example_mask(3, 64)),
+                        canvas_value(example_mask(3, 64)),
                         POLYP,
                         seed=0,
                         num_inference_steps=1,

@@ -22,7 +22,7 @@ from siamese.studio.backend.messages import (
 )
 from siamese.studio.backend.queue import ModelWorker
 from siamese.studio.backend.runs import RunRegistry
-from siamese.studio.components.canvas import editor_value
+from siamese.studio.components.canvas import canvas_value
 from siamese.studio.components.default_mask import example_mask
 from siamese.studio.tabs.generate import (
     MAX_STEPS,
@@ -55,7 +55,7 @@ def form(**changed) -> Form:
     return Form(
         **(
             {
-                "canvas": editor_value(example_mask(3, 64)),
+                "canvas": canvas_value(example_mask(3, 64)),
                 "prompt": POLYP,
                 "seed": 0,
                 "num_inference_steps": 1,
@@ -179,12 +179,12 @@ class TestGenerate:
         mask = np.zeros((64, 64), np.uint8)
         mask[:] = 255 if name == "full" else 0
         mask[32, 32] = 255
-        assert isinstance(last(generate(worker, form(canvas=editor_value(mask)))), Finished)
+        assert isinstance(last(generate(worker, form(canvas=canvas_value(mask)))), Finished)
 
     def test_lesion_that_vanishes_at_the_models_size(self, worker):
-        mask = np.zeros((4096, 4096), np.uint8)
+        mask = np.zeros((1024, 1024), np.uint8)
         mask[0, 0] = 255
-        assert "draw a larger lesion" in last(generate(worker, form(canvas=editor_value(mask)))).message
+        assert "draw a larger lesion" in last(generate(worker, form(canvas=canvas_value(mask)))).message
 
     def test_unexpected_errors_are_logged_not_shown(self, caplog):
         class Broken:

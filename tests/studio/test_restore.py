@@ -6,19 +6,19 @@ import dataclasses
 from types import SimpleNamespace
 
 import gradio as gr
-import numpy as np
 import pytest
 
 from siamese.masks.core import binarise
 from siamese.records.prompts import LESION
 from siamese.records.provenance import Recipe, SyntheticPair, pair_png, read_png
 from siamese.records.sampling_settings import SamplingSettings
-from siamese.studio.components.canvas import editor_value
+from siamese.studio.components.canvas import canvas_value
 from siamese.studio.tabs.draw import DrawPanel, build_draw
 from siamese.studio.tabs.draw_events import DrawEvents, wire_draw
 from siamese.studio.tabs.generate import MAX_WEIGHT, Form
 from siamese.studio.tabs.settings import (
     SettingsPanel,
+    build_actions,
     build_settings,
     hidden_note,
     restored_settings,
@@ -60,7 +60,7 @@ def test_a_heavy_reference_is_limited_to_what_the_page_takes() -> None:
 
 
 def test_the_request_has_the_restored_settings_beside_those_of_the_page() -> None:
-    form = Form(editor_value(MASK), LESION, seed=1, num_inference_steps=9, restored=SETTINGS)
+    form = Form(canvas_value(MASK), LESION, seed=1, num_inference_steps=9, restored=SETTINGS)
     overrides = form.request().overrides
     assert SamplingSettings().override(**overrides) == dataclasses.replace(
         SETTINGS, num_inference_steps=9, guidance_scale=9.0, scheduler="ddim"
@@ -77,15 +77,12 @@ class Window(Visitor):
         with gr.Blocks() as page:
             self.model, self.wanted = gr.State("first"), gr.State(None)
             self.draw: DrawPanel = build_draw(MASK)
-            self.settings: SettingsPanel = build_settings()
+            self.settings: SettingsPanel = build_settings(build_actions(False))
             wire_settings(self.settings)
             events = DrawEvents(self.draw, worker, restorer(self.settings, worker, self.wanted))
             wire_draw(events, self.model, self.settings.prompt, [self.wanted, *self.settings.restorable])
         super().__init__(page)
-        self[self.draw.canvas] = {
-            part: [np.asarray(p) for p in value] if isinstance(value, list) else np.asarray(value)
-            for part, value in editor_value(MASK).items()
-        }
+        self[self.draw.canvas] = canvas_value(MASK)
 
 
 @pytest.fixture(scope="module")

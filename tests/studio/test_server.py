@@ -14,10 +14,11 @@ import httpx2
 import numpy as np
 import pytest
 import tyro
-from gradio.components.image_editor import EditorData
-from gradio.data_classes import FileData
+from gradio import processing_utils
 from PIL import Image
 
+from siamese.masks.core import MaskError
+from siamese.masks.packed import MAX_SIDE
 from siamese.records.catalogue import find_models
 from siamese.records.prompts import POLYP
 from siamese.records.provenance import NOTICE, read_png
@@ -26,17 +27,14 @@ from siamese.studio.backend.queue import ModelWorker
 from siamese.studio.cli import EMBEDDED_MODEL, Options
 from siamese.studio.components import html
 from siamese.studio.components.canvas import (
-    MAX_SIDE,
-    SIDE,
-    UPLOADS,
     EmptyMaskError,
+    canvas_value,
     drawn_mask,
-    editor_value,
+    drawn_or_none,
     fit_photo,
-    lesion_canvas,
 )
 from siamese.studio.components.default_mask import example_mask
-from siamese.studio.components.images import agreement_words, image_caption, mask_view, picture, servable
+from siamese.studio.components.images import agreement_words, image_caption, picture, servable
 from siamese.studio.server import Studio, clean, data_folder
 from siamese.studio.tabs.draw_events import write_annotation
 from siamese.studio.tabs.gallery import GalleryImages, write_png
@@ -48,62 +46,44 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class TestMask:
-    @pytest.mark.parametrize(("alpha", "lesion"), [(0, 0), (127, 0), (128, 255), (255, 255)])
-    def test_threshold_on_the_layers_opacity(self, alpha, lesion):
-        layer = np.zeros((4, 5, 4), np.uint8)
-        layer[0, 0] = 255
-        layer[2, 3] = [0, 0, 0, alpha]  # black paint counts as any other
-        mask = drawn_mask({"background": None, "layers": [layer], "composite": None})
-        assert mask.shape == (4, 5)
-        assert mask.dtype == np.uint8
-        assert mask[2, 3] == lesion
-        assert mask.sum() == 255 + lesion
-
     @pytest.mark.parametrize("shape", [(1, 1), (37, 91), (512, 512)])
     def test_round_trip_is_exact(self, shape):
         mask = (np.random.default_rng(0).random(shape) < 0.5).astype(np.uint8) * 255
         mask[0, 0] = 255
-        np.testing.assert_array_equal(drawn_mask(editor_value(mask)), mask)
+        np.testing.assert_array_equal(drawn_mask(canvas_value(mask)), mask)
 
-    def test_round_trip_through_the_editors_files_is_exact(self):
-        editor = lesion_canvas(example_mask(1, SIDE))
-        mask = (np.random.default_rng(1).random((SIDE, SIDE)) < 0.5).astype(np.uint8) * 255
-        np.testing.assert_array_equal(
-            drawn_mask(editor.preprocess(editor.postprocess(editor_value(mask)))), mask
-        )
+    def test_nothing_drawn(self):
+        for value in (None, canvas_value(np.zeros((8, 8), np.uint8))):
+            assert drawn_or_none(value) is None
+            with pytest.raises(EmptyMaskError, match="Draw a lesion first"):
+                drawn_mask(value)
 
-    def test_uploads_of_the_editor_are_deleted_after_they_are_read(self, tmp_path):
-        editor, files = lesion_canvas(example_mask(1, SIDE)), {}
-        for name in ("background", "composite", "layer_0", "photo"):
-            (tmp_path / name).mkdir()
-            files[name] = tmp_path / name / f"{name}.png"
-            Image.fromarray(np.zeros((4, 4, 4), np.uint8)).save(files[name])
-        of = {name: FileData(path=str(path)) for name, path in files.items()}
-        editor.preprocess(
-            EditorData(
-                background=of["background"], composite=of["composite"], layers=[of["layer_0"], of["photo"]]
-            )
-        )
-        UPLOADS.delete(60)
-        assert all(path.exists() for path in files.values()), "another event may have sent the same drawing"
-        UPLOADS.delete()
-        assert [path.name for path in files.values() if path.exists()] == ["photo.png"], (
-            "no file that the editor did not name"
-        )
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"width": 9},
+            {"height": 0},
+            {"width": 8.0},
+            {"width": True},
+            {"height": MAX_SIDE + 1},
+            {"width": 10**9, "height": 10**9},
+            {"bits": None},
+            {"bits": "AAAA" * 10**5},
+            {"bits": "////////////////"},
+            {"bits": "no base64"},
+            {"bits": "ÄÖÜ"},
+        ],
+    )
+    def test_what_the_page_does_not_send_is_refused(self, change):
+        with pytest.raises(MaskError):
+            drawn_mask(canvas_value(np.full((8, 8), 255, np.uint8)) | change)
 
-    def test_background_and_composite_do_not_count(self):
-        white = np.full((8, 8, 4), 255, np.uint8)
-        with pytest.raises(EmptyMaskError, match="Draw a lesion first"):
-            drawn_mask({"background": white, "layers": [np.zeros_like(white)], "composite": white})
-
-    @pytest.mark.parametrize("value", [None, {}, {"layers": []}, {"layers": None}])
-    def test_nothing_drawn(self, value):
-        with pytest.raises(EmptyMaskError):
+    @pytest.mark.parametrize("name", ["width", "height", "bits"])
+    def test_a_part_that_lacks_is_refused(self, name):
+        value = canvas_value(np.full((8, 8), 255, np.uint8))
+        del value[name]
+        with pytest.raises(MaskError):
             drawn_mask(value)
-
-    def test_layer_without_opacity_is_refused(self):
-        with pytest.raises(ValueError, match=r"\[H, W, 4\]"):
-            drawn_mask({"layers": [np.zeros((8, 8, 3), np.uint8)]})
 
     @pytest.mark.slow
     def test_examples_are_one_region_off_the_border(self):
@@ -113,15 +93,22 @@ class TestMask:
             assert not mask[[0, -1]].any()
             assert not mask[:, [0, -1]].any()
 
-    def test_a_photo_is_the_ground_and_does_not_count(self):
+    def test_a_photo_lies_below_the_mask(self):
         photo = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
         mask = np.zeros((30, 40), np.uint8)
         mask[4:9, 5:20] = 255
-        value = editor_value(mask, photo)
+        served = []
+        value = canvas_value(mask, photo, lambda pixels: served.append(pixels) or "/tmp/photo.png")
         np.testing.assert_array_equal(drawn_mask(value), mask)
-        np.testing.assert_array_equal(np.asarray(value["background"])[:, :, :3], photo)
+        assert value["photo"]["path"] == "/tmp/photo.png"
+        assert value["photo"]["meta"], "what Gradio knows a file by, to give it an address"
+        np.testing.assert_array_equal(served[0], photo)
+        assert canvas_value(mask)["photo"] is None
+        assert "photo" not in canvas_value(mask, keep_background=True)
         with pytest.raises(ValueError, match="differ in size"):
-            editor_value(mask, photo[1:])
+            canvas_value(mask, photo[1:], str)
+        with pytest.raises(ValueError, match="served"):
+            canvas_value(mask, photo)
 
     @pytest.mark.parametrize(
         ("shape", "fitted"),
@@ -152,13 +139,10 @@ class TestOutput:
         pair = example_pair()
         assert picture(pair, True).info.items() >= pair.fields().items()
 
-    def test_the_same_pixels_are_never_served_from_one_file(self):
-        editor, value = lesion_canvas(example_mask(1, SIDE)), np.zeros((4, 4, 4), np.uint8)
+    def test_the_same_pixels_are_never_served_from_one_file(self, tmp_path):
+        value = np.zeros((4, 4, 4), np.uint8)
         paths = [
-            editor.postprocess({"background": None, "layers": [servable(value)], "composite": None})
-            .layers[0]
-            .path
-            for _ in range(2)
+            processing_utils.save_pil_to_cache(servable(value), str(tmp_path), format="png") for _ in range(2)
         ]
         assert paths[0] != paths[1]
 
@@ -181,14 +165,6 @@ class TestOutput:
         assert "Dice 0.70" in html.caption(pair, 0.7)
         assert str(pair.recipe.seed) in html.caption(pair, 0.7)
 
-    def test_view_of_the_mask_is_the_models(self):
-        mask = np.zeros((100, 50), np.uint8)
-        mask[:50] = 255
-        assert "lesion 50 %" in mask_view(mask, 16)
-        assert "16 × 16" in mask_view(mask, 16)
-        assert "less than 1 %" in mask_view(np.eye(300, dtype=np.uint8) * 255, 256)
-        assert "img" not in mask_view(None, 256)
-
     def test_status_escapes(self):
         texts = html.status("error", "<b>"), html.model_line(None, "<b>"), html.note("error", "<b>")
         assert not any("<b>" in text for text in texts)
@@ -210,7 +186,10 @@ class TestAnnotation:
         mask[100:200, 300:500] = 255
         Image.fromarray(photo).save(tmp_path / "photo.png")
         path = write_annotation(
-            editor_value(mask, small), Photo(small, "visit/../7", tmp_path / "photo.png"), POLYP, tmp_path
+            canvas_value(mask, keep_background=True),
+            Photo(small, "visit/../7", tmp_path / "photo.png"),
+            POLYP,
+            tmp_path,
         )
         with zipfile.ZipFile(path) as archive:
             name = next(n for n in archive.namelist() if n.startswith("masks/"))
@@ -219,7 +198,7 @@ class TestAnnotation:
 
     def test_without_photo(self, tmp_path):
         with pytest.raises(EmptyMaskError, match="Open a photo"):
-            write_annotation(editor_value(example_mask(0, 64)), None, POLYP, tmp_path)
+            write_annotation(canvas_value(example_mask(0, 64)), None, POLYP, tmp_path)
 
 
 class TestServer:

@@ -6,11 +6,8 @@ import asyncio
 import errno
 import json
 import random
-import secrets
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -20,46 +17,14 @@ from PIL import Image
 from siamese.masks.core import mask_digest, resize_mask
 from siamese.records.provenance import pair_png
 from siamese.studio.components import errors as trouble
-from siamese.studio.components.canvas import EmptyMaskError, drawn_mask
-from siamese.studio.page import build_page
+from siamese.studio.components.canvas import drawn_mask
 from siamese.studio.storage.batch_job import BatchJob
 from siamese.studio.tabs import gallery as results
-from siamese.studio.tabs.batch import BatchTab
-from siamese.studio.tabs.collection import CollectionTab
-from siamese.studio.tabs.draw import DrawPanel
-from siamese.studio.tabs.gallery import GalleryImages, ResultPanel, outdated
+from siamese.studio.tabs.gallery import GalleryImages, outdated
 from siamese.studio.tabs.photo import Photo
-from siamese.studio.tabs.settings import SettingsPanel
-from siamese.studio.visitors import cookie
 from tests.phantoms import phantom
-from tests.studio.stand_in_model import StandIn, made
+from tests.studio.stand_in_model import made
 from tests.studio.window import Window
-
-
-@pytest.fixture(scope="module")
-def built(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[tuple[gr.Blocks, StandIn, Path, dict[type, Any]]]:
-    """The page, which takes seconds to build, and its panels by their types."""
-    folder, found, worker = tmp_path_factory.mktemp("studio"), {}, StandIn()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(folder / "served"))
-        for kind in (DrawPanel, SettingsPanel, ResultPanel, CollectionTab, BatchTab):
-
-            def remember(
-                self: Any, *values: Any, init: Any = kind.__init__, kind: type = kind, **named: Any
-            ) -> None:
-                init(self, *values, **named)
-                found[kind] = self
-
-            patch.setattr(kind, "__init__", remember)
-        yield build_page(worker, folder), worker, folder, found
-
-
-@pytest.fixture
-def window(built: tuple[gr.Blocks, StandIn, Path, dict[type, Any]]) -> Iterator[Window]:
-    with cookie.serving(cookie.Visitor(secrets.token_urlsafe(32))):
-        yield Window(*built)
 
 
 def masks(seed: int) -> np.ndarray:
@@ -229,7 +194,7 @@ class TestPhoto:
 
     def with_comparison(self, window: Window, tmp_path: Path) -> None:
         self.open(window, tmp_path / "photo.png")
-        window.paint(resize_mask(masks(1), (60, 80)), self.PIXELS)
+        window.paint(resize_mask(masks(1), (60, 80)))
         window[window.settings.use_photo] = True
         window.press(window.settings.button)
         assert window.prop(window.result.compare, "visible")
@@ -237,7 +202,7 @@ class TestPhoto:
         assert not window.errors
         for _ in window.begin(window.draw.export, "click"):
             pass
-        assert len(window.served()) == 4, "ground, composite, comparison and annotation"
+        assert len(window.served()) == 3, "ground, comparison and annotation"
 
     @pytest.mark.parametrize("how", ["removed", "another photo", "another file"])
     def test_a_removed_photo_is_nowhere(self, window, tmp_path, how):
@@ -260,10 +225,10 @@ class TestPhoto:
         assert not window.prop(window.result.compare, "visible")
         assert window[window.result.slider] is None
         assert not window[window.settings.use_photo]
+        if how != "another photo":
+            assert window[window.draw.canvas]["photo"] is None
         window.settle()
         if how == "removed":
-            ground = np.asarray(window[window.draw.canvas]["background"])[..., :3]
-            assert (ground == ground[0, 0]).all()
             window.press(window.draw.export)
             assert "Open a photo first" in window[window.draw.note]
             window.click(window.result.gallery, 0)
@@ -334,10 +299,6 @@ class TestTrouble:
         window.press(window.result.download)
         assert trouble.FULL in window[window.result.note]
         assert not window.errors
-
-    def test_a_drawing_that_did_not_arrive_is_not_called_empty(self):
-        with pytest.raises(EmptyMaskError, match="did not receive"):
-            drawn_mask({"background": None, "layers": [], "composite": None})
 
     @pytest.mark.slow
     def test_around_every_event(self):

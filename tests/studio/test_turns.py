@@ -16,7 +16,7 @@ from siamese.studio.backend.messages import BusyError, Cancelled, ModelInfo, Req
 from siamese.studio.backend.queue import ModelWorker
 from siamese.studio.backend.runs import RunRegistry
 from siamese.studio.backend.turns import Job, Line, Share
-from siamese.studio.components.canvas import editor_value
+from siamese.studio.components.canvas import canvas_value
 from siamese.studio.components.default_mask import example_mask
 from siamese.studio.tabs.generate import Failed, Form, generate
 from tests.stand_in_process import HeldProcess
@@ -187,7 +187,7 @@ class TestWorker:
         name = runs.begin()
         running = threading.Thread(
             target=lambda: list(
-                generate(held, Form(editor_value(example_mask(0, 64)), POLYP), runs.event(name), "a")
+                generate(held, Form(canvas_value(example_mask(0, 64)), POLYP), runs.event(name), "a")
             )
         )
         running.start()
@@ -208,7 +208,7 @@ class TestWorker:
         until(lambda: held._process.asked)
         threads += [start(held, "a")[1] for _ in range(4)]
         until(lambda: sum(map(len, held._line._waiting.values())) == 4)
-        *_, failed = generate(held, Form(editor_value(example_mask(0, 64)), POLYP), visitor="a")
+        *_, failed = generate(held, Form(canvas_value(example_mask(0, 64)), POLYP), visitor="a")
         assert isinstance(failed, Failed)
         assert "4 requests waiting already" in failed.message
         with pytest.raises(BusyError):

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from starlette.responses import JSONResponse
 
-from siamese.studio.components.canvas import editor_value
+from siamese.studio.components.canvas import canvas_value
 from siamese.studio.components.default_mask import example_mask
 from siamese.studio.tabs.generate import Form, InputError, check_guidance, check_seed
 from siamese.studio.visitors.values import Values, tell_faults
@@ -131,29 +131,6 @@ def test_requests_for_what_is_not_there_are_refused(client, path, asked, status)
     assert reply.json()["error"]
 
 
-@pytest.mark.parametrize(
-    "asked",
-    [
-        {"component_id": 999},
-        {"component_id": "x"},
-        {"component_id": None},
-        {"component_id": 0, "fn_name": 5},
-        {},
-    ],
-)
-def test_unknown_parts_are_reported(client, asked):
-    reply = client.post(
-        "/gradio_api/component_server", json={"data": 1, "fn_name": "f", "session_hash": "s"} | asked
-    )
-    assert reply.status_code == 404
-    assert "no such part" in reply.json()["error"]
-    form = {"component_id": "999", "fn_name": "f", "session_hash": "s"}
-    assert client.post("/gradio_api/component_server", data=form, files={"file": b"x"}).status_code in (
-        400,
-        404,
-    )
-
-
 def test_a_functions_own_message_is_not_an_error_of_the_server(client):
     reply = call(client, [1], 2)
     assert reply.status_code == 422
@@ -184,7 +161,7 @@ def test_addresses_and_ranges_that_cannot_be_read(client, path, headers):
     ],
 )
 def test_bodies_that_cannot_be_read(client, content, kind):
-    for path in ("run/predict", "queue/join", "component_server", "cancel", "reset"):
+    for path in ("run/predict", "queue/join", "cancel", "reset"):
         assert client.post(
             f"/gradio_api/{path}", content=content, headers={"Content-Type": kind}
         ).status_code in (400, 422)
@@ -207,6 +184,6 @@ def test_what_is_not_a_number_is_reported(check, value):
 
 
 def test_a_missing_prompt_is_reported():
-    canvas = editor_value(example_mask(1, 64))
+    canvas = canvas_value(example_mask(1, 64))
     with pytest.raises(InputError, match="Choose what the image shows"):
         Form(canvas, None).request()

@@ -79,37 +79,17 @@ class TestMemory:
         address, pid = server
         with httpx2.Client(base_url=address, timeout=60) as client:
             client.get("/")
-            number, inputs = self.function(client, "imageeditor")
+            number, inputs = self.function(client, "canvas")
             before = self.highest(pid)
             layer = {"path": upload(client, png(12000, 12000)), "meta": META}
-            reply = post(
-                client,
-                "run/predict",
-                number,
-                [{"background": None, "layers": [layer] * 3, "composite": None}] + [None] * (len(inputs) - 1),
-            )
-            assert reply.status_code == 413
-            assert "12000 x 12000" in reply.json()["detail"]
-            form = {
-                "type": "layer",
-                "index": "60000000",
-                "id": "a",
-                "fn_name": "accept_blobs",
-                "session_hash": "mine",
-                "component_id": str(
-                    next(
-                        c["id"]
-                        for c in client.get("/config").json()["components"]
-                        if c["type"] == "imageeditor"
-                    )
-                ),
-            }
-            assert (
-                client.post(
-                    "/gradio_api/component_server", data=form, files={"file": ("blob", b"x")}
-                ).status_code
-                == 400
-            )
+            small = {"width": 8, "height": 8, "bits": "//////////8="}
+            for value, status in (
+                (small | {"photo": layer}, 413),
+                ({"width": 60_000_000, "height": 60_000_000, "bits": "AA=="}, 422),
+                ({"width": 12_000, "height": 12_000, "bits": "A" * 2**20}, 422),
+            ):
+                reply = post(client, "run/predict", number, [value] + [None] * (len(inputs) - 1))
+                assert reply.status_code == status, reply.text
             assert self.highest(pid) - before < 200
 
     @pytest.mark.slow

@@ -8,16 +8,16 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
-from PIL import Image
 
+from siamese.masks.packed import pack, unpack
 from siamese.records.provenance import Recipe, read_png
-from siamese.studio.components.canvas import editor_value
 from siamese.studio.storage.collections import Collections
 from siamese.studio.tabs import gallery as results
 from siamese.studio.tabs.batch import BatchTab
 from siamese.studio.tabs.collection import CollectionTab
 from siamese.studio.tabs.draw import DrawPanel
 from siamese.studio.tabs.gallery import GalleryImages, ResultPanel
+from siamese.studio.tabs.history import HistoryStrip
 from siamese.studio.tabs.settings import SettingsPanel
 from siamese.studio.visitors import cookie
 from tests.studio.stand_in_model import StandIn
@@ -35,6 +35,7 @@ class Window(Visitor):
         self.draw: DrawPanel = found[DrawPanel]
         self.settings: SettingsPanel = found[SettingsPanel]
         self.result: ResultPanel = found[ResultPanel]
+        self.history: HistoryStrip = found[HistoryStrip]
         self.kept: CollectionTab = found[CollectionTab]
         self.batch: BatchTab = found[BatchTab]
         self[self.result.gallery] = results.items(self.shown, True)
@@ -45,24 +46,14 @@ class Window(Visitor):
         """Files that the page wrote for this visitor's photo; others Gradio writes, which is not here."""
         return {path for path in self.folder.rglob("*") if path.is_file()} - self.at_first
 
-    def paint(self, mask: np.ndarray, photo: np.ndarray | None = None) -> None:
+    def paint(self, mask: np.ndarray) -> None:
         """A stroke's end."""
-        self[self.draw.canvas] = {
-            part: [np.asarray(p) for p in value] if isinstance(value, list) else np.asarray(value)
-            for part, value in editor_value(mask, photo).items()
-        }
-        self.fire(self.draw.canvas, "change")
+        self[self.draw.canvas] = pack(mask)
+        self.fire(self.draw.canvas, "input")
 
     def settle(self) -> None:
-        """The editor shows what the server gave it, and says so."""
-        value = self[self.draw.canvas]
-        self[self.draw.canvas] = {
-            part: [np.asarray(p) for p in v]
-            if isinstance(v, list)
-            else np.asarray(Image.open(v) if isinstance(v, str) else v)
-            for part, v in value.items()
-        }
-        self.fire(self.draw.canvas, "change")
+        """The canvas shows what the server gave it, and says so."""
+        self.paint(unpack(self[self.draw.canvas]))
 
     @property
     def shown(self) -> GalleryImages:

@@ -16,8 +16,6 @@ import gradio as gr
 from gradio.blocks import BlockFunction
 from gradio.components import Component
 
-COPY = "(value) => value"
-
 
 class Visitor:
     """One window on ``page``."""
@@ -67,9 +65,7 @@ class Visitor:
     def _run(self, listener: BlockFunction, data: dict[str, Any] | None = None) -> Iterator[None]:
         inputs = [self.values[block._id] for block in listener.inputs]
         try:
-            if listener.js == COPY:
-                self.values[listener.outputs[0]._id] = inputs[0]
-            elif listener.js is None and listener.fn is not None:
+            if listener.js is None and listener.fn is not None:
                 for answer in self._answers(listener, inputs, data):
                     self._take(listener, answer)
                     yield
@@ -93,6 +89,8 @@ class Visitor:
         for name, parameter in inspect.signature(listener.fn).parameters.items():
             if hints.get(name) is gr.SelectData:
                 values.append(gr.SelectData(None, data))
+            elif hints.get(name) is gr.EventData:
+                values.append(gr.EventData(None, data))
             elif hints.get(name) is gr.Request:
                 values.append(
                     SimpleNamespace(

@@ -12,7 +12,7 @@ from siamese.masks.shapes import load_statistics, random_lesion
 from siamese.records.catalogue import find_models
 from siamese.records.prompts import LESION, POLYP
 from siamese.studio.backend.queue import ModelWorker
-from siamese.studio.components.canvas import editor_value
+from siamese.studio.components.canvas import canvas_value
 from siamese.studio.tabs.generate import Finished, Form, generate
 from tests.studio_model import EMBEDDED
 
@@ -37,7 +37,7 @@ def main(options: Options) -> None:
     for i in range(options.warm_up + options.generations):
         prompt = (POLYP, LESION)[i % 2]
         mask = random_lesion(statistics[prompt], i, 512)
-        form = Form(editor_value(mask), prompt, options.variants, i, options.steps)
+        form = Form(canvas_value(mask), prompt, options.variants, i, options.steps)
         event = list(generate(worker, form))[-1]
         assert isinstance(event, Finished), event
         if i >= options.warm_up - 1:

@@ -91,4 +91,4 @@ def model_line(info: ModelInfo | None, error: str | None = None) -> str:
         return f'<p class="model error" role="alert">{escape(error)}</p>'
     if info is None:
         return '<p class="model busy" role="status">Loading the model. You can already draw.</p>'
-    return f'<p class="model ready" role="status">Model {escape(info.name)} is ready.</p>'
+    return f'<p class="model ready" role="status" data-size="{info.size}">Model {escape(info.name)} is ready.</p>'

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import uuid
 
 import numpy as np
 from PIL import Image
 
-from siamese.masks.core import outline, resize_mask
-from siamese.records.provenance import SyntheticPair, mask_png
+from siamese.masks.core import outline
+from siamese.records.provenance import SyntheticPair
 
 
 def servable(pixels: np.ndarray, text: dict[str, str] | None = None) -> Image.Image:
@@ -26,20 +25,6 @@ def servable(pixels: np.ndarray, text: dict[str, str] | None = None) -> Image.Im
 def picture(pair: SyntheticPair, outlined: bool) -> Image.Image:
     """The pair's image with its provenance, with or without the mask's outline."""
     return servable(outline(pair.image, pair.mask) if outlined else pair.image, pair.fields())
-
-
-def mask_view(mask: np.ndarray | None, size: int) -> str:
-    """HTML of the mask [H, W] as the model sees it: nearest-resized to ``size``, the aspect not kept."""
-    if mask is None:
-        return '<div class="view"><div class="blank"></div><p>The model’s view of the mask appears here.</p></div>'
-    fitted = resize_mask(mask, size)
-    data = base64.b64encode(mask_png(fitted)).decode("ascii")
-    share = 100 * float((fitted > 0).mean())
-    words = f"{share:.0f} %" if share >= 1 else "less than 1 %"
-    return (
-        f'<div class="view"><img alt="The mask as the model sees it" src="data:image/png;base64,{data}">'
-        f"<p>The model’s view: {size} × {size}, lesion {words} of it.</p></div>"
-    )
 
 
 GOOD, FAIR = 0.8, 0.6

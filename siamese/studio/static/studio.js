@@ -1,26 +1,6 @@
 // The studio page's own script. It stands in the page's head, so it runs before Gradio's.
 'use strict';
 
-// The names that a screen reader speaks for buttons whose text holds an arrow.
-const TOOL_NAMES = {
-  'Flip ↔': 'Flip left and right',
-  'Flip ↕': 'Flip up and down',
-  'Turn ↺': 'Turn left',
-  'Turn ↻': 'Turn right',
-  'Move ←': 'Move left',
-  'Move →': 'Move right',
-  'Move ↑': 'Move up',
-  'Move ↓': 'Move down',
-};
-
-// Gradio creates the buttons when their accordion is opened, and has no option for an accessible name.
-new MutationObserver(() => {
-  for (const button of document.querySelectorAll('.tools > button:not([aria-label])')) {
-    const name = TOOL_NAMES[button.textContent.trim()];
-    if (name) button.setAttribute('aria-label', name);
-  }
-}).observe(document, { childList: true, subtree: true });
-
 // Functions that the page's events call; see the `js` arguments in siamese/studio.
 window.studioPage = {
   // On a phone the images are below the button: bring them into view after a successful run.
@@ -34,6 +14,36 @@ window.studioPage = {
     setTimeout(() => document.getElementById(id).click(), 200);
   },
 };
+
+// Names for tests of controls that Gradio makes; it has no option for them.
+const TEST_IDS = { generate: '#generate', keep: '#keep', live: '#live input' };
+new MutationObserver(() => {
+  for (const [name, selector] of Object.entries(TEST_IDS)) {
+    const element = document.querySelector(selector);
+    if (element && element.dataset.testid !== name) element.dataset.testid = name;
+  }
+}).observe(document, { childList: true, subtree: true });
+
+// The tab that is open stands in the address, so that Back, a reload and a bookmark lead to it.
+{
+  const tabs = () => [...document.querySelectorAll('#tabs [role=tab]')];
+  const nameOf = (tab) => tab.textContent.trim().toLowerCase().replace(/\W+/g, '-');
+  const open = () => {
+    const wanted = location.hash.slice(1) || 'studio';
+    const tab = tabs().find((each) => nameOf(each) === wanted);
+    if (tab && tab.getAttribute('aria-selected') !== 'true') tab.click();
+    return Boolean(tab);
+  };
+  document.addEventListener('click', (event) => {
+    const tab = event.target.closest?.('#tabs [role=tab]');
+    if (tab && nameOf(tab) !== (location.hash.slice(1) || 'studio')) history.pushState(null, '', `#${nameOf(tab)}`);
+  });
+  addEventListener('popstate', open);
+  if (location.hash) {
+    const wait = setInterval(() => { if (open()) clearInterval(wait); }, 100); // Gradio has not made the tabs yet
+    setTimeout(() => clearInterval(wait), 20_000);
+  }
+}
 
 // A file that is dropped anywhere on the page goes to the drop zone of the drawing panel.
 for (const kind of ['dragover', 'drop']) {
@@ -50,43 +60,6 @@ for (const kind of ['dragover', 'drop']) {
     input.files = one.files;
     input.dispatchEvent(new Event('change', { bubbles: true }));
   }, true);
-}
-
-// The editor redraws at every frame, all the time. In a browser without a graphics card that keeps the cores busy, which the sampling
-// needs. So there are few frames while nobody touches anything, and a frame that came late is followed by a pause of the same length.
-{
-  const frame = window.requestAnimationFrame.bind(window);
-  const cancel = window.cancelAnimationFrame.bind(window);
-  const waiting = new Map();
-  let touched = performance.now();
-  let late = 0;
-  let number = 0;
-  for (const kind of ['pointerdown', 'pointermove', 'touchmove', 'wheel', 'keydown']) {
-    addEventListener(kind, () => { touched = performance.now(); }, { capture: true, passive: true });
-  }
-  const timed = (draw) => {
-    const requested = performance.now();
-    return frame((now) => {
-      const took = performance.now() - requested;
-      late = took > 34 ? Math.min(took, 100) : 0;
-      draw(now);
-    });
-  };
-  window.requestAnimationFrame = (draw) => {
-    const pause = performance.now() - touched < 1000 ? late : 100;
-    if (!pause) return timed(draw);
-    const id = -(++number);
-    waiting.set(id, setTimeout(() => { waiting.delete(id); timed(draw); }, pause));
-    return id;
-  };
-  window.cancelAnimationFrame = (id) => {
-    if (waiting.has(id)) {
-      clearTimeout(waiting.get(id));
-      waiting.delete(id);
-    } else {
-      cancel(id);
-    }
-  };
 }
 
 // Gradio reads an event's inputs outside its own error handling: if that fails (the server refuses a drawing), nothing that follows the

@@ -7,6 +7,7 @@ While previews of other images take their place, no image has a frame and the bu
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,7 @@ class ResultPanel:
     gallery: gr.Gallery
     caption: gr.HTML
     outdated: gr.HTML
+    live: gr.Checkbox
     outline: gr.Checkbox
     keep: gr.Button
     use_seed: gr.Button
@@ -112,23 +114,34 @@ class ResultPanel:
         ]
 
 
-def build_results(examples: list[SyntheticPair]) -> ResultPanel:
-    """The panel, showing ``examples``."""
+def build_results(
+    examples: list[SyntheticPair],
+    actions: Callable[[], tuple[gr.Button, gr.Checkbox]],
+    beside: Callable[[], None],
+) -> ResultPanel:
+    """The panel, showing ``examples``.
+
+    Args:
+        actions: builds the bar below the images, and returns its Keep and Live.
+        beside: builds what stands beside the images.
+    """
     first = GalleryImages(tuple(examples[:1]), (None,) * len(examples[:1]), example=True)
-    gr.HTML(html.heading(3, "Synthetic images"))
-    gallery = gr.Gallery(
-        items(first, OUTLINE),
-        label="Synthetic images",
-        show_label=False,
-        elem_id="image",
-        format="png",
-        columns=1,
-        object_fit="contain",
-        interactive=False,
-        buttons=["fullscreen"],
-        allow_preview=False,
-        selected_index=first.selected if first.pairs else None,
-    )
+    with gr.Row(elem_id="pictures"):
+        gallery = gr.Gallery(
+            items(first, OUTLINE),
+            label="Synthetic images",
+            show_label=False,
+            elem_id="image",
+            format="png",
+            columns=1,
+            object_fit="contain",
+            interactive=False,
+            buttons=["fullscreen"],
+            allow_preview=False,
+            selected_index=first.selected if first.pairs else None,
+        )
+        beside()
+    keep, live = actions()
     caption = gr.HTML(
         html.caption(
             first.pair, agreement=first.agreement, index=0, count=len(first.pairs), example=first.example
@@ -137,7 +150,6 @@ def build_results(examples: list[SyntheticPair]) -> ResultPanel:
     )
     old = gr.HTML("", elem_id="outdated")
     with gr.Row(elem_classes="buttons"):
-        keep = gr.Button("Keep", size="md", elem_id="keep", interactive=bool(examples))
         more = gr.Button("More of this", size="md", interactive=bool(examples))
         use_seed = gr.Button("Use this seed", size="md", interactive=bool(examples))
         download = gr.Button("Download PNG", size="md", elem_id="download", interactive=bool(examples))
@@ -156,6 +168,7 @@ def build_results(examples: list[SyntheticPair]) -> ResultPanel:
         gallery=gallery,
         caption=caption,
         outdated=old,
+        live=live,
         outline=outline,
         keep=keep,
         use_seed=use_seed,

@@ -45,7 +45,7 @@ class Form:
     """What is entered on the page, unchecked."""
 
     canvas: Mapping[str, Any] | None
-    """The editor's value."""
+    """The drawing, packed; see ``siamese.masks.packed``."""
     prompt: str
     variants: float | None = 1
     seed: float | None = None
@@ -60,6 +60,7 @@ class Form:
     """uint8 [H, W, 3]."""
     weight: float | None = 1.0
     model: str | None = None
+    previews: bool = True
 
     def request(self) -> Request:
         """The checked request.
@@ -87,6 +88,7 @@ class Form:
             reference=self.reference,
             reference_weight=weight,
             model=self.model,
+            previews=self.previews,
         )
 
     def _overrides(self) -> SamplingOverrides:

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import gradio as gr
-import numpy as np
 from gradio.components import Component
 
+from siamese.masks.packed import pack
 from siamese.studio.backend.messages import Loading, Step, Waiting
 from siamese.studio.backend.queue import ModelWorker
 from siamese.studio.backend.runs import RunRegistry
@@ -36,7 +36,7 @@ class GenerateEvents:
     """The handlers of a run's events; each returns or yields updates by component.
 
     Args:
-        drawn: the copy of the canvas that events read, see ``siamese.studio.components.canvas.reader``.
+        canvas: the drawing area.
         model: name of the chosen model.
         photo: the visitor's photo.
     """
@@ -47,7 +47,7 @@ class GenerateEvents:
         result: ResultPanel,
         worker: ModelWorker,
         *,
-        drawn: gr.ImageEditor,
+        canvas: gr.HTML,
         model: gr.State,
         photo: gr.State,
     ) -> None:
@@ -56,7 +56,7 @@ class GenerateEvents:
         self.run = gr.State(None)
         """Id of the page's run."""
         self.entered: dict[str, Component] = {
-            "canvas": drawn,
+            "canvas": canvas,
             "prompt": settings.prompt,
             "variants": settings.variants,
             "seed": settings.seed,
@@ -130,7 +130,7 @@ class GenerateEvents:
             return
         recipe = shown.pair.recipe
         form = Form(
-            canvas={"layers": [np.repeat(shown.pair.drawn[:, :, None], 4, axis=2)]},
+            canvas=pack(shown.pair.drawn),
             prompt=recipe.prompt,
             variants=MORE_VARIANTS,
             num_inference_steps=recipe.settings.num_inference_steps,

@@ -24,7 +24,7 @@ class Photo:
     """
 
     pixels: np.ndarray
-    """uint8 [H, W, 3], as shown on the canvas: its longer side is at most ``siamese.studio.components.canvas.MAX_SIDE``."""
+    """uint8 [H, W, 3], as shown on the canvas: its longer side is at most ``siamese.masks.packed.MAX_SIDE``."""
     name: str
     original: Path
     """The uploaded file, at its own size, alone in its folder."""

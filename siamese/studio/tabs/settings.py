@@ -127,29 +127,23 @@ def hidden_note(restored: SamplingSettings | None) -> str:
     )
 
 
-def build_settings(seed: int = 0) -> SettingsPanel:
-    """The panel, with the seed of the image that is shown."""
-    gr.HTML(html.heading(2, "Choose what to sample"))
-    prompt = gr.Radio(
-        [(name, text) for text, name in ORGANS.items()], value=POLYP, label="Kind of image", elem_id="organ"
-    )
-    variants = gr.Slider(1, MAX_VARIANTS, value=1, step=1, label="Variants", elem_id="variants")
-    with gr.Group():
-        seed_box = gr.Number(value=seed, precision=0, label="Seed")
-        random_seed = gr.Checkbox(value=True, label="Random seed")
-    with gr.Column(visible=False, elem_id="reference", variant="panel") as reference_group:
-        use_photo = gr.Checkbox(value=False, label="Use the photo as reference")
-        weight = gr.Slider(0, MAX_WEIGHT, value=1, step=0.05, label="Reference weight", interactive=True)
-    with gr.Accordion("Advanced", open=False):
-        # An empty number field reaches the browser as 0, so "the model's" needs a box of its own.
-        defaults = gr.Checkbox(value=True, label="Use the model's defaults")
-        known_defaults = gr.JSON(visible=False)
-        steps = gr.Number(value=20, precision=0, label="Steps")
-        guidance = gr.Number(value=2, step=0.1, label="Guidance")
-        scheduler = gr.Radio(SCHEDULERS, value="dpm++", label="Scheduler")
-        restored, restored_note = gr.State(None), gr.HTML("", elem_id="restored")
+@dataclass
+class ActionBar:
+    """What starts and stops a run, and tells about it."""
+
+    button: gr.Button
+    live: gr.Checkbox
+    keep: gr.Button
+    cancel: gr.Button
+    message: gr.HTML
+
+
+def build_actions(has_image: bool) -> ActionBar:
+    """The bar with Generate and Keep; ``has_image``: there is an example to keep."""
     with gr.Row(elem_id="actions"):
         button = gr.Button("Generate", variant="primary", size="lg", elem_id="generate", scale=3)
+        live = gr.Checkbox(value=False, label="Live", container=False, elem_id="live", scale=0)
+        keep = gr.Button("Keep", size="lg", elem_id="keep", interactive=has_image, scale=1, min_width=80)
         cancel = gr.Button(
             "Cancel",
             variant="secondary",
@@ -159,7 +153,41 @@ def build_settings(seed: int = 0) -> SettingsPanel:
             scale=1,
             min_width=88,
         )
-    message = gr.HTML(html.status("idle", READY), elem_id="message")
+    return ActionBar(button, live, keep, cancel, gr.HTML(html.status("idle", READY), elem_id="message"))
+
+
+def build_settings(actions: ActionBar, seed: int = 0) -> SettingsPanel:
+    """The panel, with the seed of the image that is shown."""
+    with gr.Row(elem_id="choices"):
+        prompt = gr.Radio(
+            [(name, text) for text, name in ORGANS.items()],
+            value=POLYP,
+            label="Kind of image",
+            elem_id="organ",
+        )
+        variants = gr.Slider(1, MAX_VARIANTS, value=1, step=1, label="Variants", elem_id="variants")
+    with gr.Column(visible=False, elem_id="reference", variant="panel") as reference_group:
+        use_photo = gr.Checkbox(value=False, label="Use the photo as reference")
+        weight = gr.Slider(0, MAX_WEIGHT, value=1, step=0.05, label="Reference weight", interactive=True)
+    with gr.Accordion("Expert settings", open=False, elem_id="expert"):
+        with gr.Row():
+            seed_box = gr.Number(value=seed, precision=0, label="Seed")
+            random_seed = gr.Checkbox(value=True, label="Random seed")
+        # An empty number field reaches the browser as 0, so "the model's" needs a box of its own.
+        defaults = gr.Checkbox(value=True, label="Use the model's defaults")
+        known_defaults = gr.JSON(visible=False)
+        with gr.Row():
+            steps = gr.Number(
+                value=20, precision=0, label="Steps", info="More take longer, and change little."
+            )
+            guidance = gr.Number(
+                value=2,
+                step=0.1,
+                label="Guidance",
+                info="Higher follows the mask more closely, and varies less.",
+            )
+        scheduler = gr.Radio(SCHEDULERS, value="dpm++", label="Scheduler")
+        restored, restored_note = gr.State(None), gr.HTML("", elem_id="restored")
     model = gr.HTML(html.model_line(None), elem_id="model")
     return SettingsPanel(
         prompt=prompt,
@@ -176,9 +204,9 @@ def build_settings(seed: int = 0) -> SettingsPanel:
         steps=steps,
         guidance=guidance,
         scheduler=scheduler,
-        button=button,
-        cancel=cancel,
-        message=message,
+        button=actions.button,
+        cancel=actions.cancel,
+        message=actions.message,
         model=model,
     )
 

@@ -10,7 +10,7 @@ from gradio.events import Dependency
 
 from siamese.records.provenance import Recipe
 from siamese.studio.backend.queue import ModelWorker
-from siamese.studio.components.canvas import SIDE, reader
+from siamese.studio.components.canvas import SIDE
 from siamese.studio.components.default_mask import FIRST_VISIT, example_mask
 from siamese.studio.components.download import on_demand
 from siamese.studio.components.errors import after_event
@@ -20,8 +20,12 @@ from siamese.studio.tabs.draw_events import DrawEvents, Updates, wire_draw
 from siamese.studio.tabs.gallery import ResultPanel, build_results, write_png
 from siamese.studio.tabs.gallery_events import GalleryEvents
 from siamese.studio.tabs.generate_events import GenerateEvents
+from siamese.studio.tabs.history import HistoryEvents, HistoryStrip, build_history, wire_history
+from siamese.studio.tabs.live import LiveEvents, wire_live
 from siamese.studio.tabs.settings import (
+    ActionBar,
     SettingsPanel,
+    build_actions,
     build_settings,
     restored_settings,
     wire_model,
@@ -39,6 +43,7 @@ class StudioTab:
     draw: DrawPanel
     settings: SettingsPanel
     results: ResultPanel
+    history: HistoryStrip
     model: gr.State
     """Name of the chosen model."""
 
@@ -51,11 +56,17 @@ def build_studio(worker: ModelWorker) -> StudioTab:
     with gr.Row(elem_id="studio"):
         with gr.Column(elem_id="draw"):
             draw = build_draw(mask)
-        with gr.Column(elem_id="settings"):
-            settings = build_settings(examples[0].recipe.seed if examples else 0)
         with gr.Column(elem_id="result"):
-            result = build_results(examples)
-    return StudioTab(draw=draw, settings=settings, results=result, model=model)
+            bars: list[ActionBar] = []
+            strips: list[HistoryStrip] = []
+
+            def actions() -> tuple[gr.Button, gr.Checkbox]:
+                bars.append(build_actions(bool(examples)))
+                return bars[0].keep, bars[0].live
+
+            result = build_results(examples, actions, beside=lambda: strips.append(build_history()))
+            settings = build_settings(*bars, seed=examples[0].recipe.seed if examples else 0)
+    return StudioTab(draw=draw, settings=settings, results=result, history=strips[0], model=model)
 
 
 def wire_studio(page: gr.Blocks, studio: StudioTab, worker: ModelWorker, rescue: gr.Button) -> None:
@@ -71,20 +82,32 @@ def wire_studio(page: gr.Blocks, studio: StudioTab, worker: ModelWorker, rescue:
         settings.prompt,
         [wanted, *settings.restorable],
     )
-    # Queued: Gradio reports changes of a state only after queued events.
-    photo_events[0].then(
-        lambda name, present: {studio.model: name or present, wanted: None},
-        [wanted, studio.model],
-        [studio.model, wanted],
-        **LINED,
-    )
-    drawn, reading = reader(studio.draw.canvas)
     runs = GenerateEvents(
-        settings, studio.results, worker, drawn=drawn, model=studio.model, photo=studio.draw.photo
+        settings,
+        studio.results,
+        worker,
+        canvas=studio.draw.canvas,
+        model=studio.model,
+        photo=studio.draw.photo,
     )
     images = GalleryEvents(studio.results, settings, runs.runs)
-    generating = reading(settings.button.click(runs.begin, None, runs.begin_outputs, **QUICK).then)
-    _wire_runs(studio, runs, images, generating)
+    ends = _wire_runs(studio, runs, images)
+    live = LiveEvents(studio.results, worker, runs)
+    ends += wire_live(studio.results.live, studio.draw.canvas, live)
+    restored = restorer(settings, worker, wanted)
+    reopened = wire_history(
+        HistoryEvents(studio.history, studio.draw, studio.results, restored),
+        ends,
+        [wanted, *settings.restorable],
+    )
+    for event in (photo_events[0], reopened):
+        # Queued: Gradio reports changes of a state only after queued events.
+        event.then(
+            lambda name, present: {studio.model: name or present, wanted: None},
+            [wanted, studio.model],
+            [studio.model, wanted],
+            **LINED,
+        )
     rescue.click(
         runs.rescue, [runs.run, studio.results.shown, studio.results.previewing], runs.end_outputs, **QUICK
     )
@@ -92,14 +115,14 @@ def wire_studio(page: gr.Blocks, studio: StudioTab, worker: ModelWorker, rescue:
     _wire_changes(studio, images, photo_events, mask_event)
 
 
-def _wire_runs(
-    studio: StudioTab, runs: GenerateEvents, images: GalleryEvents, generating: Callable[..., Dependency]
-) -> None:
-    """Connect the buttons that start and cancel a run."""
+def _wire_runs(studio: StudioTab, runs: GenerateEvents, images: GalleryEvents) -> list[Dependency]:
+    """Connect the buttons that start and cancel a run. Returns the events after a run that has made images."""
     result, settings = studio.results, studio.settings
+    ends = []
+    generating = settings.button.click(runs.begin, None, runs.begin_outputs, **QUICK)
     more = result.more.click(runs.begin, None, runs.begin_outputs, **QUICK)
     for trigger, work, inputs in (
-        (generating, runs.generate, [runs.run, result.outline, *runs.entered.values()]),
+        (generating.then, runs.generate, [runs.run, result.outline, *runs.entered.values()]),
         (more.then, runs.more, [runs.run, result.outline, settings.random_seed, result.shown]),
     ):
         worked = trigger(work, inputs, runs.run_outputs, **LINED)
@@ -112,9 +135,12 @@ def _wire_runs(
             outputs=runs.end_outputs,
         )
         state = [*images.state, studio.draw.digest, studio.draw.photo]
-        ended.then(images.settle, state, result.parts, **QUICK).then(None, js=REVEAL)
+        settled = ended.then(images.settle, state, result.parts, **QUICK)
+        settled.then(None, js=REVEAL)
+        ends.append(settled)
         failed.then(images.restore, state, result.parts, **QUICK)
     settings.cancel.click(runs.runs.cancel, runs.run, None, **QUICK)
+    return ends
 
 
 def restorer(

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 API = "/gradio_api/"
 FILES, UPLOAD = f"{API}file=", f"{API}upload"
-EVENTS = (f"{API}queue/join", f"{API}run/", f"{API}cancel", f"{API}reset", f"{API}component_server")
+EVENTS = (f"{API}queue/join", f"{API}run/", f"{API}cancel", f"{API}reset")
 """Routes with a body."""
 STREAMS = (f"{API}heartbeat/", f"{API}queue/data")
 """Routes of an open page."""
@@ -61,7 +61,7 @@ OTHERS = (
     "/pwa_icon",
 )
 """The other routes that the page requests. All others of Gradio's answer 404, among them ``deep_link`` (writes a session's values to a
-file), ``proxy=`` and ``file=`` of a URL (make the server request other hosts), ``stream``, ``process_recording``, ``call``, ``api``, ``monitoring``,
+file), ``proxy=`` and ``file=`` of a URL (make the server request other hosts), ``component_server``, ``stream``, ``process_recording``, ``call``, ``api``, ``monitoring``,
 ``run-history``, ``vibe-edit``, ``profiling``, ``login``, ``custom_component``, and whatever a later version brings."""
 SHOWN = ("image/png", "image/jpeg", "image/gif", "image/webp")
 """Types of files that the browser may show; all others are downloads, because they could hold a script."""
@@ -119,11 +119,8 @@ class PageGuard:
                 if path.startswith(EVENTS[:2])
                 else nullcontext()
             ):
-                body = await read_body(
-                    receive, limits.MAX_FORM_BYTES if _is_form(scope) else limits.MAX_BODY_BYTES
-                )
-                if not (_is_form(scope) and path.startswith(f"{API}component_server")):
-                    self._check(limits.read_json(body), path, visitor)
+                body = await read_body(receive, limits.MAX_BODY_BYTES)
+                self._check(limits.read_json(body), path, visitor)
                 await self.app(scope, replay(body, receive), send)
         elif kind == "read" and _is_among(path, STREAMS):
             request = Request(scope)
@@ -154,15 +151,6 @@ class PageGuard:
                     component, File
                 ):  # the reader of a file has its own check: photos may be larger than the canvas
                     limits.check_pictures(value)
-        elif path.startswith(EVENTS[4]):
-            number = body_values.get("component_id")
-            if (
-                not isinstance(number, int)
-                or number not in self.page.blocks
-                or not isinstance(body_values.get("fn_name"), str)
-            ):
-                raise RefusedError(404, "The page has no such part. Reload it.")
-            limits.check_pictures(body_values)
 
     def _file(self, path: str, visitor: Visitor) -> Response:
         """A file of the visitor's own, or of the page."""
@@ -300,13 +288,6 @@ def _is_among(path: str, routes: tuple[str, ...]) -> bool:
         if r.endswith("/")
         else path.rstrip("/") == r or (r == "/pwa_icon" and path.startswith(f"{r}/"))
         for r in routes
-    )
-
-
-def _is_form(scope: Mapping[str, Any]) -> bool:
-    return any(
-        name == b"content-type" and value.strip().lower().startswith(b"multipart/form-data")
-        for name, value in scope["headers"]
     )
 
 

@@ -12,18 +12,19 @@ from urllib.parse import unquote
 from PIL import Image
 
 from siamese.files.decoding import DECODER_ERRORS, FORMATS
+from siamese.masks.packed import MAX_SIDE
 from siamese.studio.visitors.refusal import RefusedError
 from siamese.studio.visitors.upload_folder import TemporaryFolder, use
 from siamese.web.inputs import parse_json
 
 MAX_UPLOAD_BYTES = 25 * 2**20
 """Maximum bytes of an uploaded file: a little above the limit of ``siamese.records.uploads``, whose message is friendlier."""
-MAX_BODY_BYTES, MAX_FORM_BYTES = 4 * 2**20, 8 * 2**20
-"""Maximum bytes of a request in JSON, and of a form, which may hold a picture of the canvas."""
+MAX_BODY_BYTES = 4 * 2**20
+"""Maximum bytes of a request in JSON."""
 UPLOADS_EACH, FILES_ALL = 100 * 2**20, 2 * 2**30
 """Maximum bytes of one visitor's uploads, and of the uploads and results of all."""
-CANVAS_SIDE = 1024
-"""Longest side in pixels of the canvas, and so of every picture in an event."""
+CANVAS_SIDE = MAX_SIDE
+"""Longest side in pixels of a picture in an event."""
 MB = 2**20
 
 NOT_YOURS = "This file is not one that you uploaded or were shown here. Upload it again."

@@ -20,12 +20,13 @@ from gradio.utils import get_type_hints
 from pydantic import BaseModel, ValidationError
 from starlette.responses import JSONResponse
 
+from siamese.masks.core import MaskError
+from siamese.masks.packed import unpack
 from siamese.web.inputs import PARSED
 
 log = logging.getLogger(__name__)
 
 EVENT = re.compile(r"/gradio_api/(?:queue/join|(?:run|api|call)/[^/]*)/?")
-SERVER = re.compile(r"/gradio_api/component_server/?")
 NUMBERS, TEXTS = (gr.Number, gr.Slider), (gr.Textbox, gr.Markdown)
 RELOAD = "Reload the page and try again."
 ODD = f"The page does not send requests of this form. {RELOAD}"
@@ -37,11 +38,6 @@ def problem_of(page: gr.Blocks, path: str, body: Any) -> tuple[int, str] | None:
     Args:
         body: the parsed body.
     """
-    if SERVER.fullmatch(path):
-        number = body.get("component_id") if isinstance(body, dict) else None
-        if type(number) is not int or number not in page.blocks or not isinstance(body.get("fn_name"), str):
-            return 404, f"The page has no such part. {RELOAD}"
-        return None
     if not EVENT.fullmatch(path):
         return None
     if not isinstance(body, dict) or not isinstance(data := body.get("data"), list):
@@ -92,6 +88,8 @@ def fits(part: Any, value: Any) -> bool:
         return isinstance(value, str)
     if isinstance(part, gr.Radio | gr.Dropdown):
         return isinstance(value, str | int | float)
+    if isinstance(part, gr.HTML):
+        return isinstance(value, str) or is_drawing(value)
     model = getattr(part, "data_model", None)
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
         return True
@@ -100,6 +98,14 @@ def fits(part: Any, value: Any) -> bool:
     except ValidationError:
         return False
     return True
+
+
+def is_drawing(value: Any) -> bool:
+    """Whether it is a drawing as the page sends it."""
+    try:
+        return isinstance(value, dict) and unpack(value) is not None
+    except MaskError:
+        return False
 
 
 class Values:
