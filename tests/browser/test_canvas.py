@@ -315,6 +315,42 @@ class TestKept:
         page.keyboard.press("Control+z")
         assert (mask_of(page) != drawn).any(), "the example is one step back"
 
+    def test_settings_and_the_tab_come_back_too(self, studio, visit):
+        page = visit(studio.address)
+        page.get_by_label("Dermoscopy skin lesion").first.check()
+        page.locator("#variants input[type=number]").fill("3")
+        page.locator("#variants input[type=number]").blur()
+        page.get_by_role("tab", name="Batch").click()
+        page.wait_for_timeout(1000)
+        assert page.url.endswith("#batch")
+        page.reload()
+        expect(page.get_by_role("tab", name="Batch")).to_have_attribute("aria-selected", "true")
+        page.go_back()
+        expect(page.get_by_role("tab", name="Studio")).to_have_attribute("aria-selected", "true")
+        expect(page.get_by_label("Dermoscopy skin lesion").first).to_be_checked()
+        expect(page.locator("#variants input[type=number]")).to_have_value("3")
+
+
+class TestLive:
+    def test_an_image_follows_the_drawing_and_stands_in_the_strip(self, studio, visit):
+        page = visit(studio.address)
+        before = len(studio.worker.requests)
+        page.get_by_test_id("live").check()
+        message = page.locator("#message")
+        expect(message).to_contain_text("Live: this image follows the drawing.")
+        assert [len(request.seeds) for request in studio.worker.requests[before:]] == [1, 1]
+        drag(page, [(0.1, 0.1), (0.3, 0.1), (0.3, 0.3)])
+        expect(message).not_to_contain_text("follows the drawing")
+        expect(message).to_contain_text("Live: this image follows the drawing.")
+        np.testing.assert_array_equal(studio.worker.requests[-1].masks[0], mask_of(page))
+        items = page.get_by_test_id("history-item")
+        expect(items).to_have_count(2)
+        changed = mask_of(page)
+        with changing(page):
+            items.last.click()
+        assert (mask_of(page) != changed).any()
+        expect(page.get_by_test_id("live")).not_to_be_checked()
+
 
 def random_masks(count: int, side: int) -> list[np.ndarray]:
     """Lesions of both kinds, some of several parts and with holes."""

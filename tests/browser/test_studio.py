@@ -17,7 +17,17 @@ from siamese.records.prompts import LESION
 from siamese.records.provenance import read_png
 from siamese.studio.backend.messages import Request
 from siamese.studio.components.canvas import SIDE
-from tests.browser.actions import changing, clear, draw, generate, open_settings, outcome, press, set_steps
+from tests.browser.actions import (
+    Fingers,
+    changing,
+    clear,
+    draw,
+    generate,
+    open_settings,
+    outcome,
+    press,
+    set_steps,
+)
 from tests.browser.conftest import PATIENCE, PHONE
 from tests.studio.stand_in_model import StandIn
 from tests.studio_model import quick_model
@@ -251,7 +261,10 @@ def test_fits_the_window_and_does_not_jump(studio, visit, width, height):
     jumps = [place for place in seen if place != before]
     assert not jumps, f"{before} became {jumps[0]}"
     # The images come into view once they are there.
-    page.wait_for_function("document.querySelector('#image').getBoundingClientRect().top < innerHeight")
+    place = ".stage" if width < 700 else "#image"
+    page.wait_for_function(
+        "place => document.querySelector(place).getBoundingClientRect().top < innerHeight - 100", arg=place
+    )
 
 
 def test_whole_flow_on_a_phone(studio, visit):
@@ -259,6 +272,10 @@ def test_whole_flow_on_a_phone(studio, visit):
     with changing(page):
         page.get_by_role("button", name="Random lesion").tap()
     generate(page)
+    blend = page.get_by_test_id("blend")
+    expect(blend).to_have_value("100")  # the image is shown in the drawing's place
+    Fingers(page).stroke([(0.1, 0.1), (0.3, 0.1), (0.3, 0.3)])
+    expect(blend).to_have_value("30")  # and the drawing again while one draws
     page.get_by_role("button", name="Keep", exact=True).tap()
     expect(page.locator("#result-note")).to_contain_text("Kept. Your collection holds 1 pair.")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -184,7 +184,10 @@ def test_accessible_by_wcag_aa(studio, visit, window):
     for name in ("Studio", "Batch", "Collection", "Models"):
         tab(page, name)
         report = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}).response
-        found[name] = [(v["id"], [n["target"] for n in v["nodes"]][:4]) for v in report["violations"]]
+        found[name] = [
+            (v["id"], [(n["target"], n["failureSummary"]) for n in v["nodes"]][:4])
+            for v in report["violations"]
+        ]
     assert found == {name: [] for name in found}
 
 

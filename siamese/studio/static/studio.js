@@ -3,10 +3,11 @@
 
 // Functions that the page's events call; see the `js` arguments in siamese/studio.
 window.studioPage = {
-  // On a phone the images are below the button: bring them into view after a successful run.
+  // Bring the images into view after a successful run: on a phone the drawing area shows them.
   revealImages() {
     if (document.querySelector('#message .done')) {
-      document.getElementById('result').scrollIntoView({ block: 'nearest' });
+      const place = matchMedia('(max-width: 699px)').matches ? '.stage' : '#image';
+      document.querySelector(place).scrollIntoView({ block: 'nearest' });
     }
   },
   // A hidden download button receives its new file a moment after the event; without a file it does nothing.

@@ -226,6 +226,21 @@ def wire_settings(panel: SettingsPanel) -> None:
     )
 
 
+def wire_kept(panel: SettingsPanel, outline: gr.Checkbox, trigger: Callable[..., Dependency]) -> None:
+    """Keep the settings in the browser for the next visit; the event ``trigger`` (``page.load``) brings them back."""
+    kept = gr.BrowserState(None, storage_key="siamese-settings", secret="settings")
+    parts = [panel.prompt, panel.variants, panel.seed, panel.random_seed, outline]
+    trigger(
+        None,
+        [kept, *parts],
+        parts,
+        js="(kept, ...now) => Array.isArray(kept) && kept.length === now.length ? kept : now",
+        **QUICK,
+    )
+    for part in parts:
+        part.change(None, parts, kept, js="(...now) => [now]", **QUICK)
+
+
 def wire_model(
     panel: SettingsPanel, worker: ModelWorker, trigger: Callable[..., Dependency], name: Component
 ) -> None:

@@ -28,6 +28,7 @@ from siamese.studio.tabs.settings import (
     build_actions,
     build_settings,
     restored_settings,
+    wire_kept,
     wire_model,
     wire_settings,
 )
@@ -74,6 +75,7 @@ def wire_studio(page: gr.Blocks, studio: StudioTab, worker: ModelWorker, rescue:
     settings = studio.settings
     wire_model(settings, worker, page.load, studio.model)
     wire_settings(settings)
+    wire_kept(settings, studio.results.outline, page.load)
 
     wanted = gr.State(None)  # the model of the image that was opened last
     photo_events, mask_event = wire_draw(

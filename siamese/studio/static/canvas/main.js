@@ -63,6 +63,7 @@ export function mount({ element, props, trigger, watch }) {
   quietly(store.load(KEPT).then((kept) => {
     if (kept && !sheet.history.canUndo) sheet.replace(Mask.unpack(kept), 'The drawing of your last visit');
   }));
+  followImage(sheet);
   root.drawnMask = () => sheet.mask.pack(); // for tests
   root.dataset.ready = '';
 }
@@ -86,6 +87,23 @@ function showPhoto(sheet, address) {
   };
   photo.onerror = () => sheet.listeners.refuse('The photo could not be shown. Open it again.');
   photo.src = address;
+}
+
+/** On a phone there is one square: a new image appears in the drawing's place, and a slider leads back to the mask. */
+function followImage(sheet) {
+  const phone = matchMedia('(max-width: 699px)');
+  let shown = document.querySelector('#image img')?.src; // the example stays below
+  const look = () => {
+    const address = document.querySelector('#image img')?.src;
+    if (!address || address === shown) return;
+    shown = address;
+    if (!phone.matches) return;
+    const image = new Image();
+    image.onload = () => sheet.setImage(image, 1);
+    image.src = address;
+  };
+  new MutationObserver(look).observe(document.getElementById('result') ?? document.body, { childList: true, subtree: true, attributeFilter: ['src'] });
+  phone.addEventListener('change', () => sheet.setImage(null, 0));
 }
 
 /** A browser that keeps nothing (a private window) is no reason to disturb a visitor. */

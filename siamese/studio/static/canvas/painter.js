@@ -14,6 +14,9 @@ export class Painter {
     this.layer = document.createElement('canvas');
     this.view = view;
     this.photo = null;
+    this.image = null;
+    /** From 0, the mask alone, to 1, the synthetic image alone. */
+    this.blend = 0;
     this.opacity = 0.85;
     this.outlined = false;
     this.hidden = false;
@@ -84,7 +87,14 @@ export class Painter {
     context.setTransform(scale, 0, 0, scale, x, y);
     context.imageSmoothingEnabled = view.scale < SMOOTH_BELOW;
     if (this.photo) context.drawImage(this.photo, 0, 0, this.mask.width, this.mask.height);
+    const blend = this.image ? this.blend : 0;
+    if (blend) {
+      context.globalAlpha = blend;
+      context.drawImage(this.image, 0, 0, this.mask.width, this.mask.height);
+    }
+    context.globalAlpha = 1 - blend;
     if (!this.hidden) context.drawImage(this.layer, 0, 0);
+    context.globalAlpha = 1;
     context.restore();
   }
 }

@@ -53,6 +53,7 @@ export class Panel {
     const on = (name, kind, listener) => this.setting(name).addEventListener(kind, listener);
     on('size', 'input', (event) => sheet.setBrushSize(Number(event.target.value)));
     on('opacity', 'input', (event) => sheet.setOpacity(Number(event.target.value) / 100));
+    on('blend', 'input', (event) => sheet.setBlend(Number(event.target.value) / 100));
     on('outline', 'change', (event) => sheet.setOutlined(event.target.checked));
     this.settle();
   }
@@ -75,13 +76,14 @@ export class Panel {
   settle() {
     const { sheet, root } = this;
     if (!sheet) return;
-    for (const button of root.querySelectorAll('[data-tool]')) button.setAttribute('aria-pressed', String(button.dataset.tool === sheet.toolName));
+    for (const button of root.querySelectorAll('button[data-tool]')) button.setAttribute('aria-pressed', String(button.dataset.tool === sheet.toolName));
     const empty = sheet.mask.isEmpty();
     root.querySelector('[data-act="undo"]').disabled = !sheet.history.canUndo;
     root.querySelector('[data-act="redo"]').disabled = !sheet.history.canRedo;
     root.querySelector('[data-act="clear"]').disabled = empty;
     this.setting('size').value = sheet.brushSize;
     this.setting('opacity').value = Math.round(sheet.painter.opacity * 100);
+    this.setting('blend').value = Math.round(sheet.painter.blend * 100);
     this.setting('outline').checked = sheet.painter.outlined;
     this.put('size', `${sheet.brushSize} px`);
     this.put('opacity', `${Math.round(sheet.painter.opacity * 100)} %`);

@@ -11,6 +11,7 @@ import { View } from './view.js';
 export const BRUSH_SIZES = { least: 1, most: 200 };
 const RING_PIXELS = 12;
 const PHOTO_OPACITY = 0.45;
+const DRAWING_BLEND = 0.3; // so that one sees what one draws
 
 /**
  * Args:
@@ -74,6 +75,7 @@ export class Sheet {
 
   begin() {
     this.before = this.mask.clone();
+    if (this.painter.image && this.painter.blend > DRAWING_BLEND) this.setBlend(DRAWING_BLEND);
   }
 
   /** A tool has changed the mask inside `rect`. */
@@ -170,6 +172,18 @@ export class Sheet {
     this.painter.photo = photo;
     if (had !== (photo !== null)) this.setOpacity(photo ? PHOTO_OPACITY : 0.85);
     else this.repaint();
+  }
+
+  /** Show a synthetic image (an image element) in the drawing's place, as far as `blend` says; null: none. */
+  setImage(image, blend) {
+    this.painter.image = image;
+    this.setBlend(blend);
+  }
+
+  setBlend(blend) {
+    this.painter.blend = blend;
+    this.viewChanged();
+    this.listeners.settled();
   }
 
   setOpacity(opacity) {
