@@ -8,6 +8,8 @@ from gradio import themes
 
 STATIC = Path(__file__).parent / "static"
 FAVICON, STYLE_SHEET, SCRIPT = STATIC / "favicon.svg", STATIC / "studio.css", STATIC / "studio.js"
+STUDIES_SHEET = STATIC / "studies.css"
+"""Of the studies tab."""
 
 _FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 _MONO = ("ui-monospace", "Menlo", "Consolas", "monospace")
