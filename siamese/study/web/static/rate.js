@@ -101,10 +101,11 @@ async function start() {
 
 // How much there is to do, before somebody consents to do it.
 function amount() {
+  const one = study.images > 1 ? "screen" : "image";
   const each = study.images > 1 ? ` with ${study.images} images each` : "", { minutes, measured } = study.duration;
-  const practice = study.training ? ` and ${counted(study.training, "screen")} for practice before them` : "";
+  const practice = study.training ? `, and before them ${counted(study.training, one)} for practice` : "";
   const pace = measured ? "by the pace of the raters so far" : "by a rough estimate, as few have rated yet";
-  return `You will judge ${counted(study.total, study.images > 1 ? "screen" : "image")}${each}${practice}. This takes about ${counted(minutes, "minute")}, ${pace}. You can stop at any time: your link continues where you were.`;
+  return `You will judge ${counted(study.total, one)}${each}${practice}. This takes about ${counted(minutes, "minute")}, ${pace}. You can stop at any time: your link continues where you were.`;
 }
 
 // Puts the protocol's part of the page in its place.
