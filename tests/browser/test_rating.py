@@ -358,7 +358,7 @@ def test_zoom_help_and_withdrawal(invite, rater):
     expect(page.get_by_role("button", name="Withdraw", exact=True)).to_be_disabled()
     page.get_by_label("Delete all my data.").check()
     page.get_by_role("button", name="Withdraw", exact=True).click()
-    expect(page.locator("#done-text")).to_contain_text("Your data is deleted (1 answers)")
+    expect(page.locator("#done-text")).to_contain_text("Your data is deleted (1 answer)")
     assert given(store, study) == []
     assert len(store.withdrawals(study)) == 1
     page.reload()
