@@ -304,7 +304,7 @@ def test_page_waits_while_the_database_is_away(invite, rater, studio: Serving):
         file.rename(away)
         try:
             act()
-            expect(alert).to_contain_text("the database file is gone")
+            expect(alert).to_contain_text("The database file is gone")
             expect(alert).to_contain_text("Trying again")
             expect(
                 page.get_by_role("button", name="Try again")
