@@ -15,11 +15,16 @@ from siamese.studio.tabs.batch import build_batch
 from siamese.studio.tabs.batch_events import wire_batch
 from siamese.studio.tabs.collection import CollectionEvents, build_collection, wire_collection
 from siamese.studio.tabs.models import build_models, wire_models
+from siamese.studio.tabs.studies import ListStudies, build_studies, wire_studies
 from siamese.studio.tabs.studio import build_studio, wire_studio
 
 
-def build_page(worker: ModelWorker, data: Path) -> gr.Blocks:
-    """The studio's page on ``worker``'s models. A visitor's work is in their own session; what they keep is in ``data``."""
+def build_page(worker: ModelWorker, data: Path, studies: ListStudies | None = None) -> gr.Blocks:
+    """The studio's page on ``worker``'s models. A visitor's work is in their own session; what they keep is in ``data``.
+
+    Args:
+        studies: gives the rating studies that are open; None for a page without the tab that lists them.
+    """
     collections = Collections(data / "collections")
     with Page(title="Siamese-Diffusion Studio", analytics_enabled=False) as page:
         gr.HTML(html.HEADER)
@@ -30,6 +35,9 @@ def build_page(worker: ModelWorker, data: Path) -> gr.Blocks:
                 batch = build_batch()
             with gr.Tab("Collection", id="collection-tab") as collection_tab:
                 collection = build_collection()
+            if studies is not None:
+                with gr.Tab("Studies", id="studies-tab") as studies_tab:
+                    wire_studies(build_studies(), studies, entering=studies_tab)
             with gr.Tab("Models", id="models-tab"):
                 models = build_models(worker)
         rescue = build_rescue()

@@ -32,7 +32,10 @@ from siamese.studio.visitors.limits import MAX_UPLOAD_BYTES
 from siamese.studio.visitors.memory import give_memory_back
 from siamese.studio.visitors.upload_folder import TemporaryFolder
 from siamese.studio.visitors.values import Values, tell_faults
-from siamese.study.web.app import mount_studies
+from siamese.study.rating.open_studies import OpenStudies
+from siamese.study.storage.location import data_directory
+from siamese.study.storage.opening import open_studies
+from siamese.study.web.app import add_study_routes
 from siamese.web.access import StudioAccess
 from siamese.web.data_folder import default_folder
 from siamese.web.headers import studio_headers
@@ -119,8 +122,10 @@ class Studio:
 
     def _application(self, data: Path) -> FastAPI:
         """The page and the studies' routes. Each middleware stands before those that are added earlier."""
+        studies = open_studies(data_directory(data / "studies"))
+        self._note_address = studies.note_address
         with caching(self._folder.page):
-            page = build_page(self.worker, data)
+            page = build_page(self.worker, data, OpenStudies(studies.store))
         page.max_threads = THREADS  # before the queue is made, which has as many places
         page.queue(api_open=False)  # a function that waits is not called past its line
         gr.set_static_paths(self._folder.page)  # its example may come back with an event, from anybody
@@ -130,7 +135,7 @@ class Studio:
         )  # first, so that it stands behind what the studies' routes bring
         # Before the page, which takes every other path.
         turn = functools.partial(self.worker.turn, ADMINISTRATOR)
-        self._note_address = mount_studies(app, data / "studies", turn=turn).note_address
+        add_study_routes(app, studies, turn=turn, home="/")
         app.mount(f"/{STATIC_PATH}", StaticFiles(directory=STATIC))
         gr.mount_gradio_app(
             app,

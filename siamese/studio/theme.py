@@ -8,7 +8,7 @@ from gradio import themes
 
 STATIC = Path(__file__).parent / "static"
 FAVICON, SCRIPT = STATIC / "favicon.svg", STATIC / "studio.js"
-STYLE_SHEETS = (STATIC / "studio.css", STATIC / "canvas" / "canvas.css")
+STYLE_SHEETS = (STATIC / "studio.css", STATIC / "canvas" / "canvas.css", STATIC / "studies.css")
 
 _FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 _MONO = ("ui-monospace", "Menlo", "Consolas", "monospace")

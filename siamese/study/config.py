@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,15 @@ LIMITS = {
     "seed": (0, 2**63 - 1),
 }
 MAX_TEXT_LENGTH = 20_000
+TEXTS = {
+    "title": (1, 200),
+    "organ": (1, 100),
+    "instructions": (0, MAX_TEXT_LENGTH),
+    "consent": (1, MAX_TEXT_LENGTH),
+}
+"""Least and most characters."""
+SHOWN_LENGTH = 60
+"""Characters of a wrong value that a message repeats."""
 
 DEFAULT_CONSENT = (
     "I take part of my own will. My answers, their times, my pseudonym and my role are stored and may be published without my "
@@ -173,36 +183,46 @@ class StudyConfig:
 
 def find_problems(config: StudyConfig) -> list[str]:
     """Everything that is wrong with ``config``, one sentence each; empty if it can be used."""
-    problems = []
-    texts = {
-        "title": (1, 200),
-        "organ": (1, 100),
-        "instructions": (0, MAX_TEXT_LENGTH),
-        "consent": (1, MAX_TEXT_LENGTH),
-    }
-    for name, (least, most) in texts.items():
-        value = getattr(config, name)
-        if not isinstance(value, str) or not least <= len(value.strip()) <= most:
-            problems.append(f"{name} must be text of {least} to {most} characters.")
-    if not isinstance(config.id, str) or not IDENTIFIER.fullmatch(config.id):
-        problems.append(
-            f"id {config.id!r}: use 1 to 48 lower-case letters, digits and hyphens, not beginning with a hyphen."
-        )
-    for name, (least, most) in LIMITS.items():
-        value = getattr(config, name)
-        if type(value) is not int or not least <= value <= most:
-            problems.append(f"{name} must be a whole number from {least} to {most}, not {value!r}.")
-    for name in ("share_known", "comments"):
-        if type(getattr(config, name)) is not bool:
-            problems.append(f"{name} must be true or false.")
-    if find_protocol(config.protocol) is None:
-        problems.append(unknown_protocol(config.protocol))
+    problems = list(field_problems(vars(config)).values())
     problems += method_problems(config)
     if not problems and config.repeats > config.groups * config.per_group:
         problems.append(
             f"repeats ({config.repeats}) cannot be more than the {config.groups * config.per_group} items that are rated."
         )
     return problems
+
+
+def field_problems(values: Mapping[str, Any]) -> dict[str, str]:
+    """What is wrong with each field alone, a sentence by the field's name; ``methods`` are not looked at.
+
+    Args:
+        values: of all fields of ``StudyConfig`` that are looked at.
+    """
+    problems = {}
+    if not isinstance(values["id"], str) or not IDENTIFIER.fullmatch(values["id"]):
+        problems["id"] = (
+            f"id {shortened(values['id'])}: use 1 to 48 lower-case letters, digits and hyphens, not beginning with a hyphen."
+        )
+    for name, (least, most) in TEXTS.items():
+        value = values[name]
+        if not isinstance(value, str) or not least <= len(value.strip()) <= most:
+            problems[name] = f"{name} must be text of {least} to {most} characters."
+    for name, (least, most) in LIMITS.items():
+        value = values[name]
+        if type(value) is not int or not least <= value <= most:
+            problems[name] = f"{name} must be a whole number from {least} to {most}, not {shortened(value)}."
+    for name in ("share_known", "comments"):
+        if type(values[name]) is not bool:
+            problems[name] = f"{name} must be true or false."
+    if find_protocol(values["protocol"]) is None:
+        problems["protocol"] = unknown_protocol(values["protocol"])
+    return problems
+
+
+def shortened(value: object) -> str:
+    """``value`` as a message repeats it."""
+    text = repr(value)
+    return text if len(text) <= SHOWN_LENGTH else f"{text[:SHOWN_LENGTH]}..."
 
 
 def method_problems(config: StudyConfig) -> list[str]:

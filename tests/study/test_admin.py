@@ -198,7 +198,7 @@ def test_logging_out_ends_the_session_everywhere(served, tmp_path, again):
     for each in fresh:
         reply = each.get("/study/admin", headers=cookie)
         assert reply.status_code == 401
-        assert "you have logged out" in reply.text
+        assert "You have logged out" in reply.text
         assert (
             each.post("/study/admin/studies/phantoms/close", data={"csrf": csrf}, headers=cookie).status_code
             == 401

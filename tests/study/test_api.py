@@ -72,6 +72,21 @@ def test_session_over_http(served):
     assert client.get(f"{path}/api/state").status_code == 410
 
 
+def test_amount_and_duration_are_said_before_consent(tmp_path):
+    store, _study = make_study(tmp_path, training=2, repeats=1)
+    path = store.invite("phantoms", ["Dr A"])[0].path
+    with TestClient(study_app(tmp_path)) as client:
+        before = client.get(f"{path}/api/state").json()
+        assert (before["total"], before["training"], before["images"]) == (13, 2, 1)
+        assert before["duration"] == {"screens": 15, "minutes": 3, "measured": False}
+        client.post(f"{path}/api/register", json={"pseudonym": "owl", "role": "nurse", "consent": True})
+        assert client.get(f"{path}/api/state").json()["duration"] is None  # nothing more to decide
+        page = client.get(path).text
+    assert page.index('id="amount"') < page.index('id="consent-text"') < page.index('id="register"')
+    assert "What happens next" in page
+    store.database.close()
+
+
 @pytest.mark.slow
 def test_page_is_the_same_for_everyone(served):
     _, client, path = served

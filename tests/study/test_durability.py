@@ -43,7 +43,7 @@ def test_a_space_without_a_volume_asks(tmp_path, on_space):
     assert "all answers since its last start, now 1 minute of them, could be lost" in page
     refused = client.post("/study/admin/studies/phantoms/open", data={"csrf": csrf})
     assert refused.status_code == 422
-    assert "the study was not opened" in refused.text
+    assert "The study was not opened" in refused.text
     assert "could be lost" in refused.text
     store = open_store(tmp_path)
     assert store.study("phantoms").state == "closed"

@@ -127,7 +127,7 @@ def test_the_page_says_so_and_asks(tmp_path, monkeypatch, kind, says):
     assert "SIAMESE_STUDY_DATABASE" in page
     refused = client.post("/study/admin/studies/phantoms/open", data={"csrf": csrf})
     assert refused.status_code == 422
-    assert "the study was not opened" in refused.text
+    assert "The study was not opened" in refused.text
     assert (
         client.post(
             "/study/admin/studies/phantoms/open", data={"csrf": csrf, "accept_loss": "yes"}

@@ -168,7 +168,8 @@ def test_a_refusal_is_reported(browser, provider):
     reply = browser.get(come_back(browser, provider).replace("access_denied", "%3Cscript%3E"))
     assert reply.status_code == 401
     assert "no reason given" in reply.text
-    assert "script>" not in reply.text
+    assert "%3Cscript" not in reply.text
+    assert reply.text.count("script>") == 1  # the end of the page's own
 
 
 @pytest.mark.slow

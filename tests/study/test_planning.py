@@ -72,7 +72,7 @@ def test_page(served):
     assert "<td>5</td><td>23</td><td>0.099</td><td>these raters only</td>" in reply.text
     for query, message in (
         ("half_width=&real=", "needs the half width"),
-        ("half_width=x", "half_width: "),
+        ("half_width=x", "The half width must be a number such as 0.1"),
         ("half_width=nan", "above 0"),
         ("half_width=0.1&method=2", "between 0 and 1"),
     ):

@@ -71,7 +71,9 @@ def test_nothing_is_read_without_log_in(served, path, cookie):
     app = served[1]
     status, body, headers, read = send(app, path, MULTIPART | cookie, [b"x" * 1000] * 50)
     assert (status, read) == (401, 0)
-    assert b"log in first" in body
+    assert b"Log in to administer studies" in body
+    assert b'role="alert"' not in body  # nobody has done anything wrong
+    assert b"Nothing was stored" in body
     assert "default-src 'none'" in headers["content-security-policy"]
 
 
@@ -132,7 +134,7 @@ def test_errors_of_administrators_are_pages(served):
     assert reply.status_code == 404
     assert reply.headers["content-type"].startswith("text/html")
     assert "<b>" not in reply.text
-    assert "there is no study" in reply.text
+    assert "There is no study" in reply.text
 
 
 @pytest.mark.slow

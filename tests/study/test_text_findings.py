@@ -184,7 +184,7 @@ def test_web_form_keeps_the_upload_and_asks_before_opening(served, tmp_path):
     assert NAMED in page
     assert 'name="accept_text"' in page
     assert "may name a patient" in page
-    (picture,) = re.findall(r'<img src="([^"]+)"', page)
+    (picture,) = re.findall(r'<img src="(/study/admin/[^"]+)"', page)
     reply = client.get(picture)
     assert reply.status_code == 200
     assert reply.headers["content-type"] == "image/jpeg"

@@ -16,6 +16,8 @@ from siamese.study.creation.generated import Report, Sampled, Turn, create_sampl
 from siamese.study.storage.entities import Study
 from siamese.study.storage.store import StudyStore
 
+NO_MASKS = "sampling needs masks: name their folder (on the command line: --masks FOLDER)."
+NO_METHOD = "a folder of masks is named, but no method to sample (on the command line: --sample NAME=MODEL)."
 log = logging.getLogger(__name__)
 
 
@@ -116,13 +118,9 @@ def given_folders(request: CreateStudy, sampled: list[Sampled]) -> dict[str, Pat
     """
     masks = request.masks
     if sampled and masks is None:
-        raise ConfigError(["sampling needs masks: name their folder (on the command line: --masks FOLDER)."])
+        raise ConfigError([NO_MASKS])
     if masks is not None and not sampled:
-        raise ConfigError(
-            [
-                "a folder of masks is named, but no method to sample (on the command line: --sample NAME=MODEL)."
-            ]
-        )
+        raise ConfigError([NO_METHOD])
     if masks is not None and not masks.is_dir():
         raise ConfigError([f"the folder of masks {masks}: there is no such folder."])
     folders = {

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from siamese.study.config import StudyConfig
+from siamese.study.rating.duration import expected_duration
 from siamese.study.rating.errors import (
     BadAnswerError,
     ConflictError,
@@ -46,8 +47,16 @@ class RaterSessions:
         """
         with self.database.write() as connection:  # it notes when the screen was sent
             rater, study = self._rater(connection, token)
-            step = self._step(connection, rater, study, sent=True) if rater.consented_at else None
-            return Overview(study.config, rater.consented_at is not None, rater.pseudonym, step)
+            if rater.consented_at is None:
+                duration = expected_duration(connection, study.config)
+                return Overview(study.config, False, rater.pseudonym, None, duration)
+            step = self._step(connection, rater, study, sent=True)
+            return Overview(study.config, True, rater.pseudonym, step)
+
+    def check_link(self, token: str) -> None:
+        """Raise what ``overview`` would if the link does not work (any more); changes nothing."""
+        with self.database.read() as connection:
+            self._rater(connection, token)
 
     def register(self, token: str, pseudonym: str, role: str, consent: bool) -> RatingStep:
         """Note who rates and that they consent, draw their order and lock the study. A second time changes nothing.

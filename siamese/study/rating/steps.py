@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from siamese.study.config import StudyConfig
+from siamese.study.rating.duration import Duration
 from siamese.study.rating.order import TRAINING
 from siamese.study.storage.schema import answers
 
@@ -56,6 +57,8 @@ class Overview:
     pseudonym: str | None
     step: RatingStep | None
     """None before registration."""
+    duration: Duration | None = None
+    """What there is to do; None after registration."""
 
 
 def to_task(row: Row, config: StudyConfig) -> Task:

@@ -18,10 +18,11 @@ from siamese.study.storage.opening import OpenedStudies, open_studies
 from siamese.study.web.auth import Administrator
 from siamese.study.web.dependencies import StudyServices
 from siamese.study.web.oauth import HuggingFaceLogin, oauth_settings
+from siamese.study.web.pages import Pages
 from siamese.study.web.rating_files import load_rating_files
 from siamese.study.web.refusals import install_errors, refusal
 from siamese.study.web.request_limits import CALLBACK, RequestLimits
-from siamese.study.web.routes import creation, downloads, invitations, login, rater
+from siamese.study.web.routes import creation, downloads, entry, invitations, login, rater
 from siamese.study.web.routes import studies as studies_pages
 from siamese.study.web.security import HEADERS, is_study
 from siamese.web.headers import AddedHeaders
@@ -31,10 +32,13 @@ ADMIN = (login, studies_pages, creation, invitations, downloads)
 """Modules of the administrator's routes."""
 
 
-def add_study_routes(app: FastAPI, studies: OpenedStudies, turn: Turn = nullcontext) -> None:
+def add_study_routes(
+    app: FastAPI, studies: OpenedStudies, turn: Turn = nullcontext, home: str | None = None
+) -> None:
     """Put the study's routes on ``app``; before a page that is mounted at the root.
 
-    Images for a study are sampled in ``turn``, which waits until no visitor of the studio samples.
+    Images for a study are sampled in ``turn``, which waits until no visitor of the studio samples. The pages lead back to ``home``, the
+    address of the studio's page; None if there is no studio.
 
     If the environment names a dataset repository, studies are restored from it first, and copied there until ``app`` shuts down.
 
@@ -43,8 +47,8 @@ def add_study_routes(app: FastAPI, studies: OpenedStudies, turn: Turn = nullcont
     """
     if studies.durability and studies.durability.options:
         app.include_router(copying(studies, studies.durability, studies.durability.options))
-    app.state.studies = services_of(studies, turn)
-    for router in (rater.router, *chain.from_iterable(module.ROUTERS for module in ADMIN)):
+    app.state.studies = services_of(studies, turn, home)
+    for router in (entry.router, rater.router, *chain.from_iterable(module.ROUTERS for module in ADMIN)):
         app.include_router(router)
     install_errors(app)
     app.add_middleware(CheckedInput, refuse=refusal)
@@ -53,13 +57,14 @@ def add_study_routes(app: FastAPI, studies: OpenedStudies, turn: Turn = nullcont
     app.add_middleware(AddedHeaders, headers=HEADERS, applies=is_study)
 
 
-def services_of(studies: OpenedStudies, turn: Turn = nullcontext) -> StudyServices:
+def services_of(studies: OpenedStudies, turn: Turn = nullcontext, home: str | None = None) -> StudyServices:
     """What the routes work with.
 
     Raises:
         SetupError: the environment names users, and something for their log-in is missing.
     """
     settings = oauth_settings(CALLBACK)
+    pages = Pages(home)
     administrator = Administrator(studies.folder, users=settings.users if settings else ())
     return StudyServices(
         store=studies.store,
@@ -67,7 +72,8 @@ def services_of(studies: OpenedStudies, turn: Turn = nullcontext) -> StudyServic
         administrator=administrator,
         huggingface=HuggingFaceLogin(settings, administrator.key) if settings else None,
         turn=turn,
-        files=load_rating_files(),
+        pages=pages,
+        files=load_rating_files(pages),
         durability=studies.durability,
     )
 

@@ -26,6 +26,18 @@ class NotLoggedInError(RuntimeError):
     """The request has no valid session."""
 
 
+class NoSessionError(NotLoggedInError):
+    """Nothing is wrong but that there is no session (any more).
+
+    Args:
+        ended: whether there was one.
+    """
+
+    def __init__(self, message: str, ended: bool = False) -> None:
+        super().__init__(message)
+        self.ended = ended
+
+
 class ForgedRequestError(RuntimeError):
     """The form was not one of this session's pages."""
 
@@ -113,14 +125,16 @@ class Administrator:
         """The session of a cookie.
 
         Raises:
-            NotLoggedInError: none, forged, logged out, or older than twelve hours.
+            NoSessionError: none, forged, logged out, or older than twelve hours.
         """
+        if not cookie:
+            raise NoSessionError("log in first.")
         try:
-            session = self._sign.loads(cookie or "", max_age=SESSION_SECONDS)
+            session = self._sign.loads(cookie, max_age=SESSION_SECONDS)
         except BadSignature as error:
-            raise NotLoggedInError("log in first.") from error
+            raise NoSessionError("your session has ended; log in again.", ended=True) from error
         if session in self._ended:
-            raise NotLoggedInError("you have logged out; log in again.")
+            raise NoSessionError("you have logged out; log in again.", ended=True)
         return session
 
     def log_out(self, session: str) -> None:

@@ -18,6 +18,7 @@ from siamese.study.storage.durability import Durability
 from siamese.study.storage.store import StudyStore
 from siamese.study.web.auth import COOKIE, Administrator
 from siamese.study.web.oauth import HuggingFaceLogin
+from siamese.study.web.pages import Pages
 from siamese.study.web.rating_files import RatingFiles
 from siamese.study.web.request_limits import HOME
 from siamese.study.web.security import storable
@@ -38,6 +39,8 @@ class StudyServices:
     """Log-in by Hugging Face; None if it is not set up."""
     turn: Turn
     """Images are sampled in it; see ``siamese.study.creation.generated``."""
+    pages: Pages
+    """What administrators and raters are shown."""
     files: RatingFiles
     """The raters' page and what it loads."""
     durability: Durability | None = None

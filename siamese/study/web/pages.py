@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib import resources
 from typing import Any
@@ -16,6 +17,11 @@ from siamese.study.report.results import SEED, Results
 from siamese.study.report.sections import sections_of
 from siamese.study.web.protocol_files import protocol_loader
 
+Trail = Sequence[tuple[str, str]]
+"""Name and address of each page above one, the outermost first."""
+STYLE_SHEETS = ("look.css", "admin.css")
+"""Of the administrator's pages and the report, in this order."""
+
 
 @lru_cache(maxsize=1)
 def templates() -> jinja2.Environment:
@@ -24,41 +30,54 @@ def templates() -> jinja2.Environment:
     loader = jinja2.ChoiceLoader([protocol_loader(), jinja2.FileSystemLoader(folder)])
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     environment.globals["protocols"] = protocols
+    environment.filters["sentence"] = sentence
     return environment
 
 
-def rating_page() -> bytes:
-    """The raters' page: the same for everyone, with a template part and a script of each protocol."""
-    return templates().get_template("rate.html").render().encode("utf-8")
+def sentence(text: str) -> str:
+    """``text`` with a capital letter at the beginning."""
+    return text[:1].upper() + text[1:]
 
 
-def render_page(
-    name: str,
-    title: str,
-    status: int = 200,
-    csrf: str | None = None,
-    message: str | None = None,
-    **values: Any,
-) -> HTMLResponse:
-    """One of the administrator's pages.
+class Pages:
+    """The studies' pages, which share a head.
 
     Args:
-        name: of the template.
-        csrf: token of the session's forms; None on pages for nobody in particular.
-        message: shown above everything else.
-        values: what the template shows.
+        home: address of the studio's page, to which each page leads back; None if the studies are served alone.
     """
-    text = templates().get_template(name).render(title=title, csrf=csrf, message=message, **values)
-    return HTMLResponse(text, status)
 
+    def __init__(self, home: str | None = None) -> None:
+        self.home = home
 
-def login_form(
-    password: bool, huggingface: bool, status: int = 200, message: str | None = None
-) -> HTMLResponse:
-    """The page to log in: with a form for the ``password``, a link to Hugging Face, or both."""
-    return render_page(
-        "login.html", "Log in", status, message=message, password=password, huggingface=huggingface
-    )
+    def render(
+        self,
+        name: str,
+        title: str,
+        status: int = 200,
+        csrf: str | None = None,
+        message: str | None = None,
+        trail: Trail = (),
+        **values: Any,
+    ) -> HTMLResponse:
+        """One page.
+
+        Args:
+            name: of the template.
+            csrf: token of the session's forms; None on pages for nobody in particular.
+            message: what went wrong, shown above everything else. A ``note`` among ``values`` is no error.
+            trail: the pages above it.
+            values: what the template shows.
+        """
+        shown = {"note": None, "place": None, "home": self.home, "trail": trail, "title": title} | values
+        text = templates().get_template(name).render(csrf=csrf, message=message, **shown)
+        return HTMLResponse(text, status)
+
+    def rating_page(self) -> bytes:
+        """The raters' page: the same for everyone, with a template part and a script of each protocol."""
+        page = templates().get_template("rate.html")
+        return page.render(home=self.home, trail=(), title="Image rating", place="Rate", csrf=None).encode(
+            "utf-8"
+        )
 
 
 def results_values(results: Results) -> dict[str, Any]:
@@ -75,7 +94,8 @@ def results_values(results: Results) -> dict[str, Any]:
 
 def report_html(results: Results) -> str:
     """The report as a file: style within, no script, no name of a rater."""
-    style = (resources.files("siamese.study.web") / "static" / "admin.css").read_text(encoding="utf-8")
+    folder = resources.files("siamese.study.web") / "static"
+    style = "".join((folder / name).read_text(encoding="utf-8") for name in STYLE_SHEETS)
     return (
         templates()
         .get_template("report.html")

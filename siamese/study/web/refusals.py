@@ -13,10 +13,10 @@ from siamese.study.statistics.table import StatisticsError
 from siamese.study.storage.database import StorageError, StorageFullError
 from siamese.study.storage.entities import NoSuchStudyError, StudyError
 from siamese.study.web.attempts import TooManyAttemptsError
-from siamese.study.web.auth import ForgedRequestError, NotLoggedInError
+from siamese.study.web.auth import ForgedRequestError, NoSessionError, NotLoggedInError
+from siamese.study.web.login_form import login_form
 from siamese.study.web.oauth import NotAnAdministratorError, ProviderError
-from siamese.study.web.pages import login_form, render_page
-from siamese.study.web.request_limits import HOME, TooLargeError
+from siamese.study.web.request_limits import HOME, STUDIES, TooLargeError
 from siamese.study.web.security import is_study
 
 FULL, AWAY = 507, 503
@@ -25,6 +25,7 @@ RETRY_SECONDS = 2
 ERRORS = (SessionError, StorageError, StudyError, ConfigError, StatisticsError, TooLargeError)
 LOGIN_STATUS: dict[type[Exception], int] = {
     NotLoggedInError: 401,
+    NoSessionError: 401,
     ForgedRequestError: 403,
     NotAnAdministratorError: 403,
     TooManyAttemptsError: 429,
@@ -67,7 +68,14 @@ def refusal(request: Request, error: Exception) -> Response:
     status = http_status(error)
     if request.url.path.startswith(HOME):
         text = getattr(error, "detail", None) or str(error)
-        response: Response = render_page("message.html", "Request refused", status, message=text)
+        response: Response = request.app.state.studies.pages.render(
+            "message.html",
+            "Request refused",
+            status,
+            message=text,
+            trail=[STUDIES],
+            typed=request.method == "POST",
+        )
     else:
         text = str(error.detail if isinstance(error, HTTPException) else error)
         # Gradio shows the detail.
@@ -79,17 +87,23 @@ def refusal(request: Request, error: Exception) -> Response:
 
 
 def log_in_first(request: Request, error: Exception) -> Response:
-    """The page to log in, with what is wrong."""
-    studies = request.app.state.studies
+    """The page to log in. Somebody who only has no session yet has done nothing wrong, and is not told so."""
     response = login_form(
-        password=studies.administrator.has_password,
-        huggingface=studies.huggingface is not None,
+        request.app.state.studies,
         status=LOGIN_STATUS[type(error)],
-        message=str(error),
+        message=None if isinstance(error, NoSessionError) else str(error),
+        note=note_for(request, error) if isinstance(error, NoSessionError) else None,
     )
     if isinstance(error, TooManyAttemptsError):
         response.headers["Retry-After"] = str(error.seconds)
     return response
+
+
+def note_for(request: Request, error: NoSessionError) -> str | None:
+    """What to say to somebody without a session: nothing if they only came by."""
+    if request.method not in ("GET", "HEAD"):
+        return f"{error} Nothing was stored. What you typed comes back in this tab once you have logged in."
+    return str(error) if error.ended else None
 
 
 def http_status(error: Exception) -> int:

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from siamese.study.web.auth import COOKIE, Administrator, NotLoggedInError
+from siamese.study.web.security import ENTRY
 
 HOME = "/study/admin"
 MAX_UPLOAD_BYTES = 512 * 2**20
@@ -20,6 +21,8 @@ MAX_UPLOAD_BYTES = 512 * 2**20
 MAX_FORM_BYTES = 256 * 2**10
 MAX_ANSWER_BYTES = 64 * 2**10
 """Bytes of a rater's request; the longest comment fits several times."""
+STUDIES = ("Rating studies", HOME)
+"""Name and address of the page above all others of the administrator."""
 LOGIN, OAUTH = f"{HOME}/login", f"{HOME}/login/huggingface"
 CALLBACK = f"{OAUTH}/callback"
 OPEN = (LOGIN, OAUTH, CALLBACK)
@@ -59,7 +62,7 @@ class RequestLimits:
         """ASGI."""
         path = scope.get("path", "").rstrip("/")
         admin = path == HOME or path.startswith(f"{HOME}/")
-        if scope["type"] != "http" or not (admin or path.startswith("/rate/")):
+        if scope["type"] != "http" or not (admin or path == ENTRY or path.startswith(f"{ENTRY}/")):
             await self.app(scope, receive, send)
             return
         request, limit = Request(scope), limit_of(path)

@@ -13,6 +13,8 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Robots-Tag": "noindex, nofollow",
 }
+ENTRY = "/rate"
+"""The page on which raters enter their invitation; their own pages are below it."""
 PATHS = ("/rate/", "/study-static/", "/study/")
 
 
@@ -25,7 +27,7 @@ def storable(text: str) -> str:
 
 def is_study(path: str) -> bool:
     """Whether ``HEADERS`` are for it."""
-    return path.startswith(PATHS)
+    return path == ENTRY or path.startswith(PATHS)
 
 
 def static_file(data: bytes, media_type: str) -> Response:

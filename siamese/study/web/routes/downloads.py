@@ -9,8 +9,9 @@ from fastapi import Response
 from siamese.study.answers.export import answers_csv, answers_json, read_answers
 from siamese.study.answers.raters import COMPLETE
 from siamese.study.report.results import read_results
-from siamese.study.web.dependencies import FormToken, Store, read_router
-from siamese.study.web.pages import render_page, report_html, results_values
+from siamese.study.web.dependencies import FormToken, Services, Store, read_router
+from siamese.study.web.pages import report_html, results_values
+from siamese.study.web.request_limits import HOME, STUDIES
 
 Counted = Literal["complete", "all"]
 """Raters whose answers count, as ``siamese.study.answers.raters`` names them."""
@@ -24,11 +25,18 @@ def download(text: str, kind: str, name: str, encoding: str = "utf-8") -> Respon
 
 
 @read.get("/studies/{study}/results")
-def results(store: Store, csrf: FormToken, study: str, raters: Counted = COMPLETE) -> Response:
+def results(services: Services, csrf: FormToken, study: str, raters: Counted = COMPLETE) -> Response:
     """The results' page."""
-    found = read_results(store, study, raters)
-    title = f"Results: {found.study.config.title}"
-    return render_page("results.html", title, csrf=csrf, **results_values(found))
+    found = read_results(services.store, study, raters)
+    title = found.study.config.title
+    return services.pages.render(
+        "results.html",
+        f"Results: {title}",
+        csrf=csrf,
+        trail=[STUDIES, (title, f"{HOME}/studies/{found.study.config.id}")],
+        place="Results",
+        **results_values(found),
+    )
 
 
 @read.get("/studies/{study}/report.html")

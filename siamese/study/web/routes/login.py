@@ -15,9 +15,9 @@ from siamese.study.web.dependencies import (
     change_router,
     public_router,
 )
+from siamese.study.web.login_form import login_form
 from siamese.study.web.oauth import STATE_COOKIE, STATE_SECONDS, HuggingFaceLogin
-from siamese.study.web.pages import login_form, render_page
-from siamese.study.web.request_limits import HOME, LOGIN
+from siamese.study.web.request_limits import HOME, LOGIN, STUDIES
 from siamese.web.hf_space import origin
 
 public = public_router()
@@ -58,7 +58,7 @@ def huggingface(services: StudyServices) -> HuggingFaceLogin:
 @public.get("/login")
 def login_page(services: Services) -> Response:
     """The form for the password, and the link to Hugging Face if that is set up."""
-    return login_form(services.administrator.has_password, services.huggingface is not None)
+    return login_form(services)
 
 
 @public.post("/login")
@@ -92,7 +92,7 @@ def from_huggingface(request: Request, services: Services) -> Response:
     huggingface(services).finish(request.query_params, request.cookies.get(STATE_COOKIE), sender(request))
     # A page and no redirect: the browser would not send the strict cookie after a redirect from another site.
     cookie = services.administrator.new_session()
-    response = let_in(request, render_page("welcome.html", "Logged in"), cookie)
+    response = let_in(request, services.pages.render("welcome.html", "Logged in", trail=[STUDIES]), cookie)
     response.delete_cookie(STATE_COOKIE, path=LOGIN)
     return response
 

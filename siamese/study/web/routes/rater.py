@@ -5,6 +5,7 @@ Nothing here tells the source of an image: ids are random, all images have the s
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Response
@@ -84,6 +85,7 @@ def state(sessions: Sessions, token: Token) -> dict[str, Any]:
         "total": config.rated,
         "images": config.rules.images_per_screen(config.methods),
         "share": config.rules.share_of_real(config.methods) if config.share_known else None,
+        "duration": asdict(found.duration) if found.duration else None,
         "registered": found.registered,
         "pseudonym": found.pseudonym,
         "step": step_json(found.step),

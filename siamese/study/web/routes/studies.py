@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import File, Request, Response, UploadFile
 from fastapi.responses import RedirectResponse
 
 from siamese.study.answers.import_answers import import_study
-from siamese.study.config import DEFAULT_CONSENT, ConfigError
-from siamese.study.creation.planning import PlanRequest
-from siamese.study.storage.entities import Invitation, StudyError
-from siamese.study.storage.store import StudyStore
+from siamese.study.config import MAX_TEXT_LENGTH, ConfigError
+from siamese.study.storage.entities import Invitation, NoSuchStudyError, StudyError
 from siamese.study.web.dependencies import (
     FormToken,
     Services,
@@ -22,52 +21,83 @@ from siamese.study.web.dependencies import (
     change_router,
     read_router,
 )
-from siamese.study.web.pages import render_page
-from siamese.study.web.request_limits import HOME, MAX_UPLOAD_BYTES
+from siamese.study.web.forms import NEW_STUDY, CreationForm, PlanForm
+from siamese.study.web.request_limits import HOME, MAX_UPLOAD_BYTES, STUDIES
 from siamese.web.hf_space import origin
 
 read = read_router()
 change = change_router()
 
 
+@dataclass(frozen=True)
+class Creation:
+    """The form that makes a study, as it is shown."""
+
+    form: CreationForm = NEW_STUDY
+    problems: Mapping[str, str] = field(default_factory=dict)
+    """A sentence for each field that cannot be used."""
+    message: str | None = None
+    """What is wrong beyond single fields."""
+    left_out: Sequence[str] = ()
+    """What was not read for a study that was not made."""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A change of a study that was not made, and what was typed for it."""
+
+    message: str
+    labels: str = ""
+    """Raters to invite, one a line."""
+    rater: str = ""
+    reason: str = ""
+    """Why ``rater`` was to be excluded."""
+
+
 def list_page(
     services: StudyServices,
     csrf: str,
-    message: str | None = None,
+    creation: Creation = Creation(),
     status: int = 200,
-    left_out: Sequence[str] = (),
+    message: str | None = None,
 ) -> Response:
-    """All studies, with the forms to make and to import one; ``left_out`` is what was not read for a study that was not made."""
+    """All studies, with the forms to make and to import one; ``message`` is what went wrong with an import."""
     durability = services.durability
-    return render_page(
+    return services.pages.render(
         "studies.html",
-        "Studies",
+        "Rating studies",
         status,
         csrf=csrf,
         message=message,
-        left_out=left_out,
+        new=creation,
         studies=services.store.studies(),
-        consent=DEFAULT_CONSENT,
-        most=MAX_UPLOAD_BYTES // 2**20,
+        most=MAX_UPLOAD_BYTES,
+        longest=MAX_TEXT_LENGTH,
         copy=durability.report() if durability else None,
-        plan=PlanRequest(),
+        plan=PlanForm(),
     )
 
 
 def study_page(
     request: Request,
-    store: StudyStore,
+    services: StudyServices,
     csrf: str,
     study: str,
     links: Sequence[Invitation] = (),
     left_out: Sequence[str] = (),
+    refused: Refused | None = None,
 ) -> Response:
     """One study with its raters; ``links`` and ``left_out``, sentences on what is not in the study, are shown this once."""
+    store = services.store
     found = store.study(study)
-    return render_page(
+    return services.pages.render(
         "study.html",
         found.config.title,
+        422 if refused else 200,
         csrf=csrf,
+        message=refused.message if refused else None,
+        trail=[STUDIES],
+        typed=refused,
         study=found,
         raters=store.progress(study),
         links=links,
@@ -87,9 +117,9 @@ def studies(services: Services, csrf: FormToken) -> Response:
 
 
 @read.get("/studies/{study}")
-def one(request: Request, store: Store, csrf: FormToken, study: str) -> Response:
+def one(request: Request, services: Services, csrf: FormToken, study: str) -> Response:
     """One study."""
-    return study_page(request, store, csrf, study)
+    return study_page(request, services, csrf, study)
 
 
 @read.get("/studies/{study}/text/{item}.jpg")
@@ -104,14 +134,26 @@ def import_file(services: Services, csrf: FormToken, export: Annotated[UploadFil
     try:
         study = import_study(services.store, export.file.read())
     except (ConfigError, StudyError) as error:
-        return list_page(services, csrf, str(error), 422)
+        return list_page(services, csrf, status=422, message=str(error))
     return RedirectResponse(f"{HOME}/studies/{study.config.id}/results", 303)
 
 
 @change.post("/studies/{study}/open")
-def open_study(store: Store, study: str, accept_loss: Text = "", accept_text: Text = "") -> Response:
+def open_study(
+    request: Request,
+    services: Services,
+    csrf: FormToken,
+    study: str,
+    accept_loss: Text = "",
+    accept_text: Text = "",
+) -> Response:
     """Let raters begin."""
-    store.open(study, bool(accept_loss), bool(accept_text))
+    try:
+        services.store.open(study, bool(accept_loss), bool(accept_text))
+    except NoSuchStudyError:
+        raise
+    except StudyError as error:
+        return study_page(request, services, csrf, study, refused=Refused(str(error)))
     return RedirectResponse(f"{HOME}/studies/{study}", 303)
 
 

@@ -7,9 +7,11 @@ const at = (id) => document.getElementById(id);
 const blobs = new Map();        // item id -> promise of an object URL
 let study, protocol, question, step, task, answer, correcting = false, sending = false, shownAt = 0, key = "", waiting = null, retry = null;
 
+const sentence = (words) => words.charAt(0).toUpperCase() + words.slice(1);
+const counted = (number, name) => `${number} ${name}${number === 1 ? "" : "s"}`;
 function text(id, value) { at(id).textContent = value; }
 function show(...ids) { for (const id of ["welcome", "rating", "done"]) at(id).hidden = !ids.includes(id); }
-function notice(message) { text("notice", message ?? ""); at("notice").hidden = !message; if (!message) { at("again").hidden = true; } }
+function notice(message) { text("notice", sentence(message ?? "")); at("notice").hidden = !message; if (!message) { at("again").hidden = true; } }
 
 class Refused extends Error { constructor(status, message) { super(message); this.status = status; } }
 
@@ -86,13 +88,24 @@ async function start() {
   try { study = await insist("/api/state"); } catch (error) { show(); text("progress", ""); return fail(error); }
   document.title = study.title;
   text("title", study.title);
+  text("here", study.title);
   text("instructions", study.instructions);
   text("menu-instructions", study.instructions);
   text("consent-text", study.consent);
   if (study.share !== null) { text("share", `${study.share} % of the images are real.`); at("share").hidden = false; }
   choose(study.protocol);
   at("menu-open").hidden = false;
+  if (study.duration) text("amount", amount());
   if (study.registered) { step = study.step; await next(); } else show("welcome");
+}
+
+// How much there is to do, before somebody consents to do it.
+function amount() {
+  const one = study.images > 1 ? "screen" : "image";
+  const each = study.images > 1 ? ` with ${study.images} images each` : "", { minutes, measured } = study.duration;
+  const practice = study.training ? `, and before them ${counted(study.training, one)} for practice` : "";
+  const pace = measured ? "by the pace of the raters so far" : "by a rough estimate, as few have rated yet";
+  return `You will judge ${counted(study.total, one)}${each}${practice}. This takes about ${counted(minutes, "minute")}, ${pace}. You can stop at any time: your link continues where you were.`;
 }
 
 // Puts the protocol's part of the page in its place.
@@ -121,6 +134,7 @@ async function next() {
   at("feedback").hidden = true;
   if (!step.task) {
     show("done");
+    text("done-text", `All your ${counted(study.total, "answer")} are stored. Thank you for your time.`);
     at("bar").hidden = true;
     text("progress", `${study.total} of ${study.total}`);
     at("back-done").hidden = !step.can_go_back;
@@ -321,7 +335,8 @@ at("withdraw").addEventListener("click", async () => {
     at("menu-open").hidden = at("bar").hidden = at("back-done").hidden = true;
     text("progress", "");
     show("done");
-    text("done-text", `Your data is deleted (${deleted} answers). This link no longer works.`);
+    at("afterwards").hidden = true;
+    text("done-text", `Your data is deleted (${counted(deleted, "answer")}). This link no longer works.`);
   } catch (error) { fail(error); }
 });
 document.addEventListener("keydown", keyboard);
