@@ -223,7 +223,7 @@ def _settings(stage: StageShare, place: Workplace) -> dict[str, Any]:
     kept = {
         k: v
         for k, v in dataclasses.asdict(config).items()
-        if k not in ("data", "prompt") and not isinstance(v, Path)
+        if k not in ("data", "prompt", "subject") and not isinstance(v, Path)
     }
     return kept | {"loop": identity.settings_of(config.loop)}
 
