@@ -28,6 +28,8 @@ FILE = "subjects.json"
 FORMAT = "siamese subjects 1"
 SEGMENTER = "segmenter"
 """Folder of the segmentation network that knows all of a model's subjects, unless ``subjects.json`` says otherwise."""
+SEGMENTERS = "segmenters"
+"""Folder of networks that know one subject each, in folders of their own."""
 NOUN = "object"
 """Word for what is drawn if nobody has said a better one."""
 MOST_LETTERS = 80
