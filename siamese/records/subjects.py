@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -89,9 +89,12 @@ class Subjects:
     """Whether the model takes any prompt (Stable Diffusion's kind), so that the list is not all that it can draw."""
     title: str = ""
     """The model's name on the page; empty: its folder's name."""
+    segmenter: str | None = None
+    """Folder of the network for prompts that are not listed: of a model that takes any text and has no ``subjects.json``, as
+    nobody has said what its network was trained on. None: there is none."""
 
     def of(self, prompt: str) -> Subject:
-        """The subject of ``prompt``; of a model that takes any text, one without network and shapes if it is not listed.
+        """The subject of ``prompt``; of a model that takes any text, one without shapes if it is not listed.
 
         Raises:
             ValueError: the model does not know the prompt.
@@ -102,7 +105,7 @@ class Subjects:
         if not self.free_text:
             known = ", ".join(f"“{s.name}”" for s in self.listed)
             raise ValueError(f"This model does not draw “{prompt}”; choose one of {known}.")
-        return named(prompt)
+        return replace(named(prompt), segmenter=self.segmenter)
 
 
 def named(prompt: str, name: str | None = None, noun: str | None = None) -> Subject:
@@ -144,7 +147,12 @@ def read_subjects(folder: Path | None) -> Subjects:
     others = [named(p) for p in prompts if p not in own and p != EMPTY]
     subjects = [*rows, *(Subject(s.prompt, s.name, s.noun, everyone) for s in others)]
     statistics = load_statistics() | folder_statistics(folder)
-    return Subjects(tuple(_with_shapes(s, statistics) for s in subjects), table is None, title)
+    return Subjects(
+        listed=tuple(_with_shapes(s, statistics) for s in subjects),
+        free_text=table is None,
+        title=title,
+        segmenter=everyone if table is None and not rows else None,
+    )
 
 
 def write_subjects(folder: Path, subjects: Sequence[Subject], title: str = "") -> None:
@@ -156,13 +164,7 @@ def write_subjects(folder: Path, subjects: Sequence[Subject], title: str = "") -
 
 
 def _with_shapes(subject: Subject, statistics: Mapping[str, Any]) -> Subject:
-    return Subject(
-        prompt=subject.prompt,
-        name=subject.name,
-        noun=subject.noun,
-        segmenter=subject.segmenter,
-        has_shapes=subject.prompt in statistics,
-    )
+    return replace(subject, has_shapes=subject.prompt in statistics)
 
 
 def _prompt_table(folder: Path) -> tuple[str, ...] | None:

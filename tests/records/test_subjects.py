@@ -102,6 +102,11 @@ def test_free_text(tmp_path):
     assert entry.subject(POLYP).has_shapes
     write_subjects(folder, [Subject(STAIN, "Stain", "stain")])
     assert [s.prompt for s in describe(str(folder)).subjects] == [STAIN]
+    (folder / "segmenter").mkdir()
+    assert entry.subject("a cat").segmenter is None
+    assert describe(str(folder)).subject("a cat").segmenter is None, "it may not know cats"
+    (folder / FILE).unlink()
+    assert describe(str(folder)).subject("a cat").segmenter == "segmenter"
     assert describe("owner/name").subjects == read_subjects(None).listed
 
 
