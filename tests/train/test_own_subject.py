@@ -12,11 +12,12 @@ import torch
 from PIL import Image
 
 from siamese.masks.segmenter import CompactUNet, LesionSegmenter
-from siamese.masks.shapes import random_lesion
+from siamese.masks.shapes import ShapeError, random_lesion
 from siamese.models.checkpoint import load_checkpoint, save_checkpoint
 from siamese.models.prompt_embeddings import PromptTable
 from siamese.records.catalogue import describe
 from siamese.records.prompts import LESION, POLYP
+from siamese.records.subjects import FILE, read_subjects
 from siamese.sampling import MaskDiffusion
 from tests.models import PROMPTS, build
 from tests.phantoms import phantom, write_folder, write_json_lines
@@ -24,8 +25,9 @@ from train import __main__ as command
 from train.data.pairs import DataError
 from train.engine import sample_sheet
 from train.recipe import subject as own_subject
+from train.recipe.run import AllConfig, workplace
 from train.stages.siamese import SiameseStage, SiameseTrainConfig
-from train.tools.publish import PublishConfig, publish
+from train.tools.publish import PublishConfig, publish, write_names
 
 STAIN = "a stain on a white wall"
 
@@ -241,3 +243,45 @@ def test_under_torchrun_the_rest_is_left_to_one_process(
     monkeypatch.setenv("RANK", rank)
     own_subject.main(given)
     assert ("without torchrun" in capsys.readouterr().out) == says
+
+
+class TestNames:
+    """``publish --names`` and ``all --name``."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        (tmp_path / "context").mkdir(parents=True)
+        (tmp_path / "context" / "prompts.json").write_text(json.dumps(["", POLYP, STAIN]))
+        (tmp_path / "segmenter").mkdir()
+        return tmp_path
+
+    def test_of_a_table_come_first_and_the_others_stay(self, folder: Path) -> None:
+        write_names(PublishConfig(folder, folder, names=((STAIN, "Stain", "stain"),), title="Walls"))
+        found = read_subjects(folder)
+        assert [(s.name, s.noun, s.segmenter) for s in found.listed] == [
+            ("Stain", "stain", "segmenter"),
+            ("Colonoscopy polyp", "polyp", "segmenter"),
+        ]
+        assert found.title == "Walls"
+        with pytest.raises(ValueError, match="does not draw “a cat”"):
+            write_names(PublishConfig(folder, folder, names=(("a cat", "Cat", "cat"),)))
+
+    def test_of_free_text_are_the_only_ones(self, folder: Path) -> None:
+        (folder / "context" / "prompts.json").unlink()
+        write_names(PublishConfig(folder, folder, names=((STAIN, "Stain", "stain"),)))
+        assert [s.name for s in read_subjects(folder).listed] == ["Stain"]
+        write_names(PublishConfig(folder, folder, names=(("a crack", "Crack", "crack"),)))
+        assert [s.name for s in read_subjects(folder).listed] == ["Crack", "Stain"]
+
+    def test_nothing_named_leaves_no_file(self, folder: Path) -> None:
+        write_names(PublishConfig(folder, folder))
+        assert not (folder / FILE).exists()
+
+    def test_damaged_shapes_are_refused(self, folder: Path) -> None:
+        (folder / "other.json").write_text("{}")
+        with pytest.raises(ShapeError, match="format"):
+            write_names(PublishConfig(folder, folder, shapes=folder / "other.json"))
+
+    def test_all_wants_a_prompt_with_a_name(self) -> None:
+        with pytest.raises(ValueError, match="one --prompt"):
+            workplace(AllConfig((Path("pairs"),), name="Stain", weights=Path("none")))

@@ -23,7 +23,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from siamese.files.atomic import replacing
-from siamese.masks.shapes import MIN_SHAPES, PACKAGED, ShapeStatistics, folder_statistics, save_statistics
+from siamese.masks.shapes import MIN_SHAPES, PACKAGED, folder_statistics, save_statistics
 from siamese.models.checkpoint import find_folder
 from siamese.records.catalogue import SHEET
 from siamese.records.subjects import (
@@ -45,6 +45,7 @@ from train.engine.disk import writing
 from train.evaluation.synthesis import contact_sheet
 from train.recipe.presets import stage_config
 from train.stages import segmenter, siamese
+from train.stages.lesion_shapes import fit_enough
 from train.stages.siamese import SiameseTrainConfig
 from train.tools.publish import PublishConfig, publish
 
@@ -52,8 +53,6 @@ __all__ = ["SiameseTrainConfig", "main"]
 
 SHEET_MASKS, SHEET_IMAGES = 6, 2
 """Training masks on the sheet, and images of each."""
-SHAPE_SIDE = 256
-"""Side in pixels at which shapes are measured; ``train shapes`` has the same."""
 WRITTEN_CARD = "card.md"
 """Copy, in OUT, of the card that was written last: a README.md that differs from it was edited by hand, and is kept."""
 
@@ -95,10 +94,9 @@ def complete(config: SiameseTrainConfig, pairs: Sequence[Pair], subject: Subject
     model, init = config.loop.out / "model", find_folder(config.init)
     with writing(f"the model ({model})"):
         _bring(init, model)
-        statistics = _fitted(pairs, subject.prompt)
-        if statistics is not None:
+        if statistics := fit_enough(pairs):
             with replacing(model / PACKAGED) as part:
-                save_statistics(folder_statistics(init) | {subject.prompt: statistics}, part)
+                save_statistics(folder_statistics(init) | statistics, part)
     if len(pairs) >= MIN_SHAPES and config.subject.segmenter_updates:
         trained = _segmenter(config)
         if trained is None:
@@ -181,14 +179,6 @@ def _bring(init: Path, model: Path) -> None:
             shutil.copytree(init / part, model / part, dirs_exist_ok=True)
     if (init / PACKAGED).is_file():
         shutil.copyfile(init / PACKAGED, model / PACKAGED)
-
-
-def _fitted(pairs: Sequence[Pair], prompt: str) -> ShapeStatistics | None:
-    """Statistics of the masks' shapes; None if there are too few."""
-    if len(pairs) < MIN_SHAPES:
-        _say(f"{len(pairs)} training pairs of {prompt!r}: segmentation network and shapes need {MIN_SHAPES}.")
-        return None
-    return ShapeStatistics.fit(load_masks(pairs, SHAPE_SIDE))
 
 
 def _segmenter(config: SiameseTrainConfig) -> Path | None:

@@ -131,7 +131,7 @@ def publish(config: PublishConfig) -> float:
         copy_subjects(config.model, config.out)
     if config.segmenter:
         shutil.copytree(config.segmenter, config.out / SEGMENTER, dirs_exist_ok=True)
-    _write_names(config)
+    write_names(config)
     if not write_examples(config.out, config.example_seeds):
         print(
             "No examples: the shapes of this model's lesions are not known. The app begins with a plain blob.",
@@ -170,7 +170,7 @@ def copy_subjects(source: Path, target: Path) -> None:
             shutil.copyfile(new, old)
 
 
-def _write_names(config: PublishConfig) -> None:
+def write_names(config: PublishConfig) -> None:
     """Shapes, names and title that were given, in the place of those that the folder has."""
     if config.shapes is not None:
         read_statistics(config.shapes.read_text(encoding="utf-8"))  # raises if it is damaged
@@ -178,13 +178,13 @@ def _write_names(config: PublishConfig) -> None:
     if not config.names and not config.title:
         return
     subjects = read_subjects(config.out)
-    named = {prompt: (name, noun) for prompt, name, noun in config.names}
-    for prompt in named:
-        subjects.of(prompt)  # raises if the model does not know it
-    new = [
-        replace(s, name=named[s.prompt][0], noun=named[s.prompt][1]) if s.prompt in named else s
-        for s in subjects.listed
-    ]
+    # ``of`` raises if the model does not know a prompt. What is named comes first: a first visit draws it.
+    new = [replace(subjects.of(prompt), name=name, noun=noun) for prompt, name, noun in config.names]
+    if not (
+        new and subjects.free_text and not (config.out / SUBJECTS).is_file()
+    ):  # else nobody named the others
+        given = {s.prompt for s in new}
+        new += [s for s in subjects.listed if s.prompt not in given]
     write_subjects(config.out, new, config.title or subjects.title)
 
 
