@@ -108,7 +108,6 @@ class CardFacts:
 def card(name: str, checkpoint: Checkpoint, facts: CardFacts) -> str:
     """Markdown of the weights ``name``."""
     side = checkpoint.image_size
-    prompts = checkpoint.context.prompts
     return (
         "\n".join(
             [
@@ -123,18 +122,7 @@ def card(name: str, checkpoint: Checkpoint, facts: CardFacts) -> str:
                 "",
                 "## What it is",
                 "",
-                "| part | |",
-                "| --- | --- |",
-                *(f"| {part} | {what} |" for part, what in _parts(checkpoint)),
-                *(
-                    [
-                        "| segmentation network | `segmenter/`; suggests masks and measures agreement in the app |"
-                    ]
-                    if facts.segmenter
-                    else []
-                ),
-                f"| prompts | {'free text' if prompts is None else ', '.join(json.dumps(p, ensure_ascii=False) for p in prompts)} |",
-                f"| size | {facts.megabytes:.1f} MB |",
+                *_table_of_parts(checkpoint, facts),
                 "",
                 f"Sampling defaults: {checkpoint.defaults.describe()}.",
                 "",
@@ -166,6 +154,20 @@ def card(name: str, checkpoint: Checkpoint, facts: CardFacts) -> str:
         )
         + "\n"
     )
+
+
+def _table_of_parts(checkpoint: Checkpoint, facts: CardFacts) -> list[str]:
+    prompts = checkpoint.context.prompts
+    known = "free text" if prompts is None else ", ".join(json.dumps(p, ensure_ascii=False) for p in prompts)
+    network = "| segmentation network | `segmenter/`; suggests masks and measures agreement in the app |"
+    return [
+        "| part | |",
+        "| --- | --- |",
+        *(f"| {part} | {what} |" for part, what in _parts(checkpoint)),
+        *([network] if facts.segmenter else []),
+        f"| prompts | {known} |",
+        f"| size | {facts.megabytes:.1f} MB |",
+    ]
 
 
 def _nouns(kinds: Subjects) -> str:
