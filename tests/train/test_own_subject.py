@@ -144,6 +144,9 @@ class TestFewPairs:
         ours, copy = describe(str(trained / "model")), describe(str(tmp_path / "walls"))
         assert copy.subjects == ours.subjects
         assert copy.title == ours.title
+        assert copy.card.startswith(f"# {ours.title}\n")
+        publish(PublishConfig(tmp_path / "walls", tmp_path / "walls"))
+        assert describe(str(tmp_path / "walls")).subjects == ours.subjects, "on itself it loses nothing"
         assert copy.sheet is not None
 
 

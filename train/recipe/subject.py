@@ -215,7 +215,8 @@ def _publish(config: SiameseTrainConfig, pairs: Sequence[Pair], subject: Subject
             title=subject.name,
             started_from=find_folder(config.init),
             card=not edited,
-        )
+        ),
+        save_weights=False,
     )
     if not edited:
         shutil.copyfile(card, written)

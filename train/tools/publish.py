@@ -105,8 +105,10 @@ def main(config: PublishConfig) -> None:
     )
 
 
-def publish(config: PublishConfig) -> float:
+def publish(config: PublishConfig, save_weights: bool = True) -> float:
     """Save in float16 with licence, card and examples; returns the folder's megabytes.
+
+    Without ``save_weights`` the networks in ``config.out`` stay as they are, and the rest is added.
 
     Raises:
         ValueError: neither ``trained_on`` nor a LICENSE is there.
@@ -124,7 +126,7 @@ def publish(config: PublishConfig) -> float:
     ]
     metrics = None if config.metrics is None else json.loads(config.metrics.read_text(encoding="utf-8"))
     checkpoint.defaults = checkpoint.defaults.override(**config.sampling.overrides())
-    if config.model.resolve() != config.out.resolve():  # else the folder is only completed
+    if save_weights:
         for part in ("vae", "unet", "controlnet", "context", "scheduler"):
             shutil.rmtree(config.out / part, ignore_errors=True)
         save_checkpoint(checkpoint, config.out, torch.float16)
@@ -139,7 +141,7 @@ def publish(config: PublishConfig) -> float:
         )
     if config.trained_on:
         before = None if config.started_from is None else _starting_weights(config.started_from)
-        text = licence(config.title or config.out.name, config.trained_on, before)
+        text = licence(title_of(config.out), config.trained_on, before)
         (config.out / "LICENSE").write_text(text, encoding="utf-8")
     else:
         print(f"{config.out / 'LICENSE'} is kept: --trained-on was not given.", flush=True)
@@ -160,6 +162,8 @@ def copy_subjects(source: Path, target: Path) -> None:
 
     A network in ``segmenter/`` of ``target`` stays if ``source`` has none: it may have been put there by hand.
     """
+    if source.resolve() == target.resolve():
+        return
     for part in (SEGMENTERS, SUBJECTS, PACKAGED, SHEET, SEGMENTER):
         old, new = target / part, source / part
         if part != SEGMENTER:
@@ -180,12 +184,16 @@ def write_names(config: PublishConfig) -> None:
     subjects = read_subjects(config.out)
     # ``of`` raises if the model does not know a prompt. What is named comes first: a first visit draws it.
     new = [replace(subjects.of(prompt), name=name, noun=noun) for prompt, name, noun in config.names]
-    if not (
-        new and subjects.free_text and not (config.out / SUBJECTS).is_file()
-    ):  # else nobody named the others
+    nobody_named_others = subjects.free_text and not (config.out / SUBJECTS).is_file()
+    if not (new and nobody_named_others):
         given = {s.prompt for s in new}
         new += [s for s in subjects.listed if s.prompt not in given]
     write_subjects(config.out, new, config.title or subjects.title)
+
+
+def title_of(folder: Path) -> str:
+    """A model's name for people: the title that its folder has, else the folder's name."""
+    return read_subjects(folder).title or folder.name
 
 
 def _starting_weights(folder: Path) -> StartingWeights:
@@ -223,4 +231,4 @@ def _write_card(
         metrics=metrics,
         started_from=None if config.started_from is None else config.started_from.resolve().name,
     )
-    file.write_text(card(config.title or config.out.name, checkpoint, facts), encoding="utf-8")
+    file.write_text(card(title_of(config.out), checkpoint, facts), encoding="utf-8")
