@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from siamese.records.prompts import LESION, POLYP
+from siamese.records.subjects import Subject, write_subjects
+
 EMBEDDED = Path(__file__).resolve().parents[1] / "assets" / "siamese-tiny"
 
 
@@ -21,6 +24,14 @@ def small_images_model(scratch: Path) -> Path:
 def model_without_segmenter(scratch: Path) -> Path:
     """The embedded model in ``scratch``, without the network that suggests masks."""
     return _linked(scratch / "no-segmenter", "segmenter")
+
+
+def model_of_half_known_subjects(scratch: Path) -> Path:
+    """The embedded model in ``scratch`` for images of a quarter of its pixels, whose network knows lesions alone."""
+    folder = _changed(scratch / "half-known", image_size=128)
+    subjects = [Subject(POLYP, "Polyp", "polyp"), Subject(LESION, "Mole", "mole", "segmenter")]
+    write_subjects(folder, subjects, "Moles")
+    return folder
 
 
 def _changed(folder: Path, **settings: int) -> Path:

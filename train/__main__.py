@@ -39,9 +39,9 @@ STAGES = {
         "move a model to another autoencoder, to train it further",
     ),
     "siamese": Command(
-        "train.stages.siamese",
+        "train.recipe.subject",
         "SiameseTrainConfig",
-        "Mask-Diffusion by the Siamese algorithm; also fine-tunes on your own pairs",
+        "Mask-Diffusion by the Siamese algorithm; also fine-tunes on your own pairs, of a subject of your own",
     ),
     "decoder": Command(
         "train.stages.decoder",

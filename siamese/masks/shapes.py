@@ -36,6 +36,7 @@ from scipy.special import ndtri
 
 FORMAT = "siamese lesion shapes 1"
 PACKAGED = "lesion_shapes.json"
+"""Name of the file of statistics: in this package, and in a model folder that brings its own."""
 LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 """Levels of the scalars' quantiles."""
 MIN_SHAPES = 100
@@ -205,6 +206,21 @@ def load_statistics() -> dict[str, ShapeStatistics]:
         ShapeError: the packaged file is damaged.
     """
     return dict(_packaged())
+
+
+def folder_statistics(folder: Path) -> dict[str, ShapeStatistics]:
+    """The statistics by prompt that a model ``folder`` brings in its lesion_shapes.json; empty without this file.
+
+    Raises:
+        ShapeError: the file is damaged; the message names it.
+    """
+    file = folder / PACKAGED
+    if not file.is_file():
+        return {}
+    try:
+        return read_statistics(file.read_text(encoding="utf-8"))
+    except ValueError as error:  # of the statistics, or of bytes that are no UTF-8
+        raise ShapeError(f"{file}: {error}") from error
 
 
 def _components(mask: np.ndarray) -> tuple[np.ndarray, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,10 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:  # importing transformers takes seconds, and models with a table of prompts do without
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+OFFSET = 0.1
+"""How far a new prompt's row lies from the mean of the others, in standard deviations of the table."""
 
 
 class UnknownPromptError(ValueError):
@@ -46,6 +51,28 @@ class PromptTable(nn.Module):
                 f"unknown prompt {prompt!r}; this model knows: {', '.join(map(repr, self.prompts))}."
             )
         return self.prompts.index(prompt)
+
+    def grown(self, prompt: str) -> PromptTable:
+        """A table with ``prompt`` as a further last row; the rows before are the same bit for bit.
+
+        The new row begins at the mean of the rows of the prompts (of all rows, if "" is the only one): nothing says which of
+        them the new subject resembles, and the mean has the same distance to all. A small offset (``OFFSET`` of the table's
+        standard deviation), which is a function of the prompt's text alone, keeps two prompts apart that are added one after
+        the other: the mean with a mean is the same mean.
+
+        Raises:
+            ValueError: the prompt is in the table.
+        """
+        if prompt in self.prompts:
+            raise ValueError(f"the prompt {prompt!r} is in the table already.")
+        known = [i for i, text in enumerate(self.prompts) if text]
+        rows = self.table.detach()
+        seed = int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:8], "big") >> 1
+        offset = torch.randn(rows.shape[1:], generator=torch.Generator().manual_seed(seed)).to(rows)
+        row = (rows[known] if known else rows).mean(0) + OFFSET * rows.std() * offset
+        table = PromptTable((*self.prompts, prompt), rows.shape[2], rows.shape[1])
+        table.table.data = torch.cat([rows, row[None]])
+        return table.train(self.training)
 
     def forward(self, prompts: Sequence[str]) -> Tensor:
         """Context [B, tokens, D] of ``prompts``."""

@@ -7,7 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from siamese.masks.shapes import ShapeStatistics, folder_statistics, load_statistics
 from siamese.records.provenance import NotSyntheticError, SyntheticPair, read_png
+from siamese.records.subjects import Subject, Subjects, read_subjects
+
+SHEET = "samples.png"
+"""Sheet of masks and samples in a model folder, if its training made one."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,40 @@ class ModelEntry:
     licence: str = ""
     metrics: dict[str, Any] = field(default_factory=dict)
     """metrics.json as measured; empty if the folder has no such file."""
+    kinds: Subjects = field(default_factory=lambda: read_subjects(None))
+    """What it draws, under which names."""
+
+    @property
+    def subjects(self) -> tuple[Subject, ...]:
+        """The kinds of image to choose from, in the order of the page; the first is what a first visit draws."""
+        return self.kinds.listed
+
+    @property
+    def title(self) -> str:
+        """The model's name for people; ``name`` is what requests and recipes name it by."""
+        return self.kinds.title or self.name
+
+    @property
+    def sheet(self) -> Path | None:
+        """The PNG of training masks and samples of them; None if the folder has none."""
+        return self.folder / SHEET if self.folder and (self.folder / SHEET).is_file() else None
+
+    def subject(self, prompt: str) -> Subject:
+        """The subject of ``prompt``.
+
+        Raises:
+            ValueError: the model does not know the prompt.
+        """
+        return self.kinds.of(prompt)
+
+    def statistics(self, prompt: str) -> ShapeStatistics | None:
+        """Statistics of the subject's shapes for ``random_lesion``, the folder's own before the packaged ones; None if there are none.
+
+        Raises:
+            ShapeError: the file is damaged.
+        """
+        own = folder_statistics(self.folder) if self.folder else {}
+        return own.get(prompt, load_statistics().get(prompt))
 
     def examples(self) -> list[SyntheticPair]:
         """The pairs in ``examples/*.png``, by name: what a first visit shows. Files that are not the studio's are left out."""
@@ -39,7 +78,7 @@ def describe(source: str) -> ModelEntry:
     """The entry of a model folder or hub id. A missing or damaged file leaves its part empty: loading will say more.
 
     Raises:
-        ValueError: ``metrics.json`` is no JSON object.
+        ValueError: ``metrics.json`` is no JSON object, or ``subjects.json`` or ``lesion_shapes.json`` is damaged.
     """
     folder = Path(source)
     if not (folder / "model_index.json").is_file():
@@ -61,6 +100,7 @@ def describe(source: str) -> ModelEntry:
         card=_without_metadata(_text(folder / "README.md")),
         licence=_text(folder / "LICENSE"),
         metrics=metrics,
+        kinds=read_subjects(folder),
     )
 
 

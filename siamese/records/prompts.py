@@ -5,3 +5,5 @@ LESION = "a dermoscopy image of a skin lesion"
 EMPTY = ""
 """The prompt of the unconditional half of classifier-free guidance."""
 PROMPT_OF_ORGAN = {"polyp": POLYP, "lesion": LESION}
+NAMES = {POLYP: ("Colonoscopy polyp", "polyp"), LESION: ("Dermoscopy skin lesion", "lesion")}
+"""Short name of each subject for the page, and the word for what is drawn, of the prompts of the embedded model."""

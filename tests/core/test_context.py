@@ -109,3 +109,31 @@ def test_model_with_text_encoder_survives_saving_and_samples(
     )
     assert one.shape == (1, 32, 32, 3)
     assert (one != other).any()
+
+
+def test_a_table_grows_by_a_row_near_the_mean_of_its_prompts() -> None:
+    torch.manual_seed(0)
+    table = PromptTable(PROMPTS, 16, tokens=4)
+    grown = table.grown("a stain")
+    assert grown.prompts == (*PROMPTS, "a stain")
+    assert torch.equal(grown.table[:-1], table.table)
+    mean = table.table[[PROMPTS.index(POLYP), PROMPTS.index(LESION)]].mean(0)
+    away = (grown.table[-1] - mean).std() / table.table.std()
+    assert 0.05 < away < 0.15
+    assert torch.equal(table.grown("a stain").table, grown.table), "the same for the same prompt"
+    assert len(table.prompts) == len(PROMPTS), "the table itself is as it was"
+
+
+def test_two_prompts_added_one_after_the_other_differ() -> None:
+    table = PromptTable(PROMPTS, 16, tokens=4).grown("a stain").grown("a crack")
+    assert not torch.allclose(table(["a stain"]), table(["a crack"]), atol=1e-2)
+
+
+def test_a_table_of_the_empty_prompt_alone_grows() -> None:
+    table = PromptTable(("",), 16, tokens=4)
+    assert torch.allclose(table.grown("a stain")(["a stain"]), table([""]), atol=0.6)
+
+
+def test_a_prompt_is_not_added_twice() -> None:
+    with pytest.raises(ValueError, match="in the table already"):
+        PromptTable(PROMPTS, 16).grown(POLYP)

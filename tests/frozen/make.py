@@ -13,6 +13,7 @@ the old one; the old one must still be read.
   run_end.safetensors  some of the weights after update 4
   sampled.png          two images that the tiny model samples, one above the other
   lesion_shapes.json   shape statistics of 120 ellipses
+  subjects.json        names of two subjects, added by hand in the form that `python -m train siamese --name` first wrote
   expected.json        the values that must be read from all of these
 """
 

@@ -7,6 +7,7 @@ import importlib
 import inspect
 import json
 import runpy
+import shutil
 import sys
 import zipfile
 from functools import partial
@@ -21,6 +22,7 @@ from safetensors.torch import load_file
 
 from siamese.masks.shapes import random_lesion, read_statistics
 from siamese.records.provenance import Recipe, SyntheticPair, read_png
+from siamese.records.subjects import read_subjects
 from siamese.sampling import MaskDiffusion
 from siamese.studio.storage.batch_job import BatchJob
 from siamese.studio.storage.collections import Collections
@@ -144,6 +146,23 @@ def test_lesion_shapes_give_the_same_lesion() -> None:
     assert list(statistics) == [PROMPT]
     assert statistics[PROMPT].count == EXPECTED["shapes"]["count"]
     assert digest(random_lesion(statistics[PROMPT], 5, 64)) == EXPECTED["shapes"]["lesion"]
+
+
+def test_names_of_a_models_subjects(tmp_path: Path) -> None:
+    shutil.copyfile(HERE / "subjects.json", tmp_path / "subjects.json")
+    (tmp_path / "segmenters" / "leaf-with-rust").mkdir(parents=True)
+    shutil.copyfile(HERE / "lesion_shapes.json", tmp_path / "lesion_shapes.json")
+    found = read_subjects(tmp_path)
+    assert found.title == "Stain on a wall"
+    stain, leaf = found.listed
+    assert (stain.prompt, stain.name, stain.noun, stain.has_segmenter, stain.has_shapes) == (
+        "a stain on a white wall",
+        "Stain on a wall",
+        "stain",
+        False,
+        False,
+    )
+    assert (leaf.prompt, leaf.segmenter, leaf.has_shapes) == (PROMPT, "segmenters/leaf-with-rust", True)
 
 
 @pytest.mark.parametrize(

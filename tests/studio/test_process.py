@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from siamese.records.catalogue import describe, find_models
-from siamese.records.prompts import POLYP
+from siamese.records.prompts import LESION, POLYP
 from siamese.studio.backend import engine as engines
 from siamese.studio.backend.engine import Engine
 from siamese.studio.backend.messages import (
@@ -31,7 +31,7 @@ from siamese.studio.backend.queue import ModelWorker
 from siamese.studio.components.canvas import canvas_value
 from siamese.studio.components.default_mask import example_mask
 from siamese.studio.tabs.generate import Finished, Form, generate
-from tests.studio_model import model_without_segmenter, small_images_model
+from tests.studio_model import model_of_half_known_subjects, model_without_segmenter, small_images_model
 
 ROOT = Path(__file__).parents[2]
 
@@ -172,6 +172,18 @@ class TestEngine:
         assert not engine.info(quiet, never, None).can_suggest
         with pytest.raises(ModelUnavailableError, match="Draw the mask by hand"):
             engine.suggest(quiet, never, np.zeros((40, 60, 3), np.uint8), None)
+
+    def test_a_network_judges_the_subjects_that_it_knows(self, tmp_path):
+        engine = Engine(find_models(str(model_of_half_known_subjects(tmp_path)), None))
+        photo = np.zeros((40, 60, 3), np.uint8)
+        assert engine.sample(quiet, never, request(prompt=POLYP)).agreements == (None,)
+        [agreement] = engine.sample(quiet, never, request(prompt=LESION)).agreements
+        assert 0 <= agreement <= 1
+        assert engine.loaded.can_suggest
+        assert engine.suggest(quiet, never, photo, None, LESION).shape == (40, 60)
+        for prompt in (POLYP, None):  # the first subject is meant if nothing is said
+            with pytest.raises(ModelUnavailableError, match="Moles has no segmentation network"):
+                engine.suggest(quiet, never, photo, None, prompt)
 
 
 class TestProcess:

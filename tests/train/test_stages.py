@@ -168,11 +168,12 @@ def test_images_without_any_words(
 def test_prompt_that_the_model_does_not_know_is_found_before_training(
     own: Path, small_model: Path, tmp_path: Path
 ) -> None:
+    lines = write_json_lines(tmp_path / "train.jsonl", own, "a cat")  # --prompt would add it to the table
     for make in (
-        lambda: SiameseStage(SiameseTrainConfig((own,), small_model, prompt="a cat", cache=tmp_path)),
+        lambda: SiameseStage(SiameseTrainConfig((lines,), small_model, cache=tmp_path)),
         lambda: BaseStage(BaseConfig((own,), init=small_model, prompt="a cat", size=64, cache=tmp_path)),
     ):
-        with pytest.raises(DataError, match=r"4 of 4 pairs(.|\n)*case 03: unknown prompt 'a cat'"):
+        with pytest.raises(DataError, match=r"4 of 4 pairs(.|\n)*3: unknown prompt 'a cat'"):
             make()
 
 

@@ -47,7 +47,7 @@ FREE_LOOP_SETTINGS = frozenset(
     }
 )
 """Fields of ``LoopConfig`` that do not change what an update does. ``extend_to`` adds updates after those that were planned."""
-FREE_STAGE_SETTINGS = frozenset({"loop", "cache", "measure"})
+FREE_STAGE_SETTINGS = frozenset({"loop", "cache", "measure", "subject"})
 """Fields of a stage's configuration that do not change what it trains; ``loop`` is compared by itself."""
 PLACES = frozenset({"data", "synthetic", "init", "vae", "controlnet", "weights"})
 """Files and folders, which may move. They are recorded; what lies there is compared by its content."""

@@ -19,8 +19,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+from siamese.files.atomic import replacing
+from siamese.masks.shapes import PACKAGED, load_statistics, save_statistics
 from siamese.models.checkpoint import weights_hash
 from siamese.models.presets import PRESETS
+from siamese.records.subjects import Subject, named
 from train.data.pairs import Pair, check_pairs, fingerprint, read_pairs
 from train.engine import identity, loop, messages
 from train.engine.messages import STOPPED
@@ -29,6 +32,7 @@ from train.evaluation.synthesis import SamplingOptions
 from train.recipe.plan import MIN_STEPS, Outlook, Plan, PlanError, StageProgress, difference, outlook
 from train.recipe.rehearsal import rehearse
 from train.recipe.stages import RECIPES, StageShare, TrainingRecipe, Workplace
+from train.stages.lesion_shapes import fit_enough
 from train.tools import publish
 
 PERCEPTUAL = "alexnet_lpips.safetensors"
@@ -42,6 +46,10 @@ class AllConfig:
     """Folders with images/, masks/ and optional split files, or JSON-lines files {source, target, prompt}."""
     prompt: str | None = None
     """Prompt of all pairs, for example "a photo of a leaf with rust", instead of what JSON lines or a known data set's name say; none: those."""
+    name: str | None = None
+    """Short name of what the images show, for the page, for example "Leaf with rust"; with --prompt only. None: the prompt."""
+    noun: str | None = None
+    """Word for what is drawn, for the page, for example "rust"; with --prompt only. None: "object"."""
     preset: Literal["tiny", "sd15"] = "tiny"
     """Architecture, settings and sampling (``train.recipe.presets``). tiny: the embedded model's, from scratch. sd15: the paper's,
     from Stable Diffusion 1.5 in --init."""
@@ -101,7 +109,7 @@ def _run(config: AllConfig, recipe: TrainingRecipe) -> None:
             val=val,
             place=place,
             scratch=config.out / "rehearsal",
-            publish=lambda rehearsed: _publish(recipe, rehearsed, sets),
+            publish=lambda rehearsed: _publish(config, recipe=recipe, place=rehearsed, sets=sets),
         )
         plan.rehearsed = time.monotonic() - started
         plan.save(config.out / "plan.json")
@@ -125,7 +133,8 @@ def _run(config: AllConfig, recipe: TrainingRecipe) -> None:
         _say(f"{last}: complete since before.")  # its card may have been edited by now
     else:
         _say(last)
-        _publish(recipe, place, sets)
+        shapes = _fitted_shapes(train, config.out / PACKAGED)
+        _publish(config, recipe=recipe, place=place, sets=sets, shapes=shapes)
         plan.published = True
         plan.save(config.out / "plan.json")
     took = plan.rehearsed + sum(StageProgress.of(place.run(s.name)).seconds for s in recipe.stages)
@@ -166,6 +175,8 @@ def workplace(config: AllConfig) -> Workplace:
         raise ValueError(
             "--preset sd15 needs --init, the folder of Stable Diffusion 1.5; tiny starts from scratch."
         )
+    if config.name is not None or config.noun is not None:
+        _subject(config)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ValueError("`all` runs in one process; under torchrun train the stages one by one.")
     place = Workplace(config.out, config.data, config.prompt, init=config.init)
@@ -223,7 +234,7 @@ def _settings(stage: StageShare, place: Workplace) -> dict[str, Any]:
     kept = {
         k: v
         for k, v in dataclasses.asdict(config).items()
-        if k not in ("data", "prompt") and not isinstance(v, Path)
+        if k not in ("data", "prompt", "subject") and not isinstance(v, Path)
     }
     return kept | {"loop": identity.settings_of(config.loop)}
 
@@ -310,8 +321,26 @@ def _stage(
         )
 
 
-def _publish(recipe: TrainingRecipe, place: Workplace, sets: Sequence[str]) -> None:
+def _fitted_shapes(pairs: Sequence[Pair], file: Path) -> Path | None:
+    """``file`` with the shapes of the subjects that have enough pairs and no packaged shapes; None if there are none."""
+    known = load_statistics()
+    statistics = fit_enough([pair for pair in pairs if pair.prompt not in known])
+    if not statistics:
+        return None
+    with replacing(file) as part:
+        save_statistics(statistics, part)
+    return file
+
+
+def _publish(
+    config: AllConfig,
+    recipe: TrainingRecipe,
+    place: Workplace,
+    sets: Sequence[str],
+    shapes: Path | None = None,
+) -> None:
     """Write the published folder, and replace what it held."""
+    subject = None if config.name is None and config.noun is None else _subject(config)
     publish.publish(
         publish.PublishConfig(
             model=place.model(recipe.published),
@@ -319,10 +348,24 @@ def _publish(recipe: TrainingRecipe, place: Workplace, sets: Sequence[str]) -> N
             segmenter=place.model(recipe.segmenter),
             trained_on=tuple(sets),
             runs=tuple(place.run(s.name) for s in recipe.stages),
+            shapes=shapes,
+            names=() if subject is None else ((subject.prompt, subject.name, subject.noun),),
+            title="" if subject is None else subject.name,
             card=True,
             sampling=SamplingOptions(**dataclasses.asdict(recipe.sampling)),
         )
     )
+
+
+def _subject(config: AllConfig) -> Subject:
+    """The subject of the names that were given.
+
+    Raises:
+        ValueError: they have no prompt.
+    """
+    if not config.prompt:
+        raise ValueError("--name and --noun name the images of one --prompt; give it, too.")
+    return named(config.prompt, config.name, config.noun)
 
 
 def _minutes(seconds: float) -> str:

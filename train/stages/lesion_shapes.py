@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,13 @@ import numpy as np
 from scipy.stats import ks_2samp
 from skimage.measure import regionprops
 
-from siamese.masks.shapes import ShapeStatistics, largest_component, random_lesion, save_statistics
+from siamese.masks.shapes import (
+    MIN_SHAPES,
+    ShapeStatistics,
+    largest_component,
+    random_lesion,
+    save_statistics,
+)
 from train.data.pairs import DataError, Pair, check_pairs, load_masks, read_pairs
 from train.engine.disk import replacing, writing
 
@@ -63,6 +71,12 @@ def fit_organs(pairs: list[Pair], size: int) -> dict[str, ShapeStatistics]:
         prompt: ShapeStatistics.fit(load_masks([p for p in pairs if p.prompt == prompt], size))
         for prompt in sorted({p.prompt for p in pairs})
     }
+
+
+def fit_enough(pairs: Sequence[Pair], size: int = ShapesConfig.size) -> dict[str, ShapeStatistics]:
+    """``fit_organs`` of the prompts with at least ``MIN_SHAPES`` pairs."""
+    counts = Counter(pair.prompt for pair in pairs)
+    return fit_organs([pair for pair in pairs if counts[pair.prompt] >= MIN_SHAPES], size)
 
 
 def main(config: ShapesConfig) -> None:

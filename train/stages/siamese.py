@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+import tyro
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
@@ -17,13 +18,14 @@ from siamese.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoi
 from siamese.models.controlnet import SiameseControlNet
 from siamese.models.modules import channels_last
 from siamese.models.presets import PRESETS
-from siamese.models.prompt_embeddings import PromptTable
+from siamese.models.prompt_embeddings import PromptTable, TextContext
 from siamese.models.unet import freeze_encoder
 from siamese.objective import SiameseConfig, SiameseObjective, describe_schedule
 from siamese.records.prompts import EMPTY
 from train.data.latents import Examples, latent_dtype, load_examples
 from train.data.pairs import check_pairs, read_pairs
 from train.engine import identity, loop
+from train.engine.printing import print_once
 from train.engine.randomness import Draws, sent
 from train.engine.sample_sheet import add_sheet, without_validation
 from train.stages.latent_batches import (
@@ -34,6 +36,20 @@ from train.stages.latent_batches import (
     step_draws,
     validation_draws,
 )
+
+
+@dataclass(frozen=True)
+class SubjectOptions:
+    """Names of a subject of the user's own, and what is made for it after training (``train.recipe.subject``)."""
+
+    name: str | None = None
+    """Short name of what the images show, for the page, for example "Stain on a wall". With it, or with a --prompt that is new to
+    --init, the model's folder also gets card, licence, sample sheet and, from 100 training pairs on, segmentation network and shapes.
+    None: the prompt."""
+    noun: str | None = None
+    """Word for what is drawn, for the page, for example "stain". None: "object"."""
+    segmenter_updates: int = 600
+    """Updates of the subject's segmentation network; 0: none is trained."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +64,8 @@ class SiameseTrainConfig:
     """Model folder whose ControlNet to start from, if --init (a base model trained further) has none of its own."""
     prompt: str | None = None
     """Prompt of all pairs, for example "a colonoscopy image of a polyp", instead of what JSON lines or a known data set's name
-    say; none: those."""
+    say; none: those. One that --init does not know is added to its table."""
+    subject: Annotated[SubjectOptions, tyro.conf.arg(name="")] = field(default_factory=SubjectOptions)
     preset: Literal["tiny", "sd15"] = "tiny"
     """Hint block of a new ControlNet, if --init has none. Given by hand, it also sets all that is not given by hand
     (``train.recipe.presets``): ``sd15`` trains as the paper does."""
@@ -121,16 +138,15 @@ class SiameseStage(loop.Stage):
     def __init__(self, config: SiameseTrainConfig) -> None:
         self.config = config
         self.checkpoint = load_checkpoint(config.init)
-        context = self.checkpoint.context
+        self.began_with = {"init_weights": identity.of_weights(*self.checkpoint.networks())}
+        self.checkpoint.context = context = context_of(self.checkpoint.context, config.prompt)
         train, val = (
             read_pairs(config.data, "train", config.prompt),
             read_pairs(config.data, "val", config.prompt, required=False),
         )
         known = context.prompts if isinstance(context, PromptTable) else None
         check_pairs(train + val, known, self.checkpoint.image_size)
-        self.began_with = identity.of_pairs(train, val) | {
-            "init_weights": identity.of_weights(*self.checkpoint.networks())
-        }
+        self.began_with |= identity.of_pairs(train, val)
         torch.manual_seed(config.loop.seed)
         if config.controlnet is not None:
             self.checkpoint.controlnet = controlnet_of(config.controlnet, self.checkpoint, config.init)
@@ -258,6 +274,21 @@ class SiameseStage(loop.Stage):
     def schedule(self, step: int, max_steps: int) -> str:
         """w_i and the augmentation's gate."""
         return describe_schedule(self.config.objective, step, max_steps)
+
+
+def context_of(context: PromptTable | TextContext, prompt: str | None) -> PromptTable | TextContext:
+    """The context for a run on pairs of ``prompt``: a table of prompts grows by one that it does not know, and it says so.
+
+    Prompts in files are not added: there a misspelt one among many would go unnoticed.
+    """
+    if not prompt or not isinstance(context, PromptTable) or prompt in context.prompts:
+        return context
+    known = ", ".join(repr(text) for text in context.prompts if text)
+    print_once(
+        f"The prompt {prompt!r} is new to this model, which knows {known}: its table grows by one row, "
+        "and those rows stay as they are."
+    )
+    return context.grown(prompt)
 
 
 def new_controlnet(checkpoint: Checkpoint, preset: str) -> SiameseControlNet:

@@ -13,10 +13,23 @@ from torch import nn
 from siamese.models.autoencoder import downsampling, latent_channels
 from siamese.models.checkpoint import Checkpoint
 from siamese.models.modules import config_of
-from siamese.records.catalogue import figures
+from siamese.records.catalogue import SHEET, figures
+from siamese.records.subjects import NOUN, Subjects
 from train.tools.licence import TERMS
 
 PURPOSE = "**Research and education. Not for diagnosis.**"
+_STARTED = (
+    "Training started from the weights {name}. The embeddings of the prompts that these knew are unchanged, but the networks were "
+    "trained further, on the data above alone: images of the other subjects differ from those of {name}, and may be worse."
+)
+_SAMPLES = [
+    "## Samples",
+    "",
+    f"![Masks, and images that the model made of each]({SHEET})",
+    "",
+    "The first row are masks of training pairs; every image is synthetic.",
+    "",
+]
 NOT_MEASURED = (
     "Not measured. `python -m train evaluate --model FOLDER --data ...` measures these weights, and `python -m train publish --metrics` "
     "brings the figures here."
@@ -73,18 +86,28 @@ class RunRecord:
         return "| " + " | ".join(cells) + " |"
 
 
-def card(
-    name: str,
-    checkpoint: Checkpoint,
-    sets: Sequence[str],
-    segmenter: bool,
-    megabytes: float,
-    runs: Sequence[RunRecord],
-    metrics: dict[str, Any] | None,
-) -> str:
-    """Markdown of the weights ``name``, trained on ``sets``, of ``megabytes`` in all."""
+@dataclass(frozen=True)
+class CardFacts:
+    """What a card says besides the networks."""
+
+    sets: Sequence[str]
+    """Names of the data that the weights were trained on."""
+    kinds: Subjects
+    segmenter: bool
+    """Whether the folder has a segmentation network for all of its subjects."""
+    sheet: bool
+    """Whether it has a sheet of samples."""
+    megabytes: float
+    """Size of the folder."""
+    runs: Sequence[RunRecord]
+    metrics: dict[str, Any] | None
+    started_from: str | None = None
+    """Name of the weights that training started from."""
+
+
+def card(name: str, checkpoint: Checkpoint, facts: CardFacts) -> str:
+    """Markdown of the weights ``name``."""
     side = checkpoint.image_size
-    prompts = checkpoint.context.prompts
     return (
         "\n".join(
             [
@@ -94,44 +117,77 @@ def card(
                 "---",
                 f"# {name}",
                 "",
-                f"Synthetic images of a drawn lesion mask, {side} x {side}, by Mask-Diffusion. {PURPOSE}",
+                f"Synthetic images of a drawn mask{_nouns(facts.kinds)}, {side} x {side}, by Mask-Diffusion. {PURPOSE}",
                 "Licence: [`LICENSE`](LICENSE); the code is apart from it under Apache-2.0.",
                 "",
                 "## What it is",
                 "",
-                "| part | |",
-                "| --- | --- |",
-                *(f"| {part} | {what} |" for part, what in _parts(checkpoint)),
-                *(
-                    [
-                        "| segmentation network | `segmenter/`; suggests masks and measures agreement in the app |"
-                    ]
-                    if segmenter
-                    else []
-                ),
-                f"| prompts | {'free text' if prompts is None else ', '.join(json.dumps(p, ensure_ascii=False) for p in prompts)} |",
-                f"| size | {megabytes:.1f} MB, float16 |",
+                *_table_of_parts(checkpoint, facts),
                 "",
                 f"Sampling defaults: {checkpoint.defaults.describe()}.",
                 "",
+                "## Subjects",
+                "",
+                *_subjects(facts.kinds),
+                "",
+                *(_SAMPLES if facts.sheet else []),
                 "## Training",
                 "",
-                f"Trained on the `train` splits of: {', '.join(sets) or 'not stated'}.",
+                f"Trained on the `train` splits of: {', '.join(facts.sets) or 'not stated'}.",
+                *([_STARTED.format(name=facts.started_from)] if facts.started_from else []),
                 "",
-                *_training(runs),
+                *_training(facts.runs),
                 "",
                 "## Figures",
                 "",
-                *_figures(metrics),
+                *_figures(facts.metrics),
                 "",
                 "## Sources",
                 "",
                 "Method: Qiu et al., CVPR 2025, arXiv:2505.06068. No real image is in this folder.",
-                *(text.strip().replace("\n      ", " ") for known, text in TERMS.items() if known in sets),
+                *(
+                    text.strip().replace("\n      ", " ")
+                    for known, text in TERMS.items()
+                    if known in facts.sets
+                ),
             ]
         )
         + "\n"
     )
+
+
+def _table_of_parts(checkpoint: Checkpoint, facts: CardFacts) -> list[str]:
+    prompts = checkpoint.context.prompts
+    known = "free text" if prompts is None else ", ".join(json.dumps(p, ensure_ascii=False) for p in prompts)
+    network = "| segmentation network | `segmenter/`; suggests masks and measures agreement in the app |"
+    return [
+        "| part | |",
+        "| --- | --- |",
+        *(f"| {part} | {what} |" for part, what in _parts(checkpoint)),
+        *([network] if facts.segmenter else []),
+        f"| prompts | {known} |",
+        f"| size | {facts.megabytes:.1f} MB |",
+    ]
+
+
+def _nouns(kinds: Subjects) -> str:
+    nouns = list(dict.fromkeys(s.noun for s in kinds.listed if s.noun != NOUN))
+    return f" ({', '.join(nouns)})" if nouns else ""
+
+
+def _subjects(kinds: Subjects) -> list[str]:
+    """Table of the subjects, and what is missing."""
+    rows = [
+        f"| {s.name} | {json.dumps(s.prompt, ensure_ascii=False)} | {s.noun} | {'yes' if s.has_segmenter else 'no'} | {'yes' if s.has_shapes else 'no'} |"
+        for s in kinds.listed
+    ]
+    missing = [f"- {sentence}" for s in kinds.listed for sentence in s.missing]
+    return [
+        "| subject | prompt | what is drawn | segmentation network | random shapes |",
+        "| --- | --- | --- | --- | --- |",
+        *rows,
+        *(["", "What is missing:", "", *missing] if missing else []),
+    ]
 
 
 def _parts(checkpoint: Checkpoint) -> list[tuple[str, str]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 KVASIR = """  Kvasir-SEG (research and education only). Jha et al., "Kvasir-SEG: A Segmented Polyp Dataset", MMM 2020, arXiv:1911.07069.
 """
@@ -31,11 +33,28 @@ Whoever trained them must know these terms, and write them here before passing t
 
 No image of that data is in this folder. {code}
 """
+_BEFORE = """
+Training started from the weights {name}. Their licence holds as well:
+
+{text}
+"""
+_UNKNOWN = """    Their folder has no LICENSE. Ask whoever made them for its terms, and write these here before passing the weights on."""
 _CODE = "The code of this repository is licensed apart from this, under Apache-2.0."
 
 
-def licence(name: str, sets: Sequence[str]) -> str:
+@dataclass(frozen=True)
+class StartingWeights:
+    """The weights that training started from."""
+
+    name: str
+    licence: str
+    """Text of their LICENSE; empty if there is none."""
+
+
+def licence(name: str, sets: Sequence[str], before: StartingWeights | None = None) -> str:
     """Text of the LICENSE file of the weights ``name`` that were trained on ``sets`` (names of folders or of JSON-lines files).
+
+    The licence of the weights ``before`` is quoted.
 
     Raises:
         ValueError: ``sets`` is empty: the terms would be a guess.
@@ -44,8 +63,12 @@ def licence(name: str, sets: Sequence[str]) -> str:
         raise ValueError("a licence needs the names of the data that the weights were trained on.")
     terms = "".join(text for known, text in TERMS.items() if known in sets)
     others = ", ".join(s for s in sets if s not in TERMS)
-    if not terms:
-        return _OWN.format(name=name, others=others, code=_CODE)
-    return _PUBLIC.format(
-        name=name, terms=terms, others=_BESIDE.format(others=others) if others else "", code=_CODE
-    )
+    if terms:
+        beside = _BESIDE.format(others=others) if others else ""
+        text = _PUBLIC.format(name=name, terms=terms, others=beside, code=_CODE)
+    else:
+        text = _OWN.format(name=name, others=others, code=_CODE)
+    if before is None:
+        return text
+    quoted = textwrap.indent(before.licence.strip(), "    ") if before.licence.strip() else _UNKNOWN
+    return text + _BEFORE.format(name=before.name, text=quoted)

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import tyro
 
-from siamese.masks.shapes import load_statistics, random_lesion
+from siamese.masks.shapes import (
+    PACKAGED,
+    folder_statistics,
+    load_statistics,
+    random_lesion,
+    read_statistics,
+)
 from siamese.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, weights_hash
-from siamese.records.prompts import LESION, POLYP
+from siamese.records.catalogue import SHEET
 from siamese.records.provenance import Recipe, SyntheticPair, pair_png
+from siamese.records.subjects import FILE as SUBJECTS
+from siamese.records.subjects import SEGMENTER, SEGMENTERS, read_subjects, slug, write_subjects
 from siamese.sampling import MaskDiffusion
 from train.evaluation.synthesis import SamplingOptions
-from train.tools.card import RunRecord, card
-from train.tools.licence import licence
+from train.tools.card import CardFacts, RunRecord, card
+from train.tools.licence import StartingWeights, licence
 
 EXAMPLE_SIDE = 512
 """Side of an example's mask as drawn: the page's."""
@@ -39,6 +47,15 @@ class PublishConfig:
     """Folder of the small segmentation network, copied beside the model."""
     runs: tuple[Path, ...] = ()
     """Folders of the stages' runs (what --loop.out named), in their order, for the card's table of the training."""
+    names: tuple[tuple[str, str, str], ...] = ()
+    """Prompt, short name and word for what is drawn, as the page shows them, of one or more of the model's prompts: "a stain on a
+    white wall" "Stain on a wall" stain."""
+    title: str = ""
+    """The model's name on the page. Empty: the folder's."""
+    shapes: Path | None = None
+    """lesion_shapes.json of the model's subjects, as ``train shapes`` wrote it."""
+    started_from: Path | None = None
+    """Folder of the weights that training started from: card and licence name them, and quote their LICENSE."""
     metrics: Path | None = None
     """metrics.json of these weights, as ``evaluate`` wrote it; copied, and shown in the card."""
     card: bool = False
@@ -46,30 +63,32 @@ class PublishConfig:
     sampling: Annotated[SamplingOptions, tyro.conf.arg(name="")] = field(default_factory=SamplingOptions)
     """Default settings of sampling, as chosen on val; the model's own are kept for those that are not given."""
     example_seeds: tuple[int, ...] = (1, 1)
-    """Seed of each organ's example, of its random mask as well as of its image: what a first visit to the page shows."""
+    """Seed of each subject's example, the last for all that follow; of its random mask as well as of its image: what a first visit to the page shows."""
 
 
 def write_examples(folder: Path, seeds: tuple[int, ...]) -> int:
-    """``examples/a-polyp.png`` and ``examples/b-lesion.png``: images of random lesions, with their recipes, of the organs that the model knows.
+    """``examples/a-NOUN.png``, ``b-NOUN.png``...: images of random masks, with their recipes, of the subjects whose shapes are known.
 
     Returns:
-        How many were written: none for prompts of the user's own, whose lesions' shapes are not known.
+        How many were written: none if the shapes of the first subject, with which a first visit begins, are not known.
     """
-    model = MaskDiffusion.from_pretrained(folder, "cpu")
-    written = 0
     shutil.rmtree(folder / "examples", ignore_errors=True)  # of the weights before
-    for (prompt, statistics), seed in zip(load_statistics().items(), seeds, strict=True):
-        if model.prompts is not None and prompt not in model.prompts:
-            continue
-        drawn = random_lesion(statistics, seed, EXAMPLE_SIDE)
+    subjects = read_subjects(folder).listed
+    if not subjects or not subjects[0].has_shapes:
+        return 0
+    model = MaskDiffusion.from_pretrained(folder, "cpu")
+    statistics = load_statistics() | folder_statistics(folder)
+    known = [s for s in subjects if s.has_shapes]
+    for number, subject in enumerate(known):
+        seed = seeds[min(number, len(seeds) - 1)]
+        drawn = random_lesion(statistics[subject.prompt], seed, EXAMPLE_SIDE)
         fitted = model.fit_mask(drawn)
-        image = model.sample_fitted([fitted], prompt, [seed], model.checkpoint.defaults)[0]
-        recipe = Recipe(prompt, seed, model.checkpoint.defaults, folder.name)
-        name = {POLYP: "a-polyp.png", LESION: "b-lesion.png"}[prompt]
+        image = model.sample_fitted([fitted], subject.prompt, [seed], model.checkpoint.defaults)[0]
+        recipe = Recipe(subject.prompt, seed, model.checkpoint.defaults, folder.name)
+        name = f"{chr(ord('a') + number)}-{slug(subject.noun)}.png"
         (folder / "examples").mkdir(exist_ok=True)
         (folder / "examples" / name).write_bytes(pair_png(SyntheticPair(image, fitted, drawn, recipe)))
-        written += 1
-    return written
+    return len(known)
 
 
 def megabytes(folder: Path) -> float:
@@ -86,8 +105,10 @@ def main(config: PublishConfig) -> None:
     )
 
 
-def publish(config: PublishConfig) -> float:
+def publish(config: PublishConfig, save_weights: bool = True) -> float:
     """Save in float16 with licence, card and examples; returns the folder's megabytes.
+
+    Without ``save_weights`` the networks in ``config.out`` stay as they are, and the rest is added.
 
     Raises:
         ValueError: neither ``trained_on`` nor a LICENSE is there.
@@ -105,18 +126,23 @@ def publish(config: PublishConfig) -> float:
     ]
     metrics = None if config.metrics is None else json.loads(config.metrics.read_text(encoding="utf-8"))
     checkpoint.defaults = checkpoint.defaults.override(**config.sampling.overrides())
-    for part in ("vae", "unet", "controlnet", "context", "scheduler"):
-        shutil.rmtree(config.out / part, ignore_errors=True)
-    save_checkpoint(checkpoint, config.out, torch.float16)
+    if save_weights:
+        for part in ("vae", "unet", "controlnet", "context", "scheduler"):
+            shutil.rmtree(config.out / part, ignore_errors=True)
+        save_checkpoint(checkpoint, config.out, torch.float16)
+        copy_subjects(config.model, config.out)
     if config.segmenter:
-        shutil.copytree(config.segmenter, config.out / "segmenter", dirs_exist_ok=True)
+        shutil.copytree(config.segmenter, config.out / SEGMENTER, dirs_exist_ok=True)
+    write_names(config)
     if not write_examples(config.out, config.example_seeds):
         print(
             "No examples: the shapes of this model's lesions are not known. The app begins with a plain blob.",
             flush=True,
         )
     if config.trained_on:
-        (config.out / "LICENSE").write_text(licence(config.out.name, config.trained_on), encoding="utf-8")
+        before = None if config.started_from is None else _starting_weights(config.started_from)
+        text = licence(title_of(config.out), config.trained_on, before)
+        (config.out / "LICENSE").write_text(text, encoding="utf-8")
     else:
         print(f"{config.out / 'LICENSE'} is kept: --trained-on was not given.", flush=True)
     if config.metrics is not None:
@@ -129,6 +155,51 @@ def publish(config: PublishConfig) -> float:
         )
     _write_card(config, checkpoint, records, metrics)
     return megabytes(config.out)
+
+
+def copy_subjects(source: Path, target: Path) -> None:
+    """Bring what the model folder ``source`` has for its subjects (names, networks, shapes, sheet) in the place of that of ``target``.
+
+    A network in ``segmenter/`` of ``target`` stays if ``source`` has none: it may have been put there by hand.
+    """
+    if source.resolve() == target.resolve():
+        return
+    for part in (SEGMENTERS, SUBJECTS, PACKAGED, SHEET, SEGMENTER):
+        old, new = target / part, source / part
+        if part != SEGMENTER:
+            shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
+        if new.is_dir():
+            shutil.copytree(new, old, dirs_exist_ok=True)
+        elif new.is_file():
+            shutil.copyfile(new, old)
+
+
+def write_names(config: PublishConfig) -> None:
+    """Shapes, names and title that were given, in the place of those that the folder has."""
+    if config.shapes is not None:
+        read_statistics(config.shapes.read_text(encoding="utf-8"))  # raises if it is damaged
+        shutil.copyfile(config.shapes, config.out / PACKAGED)
+    if not config.names and not config.title:
+        return
+    subjects = read_subjects(config.out)
+    # ``of`` raises if the model does not know a prompt. What is named comes first: a first visit draws it.
+    new = [replace(subjects.of(prompt), name=name, noun=noun) for prompt, name, noun in config.names]
+    nobody_named_others = subjects.free_text and not (config.out / SUBJECTS).is_file()
+    if not (new and nobody_named_others):
+        given = {s.prompt for s in new}
+        new += [s for s in subjects.listed if s.prompt not in given]
+    write_subjects(config.out, new, config.title or subjects.title)
+
+
+def title_of(folder: Path) -> str:
+    """A model's name for people: the title that its folder has, else the folder's name."""
+    return read_subjects(folder).title or folder.name
+
+
+def _starting_weights(folder: Path) -> StartingWeights:
+    file = folder / "LICENSE"
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    return StartingWeights(folder.resolve().name, text)
 
 
 def _measured(folder: Path) -> str | None:
@@ -150,15 +221,14 @@ def _write_card(
         )
         return
     file.unlink(missing_ok=True)
-    file.write_text(
-        card(
-            config.out.name,
-            checkpoint=checkpoint,
-            sets=config.trained_on,
-            segmenter=(config.out / "segmenter").is_dir(),
-            megabytes=megabytes(config.out),
-            runs=records,
-            metrics=metrics,
-        ),
-        encoding="utf-8",
+    facts = CardFacts(
+        sets=config.trained_on,
+        kinds=read_subjects(config.out),
+        segmenter=(config.out / SEGMENTER).is_dir(),
+        sheet=(config.out / SHEET).is_file(),
+        megabytes=megabytes(config.out),
+        runs=records,
+        metrics=metrics,
+        started_from=None if config.started_from is None else config.started_from.resolve().name,
     )
+    file.write_text(card(title_of(config.out), checkpoint, facts), encoding="utf-8")

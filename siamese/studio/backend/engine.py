@@ -18,6 +18,7 @@ import numpy as np
 
 from siamese.records.catalogue import ModelEntry
 from siamese.records.provenance import Recipe, SyntheticPair
+from siamese.records.subjects import Subjects, read_subjects
 from siamese.studio.backend.messages import (
     Cancelled,
     Generated,
@@ -52,7 +53,21 @@ IsCancelled = Callable[[], bool]
 class _Loaded:
     entry: ModelEntry
     diffusion: MaskDiffusion
-    segmenter: LesionSegmenter | None
+    kinds: Subjects
+    segmenters: dict[str, LesionSegmenter]
+    """By their folder in the model's."""
+
+    def segmenter(self, prompt: str | None) -> LesionSegmenter | None:
+        """The segmentation network that knows the subject of ``prompt`` (None: the first one), if there is one.
+
+        Raises:
+            ValueError: the model does not know the prompt.
+        """
+        if prompt is None:
+            subject = next(iter(self.kinds.listed), None)
+        else:
+            subject = self.kinds.of(prompt)
+        return self.segmenters.get(subject.segmenter or "") if subject else None
 
 
 class Engine:
@@ -79,7 +94,7 @@ class Engine:
             settings=diffusion.checkpoint.defaults,
             size=diffusion.size,
             prompts=diffusion.prompts,
-            can_suggest=self._held.segmenter is not None,
+            can_suggest=bool(self._held.segmenters),
         )
 
     def info(self, on_update: OnUpdate, is_cancelled: IsCancelled, model: str | None) -> ModelInfo | None:
@@ -113,7 +128,7 @@ class Engine:
                 reference_weight=request.reference_weight,
                 callback=_Reporter(on_update, is_cancelled, request.previews),
             )
-            agreements = self._agreements(held, images, fitted)
+            agreements = _agreements(held.segmenter(request.prompt), images, fitted)
         except SamplingCancelled as error:
             raise Cancelled from error
         except (MemoryError, RuntimeError) as error:
@@ -139,28 +154,30 @@ class Engine:
         return Generated(tuple(pairs), agreements)
 
     def suggest(
-        self, on_update: OnUpdate, is_cancelled: IsCancelled, photo: np.ndarray, model: str | None
+        self,
+        on_update: OnUpdate,
+        is_cancelled: IsCancelled,
+        photo: np.ndarray,
+        model: str | None,
+        prompt: str | None = None,
     ) -> np.ndarray:
         """Mask uint8 [H, W] of 0 / 255 of the lesion that the segmentation network finds in ``photo`` uint8 [H, W, 3]; all 0 if it finds none.
 
+        Args:
+            prompt: that of the photo's subject; None: the model's first.
+
         Raises:
-            ModelUnavailableError: the model cannot be loaded, or has no segmentation network.
+            ModelUnavailableError: the model cannot be loaded, or has no segmentation network for the subject.
+            ValueError: the model does not know the prompt.
         """
         held = self._load(model)
-        if held.segmenter is None:
+        segmenter = held.segmenter(prompt)
+        if segmenter is None:
+            of = "" if prompt is None else f" for “{held.kinds.of(prompt).name}”"
             raise ModelUnavailableError(
-                f"{held.entry.name} has no segmentation network, so it cannot suggest a mask. Draw the mask by hand."
+                f"{held.entry.title} has no segmentation network{of}, so it cannot suggest a mask. Draw the mask by hand."
             )
-        return held.segmenter.predict(photo[None])[0]
-
-    @staticmethod
-    def _agreements(held: _Loaded, images: np.ndarray, masks: list[np.ndarray]) -> tuple[float | None, ...]:
-        if held.segmenter is None:
-            return (None,) * len(images)
-        from siamese.masks.segmenter import dice
-
-        drawn = np.stack([masks[min(i, len(masks) - 1)] for i in range(len(images))])
-        return tuple(float(d) for d in dice(held.segmenter.predict(images), drawn))
+        return segmenter.predict(photo[None])[0]
 
     def _load(self, model: str | None, on_update: OnUpdate | None = None) -> _Loaded:
         name = model or self.default
@@ -177,9 +194,14 @@ class Engine:
 
             self._held = None  # before the next is read: two may not fit
             diffusion = MaskDiffusion.from_pretrained(entry.source)
-            folder = Path(entry.source) / "segmenter"
+            folder = Path(entry.source)
+            kinds = read_subjects(folder if folder.is_dir() else None)  # now: it may have been repaired
+            places = {s.segmenter for s in kinds.listed if s.segmenter is not None}
             self._held = _Loaded(
-                entry, diffusion, LesionSegmenter.from_pretrained(folder) if folder.is_dir() else None
+                entry=entry,
+                diffusion=diffusion,
+                kinds=kinds,
+                segmenters={p: LesionSegmenter.from_pretrained(folder / p) for p in sorted(places)},
             )
         # Damaged files raise whatever their parser raises (JSON, safetensors, pickle, shapes): all mean the same here.
         except Exception as error:
@@ -189,6 +211,18 @@ class Engine:
                 "--model FOLDER; then press Generate again."
             ) from error
         return self._held
+
+
+def _agreements(
+    segmenter: LesionSegmenter | None, images: np.ndarray, masks: list[np.ndarray]
+) -> tuple[float | None, ...]:
+    """Dice coefficient of each image's mask with what is found in it; None without a network."""
+    if segmenter is None:
+        return (None,) * len(images)
+    from siamese.masks.segmenter import dice
+
+    drawn = np.stack([masks[min(i, len(masks) - 1)] for i in range(len(images))])
+    return tuple(float(d) for d in dice(segmenter.predict(images), drawn))
 
 
 class _Reporter:

@@ -115,22 +115,26 @@ class ModelWorker:
         """
         yield (yield from self._follow(self._job("sample", request, cancelled=cancelled, visitor=visitor)))
 
-    def suggest(self, photo: np.ndarray, model: str | None = None, visitor: str = "") -> np.ndarray:
+    def suggest(
+        self, photo: np.ndarray, model: str | None = None, visitor: str = "", prompt: str | None = None
+    ) -> np.ndarray:
         """Mask uint8 [H, W] of 0 / 255 of the lesion that the segmentation network finds in ``photo`` uint8 [H, W, 3]; all 0 if it finds none.
 
+        ``prompt`` is that of the photo's subject; None: the model's first.
+
         Raises:
-            ModelUnavailableError: the model cannot be loaded, its process hung, or it has no segmentation network.
+            ModelUnavailableError: the model cannot be loaded, its process hung, or it has no segmentation network for the subject.
             BusyError: see ``sample``.
         """
-        *_, mask = self.suggesting(photo, model, visitor)
+        *_, mask = self.suggesting(photo, model, visitor, prompt)
         assert isinstance(mask, np.ndarray)  # the last that ``suggesting`` yields
         return mask
 
     def suggesting(
-        self, photo: np.ndarray, model: str | None = None, visitor: str = ""
+        self, photo: np.ndarray, model: str | None = None, visitor: str = "", prompt: str | None = None
     ) -> Iterator[Update | np.ndarray]:
         """As ``suggest``; yields events, then the mask. Closing the iterator stops the run."""
-        yield (yield from self._follow(self._job("suggest", photo, model, visitor=visitor)))
+        yield (yield from self._follow(self._job("suggest", photo, model, prompt, visitor=visitor)))
 
     @contextmanager
     def turn(self, visitor: str) -> Iterator[None]:
