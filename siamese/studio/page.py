@@ -32,7 +32,7 @@ def build_page(worker: ModelWorker, data: Path, studies: ListStudies | None = No
             with gr.Tab("Studio", id="studio-tab"):
                 studio = build_studio(worker)
             with gr.Tab("Batch", id="batch-tab") as batch_tab:
-                batch = build_batch()
+                batch = build_batch(worker.models[worker.default])
             with gr.Tab("Collection", id="collection-tab") as collection_tab:
                 collection = build_collection()
             if studies is not None:
@@ -52,9 +52,10 @@ def build_page(worker: ModelWorker, data: Path, studies: ListStudies | None = No
         wire_batch(
             batch,
             runner=BatchRunner(worker, data / "batches"),
+            models=worker.models,
             model=studio.model,
             entering=batch_tab,
             rescue=rescue,
         )
-        wire_models(models, worker, studio.model, studio.settings)
+        wire_models(models, worker, studio.model, studio.settings, batch.prompt)
     return page

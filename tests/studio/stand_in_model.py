@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from types import SimpleNamespace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from siamese.masks.core import resize_mask
+from siamese.records.catalogue import ModelEntry
 from siamese.records.prompts import POLYP
 from siamese.records.provenance import Recipe, SyntheticPair
 from siamese.records.sampling_settings import SamplingSettings
@@ -31,6 +32,16 @@ def made(
     )
 
 
+@dataclass(frozen=True)
+class Entry(ModelEntry):
+    """An entry of the catalogue with images that are not in a folder."""
+
+    made: tuple[SyntheticPair, ...] = ()
+
+    def examples(self) -> list[SyntheticPair]:
+        return [*self.made]
+
+
 class StandIn:
     """A model whose images are noise of the seed. ``fault`` is raised in the place of the images, which take ``seconds`` after the preview."""
 
@@ -39,14 +50,7 @@ class StandIn:
         self.default = "stand-in"
         self.example = made(phantom(1, 64, 64)[1], 5)
         self.models = {
-            "stand-in": SimpleNamespace(
-                name="stand-in",
-                card="",
-                licence="",
-                metrics={},
-                source="nowhere",
-                examples=lambda: [self.example],
-            )
+            "stand-in": Entry(name="stand-in", source="nowhere", made=(self.example,)),
         }
         self.loaded = ModelInfo("stand-in", SamplingSettings(2, 2.0, "dpm++"), SIDE, None, True)
         self.fault: Exception | None = None

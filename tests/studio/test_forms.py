@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from siamese.records.catalogue import ModelEntry
 from siamese.records.prompts import POLYP
 from siamese.records.sampling_settings import SamplingSettings
 from siamese.studio.backend.messages import Loading, Waiting
@@ -18,6 +19,7 @@ from siamese.studio.tabs.generate import Failed, InputError, Started
 from siamese.studio.tabs.generate_events import form_of, status_html
 from siamese.studio.tabs.photo import Photo
 
+MODELS = {"tiny": ModelEntry("tiny", "nowhere")}
 PIXELS = np.zeros((4, 4, 3), np.uint8)
 
 
@@ -89,12 +91,12 @@ def batch(**changed: Any) -> BatchForm:
 
 
 def test_random_lesions_follow_from_the_seed():
-    order, again = batch().order(), batch().order()
+    order, again = batch().order(MODELS), batch().order(MODELS)
     assert [mask.name for mask in order.masks] == ["random-001", "random-002", "random-003"]
     assert (order.seed, order.prompt, order.model) == (2**32 - 2, POLYP, "tiny")
     for one, other in zip(order.masks, again.masks, strict=True):
         np.testing.assert_array_equal(one.mask, other.mask)
-    assert 0 <= batch(is_random=True).order().seed < 2**31
+    assert 0 <= batch(is_random=True).order(MODELS).seed < 2**31
 
 
 @pytest.mark.parametrize(
@@ -108,4 +110,4 @@ def test_random_lesions_follow_from_the_seed():
 )
 def test_a_batch_with_wrong_values_is_refused(changed, message):
     with pytest.raises(InputError, match=message):
-        batch(**changed).order()
+        batch(**changed).order(MODELS)

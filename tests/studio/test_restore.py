@@ -9,6 +9,7 @@ import gradio as gr
 import pytest
 
 from siamese.masks.core import binarise
+from siamese.records.catalogue import ModelEntry
 from siamese.records.prompts import LESION
 from siamese.records.provenance import Recipe, SyntheticPair, pair_png, read_png
 from siamese.records.sampling_settings import SamplingSettings
@@ -30,11 +31,12 @@ from tests.studio.wiring import Visitor
 
 SETTINGS = SamplingSettings(12, 5.0, "dpm++", "mask", 0.7, (0.3, 0.8))
 RECIPE = Recipe(LESION, 7, SETTINGS, "second")
+MODELS = {name: ModelEntry(name, "nowhere") for name in ("first", "second")}
 MASK = binarise(phantom(1, 64, 64)[1])
 
 
 def test_the_text_names_everything() -> None:
-    text = restored_settings(RECIPE, {"second"}).text
+    text = restored_settings(RECIPE, MODELS).text
     assert "seed 7" in text
     assert SETTINGS.describe() in text
     assert "not" not in text.split("restored")[1]
@@ -50,13 +52,13 @@ def test_the_text_names_everything() -> None:
     ],
 )
 def test_what_cannot_be_restored_is_said(changed: dict, says: str, model: str | None) -> None:
-    restored = restored_settings(dataclasses.replace(RECIPE, **changed), ["first", "second"])
+    restored = restored_settings(dataclasses.replace(RECIPE, **changed), MODELS)
     assert says in restored.text
     assert restored.model == model
 
 
 def test_a_heavy_reference_is_limited_to_what_the_page_takes() -> None:
-    assert MAX_WEIGHT in restored_settings(dataclasses.replace(RECIPE, reference_weight=9.0), []).updates
+    assert MAX_WEIGHT in restored_settings(dataclasses.replace(RECIPE, reference_weight=9.0), {}).updates
 
 
 def test_the_request_has_the_restored_settings_beside_those_of_the_page() -> None:
@@ -73,11 +75,11 @@ class Window(Visitor):
     """The drawing and the settings panel of a page with two models."""
 
     def __init__(self) -> None:
-        worker = SimpleNamespace(models={"first": None, "second": None})
+        worker = SimpleNamespace(models=MODELS)
         with gr.Blocks() as page:
             self.model, self.wanted = gr.State("first"), gr.State(None)
             self.draw: DrawPanel = build_draw(MASK)
-            self.settings: SettingsPanel = build_settings(build_actions(False))
+            self.settings: SettingsPanel = build_settings(build_actions(False), MODELS["first"])
             wire_settings(self.settings)
             events = DrawEvents(self.draw, worker, restorer(self.settings, worker, self.wanted))
             wire_draw(events, self.model, self.settings.prompt, [self.wanted, *self.settings.restorable])

@@ -198,7 +198,7 @@ class TestAnnotation:
 
     def test_without_photo(self, tmp_path):
         with pytest.raises(EmptyMaskError, match="Open a photo"):
-            write_annotation(canvas_value(example_mask(0, 64)), None, POLYP, tmp_path)
+            write_annotation(canvas_value(example_mask(0, 64)), None, "polyp", tmp_path)
 
 
 class TestServer:

@@ -8,7 +8,7 @@ import gradio as gr
 import pytest
 
 from siamese.studio.tabs.studies import amount, build_studies, studies_html, wire_studies
-from siamese.studio.theme import STUDIES_SHEET
+from siamese.studio.theme import STATIC
 from siamese.study.rating.duration import Duration
 from siamese.study.rating.open_studies import OpenStudy
 from siamese.study.storage.database import StorageError
@@ -75,7 +75,7 @@ def test_the_tab_asks_each_time_it_is_entered():
 
 
 def test_the_style_sheet_has_a_rule_for_each_class():
-    sheet = STUDIES_SHEET.read_text(encoding="utf-8")
+    sheet = (STATIC / "studies.css").read_text(encoding="utf-8")
     used = set(re.findall(r'class="([\w -]+)"', studies_html([open_study()])))
     for name in {name for names in used for name in names.split()} - {"hint"}:
         assert f".{name}" in sheet

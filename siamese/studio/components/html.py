@@ -14,7 +14,6 @@ Kind = Literal["idle", "busy", "done", "error"]
 HEADER = f"""<header class="masthead">
 <div><h1>Siamese-Diffusion Studio</h1>
 <p>Draw a lesion and sample a synthetic image of it.</p></div>
-<nav aria-label="Rating studies"><a href="/study/admin">Rating studies</a></nav>
 <p class="notice" role="note">{NOTICE}</p>
 </header>"""
 

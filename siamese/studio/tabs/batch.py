@@ -7,10 +7,10 @@ from typing import Any
 
 import gradio as gr
 
-from siamese.records.prompts import POLYP
+from siamese.records.catalogue import ModelEntry
 from siamese.studio.components import html
 from siamese.studio.storage.mask_zip import MAX_MASKS
-from siamese.studio.tabs.settings import ORGANS
+from siamese.studio.tabs.settings import choose_subject
 
 FROM_ZIP, AT_RANDOM = "Masks in a ZIP", "Random lesions"
 
@@ -37,8 +37,8 @@ class BatchTab:
         return [self.message, self.start, self.resume, self.cancel, self.download]
 
 
-def build_batch() -> BatchTab:
-    """Build the tab's components."""
+def build_batch(entry: ModelEntry) -> BatchTab:
+    """Build the tab's components for ``entry``'s model."""
     gr.HTML(
         f'<p class="hint">Up to {MAX_MASKS} masks at a time. Each pair is stored as soon as it is made, so you can resume a batch that was '
         "cancelled, or interrupted by a closed page or a restart. A new batch replaces the previous one; batches are deleted after 7 days.</p>"
@@ -55,9 +55,7 @@ def build_batch() -> BatchTab:
             )
             count = gr.Number(value=8, precision=0, label="Number of random lesions", elem_id="batch-count")
         with gr.Column():
-            prompt = gr.Radio(
-                [(name, text) for text, name in ORGANS.items()], value=POLYP, label="Kind of image"
-            )
+            prompt = gr.Radio(**choose_subject(entry), label="Kind of image")
             with gr.Group():
                 # Hidden while the seed is drawn at random: no pair would be made with the number in the box.
                 seed = gr.Number(value=0, precision=0, label="Seed of the batch", visible=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 import gradio as gr
 
 from siamese.files.listing import describe_passed_over
-from siamese.masks.shapes import load_statistics, random_lesion
+from siamese.masks.shapes import random_lesion
+from siamese.records.catalogue import ModelEntry
 from siamese.studio.backend.batch_runner import EXPIRED, BatchOrder, BatchRunner
 from siamese.studio.backend.messages import (
     BatchProgress,
@@ -52,15 +53,18 @@ class BatchForm:
     """Whether the seed is drawn at random."""
     model: str
 
-    def order(self) -> BatchOrder:
+    def order(self, models: Mapping[str, ModelEntry]) -> BatchOrder:
         """The checked masks and settings.
+
+        Args:
+            models: by name; the chosen one's statistics give the shapes of random lesions.
 
         Raises:
             InputError: a value is missing or out of range.
             BatchError: the ZIP cannot be used.
         """
         seed = secrets.randbelow(2**31) if self.is_random else check_seed(self.seed)
-        masks = self._masks(seed)
+        masks = self._masks(seed, models)
         passed_over = (
             describe_passed_over(masks.passed_over, indent="") if isinstance(masks, NamedMasks) else []
         )
@@ -68,13 +72,21 @@ class BatchForm:
             masks=masks, prompt=self.prompt, seed=seed, model=self.model, passed_over=passed_over
         )
 
-    def _masks(self, seed: int) -> list[NamedMask]:
+    def _masks(self, seed: int, models: Mapping[str, ModelEntry]) -> list[NamedMask]:
         if self.source == FROM_ZIP:
             if self.file is None:
                 raise InputError("Choose a ZIP of mask images first.")
             return read_mask_zip(Path(self.file))
         count = check_whole(self.count, "The number of lesions", 1, MAX_MASKS)
-        statistics = load_statistics()[self.prompt]
+        if self.model not in models:
+            raise InputError("Choose a model first.")
+        try:
+            statistics = models[self.model].statistics(self.prompt)
+            missing = models[self.model].subject(self.prompt).missing
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        if statistics is None:
+            raise InputError(" ".join(missing))
         return [
             NamedMask(f"random-{i + 1:03d}", random_lesion(statistics, (seed + i) % 2**32, SIDE))
             for i in range(count)
@@ -84,8 +96,8 @@ class BatchForm:
 class BatchEvents:
     """The handlers of the tab's events; each returns or yields updates by component."""
 
-    def __init__(self, tab: BatchTab, runner: BatchRunner) -> None:
-        self.tab, self.runner, self.runs = tab, runner, RunRegistry()
+    def __init__(self, tab: BatchTab, runner: BatchRunner, models: Mapping[str, ModelEntry]) -> None:
+        self.tab, self.runner, self.models, self.runs = tab, runner, models, RunRegistry()
         self.run = gr.State(None)
         """Id of the page's run."""
 
@@ -144,7 +156,7 @@ class BatchEvents:
         )
         cancelled = self.runs.start(run_id)
         try:
-            owner, order = keeper(), form.order()
+            owner, order = keeper(), form.order(self.models)
         except (InputError, BatchError, NoCookieError) as error:
             yield self._refusal(str(error))
             return
@@ -255,16 +267,23 @@ def _status(progress: BatchProgress | None, event: Waiting | BatchProgress) -> s
 
 
 def wire_batch(
-    tab: BatchTab, runner: BatchRunner, model: gr.State, entering: gr.Tab, rescue: gr.Button
+    tab: BatchTab,
+    *,
+    runner: BatchRunner,
+    models: Mapping[str, ModelEntry],
+    model: gr.State,
+    entering: gr.Tab,
+    rescue: gr.Button,
 ) -> None:
     """Connect the tab. Each visitor has one batch at a time.
 
     Args:
+        models: the models of the page by name.
         model: name of the chosen model.
         entering: the tab that shows the components; its state is read each time it is opened.
         rescue: see ``siamese.studio.components.errors``.
     """
-    events = BatchEvents(tab, runner)
+    events = BatchEvents(tab, runner, models)
     tab.source.change(events.show_source, tab.source, [tab.file, tab.count], **QUICK)
     tab.random_seed.change(
         lambda is_random: gr.update(visible=not is_random), tab.random_seed, tab.seed, **QUICK

@@ -15,8 +15,7 @@ from gradio.events import Dependency
 from siamese.masks import editing
 from siamese.masks.coco import annotation_zip
 from siamese.masks.core import mask_digest, resize_mask
-from siamese.masks.shapes import load_statistics, random_lesion
-from siamese.records.prompts import LESION
+from siamese.masks.shapes import random_lesion
 from siamese.records.provenance import Recipe
 from siamese.records.uploads import UploadError, read_upload
 from siamese.studio.backend.messages import (
@@ -66,16 +65,23 @@ class DrawEvents:
         self, panel: DrawPanel, worker: ModelWorker, restored: Callable[[Recipe], tuple[str, Updates]]
     ) -> None:
         self.panel, self.worker, self.restored = panel, worker, restored
-        self.statistics = load_statistics()
 
     @property
     def changed(self) -> list[Any]:
         """The components that a change of the mask updates."""
         return [self.panel.canvas, self.panel.note]
 
-    def random(self, photo: Photo | None, prompt: str) -> Updates:
+    def random(self, photo: Photo | None, prompt: str, model: str) -> Updates:
         """Draw a random lesion of the kind of ``prompt``."""
-        statistics = self.statistics[prompt if prompt in self.statistics else LESION]
+        try:
+            statistics = self.worker.models[model].statistics(prompt)
+            missing = " ".join(self.worker.models[model].subject(prompt).missing)
+        except (KeyError, ValueError) as error:
+            return self._say(
+                str(error) if isinstance(error, ValueError) else "Choose a model first.", "error"
+            )
+        if statistics is None:
+            return self._say(missing, "error")
         mask = random_lesion(statistics, secrets.randbelow(2**32), SIDE)
         return self._replace(resize_mask(mask, _blank(photo).shape))
 
@@ -101,13 +107,15 @@ class DrawEvents:
         text, settings = self.restored(upload.pair.recipe)
         return self._show(fit_drawing(upload.pair.drawn), None, text) | self._use_photo(None) | settings
 
-    def suggest(self, photo: Photo | None, model: str | None, request: gr.Request) -> Iterator[Updates]:
+    def suggest(
+        self, photo: Photo | None, model: str | None, prompt: str, request: gr.Request
+    ) -> Iterator[Updates]:
         """Draw the lesion that the model's segmentation network finds in the photo."""
         if photo is None:
             yield self._say("The photo has expired. Open it again first.", "error")
             return
         try:
-            for update in self.worker.suggesting(photo.pixels, model, visitor_of(request)):
+            for update in self.worker.suggesting(photo.pixels, model, visitor_of(request), prompt):
                 if isinstance(update, Waiting):
                     yield self._say(f"{update.ahead} before you.")
                 elif isinstance(update, Loading):
@@ -176,10 +184,10 @@ def wire_draw(
     # Gradio would show progress on the drawing area.
     beside: dict[str, Any] = {"show_progress_on": panel.note}
     quick = QUICK | beside
-    panel.example.click(events.random, [panel.photo, prompt], events.changed, **quick)
+    panel.example.click(events.random, [panel.photo, prompt, model], events.changed, **quick)
     opened = [*events.changed, panel.photo, panel.photo_row, panel.file, *settings]
     opening = panel.file.upload(events.open_file, [panel.file, panel.photo], opened, **quick)
-    panel.suggest.click(events.suggest, [panel.photo, model], events.changed, **LINED, **beside)
+    panel.suggest.click(events.suggest, [panel.photo, model, prompt], events.changed, **LINED, **beside)
     removal = panel.drop_photo.click(
         events.remove_photo,
         [panel.canvas, panel.photo],
@@ -191,15 +199,17 @@ def wire_draw(
     )
     on_demand(
         panel.export.click,
-        make=write_annotation,
-        inputs=[panel.canvas, panel.photo, prompt],
+        make=lambda drawn, photo, prompt, name, folder: write_annotation(
+            drawn, photo, events.worker.models[name].subject(prompt).noun, folder
+        ),
+        inputs=[panel.canvas, panel.photo, prompt, model],
         note=panel.note,
-        made=lambda path, drawn, photo, prompt: photo.note(path),
+        made=lambda path, drawn, photo, prompt, name: photo.note(path),
     )
     return [opening, removal], watched
 
 
-def write_annotation(value: Drawing, photo: Photo | None, prompt: str, folder: Path) -> Path:
+def write_annotation(value: Drawing, photo: Photo | None, category: str, folder: Path) -> Path:
     """ZIP of the photo at its own size, the drawn mask resized nearest to it, and COCO JSON.
 
     Raises:
@@ -210,7 +220,6 @@ def write_annotation(value: Drawing, photo: Photo | None, prompt: str, folder: P
     drawn = drawn_mask(value)
     with DECODING:
         pixels = photo.at_its_own_size()
-    category = "lesion" if prompt == LESION else "polyp"
     return annotation_zip(
         pixels,
         mask=resize_mask(drawn, pixels.shape[:2]),

@@ -11,7 +11,7 @@ from siamese.records.catalogue import ModelEntry, figures
 from siamese.studio.backend.queue import ModelWorker
 from siamese.studio.components.html import model_line
 from siamese.studio.components.listeners import LINED, QUICK
-from siamese.studio.tabs.settings import SettingsPanel, wire_model
+from siamese.studio.tabs.settings import SettingsPanel, choose_subject, missing_note, wire_model
 
 
 @dataclass
@@ -44,7 +44,9 @@ def build_models(worker: ModelWorker) -> ModelsTab:
     return ModelsTab(choice=choice, card=card, licence=licence, table=table)
 
 
-def wire_models(tab: ModelsTab, worker: ModelWorker, chosen: gr.State, settings: SettingsPanel) -> None:
+def wire_models(
+    tab: ModelsTab, worker: ModelWorker, chosen: gr.State, settings: SettingsPanel, batch_prompt: gr.Radio
+) -> None:
     """A model that is chosen, here or by an image that is opened again, is described at once and loaded."""
 
     def choose(name: str | None) -> str:
@@ -52,7 +54,7 @@ def wire_models(tab: ModelsTab, worker: ModelWorker, chosen: gr.State, settings:
             raise gr.Error("Choose one of the models.", print_exception=False)
         return name
 
-    def describe(name: str) -> dict[Any, Any]:
+    def describe(name: str, prompt: str) -> dict[Any, Any]:
         entry = worker.models[name]
         return {
             tab.choice: name,
@@ -60,12 +62,27 @@ def wire_models(tab: ModelsTab, worker: ModelWorker, chosen: gr.State, settings:
             tab.licence: _licence(entry),
             tab.table: _rows(entry),
             settings.model: model_line(None),
+            settings.prompt: gr.update(**choose_subject(entry, prompt)),
+            settings.missing: missing_note(entry, prompt),
+            batch_prompt: gr.update(**choose_subject(entry, prompt)),
         }
 
     # Queued: Gradio reports changes of a state only after queued events.
     tab.choice.input(choose, tab.choice, chosen, **LINED)
     described = chosen.change(
-        describe, chosen, [tab.choice, tab.card, tab.licence, tab.table, settings.model], **QUICK
+        describe,
+        [chosen, settings.prompt],
+        [
+            tab.choice,
+            tab.card,
+            tab.licence,
+            tab.table,
+            settings.model,
+            settings.prompt,
+            settings.missing,
+            batch_prompt,
+        ],
+        **QUICK,
     )
     wire_model(settings, worker, described.then, chosen)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import gradio as gr
 from gradio.components import Component
 from gradio.events import Dependency
 
-from siamese.records.prompts import LESION, POLYP
+from siamese.records.catalogue import ModelEntry
 from siamese.records.provenance import Recipe
 from siamese.records.sampling_settings import SamplingSettings
 from siamese.studio.backend.messages import BusyError, ModelUnavailableError
@@ -20,7 +20,6 @@ from siamese.studio.components.listeners import LINED, QUICK
 from siamese.studio.tabs.generate import MAX_VARIANTS, MAX_WEIGHT
 from siamese.studio.visitors.cookie import visitor_of
 
-ORGANS = {POLYP: "Colonoscopy polyp", LESION: "Dermoscopy skin lesion"}
 SCHEDULERS = [("DPM-Solver++", "dpm++"), ("DDIM", "ddim")]
 READY = "Draw or change the mask, then press Generate."
 SHOW_DEFAULTS = "(known, inUse, ...entered) => inUse && known ? known : entered"
@@ -32,6 +31,8 @@ class SettingsPanel:
     """Components that other panels and the wiring need."""
 
     prompt: gr.Radio
+    missing: gr.HTML
+    """What the model lacks for this kind of image."""
     variants: gr.Slider
     seed: gr.Number
     random_seed: gr.Checkbox
@@ -84,19 +85,20 @@ class Restoration:
     """What was restored and what could not be, in words for the visitor."""
 
 
-def restored_settings(recipe: Recipe, models: Collection[str]) -> Restoration:
+def restored_settings(recipe: Recipe, models: Mapping[str, ModelEntry]) -> Restoration:
     """Put a recipe's settings back, on a page with ``models``."""
     used, weight = recipe.settings, recipe.reference_weight
+    is_known = recipe.prompt in {subject.prompt for entry in models.values() for subject in entry.subjects}
     text = f"Mask and settings of seed {recipe.seed} are restored: {used.describe()}"
     text += f", reference weight {weight:g}." if weight is not None else "."
-    if recipe.prompt not in ORGANS:
+    if not is_known:
         text += f" Its prompt, “{shorten_text(recipe.prompt)}”, is not one of this page's kinds of image: choose one."
     if recipe.model not in models:
         text += f" Its model, “{shorten_text(recipe.model)}”, is not available here, so images will differ from it."
     if weight is not None:
         text += " Its reference photo is not stored in the file; open it again to use it."
     updates = [
-        gr.update(value=recipe.prompt) if recipe.prompt in ORGANS else gr.skip(),
+        gr.update(value=recipe.prompt) if is_known else gr.skip(),
         recipe.seed,
         False,
         gr.skip() if weight is None else min(weight, MAX_WEIGHT),
@@ -156,16 +158,28 @@ def build_actions(has_image: bool) -> ActionBar:
     return ActionBar(button, live, keep, cancel, gr.HTML(html.status("idle", READY), elem_id="message"))
 
 
-def build_settings(actions: ActionBar, seed: int = 0) -> SettingsPanel:
-    """The panel, with the seed of the image that is shown."""
+def choose_subject(entry: ModelEntry, prompt: str | None = None) -> dict[str, Any]:
+    """What a choice of the kinds of image of ``entry``'s model shows; ``prompt`` stays if the model knows it."""
+    prompts = [subject.prompt for subject in entry.subjects]
+    return {
+        "choices": [(subject.name, subject.prompt) for subject in entry.subjects],
+        "value": prompt if prompt in prompts else next(iter(prompts), None),
+    }
+
+
+def missing_note(entry: ModelEntry, prompt: str | None) -> str:
+    """What the model lacks for the kind of image, as lines; empty if nothing."""
+    subject = next((subject for subject in entry.subjects if subject.prompt == prompt), None)
+    return "".join(html.note("idle", sentence) for sentence in subject.missing) if subject else ""
+
+
+def build_settings(actions: ActionBar, entry: ModelEntry, seed: int = 0) -> SettingsPanel:
+    """The panel for ``entry``'s model, with the seed of the image that is shown."""
+    chosen = choose_subject(entry)
     with gr.Row(elem_id="choices"):
-        prompt = gr.Radio(
-            [(name, text) for text, name in ORGANS.items()],
-            value=POLYP,
-            label="Kind of image",
-            elem_id="organ",
-        )
+        prompt = gr.Radio(**chosen, label="Kind of image", elem_id="organ")
         variants = gr.Slider(1, MAX_VARIANTS, value=1, step=1, label="Variants", elem_id="variants")
+    missing = gr.HTML(missing_note(entry, chosen["value"]), elem_id="missing")
     with gr.Column(visible=False, elem_id="reference", variant="panel") as reference_group:
         use_photo = gr.Checkbox(value=False, label="Use the photo as reference")
         weight = gr.Slider(0, MAX_WEIGHT, value=1, step=0.05, label="Reference weight", interactive=True)
@@ -191,6 +205,7 @@ def build_settings(actions: ActionBar, seed: int = 0) -> SettingsPanel:
     model = gr.HTML(html.model_line(None), elem_id="model")
     return SettingsPanel(
         prompt=prompt,
+        missing=missing,
         variants=variants,
         seed=seed_box,
         random_seed=random_seed,

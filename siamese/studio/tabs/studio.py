@@ -27,6 +27,7 @@ from siamese.studio.tabs.settings import (
     SettingsPanel,
     build_actions,
     build_settings,
+    missing_note,
     restored_settings,
     wire_kept,
     wire_model,
@@ -66,7 +67,11 @@ def build_studio(worker: ModelWorker) -> StudioTab:
                 return bars[0].keep, bars[0].live
 
             result = build_results(examples, actions, beside=lambda: strips.append(build_history()))
-            settings = build_settings(*bars, seed=examples[0].recipe.seed if examples else 0)
+            settings = build_settings(
+                *bars,
+                entry=worker.models[worker.default],
+                seed=examples[0].recipe.seed if examples else 0,
+            )
     return StudioTab(draw=draw, settings=settings, results=result, history=strips[0], model=model)
 
 
@@ -75,6 +80,12 @@ def wire_studio(page: gr.Blocks, studio: StudioTab, worker: ModelWorker, rescue:
     settings = studio.settings
     wire_model(settings, worker, page.load, studio.model)
     wire_settings(settings)
+    settings.prompt.change(
+        lambda prompt, name: missing_note(worker.models[name], prompt),
+        [settings.prompt, studio.model],
+        settings.missing,
+        **QUICK,
+    )
     wire_kept(settings, studio.results.outline, page.load)
 
     wanted = gr.State(None)  # the model of the image that was opened last
