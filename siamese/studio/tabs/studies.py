@@ -29,13 +29,13 @@ def build_studies() -> gr.HTML:
 def wire_studies(shown: gr.HTML, studies: ListStudies, entering: gr.Tab) -> None:
     """Have ``shown`` ask for the studies each time its tab is entered."""
 
-    def refresh() -> str:
+    def list_studies() -> str:
         try:
             return studies_html(studies())
         except StorageError as error:
             return _frame(html.note("error", f"The studies cannot be read now: {error} Open this tab again."))
 
-    entering.select(refresh, None, shown, **QUICK)
+    entering.select(list_studies, None, shown, **QUICK)
 
 
 def studies_html(studies: Sequence[OpenStudy]) -> str:
