@@ -87,7 +87,7 @@ def test_a_lesion_that_the_frame_cuts_off_stays_cut_off():
         np.pad(np.full((1, 1), 255, np.uint8), ((31, 32), (63, 0))),
         np.eye(64, dtype=np.uint8) * 255,
         np.pad(np.zeros((30, 30), np.uint8), 1, constant_values=255),
-        phantom(3, 64)[1],
+        phantom(3, 64, 64)[1],
     ],
     ids=["whole frame", "one pixel", "corner", "side", "diagonal", "frame of one pixel", "ellipse"],
 )
