@@ -17,7 +17,7 @@ MARGIN = 0.4
 """On each side of the lesion's bounding box, in its larger side: so much of the surroundings the model sees."""
 FREE = 3 / 64
 """How far from the lesion the surroundings may be synthesised too: the margin between lesion and photo needs room."""
-FEATHER = (1 / 64, 9 / 128)
+FEATHER = (1 / 32, 1 / 8)
 """How far from the lesion the photo begins to show through, and from where on it is untouched."""
 DETAIL = 1 / 16
 """How far from the lesion the detail that the autoencoder loses is the photo's in full; at the lesion it is none of it."""
