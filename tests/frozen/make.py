@@ -13,6 +13,8 @@ the old one; the old one must still be read.
   run_end.safetensors  some of the weights after update 4
   sampled.png          two images that the tiny model samples, one above the other
   lesion_shapes.json   shape statistics of 120 ellipses
+  frame.png            a lesion in a stand-in for a real photo, 28 x 20 pixels; added later, with ``pair_png`` of the commit that
+                       added it and a recipe with ``background``
   expected.json        the values that must be read from all of these
 """
 
