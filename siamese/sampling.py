@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from siamese.diffusion import predict_x0, predicted_noise
+from siamese.known_latents import KnownLatents
 from siamese.masks.core import fit_mask, resize_image
 from siamese.models.autoencoder import decode_latents, downsampling, latent_channels
 from siamese.models.checkpoint import Checkpoint, load_checkpoint
@@ -198,6 +199,7 @@ def denoise(
     settings: SamplingSettings,
     callback: Callback | None = None,
     first: int = 0,
+    known: KnownLatents | None = None,
 ) -> Tensor:
     """z_0 [B, C, h, w] from noise z_T: the loop of DDIM's sampling (Song et al. 2020, arXiv:2010.02502, equation 12).
 
@@ -206,14 +208,20 @@ def denoise(
             z_{t-1} = sqrt(a_{t-1}) z_0' + sqrt(1 - a_{t-1}) eps with z_0' of ``predict_x0`` (equation 12 with sigma = 0).
         settings: those of guidance (``guided_output``); the scheduler has its own.
         first: steps left out: z is at the noise level of that step's timestep already.
+        known: what a part of the latents is held to before each step and at the end; z must be noise then, and ``first`` 0.
 
     Raises:
         SamplingCancelled: the callback returned False.
+        ValueError: ``known`` and ``first`` together.
     """
+    if known is not None and first:
+        raise ValueError("latents can be held from the first step on only; leave first at 0.")
     timesteps = scheduler.timesteps[first:]
     total = scheduler.config.num_train_timesteps
     z_t = z * scheduler.init_noise_sigma
     for i, timestep in enumerate(timesteps):
+        if known is not None:
+            z_t = known.held(z_t, scheduler=scheduler, noise=z, timestep=timestep)
         t = torch.full((len(z),), int(timestep), device=z.device, dtype=torch.long)
         z_in = scheduler.scale_model_input(z_t, timestep)
         if settings.guides_at(int(timestep) / total):
@@ -226,7 +234,7 @@ def denoise(
             if callback(Progress(i + 1, len(timesteps), int(timestep), preview)) is False:
                 raise SamplingCancelled(f"cancelled after {i + 1} of {len(timesteps)} steps.")
         z_t = z_next
-    return z_t
+    return z_t if known is None else known.at_end(z_t)
 
 
 @torch.inference_mode()  # a callback may decode it later, from another thread
@@ -334,8 +342,12 @@ class MaskDiffusion:
         callback: Callback | None = None,
         reference: np.ndarray | None = None,
         reference_weight: float = 1.0,
+        known: KnownLatents | None = None,
     ) -> np.ndarray:
-        """``sample`` of masks that ``fit_mask`` returned, for callers that need them too: one for all seeds, or one a seed."""
+        """``sample`` of masks that ``fit_mask`` returned, for callers that need them too: one for all seeds, or one a seed.
+
+        ``known``: see ``denoise``.
+        """
         seeds = _checked_seeds(seeds)
         solver = build_scheduler(
             settings.scheduler, self.checkpoint.scheduler_config, settings.num_inference_steps
@@ -350,7 +362,13 @@ class MaskDiffusion:
         side = self.size // downsampling(self.checkpoint.vae)
         noise = initial_noise(seeds, (latent_channels(self.checkpoint.vae), side, side)).to(self.device)
         z_0 = denoise(
-            self.checkpoint, scheduler=solver, z=noise, given=given, settings=settings, callback=callback
+            self.checkpoint,
+            scheduler=solver,
+            z=noise,
+            given=given,
+            settings=settings,
+            callback=callback,
+            known=known,
         )
         return to_uint8(decode_latents(self.checkpoint.vae, z_0))
 

@@ -24,6 +24,8 @@ MAY_NOT_IMPORT = {
     "siamese.models": ("siamese.objective", "siamese.sampling", "siamese.released", *WEB),
     "siamese.objective": WEB,
     "siamese.sampling": WEB,
+    "siamese.frame": WEB,
+    "siamese.known_latents": (*ALGORITHM, *WEB),
     "siamese.released": WEB,
     "siamese.web": ("siamese.study", "siamese.studio", "gradio"),
     "siamese.study": ("siamese.studio", "gradio"),

@@ -27,7 +27,7 @@ from PIL import Image
 
 from siamese.files.atomic import atomic_file
 from siamese.files.names import MAX_NAME_BYTES, is_safe_name
-from siamese.records.provenance import NOTICE, SyntheticPair, pair_png
+from siamese.records.provenance import Recipe, SyntheticPair, notice_of, pair_png
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a ZIP can hold
 
@@ -35,7 +35,7 @@ _README = """Synthetic image-mask pairs, made with Siamese-Diffusion Studio
 {notice}
 
 {count} of {models}.
-None of the images shows a patient. A pair's mask is the drawing from which the image was made; that the image shows the
+{patients} A pair's mask is the drawing from which the image was made; that the image shows the
 lesion exactly there is not certain. mask_agreement says how far it does.
 
 images/         PNG, RGB. The text fields of each file say that it is synthetic and hold its recipe.
@@ -50,6 +50,10 @@ manifest.jsonl  a line for each pair: files, model, settings, seed, version, SHA
 Terms: the images follow the licence of the weights that made them, the file LICENSE in the model's folder. Weights that
 come with the studio are for research and education, non-commercial. The studio's code is apart from them under Apache-2.0.
 """
+
+_NO_PATIENT = "None of the images shows a patient."
+_REAL_BACKGROUND = """{count} of the images are real photos with a synthetic lesion in them, marked "background" in manifest.jsonl;
+they may show patients. None of the others does."""
 
 
 class PairsError(ValueError):
@@ -101,14 +105,15 @@ def write_pairs(path: Path, pairs: Iterable[LabelledPair]) -> int:
         PairsError: no pairs, a name that cannot be a file's or comes twice, or an agreement outside 0..1.
         OSError: the disk is full or refuses. After any error, what lay at ``path`` before is still there.
     """
-    prompts, manifest, names, models = [], [], set(), set()
+    prompts, manifest, names = [], [], set()
+    recipes: list[Recipe] = []
     with atomic_file(Path(path)) as file, zipfile.ZipFile(file, "w") as archive:
         for labelled in pairs:
             check_name(labelled.id)
             if labelled.id.casefold() in names:  # one file on systems on which A and a are the same
                 raise PairsError(f"two pairs are named {labelled.id}; give each its own name.")
             names.add(labelled.id.casefold())
-            models.add(labelled.pair.recipe.model)
+            recipes.append(labelled.pair.recipe)
             prompt, row = _add(archive, labelled)
             prompts.append(prompt)
             manifest.append(row)
@@ -117,11 +122,14 @@ def write_pairs(path: Path, pairs: Iterable[LabelledPair]) -> int:
         count = f"{len(prompts)} pair{'s' if len(prompts) > 1 else ''}"
         _write(archive, "prompt.json", "".join(prompts).encode())
         _write(archive, "manifest.jsonl", "".join(manifest).encode())
-        _write(
-            archive,
-            "README.txt",
-            _README.format(notice=NOTICE, count=count, models=", ".join(sorted(models))).encode(),
+        real = sum(recipe.background is not None for recipe in recipes)
+        text = _README.format(
+            notice=notice_of(recipes),
+            count=count,
+            models=", ".join(sorted({recipe.model for recipe in recipes})),
+            patients=_REAL_BACKGROUND.format(count=real) if real else _NO_PATIENT,
         )
+        _write(archive, "README.txt", text.encode())
     return len(prompts)
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -22,6 +23,12 @@ from siamese.masks.core import binarise
 from siamese.records.sampling_settings import ALIASES, INTERVAL_ENDS, SETTINGS, SamplingSettings, renamed_in
 
 NOTICE = "Research use. Images are synthetic. Not for diagnosis."
+FRAME_NOTICE = (
+    "Research use. Only the lesion is synthetic: the background is a real photo and may show a patient. "
+    "Give the image to others only if the photo may be given to them. Not for diagnosis."
+)
+"""In the place of ``NOTICE`` with images whose recipe names a ``background``; see ``notice_of``."""
+Background = Literal["real photo"]
 
 
 class NotSyntheticError(ValueError):
@@ -39,6 +46,8 @@ class Recipe:
     reference_weight: float | None = None
     """w_i of Image-Diffusion; None without a reference image. The reference itself is never stored."""
     version: str = VERSION
+    background: Background | None = None
+    """What lies around the lesion if it is not synthetic (``siamese.frame``); the photo before is never stored. None: all is synthetic."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; the settings lie beside the others."""
@@ -49,6 +58,8 @@ class Recipe:
             "model": self.model,
             "reference_weight": self.reference_weight,
             "version": self.version,
+            # Absent with a synthetic background, so that those files stay as they were.
+            **({"background": self.background} if self.background else {}),
         }
 
     @classmethod
@@ -102,6 +113,7 @@ class _StoredRecipe(BaseModel):
     model: Text
     reference_weight: float | None = None
     version: Text
+    background: Background | None = None
 
 
 @dataclass(frozen=True)
@@ -109,23 +121,31 @@ class SyntheticPair:
     """An image, the mask that it shows, and how it was made."""
 
     image: np.ndarray
-    """uint8 [S, S, 3]."""
+    """uint8 [S, S, 3]; with a real background [H, W, 3], the photo's size."""
     mask: np.ndarray
-    """The mask as the model saw it: uint8 [S, S] of 0 / 255."""
+    """The mask as the model saw it: uint8 [S, S] of 0 / 255; with a real background that of ``drawn``."""
     drawn: np.ndarray
     """The mask as it was drawn: uint8 [H, W] of 0 / 255."""
     recipe: Recipe
 
     def fields(self) -> dict[str, str]:
         """PNG text fields by keyword; the first three are the PNG specification's own."""
+        background = self.recipe.background
+        kind = f"Synthetic lesion in a {background}" if background else "Synthetic image"
         return {
             "Software": f"Siamese-Diffusion Studio {self.recipe.version}",
-            "Description": f"Synthetic image: {self.recipe.prompt}",
-            "Disclaimer": NOTICE,
+            "Description": f"{kind}: {self.recipe.prompt}",
+            "Disclaimer": notice_of([self.recipe]),
             "Synthetic": "true",
+            **({"Background": background} if background else {}),
             "Recipe": json.dumps(self.recipe.to_dict()),
             "Mask": base64.b64encode(mask_png(self.drawn)).decode("ascii"),
         }
+
+
+def notice_of(recipes: Iterable[Recipe]) -> str:
+    """The sentence that an export of images of these recipes has to show: ``FRAME_NOTICE`` if one has a real background."""
+    return FRAME_NOTICE if any(recipe.background for recipe in recipes) else NOTICE
 
 
 def mask_png(mask: np.ndarray) -> bytes:
@@ -170,6 +190,12 @@ def read_png(data: bytes) -> SyntheticPair:
         raise
     except DECODER_ERRORS as error:
         raise NotSyntheticError("this PNG cannot be read: it is damaged, or its fields are.") from error
+    if recipe.background:
+        if drawn.shape != image.shape[:2]:
+            raise NotSyntheticError(
+                "this PNG was not made by the studio: its mask is not of the photo's size."
+            )
+        return SyntheticPair(image, binarise(drawn), binarise(drawn), recipe)
     if image.shape[0] != image.shape[1]:
         raise NotSyntheticError("this PNG was not made by the studio: its image is not square.")
     mask = np.array(Image.fromarray(drawn).resize(image.shape[1::-1], Image.Resampling.NEAREST))

@@ -14,6 +14,8 @@ the old one; the old one must still be read.
   sampled.png          two images that the tiny model samples, one above the other
   lesion_shapes.json   shape statistics of 120 ellipses
   subjects.json        names of two subjects, added by hand in the form that `python -m train siamese --name` first wrote
+  frame.png            a lesion in a stand-in for a real photo, 28 x 20 pixels; added later, with ``pair_png`` of the commit that
+                       added it and a recipe with ``background``
   expected.json        the values that must be read from all of these
 """
 

@@ -66,6 +66,12 @@ def test_a_png_gives_back_image_mask_drawing_and_every_setting() -> None:
     check(read_png((HERE / "pair.png").read_bytes()), PAIRS["png"])
 
 
+def test_a_png_with_a_real_background_gives_back_the_same() -> None:
+    pair = read_png((HERE / "frame.png").read_bytes())
+    check(pair, PAIRS["frame"])
+    assert pair.recipe.background == "real photo"
+
+
 @pytest.mark.parametrize("name", ["collection", "batch"])
 def test_a_downloaded_zip_is_a_data_set(name: str, tmp_path: Path) -> None:
     folder = unpacked(f"{name}.zip", tmp_path)

@@ -26,7 +26,7 @@ from siamese.records.dataset_zip import (
     write_pairs,
 )
 from siamese.records.prompts import LESION, POLYP
-from siamese.records.provenance import NOTICE, Recipe, SyntheticPair, pair_png, read_png
+from siamese.records.provenance import FRAME_NOTICE, NOTICE, Recipe, SyntheticPair, pair_png, read_png
 from siamese.records.sampling_settings import SamplingSettings
 from tests.phantoms import phantom
 from train.data.pairs import check_pairs, read_image, read_mask, read_pairs
@@ -86,8 +86,25 @@ def test_readme_says_synthetic_and_points_to_the_licence(tmp_path):
     write_pairs(tmp_path / "a.zip", labelled(1))
     text = contents(tmp_path / "a.zip")["README.txt"].decode()
     assert NOTICE in text
+    assert "None of the images shows a patient." in text
     assert "LICENSE" in text
     assert "1 pair of phantom model" in text
+
+
+def test_readme_warns_of_real_photos(tmp_path):
+    pairs = labelled(3)
+    image, mask = phantom(5, 20, 30)
+    recipe = replace(pairs[1].pair.recipe, background="real photo")
+    pairs[1] = LabelledPair("case_1", SyntheticPair(image, mask, mask, recipe))
+    write_pairs(tmp_path / "a.zip", pairs)
+    files = contents(tmp_path / "a.zip")
+    text = files["README.txt"].decode()
+    assert FRAME_NOTICE in text
+    assert NOTICE not in text
+    assert "1 of the images are real photos" in text
+    assert "None of the images" not in text
+    rows = [json.loads(line) for line in files["manifest.jsonl"].decode().splitlines()]
+    assert [row.get("background") for row in rows] == [None, "real photo", None]
 
 
 def test_training_reads_the_unzipped_folder(tmp_path):

@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
+from siamese.masks.core import MaskError
 from siamese.records.catalogue import describe, find_models
 from siamese.records.prompts import LESION, POLYP
 from siamese.studio.backend import engine as engines
@@ -133,6 +134,25 @@ class TestEngine:
             updates.append, never, request(overrides={"num_inference_steps": 4, "guidance_scale": 1})
         )
         assert all(u.previews is None for u in updates)
+
+    def test_a_lesion_in_a_photo_leaves_the_photo_and_says_so(self, engine):
+        photo = np.random.default_rng(0).integers(0, 256, (90, 140, 3), np.uint8)
+        mask = np.zeros((90, 140), np.uint8)
+        mask[20:40, 90:120] = 255
+        made = engine.sample(quiet, never, request(masks=(mask,), frame=photo, seeds=(1, 2)))
+        assert len(made.pairs) == len(made.agreements) == 2
+        for pair, agreement in zip(made.pairs, made.agreements, strict=True):
+            assert pair.image.shape == photo.shape
+            assert np.array_equal(pair.mask, mask)
+            assert np.array_equal(pair.drawn, mask)
+            assert np.array_equal(pair.image[:, :40], photo[:, :40])
+            assert (pair.image[mask > 0] != photo[mask > 0]).mean() > 0.9
+            assert pair.recipe.background == "real photo"
+            assert 0 <= agreement <= 1
+        with pytest.raises(MaskError, match="draw the lesion on the photo"):
+            engine.sample(quiet, never, request(frame=photo))
+        plain = engine.sample(quiet, never, request())
+        assert plain.pairs[0].recipe.background is None
 
     @pytest.mark.slow
     @pytest.mark.parametrize(

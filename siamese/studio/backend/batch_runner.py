@@ -6,6 +6,7 @@ A batch holds no lock of another's: while one waits for its model to be loaded, 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -44,8 +45,9 @@ FULL = "The studio is running as many batches as it can. Try again in a few minu
 CLAIMED = "Your batch is still running in another window. Cancel it there first."
 EXPIRED = "Your batch has expired, so it cannot be resumed. Start a new one."
 
-Sample = Callable[[list[np.ndarray], list[int]], Generator[Update, None, Generated]]
-"""Samples the images of masks uint8 [H, W] and their seeds: yields events, returns the images."""
+Sample = Callable[..., Generator[Update, None, Generated]]
+"""Samples the images of masks uint8 [H, W] and their seeds: yields events, returns the images. A job with frames passes a third
+argument, the photo uint8 [H, W, 3] that all of the masks are on."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,9 @@ class BatchRunner:
     def _run(
         self, job: BatchJob, cancelled: threading.Event, visitor: str
     ) -> Iterator[Waiting | BatchProgress]:
-        def sample(masks: list[np.ndarray], seeds: list[int]) -> Generator[Update, None, Generated]:
+        def sample(
+            masks: list[np.ndarray], seeds: list[int], frame: np.ndarray | None = None
+        ) -> Generator[Update, None, Generated]:
             request = Request(
                 masks=tuple(masks),
                 prompt=job.settings.prompt,
@@ -180,6 +184,7 @@ class BatchRunner:
                 ),
                 model=job.settings.model,
                 previews=False,
+                frame=frame,
             )
             for update in self._worker.sample(request, cancelled, visitor):
                 if isinstance(update, Generated):
@@ -202,7 +207,7 @@ def run_job(
     the same bytes as an uninterrupted one, even if the last bits of an image depend on the others in its chunk.
 
     Args:
-        chunk: number of items that are sampled at once.
+        chunk: number of items that are sampled at once; items in different frames never are.
         is_cancelled: called before each chunk; the run ends if it returns True. An exception from ``sample`` ends it as well.
 
     Yields:
@@ -214,18 +219,26 @@ def run_job(
     """
     if chunk < 1:
         raise ValueError(f"chunk is {chunk}; it must be 1 or more.")
-    chunks = [job.items[i : i + chunk] for i in range(0, job.total, chunk)]
+    chunks = _chunks(job, chunk)
     waiting = [items for items in chunks if not all(map(job.is_done, items))]
     spent, sampled = 0.0, 0
     for items in waiting:
         if is_cancelled():
             return
         began = time.monotonic()
-        made = yield from sample([item.mask for item in items], [item.seed for item in items])
+        frame = items[0].frame
+        options = () if frame is None else (frame,)
+        made = yield from sample([item.mask for item in items], [item.seed for item in items], *options)
         _store(job, items, made)
         spent, sampled = spent + time.monotonic() - began, sampled + len(items)
         left = sum(map(len, waiting)) - sampled
         yield BatchProgress(job.done, job.total, spent / sampled * left)
+
+
+def _chunks(job: BatchJob, chunk: int) -> list[Sequence[BatchItem]]:
+    """The job's items in their order, up to ``chunk`` of them together, all in the same frame or none."""
+    groups = (list(items) for _, items in itertools.groupby(job.items, lambda item: item.frame_file))
+    return [items[i : i + chunk] for items in groups for i in range(0, len(items), chunk)]
 
 
 def _store(job: BatchJob, items: Sequence[BatchItem], made: Generated) -> None:

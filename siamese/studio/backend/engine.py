@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from siamese.records.catalogue import ModelEntry
 from siamese.records.provenance import Recipe, SyntheticPair
+from siamese.records.sampling_settings import SamplingSettings
 from siamese.records.subjects import Subjects, read_subjects
 from siamese.studio.backend.messages import (
     Cancelled,
@@ -33,7 +34,7 @@ from siamese.studio.backend.messages import (
 
 if TYPE_CHECKING:  # torch and diffusers take seconds to import; the first model that is loaded does it
     from siamese.masks.segmenter import LesionSegmenter
-    from siamese.sampling import MaskDiffusion, Progress
+    from siamese.sampling import Callback, MaskDiffusion, Progress
 
 log = logging.getLogger(__name__)
 
@@ -114,21 +115,18 @@ class Engine:
         held = self._load(request.model, on_update)
         from siamese.sampling import SamplingCancelled
 
-        diffusion = held.diffusion
-        settings = diffusion.checkpoint.defaults.override(**request.overrides)
-        fitted = [diffusion.fit_mask(m) for m in request.masks]
+        settings = held.diffusion.checkpoint.defaults.override(**request.overrides)
+        masks = _checked_masks(held, request)
         on_update(Step(0, settings.num_inference_steps))
         try:
-            images = diffusion.sample_fitted(
-                fitted,
-                request.prompt,
-                request.seeds,
-                settings,
-                reference=request.reference,
-                reference_weight=request.reference_weight,
+            made = _made(
+                held,
+                request,
+                masks=masks,
+                settings=settings,
                 callback=_Reporter(on_update, is_cancelled, request.previews),
             )
-            agreements = _agreements(held.segmenter(request.prompt), images, fitted)
+            agreements = _agreements(held.segmenter(request.prompt), made.judged, made.judged_masks)
         except SamplingCancelled as error:
             raise Cancelled from error
         except (MemoryError, RuntimeError) as error:
@@ -139,18 +137,18 @@ class Engine:
             ):
                 raise OutOfMemoryError(TOO_LARGE) from error
             raise
-        weight = None if request.reference is None else request.reference_weight
         pairs = []
-        for i, (image, seed) in enumerate(zip(images, request.seeds, strict=True)):
-            one = min(i, len(fitted) - 1)
+        for i, (image, seed) in enumerate(zip(made.images, request.seeds, strict=True)):
+            one = min(i, len(masks) - 1)
             recipe = Recipe(
                 prompt=request.prompt,
                 seed=seed,
                 settings=settings,
                 model=held.entry.name,
-                reference_weight=weight,
+                reference_weight=None if request.reference is None else request.reference_weight,
+                background=None if request.frame is None else "real photo",
             )
-            pairs.append(SyntheticPair(image, fitted[one], request.masks[one], recipe))
+            pairs.append(SyntheticPair(image, masks[one], request.masks[one], recipe))
         return Generated(tuple(pairs), agreements)
 
     def suggest(
@@ -214,7 +212,7 @@ class Engine:
 
 
 def _agreements(
-    segmenter: LesionSegmenter | None, images: np.ndarray, masks: list[np.ndarray]
+    segmenter: LesionSegmenter | None, images: np.ndarray, masks: Sequence[np.ndarray]
 ) -> tuple[float | None, ...]:
     """Dice coefficient of each image's mask with what is found in it; None without a network."""
     if segmenter is None:
@@ -223,6 +221,52 @@ def _agreements(
 
     drawn = np.stack([masks[min(i, len(masks) - 1)] for i in range(len(images))])
     return tuple(float(d) for d in dice(segmenter.predict(images), drawn))
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Sampled images, and what the agreement is measured on: the images themselves, or in photos the squares around the lesions."""
+
+    images: np.ndarray
+    judged: np.ndarray
+    judged_masks: Sequence[np.ndarray]
+    """One for all images, or one each."""
+
+
+def _checked_masks(held: _Loaded, request: Request) -> list[np.ndarray]:
+    """The masks of the pairs: as the model sees them, or on the photo. Raises MaskError, a ValueError."""
+    if request.frame is None:
+        return [held.diffusion.fit_mask(m) for m in request.masks]
+    from siamese.frame import checked_masks
+
+    return checked_masks(request.frame, request.masks)
+
+
+def _made(
+    held: _Loaded, request: Request, masks: list[np.ndarray], settings: SamplingSettings, callback: Callback
+) -> _Made:
+    """The images of ``request``: whole ones, or lesions in its photo."""
+    options: dict[str, Any] = {
+        "callback": callback,
+        "reference": request.reference,
+        "reference_weight": request.reference_weight,
+    }
+    prompt, seeds = request.prompt, request.seeds
+    if request.frame is None:
+        images = held.diffusion.sample_fitted(masks, prompt, seeds, settings, **options)
+        return _Made(images, images, masks)
+    from siamese.frame import sample_in_frame
+
+    framed = sample_in_frame(
+        held.diffusion,
+        request.frame,
+        masks=masks,
+        prompt=prompt,
+        seeds=seeds,
+        settings=settings,
+        **options,
+    )
+    return _Made(framed.images, framed.crops, list(framed.crop_masks))
 
 
 class _Reporter:

@@ -37,6 +37,9 @@ class Request:
     model: str | None = None
     """Name of a model of the catalogue; None: the default model."""
     previews: bool = True
+    frame: np.ndarray | None = None
+    """A photo uint8 [H, W, 3], into which the lesions are synthesised (``siamese.frame``); the masks have its size then, and so do the
+    images and previews. None: whole images."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Step:
     seconds_left: float | None = None
     """Estimated from the steps done; None before the first."""
     previews: np.ndarray | None = None
-    """The current estimate of the images, uint8 [N, S, S, 3]; None with most steps."""
+    """The current estimate of the images, uint8 [N, S, S, 3], or [N, H, W, 3] in a photo; None with most steps."""
 
 
 @dataclass(frozen=True)

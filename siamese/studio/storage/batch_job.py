@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,9 @@ from PIL import Image
 from pydantic import ValidationError
 
 from siamese.files.atomic import atomic_file
-from siamese.files.decoding import MAX_SIDE
+from siamese.files.decoding import MAX_SIDE, DecodingError
 from siamese.masks.core import MaskError, binarise, check_mask, fit_mask
+from siamese.masks.crop import Crop
 from siamese.records.dataset_zip import (
     LabelledPair,
     PairsError,
@@ -22,9 +24,11 @@ from siamese.records.dataset_zip import (
 )
 from siamese.records.provenance import NotSyntheticError, SyntheticPair, mask_png, pair_png, read_png
 from siamese.studio.storage.batch_settings import BatchSettings, FinishedNote, JobFile
-from siamese.studio.storage.mask_zip import MAX_MASKS, BatchError, NamedMask
+from siamese.studio.storage.mask_zip import MAX_MASKS, BatchError, Frame, NamedMask
 
 JOB_FILE = "job.json"
+MAX_RESULT_BYTES = 1_200_000_000
+"""Bytes of all images of a batch with frames, unpacked: each is as large as its frame."""
 
 
 def item_seed(seed: int, index: int) -> int:
@@ -40,6 +44,16 @@ class BatchItem:
     index: int
     seed: int
     mask_file: Path
+    frame_file: Path | None = None
+    """The photo into which the lesion is synthesised; several items may share one. None: the whole image is synthetic."""
+
+    @property
+    def frame(self) -> np.ndarray | None:
+        """The photo uint8 [H, W, 3], read from disk at each use."""
+        if self.frame_file is None:
+            return None
+        with Image.open(self.frame_file, formats=["PNG"]) as file:
+            return np.array(file.convert("RGB"))
 
     @property
     def mask(self) -> np.ndarray:
@@ -51,18 +65,31 @@ class BatchItem:
 class BatchJob:
     """A job in a folder: ``masks/NAME.png``, ``job.json``, and ``done/NAME.png`` with ``done/NAME.json`` for each finished item.
 
-    Make one with ``create`` or ``open``. ``job.json`` is written after the masks, and each finished PNG after its JSON, so that a
+    If lesions are synthesised into photos, these are in ``frames/NAME.png``: pixels alone, without what cameras write beside them.
+
+    Make one with ``create`` or ``open``. ``job.json`` is written after masks and frames, and each finished PNG after its JSON, so that a
     file which exists is complete, even after a kill. Only one process at a time may work on a job.
     """
 
     def __init__(
-        self, folder: Path, settings: BatchSettings, names: Sequence[str], passed_over: Sequence[str] = ()
+        self,
+        folder: Path,
+        settings: BatchSettings,
+        names: Sequence[str],
+        passed_over: Sequence[str] = (),
+        frames: Sequence[str] | None = None,
     ) -> None:
         self.folder, self.settings = folder, settings
         self.passed_over = tuple(passed_over)
         """Lines for the visitor about files of the ZIP that were not read."""
         self.items = tuple(
-            BatchItem(name, i, item_seed(settings.seed, i), folder / "masks" / f"{name}.png")
+            BatchItem(
+                name,
+                i,
+                seed=item_seed(settings.seed, i),
+                mask_file=folder / "masks" / f"{name}.png",
+                frame_file=None if frames is None else folder / "frames" / f"{frames[i]}.png",
+            )
             for i, name in enumerate(names)
         )
 
@@ -78,13 +105,13 @@ class BatchJob:
         """Store a new job in ``folder``.
 
         Args:
-            masks: 1 to ``MAX_MASKS``, as ``read_mask_zip`` returns them.
+            masks: 1 to ``MAX_MASKS``, as ``read_mask_zip``, ``read_frame_zip`` and ``augmented`` return them.
             size: side of the model's images in pixels. If given, masks that vanish at this size are refused now, not during sampling.
             passed_over: lines for the visitor about files of the ZIP that were not read.
 
         Raises:
-            BatchError: the folder holds a job already; there are too few or too many masks, or two of one name; or a mask is
-                empty or too large.
+            BatchError: the folder holds a job already; there are too few or too many masks, or two of one name; a mask is
+                empty, too large or of another size than its frame; or some masks have a frame and others have none.
             PairsError: a name that cannot name a file.
             OSError: the disk is full or fails; the folder holds no job then.
         """
@@ -92,15 +119,18 @@ class BatchJob:
         if (folder / JOB_FILE).exists() or any((folder / "done").glob("*.png")):
             raise BatchError("there is a job in this folder already; open it, or choose another folder.")
         names = _checked_names(masks)
-        if faults := [f"{m.name}: {fault}" for m in masks if (fault := _fault_of_mask(m.mask, size))]:
+        frames = _checked_frames(masks)
+        if faults := [f"{m.name}: {fault}" for m in masks if (fault := _fault_of(m, size))]:
             raise BatchError("the batch cannot start; correct or remove these masks", faults)
         for part in ("masks", "done"):
             (folder / part).mkdir(parents=True, exist_ok=True)
         for named in masks:
             _write(folder / "masks" / f"{named.name}.png", mask_png(named.mask))
-        file = JobFile(**settings.model_dump(), names=names, passed_over=list(passed_over))
-        _write(folder / JOB_FILE, file.model_dump_json().encode())
-        return cls(folder, settings, names, passed_over)
+        if frames is not None:
+            _write_frames(folder / "frames", masks)
+        file = JobFile(**settings.model_dump(), names=names, passed_over=list(passed_over), frames=frames)
+        _write(folder / JOB_FILE, file.to_json())
+        return cls(folder, settings, names, passed_over, frames)
 
     @classmethod
     def open(cls, folder: Path) -> BatchJob:
@@ -111,7 +141,7 @@ class BatchJob:
         """
         folder = Path(folder)
         file = JobFile.read(folder / JOB_FILE)
-        return cls(folder, file.settings, file.names, file.passed_over)
+        return cls(folder, file.settings, file.names, file.passed_over, file.frames)
 
     @property
     def total(self) -> int:
@@ -178,6 +208,7 @@ class BatchJob:
                 ("guidance", used.guidance_scale, wanted.guidance),
                 ("scheduler", used.scheduler, wanted.scheduler),
                 ("model", recipe.model, recipe.model if wanted.model is None else wanted.model),
+                ("background", recipe.background, None if item.frame_file is None else "real photo"),
             )
             if have != should
         ]
@@ -211,14 +242,63 @@ def _checked_names(masks: Sequence[NamedMask]) -> list[str]:
     return names
 
 
-def _fault_of_mask(mask: np.ndarray, size: int | None) -> str | None:
+def _checked_frames(masks: Sequence[NamedMask]) -> list[str] | None:
+    """The names of the masks' frames; None if the images are synthetic as a whole."""
+    frames = [m.frame for m in masks if m.frame is not None]
+    if not frames:
+        return None
+    if len(frames) < len(masks):
+        raise BatchError("some masks have a frame and others have none; run them as two batches.")
+    by_name: dict[str, Frame] = {}
+    for frame in frames:
+        check_name(frame.name)
+        if by_name.setdefault(frame.name.casefold(), frame) is not frame:
+            raise BatchError(f"two frames are named {frame.name}; rename one of them.")
+    return [frame.name for frame in frames]
+
+
+def _write_frames(folder: Path, masks: Sequence[NamedMask]) -> None:
+    """Write each frame once; raises BatchError if one cannot be read or has another size than a mask of it."""
+    folder.mkdir(exist_ok=True)
+    sizes: dict[str, tuple[int, ...]] = {}
+    total = 0
+    for named in masks:
+        assert named.frame is not None
+        name = named.frame.name
+        if name not in sizes:
+            try:
+                photo = named.frame.photo()
+            except DecodingError as error:
+                raise BatchError("the batch cannot start", [f"{name}: {error}"]) from error
+            sizes[name] = photo.shape[:2]
+            _write(folder / f"{name}.png", _photo_png(photo))
+        height, width = sizes[name]
+        if named.mask.shape != (height, width):
+            fault = f"has {named.mask.shape[1]} x {named.mask.shape[0]} pixels, its frame {width} x {height}"
+            raise BatchError("masks must have the size of their frames", [f"{named.name}: {fault}"])
+        total += 3 * height * width
+        if total > MAX_RESULT_BYTES:
+            raise BatchError(
+                f"the images would have more than {MAX_RESULT_BYTES / 3e6:.0f} million pixels together; "
+                "give fewer or smaller frames, or ask for fewer variants."
+            )
+
+
+def _photo_png(photo: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(photo).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _fault_of(named: NamedMask, size: int | None) -> str | None:
+    mask = named.mask
     try:
         if not check_mask(mask).any():
             return "the mask is empty: draw or mark a lesion"
         if max(mask.shape) > MAX_SIDE:
             return f"is {mask.shape[1]} x {mask.shape[0]} pixels; the maximum is {MAX_SIDE} x {MAX_SIDE}"
         if size is not None:
-            fit_mask(mask, size)
+            fit_mask(mask if named.frame is None else Crop.around(mask, size).cut_mask(mask), size)
     except MaskError as error:
         return str(error)
     return None

@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    model_validator,
+)
 
 from siamese.records.dataset_zip import check_name
 from siamese.studio.storage.mask_zip import MAX_MASKS, BatchError
@@ -53,6 +61,14 @@ class JobFile(BatchSettings):
     names: list[Name] = Field(min_length=1, max_length=MAX_MASKS)
     passed_over: list[str] = Field(default=[])
     """Lines for the visitor about files of the ZIP that were not read; absent in jobs of version 0.2."""
+    frames: list[Name] | None = None
+    """The photo of each mask, by its name in ``frames/``; absent if the whole images are synthetic."""
+
+    @model_validator(mode="after")
+    def _has_a_frame_for_each_mask(self) -> JobFile:
+        if self.frames is not None and len(self.frames) != len(self.names):
+            raise ValueError("there must be a frame for each mask")
+        return self
 
     @classmethod
     def read(cls, path: Path) -> JobFile:
@@ -70,10 +86,14 @@ class JobFile(BatchSettings):
         except ValidationError as error:
             raise BatchError("the job's file is damaged; start a new job", _faults(error)) from error
 
+    def to_json(self) -> bytes:
+        """The file's content; without frames it is what versions before frames wrote."""
+        return self.model_dump_json(exclude=None if self.frames else {"frames"}).encode()
+
     @property
     def settings(self) -> BatchSettings:
         """The settings alone."""
-        return BatchSettings(**self.model_dump(exclude={"names", "passed_over"}))
+        return BatchSettings(**self.model_dump(exclude={"names", "passed_over", "frames"}))
 
 
 class FinishedNote(BaseModel):

@@ -19,7 +19,7 @@ from siamese.files.archives import (
     BoundedArchive,
     open_archive,
 )
-from siamese.files.decoding import MAX_FILE_BYTES, VISITOR, DecodingError
+from siamese.files.decoding import MAX_FILE_BYTES, VISITOR, DecodingError, decode, to_rgb
 from siamese.files.listing import (
     IMAGE_SUFFIXES,
     UNKNOWN_KIND,
@@ -28,7 +28,8 @@ from siamese.files.listing import (
     key_of,
     reason_to_pass_over,
 )
-from siamese.files.names import safe_name
+from siamese.files.names import MAX_NAME_BYTES, safe_name
+from siamese.masks.augment import augment
 from siamese.masks.reading import decode_mask
 
 MAX_MASKS = 200
@@ -48,6 +49,23 @@ class BatchError(ValueError):
         self.faults = tuple(faults)
 
 
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A photo into which lesions are synthesised. It is held as its file, because hundreds of decoded photos would not fit into memory."""
+
+    name: str
+    """As ``NamedMask.name``."""
+    data: bytes
+
+    def photo(self) -> np.ndarray:
+        """uint8 [H, W, 3], decoded anew at each call.
+
+        Raises:
+            DecodingError: see ``siamese.files.decoding``.
+        """
+        return to_rgb(decode(self.data, VISITOR))
+
+
 @dataclass(frozen=True)
 class NamedMask:
     """A mask and the name of the pair that it shall become."""
@@ -56,6 +74,8 @@ class NamedMask:
     """The file's stem as ``siamese.files.names.safe_name`` writes it."""
     mask: np.ndarray
     """uint8 [H, W] of 0 / 255."""
+    frame: Frame | None = None
+    """A photo of the mask's size, into which its lesion is synthesised; None: the whole image is synthetic."""
 
 
 class NamedMasks(list[NamedMask]):
@@ -87,6 +107,35 @@ def read_mask_zip(path: Path) -> NamedMasks:
             return _read_archive(archive)
     except ArchiveError as error:
         raise BatchError(str(error)) from error
+
+
+def augmented(masks: Sequence[NamedMask], count: int, seed: int) -> NamedMasks:
+    """``count`` random variants (``siamese.masks.augment``) of each mask, in the same frame if it has one.
+
+    The variants of NAME are NAME-001, NAME-002, ...; the same seed gives the same ones.
+
+    Args:
+        count: 1 or more.
+        seed: 0 or more.
+
+    Raises:
+        BatchError: more than ``MAX_MASKS`` variants.
+    """
+    if count < 1 or len(masks) * count > MAX_MASKS:
+        raise BatchError(
+            f"{count} variants of each of {len(masks)} masks are {count * len(masks)} masks; a batch takes 1 to {MAX_MASKS}. "
+            "Ask for another number of variants, or give fewer masks."
+        )
+    variants = []
+    for i, named in enumerate(masks):
+        # The number is the last thing that a name too long for it would lose.
+        stem = named.name.encode()[: MAX_NAME_BYTES - 4].decode(errors="ignore")
+        for k in range(count):
+            variant_seed = int(np.random.SeedSequence((seed, i, k)).generate_state(1, np.uint32)[0])
+            variants.append(
+                NamedMask(safe_name(f"{stem}-{k + 1:03d}"), augment(named.mask, variant_seed), named.frame)
+            )
+    return NamedMasks(variants, masks.passed_over if isinstance(masks, NamedMasks) else ())
 
 
 def _read_archive(archive: BoundedArchive) -> NamedMasks:
