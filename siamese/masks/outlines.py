@@ -49,7 +49,7 @@ class Lesion(NamedTuple):
 
     def has_hole(self) -> bool:
         """Whether background lies within it that no path over pixel sides connects with the outside."""
-        return bool(ndimage.binary_fill_holes(self.mask).sum() > self.area)
+        return int(np.count_nonzero(np.asarray(ndimage.binary_fill_holes(self.mask)))) > self.area
 
     def on(self, shape: Sequence[int]) -> np.ndarray:
         """uint8 [H, W] of 0 / 255 of this shape with the lesion alone."""

@@ -124,7 +124,7 @@ class SyntheticPair:
             "Disclaimer": NOTICE,
             "Synthetic": "true",
             "Recipe": json.dumps(self.recipe.to_dict()),
-            "Mask": base64.b64encode(mask_png(self.drawn)).decode("ascii"),
+            "Mask": mask_base64(self.drawn),
         }
 
 
@@ -133,6 +133,11 @@ def mask_png(mask: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(mask > 127).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
+
+
+def mask_base64(mask: np.ndarray) -> str:
+    """``mask_png`` as a text."""
+    return base64.b64encode(mask_png(mask)).decode("ascii")
 
 
 def pair_png(pair: SyntheticPair) -> bytes:
