@@ -115,7 +115,7 @@ def drawn(segmentation: Any, shape: tuple[int, int]) -> np.ndarray:
         rings = [_corners(ring) for ring in segmentation]
         return rasterise(rings, shape)
     if isinstance(segmentation, dict):
-        if list(segmentation.get("size", [])) != list(shape):
+        if segmentation.get("size") != list(shape):
             raise OutlineError("has run lengths of another size than the image")
         counts = segmentation.get("counts")
         if isinstance(counts, str):

@@ -152,9 +152,7 @@ class _NoDoctype(ET.TreeBuilder):
     """A document without declarations of its own: entities in one can grow without bound."""
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-        raise ExchangeError(
-            f"{FILE} has a document type declaration, which CVAT never writes; export it again."
-        )
+        raise ExchangeError("has a document type declaration, which CVAT never writes; export it again")
 
 
 def _meta(categories: Iterable[str], size: int) -> ET.Element:

@@ -233,12 +233,21 @@ def open_source(path: Path, limits: SourceLimits = FOR_VISITORS) -> Iterator[Sou
         )
     try:
         with open_archive(path, limits.archive) as archive:
-            files: dict[str, Path | ArchivedFile] = {
-                "/".join(map(normal_form, f.parts)): f for f in archive.files
-            }
-            yield Source(files, archive, limits)
+            inside: dict[str, Path | ArchivedFile] = {}
+            source = Source(inside, archive, limits)
+            for file in archive.files:
+                if file.fault is None or _is_inside(file):
+                    inside["/".join(map(normal_form, file.parts))] = file
+                else:
+                    source.fault(file.shown, file.fault)
+            yield source
     except ArchiveError as error:
         raise ExchangeError(str(error)) from error
+
+
+def _is_inside(file: ArchivedFile) -> bool:
+    """Whether a path in a ZIP file leads to a place below its top."""
+    return ".." not in file.parts and file.parts[0] != "" and ":" not in file.parts[0]
 
 
 def _listed(folder: Path, limits: SourceLimits) -> dict[str, Path | ArchivedFile]:

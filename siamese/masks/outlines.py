@@ -185,8 +185,7 @@ def from_packed_run_lengths(text: str, shape: Sequence[int]) -> np.ndarray:
     """
     counts: list[int] = []
     value = shift = 0
-    for code in text.encode("ascii", "replace"):
-        bits = code - 48
+    for bits in (ord(character) - 48 for character in text):
         if not 0 <= bits < 64 or shift > 60:
             raise OutlineError("the compressed run lengths are damaged")
         value |= (bits & 31) << shift

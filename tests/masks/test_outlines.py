@@ -107,7 +107,7 @@ def test_run_lengths_that_do_not_fit_are_refused(counts):
         from_run_lengths(counts, (2, 3))
 
 
-@pytest.mark.parametrize("text", ["p", "P", "\xff", "o" * 30, "`", " "])
+@pytest.mark.parametrize("text", ["p", "P", "\xff", "o" * 30, "`", " ", "§§"])
 def test_packed_run_lengths_that_are_damaged_are_refused(text):
     with pytest.raises(OutlineError):
         from_packed_run_lengths(text, (2, 3))
