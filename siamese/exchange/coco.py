@@ -1,7 +1,8 @@
 """COCO (Lin et al. 2014, arXiv:1405.0312): one JSON for all images, one annotation a lesion. Exact in both directions.
 
 Layout
-  annotations.json   ``info``, ``images``, ``annotations``, ``categories``; see ``siamese.masks.coco.lesion_annotations``
+  annotations/instances_default.json   ``info``, ``images``, ``annotations``, ``categories``; see ``lesion_annotations`` in
+                                       ``siamese.masks.coco``. CVAT imports the ZIP file as it is.
   images/NAME.png
 
 ``synthetic`` and ``recipe`` are fields of our own in ``images``, which other programs pass over. Boxes without outlines are refused:
@@ -11,6 +12,7 @@ they are not masks. Polygons of other programs are drawn by their pixels' centre
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ from siamese.files.names import shown_name
 from siamese.masks.coco import lesion_annotations
 from siamese.masks.outlines import OutlineError, from_packed_run_lengths, from_run_lengths, rasterise
 
-FILE = "annotations.json"
+FILE = "annotations/instances_default.json"
 
 
 def write(items: Iterable[AnnotatedImage], put: Put) -> int:
@@ -62,9 +64,9 @@ def write(items: Iterable[AnnotatedImage], put: Put) -> int:
 
 def fits(source: Source) -> bool:
     """Whether this may be a data set of the format, as far as names tell."""
+    names = [PurePosixPath(name.lower()) for name in source.ending(".json")]
     return any(
-        name.rpartition("/")[2].lower().startswith(("annotation", "instances"))
-        for name in source.ending(".json")
+        n.parent.name == "annotations" or n.name.startswith(("annotation", "instances")) for n in names
     )
 
 
@@ -90,7 +92,7 @@ def read(source: Source) -> Iterator[AnnotatedImage]:
                     [image["category"]] if "category" in image else list(names.values())[: len(names) == 1]
                 )
             category = source.wanted(found)
-            file = source.find(image["file_name"], beside=path, folders=("images", "", "../images"))
+            file = source.find(image["file_name"], beside=path, folders=("images", ""))
             picture = source.picture(file)
             height, width = image["height"], image["width"]
             if picture.image.size != (width, height):

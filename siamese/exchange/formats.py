@@ -12,12 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from siamese import VERSION
 from siamese.exchange import coco, cvat, dicom, imagefolder, labelme, nnunet, png
 from siamese.exchange.item import AnnotatedImage, ExchangeError, renamed
 from siamese.exchange.source import FOR_VISITORS, Source, SourceLimits, open_source
 from siamese.exchange.target import Put, into_folder, into_zip
 from siamese.files.archives import ArchiveError
 from siamese.files.names import shown_name
+from siamese.records.provenance import NOTICE
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,15 @@ FORMATS = {
     )
 }
 """By name, in the order in which a page offers them."""
-_RECOGNISED = ("cvat", "imagefolder", "nnunet", "dicom", "png", "coco", "labelme")
+README = """Images with masks of lesions: {title}
+Written by Siamese-Diffusion Studio {version}.
+
+{synthetic} synthetic images. None of them shows a patient; each file says that it is synthetic. {notice}
+{other} other images. They are not marked as synthetic and may be photographs of patients: pixels alone, without metadata.
+
+Terms: synthetic images follow the licence of the weights that made them, the file LICENSE in the model's folder.
+"""
+_RECOGNISED = ("cvat", "imagefolder", "nnunet", "png", "dicom", "coco", "labelme")
 """The most telling file names first."""
 
 
@@ -128,9 +138,21 @@ def _named(format: str) -> Format:
 
 
 def _write(items: Iterable[AnnotatedImage], format: str, put: Put) -> int:
-    count = _named(format).write(items, put)
+    written, synthetic = _named(format), 0
+
+    def counted() -> Iterator[AnnotatedImage]:
+        nonlocal synthetic
+        for item in items:
+            synthetic += item.synthetic
+            yield item
+
+    count = written.write(counted(), put)
     if not count:
         raise ExchangeError("there are no images to write; keep or make at least one first.")
+    text = README.format(
+        title=written.title, version=VERSION, synthetic=synthetic, other=count - synthetic, notice=NOTICE
+    )
+    put("README.txt", text.encode())
     return count
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from siamese import VERSION
 from siamese.files.names import MAX_NAME_BYTES, is_safe_name, safe_name
 from siamese.masks.core import check_mask
-from siamese.records.provenance import NOTICE, mask_base64
+from siamese.records.provenance import NOTICE, SyntheticPair, mask_base64
 
 MAX_TEXT = 10_000
 """Characters of a recipe: DICOM's longest text has 10,240."""
@@ -82,6 +83,18 @@ def _is_plain(text: str) -> bool:
     )
 
 
+def of_pair(pair: SyntheticPair, name: str, category: str = LESION) -> AnnotatedImage:
+    """A synthetic pair of this studio under ``name``, with the mask at the image's size."""
+    return AnnotatedImage(
+        image=pair.image,
+        mask=pair.mask,
+        name=name,
+        category=category,
+        synthetic=True,
+        recipe=json.dumps(pair.recipe.to_dict()),
+    )
+
+
 def is_category(name: object) -> bool:
     """Whether ``name`` is a text that every format can hold as a category."""
     return (
@@ -120,7 +133,10 @@ def renamed(items: Iterable[AnnotatedImage]) -> Iterator[AnnotatedImage]:
 
 
 def image_png(item: AnnotatedImage) -> bytes:
-    """The image as a PNG; one of a synthetic image says so in its text fields, wherever the file goes. EXIF is never written."""
+    """The image as a PNG, without EXIF. One of a synthetic image says so in its text fields, wherever the file goes.
+
+    If the recipe is of this studio and the image is square, the page opens the file as a pair (``siamese.records.provenance.read_png``).
+    """
     text = PngInfo()
     if item.synthetic:
         text.add_itxt("Software", f"Siamese-Diffusion Studio {VERSION}")

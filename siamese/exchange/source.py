@@ -135,7 +135,7 @@ class Source:
     def find(self, mentioned: object, beside: str, folders: Sequence[str] = ("", "images")) -> str:
         """Which of ``names`` the file at ``beside`` means by ``mentioned``.
 
-        It is looked for beside that file, in ``folders`` there, and then by its bare name, which must be unique: annotation tools
+        It is looked for in ``folders`` beside that file and one folder above, and then by its bare name, which must be unique: annotation tools
         write the paths of the computer on which they ran.
 
         Raises:
@@ -145,8 +145,8 @@ class Source:
             raise ExchangeError(f"{shown_name(beside)} names no image file")
         parts = [part for part in path_parts(normal_form(mentioned)) if part not in ("", ".")]
         here = PurePosixPath(beside).parent
-        for folder in folders:
-            if (path := str(here / folder / "/".join(parts))) in self._files and ".." not in parts:
+        for place in (here / folder for here in (here, here.parent) for folder in folders):
+            if (path := str(place / "/".join(parts))) in self._files and ".." not in parts:
                 return path
         found = [path for path in self._files if parts and PurePosixPath(path).name == parts[-1]]
         if len(found) == 1:

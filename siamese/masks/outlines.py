@@ -19,6 +19,8 @@ from siamese.masks.core import check_mask
 MAX_CORNERS = 200_000
 """Corners of one polygon that are read; a stranger's file could otherwise keep the program busy for hours."""
 MAX_COORDINATE = 1e6
+_SHORT = 32
+"""Rows that a short edge crosses at most."""
 _TURNS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 """Directions (dx, dy) along a pixel's edge, each a right turn from the one before on the screen."""
 
@@ -133,17 +135,30 @@ def rasterise(rings: Iterable[np.ndarray], shape: Sequence[int]) -> np.ndarray:
 
 def _inside(ring: np.ndarray, height: int, width: int) -> np.ndarray:
     """bool [H, W]: the pixels whose centres lie inside by the even-odd rule."""
-    crossings = np.zeros((height, width + 1), bool)
-    upper, lower = np.minimum(ring, np.roll(ring, -1, 0)), np.maximum(ring, np.roll(ring, -1, 0))
+    crossings = np.zeros(height * (width + 1), np.uint8)
+    begin, end = ring, np.roll(ring, -1, 0)
     # The rows whose centres an edge crosses: y0 <= row + 0.5 < y1.
-    first = np.ceil(np.clip(upper[:, 1], 0, height) - 0.5).astype(int)
-    last = np.ceil(np.clip(lower[:, 1], 0, height) - 0.5).astype(int)
-    for (x0, y0), (x1, y1), begin, end in zip(ring, np.roll(ring, -1, 0), first, last, strict=True):
-        if begin < end:
-            rows = np.arange(begin, end)
-            x = x0 + (rows + 0.5 - y0) * ((x1 - x0) / (y1 - y0))
-            crossings[rows, np.ceil(np.clip(x, 0, width) - 0.5).astype(int)] ^= True
-    return np.logical_xor.accumulate(crossings[:, :width], axis=1)
+    first = np.ceil(np.clip(np.minimum(begin[:, 1], end[:, 1]), 0, height) - 0.5).astype(int)
+    last = np.ceil(np.clip(np.maximum(begin[:, 1], end[:, 1]), 0, height) - 0.5).astype(int)
+    counts = last - first
+    # Long edges one by one, as each crosses a row once; short ones together, as there may be many.
+    short = np.flatnonzero((counts > 0) & (counts <= _SHORT))
+    for some in [*np.array_split(short, len(short) // 10_000 + 1), *np.flatnonzero(counts > _SHORT)[:, None]]:
+        edge = np.repeat(some, counts[some])
+        rows = (
+            np.arange(len(edge))
+            - np.repeat(np.cumsum(counts[some]) - counts[some], counts[some])
+            + first[edge]
+        )
+        (x0, y0), (x1, y1) = begin[edge].T, end[edge].T
+        x = x0 + (rows + 0.5 - y0) * ((x1 - x0) / (y1 - y0))
+        where = rows * (width + 1) + np.ceil(np.clip(x, 0, width) - 0.5).astype(int)
+        if len(some) == 1:
+            crossings[where] ^= 1
+        else:
+            np.add.at(crossings, where, 1)
+    odd = (crossings & 1).reshape(height, width + 1)[:, :width]
+    return np.bitwise_xor.accumulate(odd, axis=1) > 0
 
 
 def run_lengths(mask: np.ndarray, order: Literal["C", "F"] = "F") -> list[int]:

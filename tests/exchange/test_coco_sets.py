@@ -19,7 +19,7 @@ from tests.exchange.samples import HOLED, ITEMS, TWO, photo
 def coco(tmp_path_factory):
     folder = tmp_path_factory.mktemp("coco")
     write_folder(ITEMS, "coco", folder)
-    return COCO(str(folder / "annotations.json")), folder
+    return COCO(str(folder / "annotations" / "instances_default.json")), folder
 
 
 def test_pycocotools_draws_every_mask_bit_for_bit(coco):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from dataclasses import replace
 
@@ -10,8 +11,10 @@ import pytest
 from PIL import Image
 
 from siamese.exchange.formats import FORMATS, read, reading, recognise, write_folder, write_zip
-from siamese.exchange.item import AnnotatedImage, ExchangeError
+from siamese.exchange.item import AnnotatedImage, ExchangeError, of_pair
 from siamese.exchange.source import FOR_LOCAL
+from siamese.records.provenance import Recipe, SyntheticPair, read_png
+from siamese.records.sampling_settings import SamplingSettings
 from tests.exchange.samples import ITEMS, TWO, equal, files, photo
 
 
@@ -49,6 +52,25 @@ def test_folder_and_zip_hold_the_same_files(written, tmp_path):
     if name != "dicom":  # times and ids
         assert write_zip(ITEMS, name, tmp_path / "again.zip")
         assert (tmp_path / "again.zip").read_bytes() == path.read_bytes()
+
+
+def test_a_note_says_how_many_images_are_synthetic(written):
+    text = (written[1] / "README.txt").read_text()
+    assert "3 synthetic images" in text
+    assert "4 other images" in text
+
+
+def test_a_pair_of_the_studio_stays_one_in_every_png(tmp_path):
+    recipe = Recipe("an image of a polyp", 5, SamplingSettings(), "siamese-tiny")
+    mask = np.where(np.arange(64 * 64).reshape(64, 64) % 70 < 20, 255, 0).astype(np.uint8)
+    pair = SyntheticPair(photo(1, (64, 64)), mask, mask, recipe)
+    write_folder([of_pair(pair, "a", "polyp")], "coco", tmp_path)
+    again = read_png((tmp_path / "images" / "a.png").read_bytes())
+    assert again.recipe == recipe
+    np.testing.assert_array_equal(again.mask, mask)
+    [item] = read(tmp_path)
+    assert item.synthetic
+    assert json.loads(item.recipe) == recipe.to_dict()
 
 
 def test_a_folder_around_the_files_does_not_matter(written, tmp_path):

@@ -21,7 +21,9 @@ def test_the_rules_of_imagefolder_hold(tmp_path):
         {"file_name", "mask_file_name", "category", "synthetic", "recipe"}
     ] * len(ITEMS)
     named = [row[key] for row in rows for key in ("file_name", "mask_file_name")]
-    assert sorted(["README.md", "metadata.jsonl", *named]) == files(tmp_path), "every file is named once"
+    assert sorted(["README.md", "README.txt", "metadata.jsonl", *named]) == files(tmp_path), (
+        "every file is named once"
+    )
     front = yaml.safe_load((tmp_path / "README.md").read_text().split("---")[1])
     [split] = front["configs"][0]["data_files"]
     assert split["split"] == "train"
