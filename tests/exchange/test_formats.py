@@ -151,3 +151,13 @@ def test_images_of_one_name_in_two_folders_are_told_apart(tmp_path):
         write_folder(ITEMS[:1], "png", tmp_path / place)
     assert [item.name for item in read(tmp_path)] == ["two", "two_2"]
     np.testing.assert_array_equal(read(tmp_path)[1].mask, TWO)
+
+
+@pytest.mark.slow
+def test_training_reads_png_pairs(tmp_path):
+    from train.data import check_pairs, read_pairs
+
+    write_folder([item for item in ITEMS[:4] if item.mask.any()], "png", tmp_path)
+    found = read_pairs([tmp_path], "train", "a colonoscopy image of a polyp", required=False)
+    check_pairs(found)
+    assert len(found) == 4
