@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from siamese.exchange.item import AnnotatedImage, ExchangeError, unique
 from siamese.exchange.source import Source, annotated
 from siamese.exchange.target import Put
 from siamese.files.decoding import DECODER_ERRORS
-from siamese.files.dicom import UNCOMPRESSED, DicomError, is_dicom, read_elements
+from siamese.files.dicom import UNCOMPRESSED, DicomError, read_elements, refusing_damage
 from siamese.records.provenance import NOTICE
 
 if TYPE_CHECKING:
@@ -84,12 +85,14 @@ def read(source: Source) -> Iterator[AnnotatedImage]:
     segmentations: list[str] = []
     for name in source.ending(SUFFIX):
         with source.item(name):
-            file = _elements(source.read(name), _IMAGE_TAGS)
-            if file.get("SOPClassUID") == SEGMENTATION:
-                segmentations.append(name)
-            else:
-                about = {"synthetic": file.get("SyntheticData") == "YES", "recipe": _recipe(file)}
-                images[str(file.get("SOPInstanceUID"))] = name, about
+            data = source.read(name)
+            with _refusing_damage():
+                file = read_elements(data, _IMAGE_TAGS)
+                if file.get("SOPClassUID") == SEGMENTATION:
+                    segmentations.append(name)
+                else:
+                    about = {"synthetic": file.get("SyntheticData") == "YES", "recipe": _recipe(file)}
+                    images[str(file.get("SOPInstanceUID"))] = name, about
     if not images and not source.faults:
         raise ExchangeError("there are no DICOM photographs (files .dcm).")
     parts: dict[str, list[tuple[str, np.ndarray]]] = {}
@@ -176,32 +179,28 @@ def segmentation(item: AnnotatedImage, image: SCImage) -> Segmentation:
     return file
 
 
-def _segments(source: Source, name: str) -> Iterator[tuple[str, str, np.ndarray]]:
+def _segments(source: Source, name: str) -> list[tuple[str, str, np.ndarray]]:
     """For each frame of a segmentation: the image's instance UID, the segment's label, and uint8 [H, W] of 0 / 255."""
-    file = _elements(source.read(name), _SEGMENTATION_TAGS)
-    frames, size = int(file.get("NumberOfFrames") or 1), (file.get("Rows"), file.get("Columns"))
-    if file.get("SegmentationType") != "BINARY" or file.get("BitsAllocated") != 1:
-        raise ExchangeError("is not a binary segmentation; export it as a binary one")
-    if file.file_meta.TransferSyntaxUID not in UNCOMPRESSED:
-        raise ExchangeError("is compressed; save it uncompressed (Explicit VR Little Endian)")
-    if not all(isinstance(side, int) and 0 < side <= source.limits.picture.max_side for side in size):
-        raise ExchangeError(f"has no size, or more than {source.limits.picture.max_side} pixels on a side")
-    if frames > source.limits.images or frames * size[0] * size[1] > source.limits.pixels:
-        raise ExchangeError("has too many frames; split it")
-    try:
+    data, found, limits = source.read(name), [], source.limits
+    with _refusing_damage():
+        file = read_elements(data, _SEGMENTATION_TAGS)
+        frames, size = int(file.get("NumberOfFrames") or 1), (file.get("Rows"), file.get("Columns"))
+        if file.get("SegmentationType") != "BINARY" or file.get("BitsAllocated") != 1:
+            raise ExchangeError("is not a binary segmentation; export it as a binary one")
+        if file.file_meta.TransferSyntaxUID not in UNCOMPRESSED:
+            raise ExchangeError("is compressed; save it uncompressed (Explicit VR Little Endian)")
+        if not all(isinstance(side, int) and 0 < side <= limits.picture.max_side for side in size):
+            raise ExchangeError(f"has no size, or more than {limits.picture.max_side} pixels on a side")
+        if frames > limits.images or frames * size[0] * size[1] > limits.pixels:
+            raise ExchangeError("has too many frames; split it")
         pixels = file.pixel_array.reshape(frames, *size)
         labels = {int(s.SegmentNumber): str(s.SegmentLabel) for s in file.SegmentSequence}
         shared = (file.get("SharedFunctionalGroupsSequence") or [None])[0]
         for frame, groups in zip(pixels, file.PerFrameFunctionalGroupsSequence, strict=True):
             number = _first((groups, shared), "SegmentIdentificationSequence").ReferencedSegmentNumber
-            image = _referenced(file, groups, shared)
-            yield image, labels[int(number)], np.where(frame > 0, 255, 0).astype(np.uint8)
-    except ExchangeError:
-        raise
-    except DECODER_ERRORS as error:
-        raise ExchangeError(
-            "is damaged, or not a segmentation as DICOM defines it; export it again"
-        ) from error
+            mask = np.where(frame > 0, 255, 0).astype(np.uint8)
+            found.append((_referenced(file, groups, shared), labels[int(number)], mask))
+    return found
 
 
 def _referenced(file: Dataset, groups: Dataset, shared: Dataset | None) -> str:
@@ -230,15 +229,18 @@ def _recipe(file: Dataset) -> str | None:
     )
 
 
-def _elements(data: bytes, tags: tuple[str, ...]) -> Dataset:
-    if not is_dicom(data):
-        raise ExchangeError("is not a DICOM file; export it again")
+@contextmanager
+def _refusing_damage() -> Iterator[None]:
+    """ExchangeError for whatever the reading of a damaged DICOM file raises within."""
     try:
-        return read_elements(data, tags)
+        with refusing_damage():
+            yield
+    except ExchangeError:
+        raise
     except DicomError as error:
         raise ExchangeError(str(error)) from error
     except DECODER_ERRORS as error:
-        raise ExchangeError("is damaged; export it again") from error
+        raise ExchangeError("is damaged, or not as DICOM defines it; export it again") from error
 
 
 def _bytes(file: Dataset) -> bytes:

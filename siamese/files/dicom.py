@@ -11,7 +11,8 @@ the size of the compressed picture is compared with the size that the file state
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -90,11 +91,23 @@ def is_dicom(data: bytes) -> bool:
     return data[MAGIC] == b"DICM"
 
 
+@contextmanager
+def refusing_damage() -> Iterator[None]:
+    """What pydicom alone raises on damaged files, within, becomes a ``DicomError``. It reads values only when they are asked for."""
+    from pydicom.errors import BytesLengthException, InvalidDicomError
+
+    try:
+        yield
+    except (BytesLengthException, InvalidDicomError) as error:
+        raise DicomError(DAMAGED) from error
+
+
+@refusing_damage()
 def dicom_size(data: bytes) -> tuple[int, int]:
     """Width and height that the file states.
 
     Raises:
-        DicomError: no picture in the file. Other errors are those of pydicom on damaged files.
+        DicomError: no picture in the file. Other errors are Python's own, on damaged files.
     """
     file = read_elements(data)
     width, height = file.get("Columns"), file.get("Rows")
@@ -103,12 +116,13 @@ def dicom_size(data: bytes) -> tuple[int, int]:
     return width, height
 
 
+@refusing_damage()
 def read_dicom(data: bytes) -> DicomPicture:
     """The picture in the DICOM file ``data``, of which ``dicom_size`` has been found acceptable.
 
     Raises:
-        DicomError: no picture or several, or a compression or colours that are not known. Other errors are those of pydicom and
-            Pillow on damaged files.
+        DicomError: no picture or several, or a compression or colours that are not known. Other errors are Python's own and
+            Pillow's, on damaged files.
     """
     from pydicom.pixels.processing import apply_color_lut
     from pydicom.pixels.utils import pixel_array
@@ -142,15 +156,18 @@ def read_dicom(data: bytes) -> DicomPicture:
     return DicomPicture(pixels, is_lossy=lossy, is_synthetic=file.get("SyntheticData") == "YES")
 
 
+@refusing_damage()
 def read_elements(data: bytes, tags: Sequence[str] = _TAGS) -> Dataset:
     """The elements of these keywords in a DICOM file, as far as it has them; all others are passed over unread.
 
     Raises:
-        DicomError: deflated, or no DICOM file. Other errors are those of pydicom on damaged files.
+        DicomError: deflated, or no DICOM file. Other errors are Python's own, on damaged files.
     """
     from pydicom import dcmread
     from pydicom.filereader import read_dataset
 
+    if not is_dicom(data):
+        raise DicomError("This is not a DICOM file. Export it again.")
     start = io.BytesIO(data)
     start.seek(MAGIC.stop)
     meta = read_dataset(

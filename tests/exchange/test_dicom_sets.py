@@ -139,7 +139,7 @@ def test_a_photograph_without_segmentation_is_not_one_without_lesion(tmp_path):
     with pytest.raises(ExchangeError, match=r"a\.dcm: has no segmentation \(SEG\)"):
         read(tmp_path)
     (tmp_path / "c.dcm").write_bytes(b"text")
-    with pytest.raises(ExchangeError, match=r"c\.dcm: is not a DICOM file"):
+    with pytest.raises(ExchangeError, match=r"c\.dcm: This is not a DICOM file"):
         read(tmp_path)
 
 
