@@ -17,9 +17,10 @@ WEB = ("siamese.web", "siamese.study", "siamese.studio", "gradio", "fastapi")
 ALGORITHM = ("siamese.models", "siamese.objective", "siamese.sampling", "siamese.released")
 MAY_NOT_IMPORT = {
     # The core knows nothing of web pages, and no part of the library knows training.
-    "siamese.files": ("siamese.masks", "siamese.records", *ALGORITHM, *WEB),
-    "siamese.masks": ("siamese.records", *ALGORITHM, *WEB),
-    "siamese.records": (*ALGORITHM, *WEB),
+    "siamese.files": ("siamese.masks", "siamese.records", "siamese.exchange", *ALGORITHM, *WEB),
+    "siamese.masks": ("siamese.records", "siamese.exchange", *ALGORITHM, *WEB),
+    "siamese.records": ("siamese.exchange", *ALGORITHM, *WEB),
+    "siamese.exchange": (*ALGORITHM, *WEB),
     "siamese.diffusion": (*ALGORITHM, *WEB),
     "siamese.models": ("siamese.objective", "siamese.sampling", "siamese.released", *WEB),
     "siamese.objective": WEB,
@@ -34,6 +35,7 @@ MAY_NOT_IMPORT = {
 }
 TORCH_FREE = (
     "app",
+    "siamese.exchange.__main__",
     "siamese.studio.cli",
     "siamese.studio.server",
     "siamese.study.__main__",

@@ -9,6 +9,7 @@ The rule for photographs (``read_image``), the same for every caller:
 * More than eight bits a channel are scaled and not clipped: see ``full_scale``.
 * CMYK is converted as browsers do: a JPEG without Adobe's marker is not inverted. LAB, YCbCr and palettes become RGB, grey becomes RGB.
 * Transparent parts are black, as the surroundings of an endoscope's view are.
+* DICOM is shown as viewers show it: see ``siamese.files.dicom``. Nothing but the pixels is kept.
 * A file of several pictures (an animation, a stack of slices) is refused, because the choice would be a guess. Previews do not count:
   the second picture of a two-lens camera file (MPO) and pages that a TIFF marks as reduced.
 """
@@ -24,6 +25,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 from PIL.TiffImagePlugin import TiffImageFile
+
+from siamese.files.dicom import DicomError, dicom_size, is_dicom, read_dicom
 
 READING_VERSION = 2
 """Raised whenever a file is read as other pixels than before. Caches that are named by the bytes of files include it."""
@@ -57,8 +60,8 @@ _MAX_PREVIEWS = 8
 """Reduced pages of a TIFF that are looked at; a file with more is refused, since each look costs time."""
 
 NOT_READABLE = (
-    "This file is not an image that can be read. Use a PNG, JPEG, GIF, WebP, TIFF or BMP file; "
-    "export DICOM, HEIC or PDF files as PNG first."
+    "This file is not an image that can be read. Use a PNG, JPEG, GIF, WebP, TIFF, BMP or DICOM file; "
+    "export HEIC or PDF files as PNG first."
 )
 DAMAGED = "This image file is damaged or incomplete. Export it again from its source."
 SEVERAL_PICTURES = (
@@ -101,9 +104,9 @@ class Picture:
     values: np.ndarray | None
     """[H, W] of a grey file with more than eight bits, as stored: uint16, int32 or float32; otherwise None."""
     format: str
-    """One of ``FORMATS``, or MPO."""
+    """One of ``FORMATS``, MPO, or DICOM."""
     info: dict[str | tuple[int, int], object]
-    """Pillow's metadata of the file."""
+    """Pillow's metadata of the file. Of a DICOM file, "Synthetic" is "true" if it says so; nothing else is kept."""
     is_lossy: bool
     """Whether compression may have changed the pixels' values."""
 
@@ -142,6 +145,8 @@ def decode(data: bytes, limits: Limits = LOCAL) -> Picture:
         DecodingError: not an image of a known format, damaged, too large, several pictures, or values that are not an image's.
     """
     check_bytes(data, limits)
+    if is_dicom(data):
+        return _decode_dicom(data, limits)
     with _opened(data, limits) as file:
         kind = file.format or ""
         info = dict(file.info)
@@ -178,7 +183,10 @@ def image_size(path: str | Path, limits: Limits = LOCAL) -> tuple[int, int]:
     Raises:
         DecodingError: not an image of a known format, or too large. Damaged pixels are not noticed.
     """
-    with _opened(read_bytes(path, limits), limits) as file:
+    data = read_bytes(path, limits)
+    if is_dicom(data):
+        return _dicom_size(data, limits)
+    with _opened(data, limits) as file:
         try:
             is_turned = file.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
         except DECODER_ERRORS as error:
@@ -274,6 +282,36 @@ def _opened(data: bytes, limits: Limits) -> Image.Image:
         raise DecodingError(NOT_READABLE) from error
     check_sides(file.size, limits)
     return file
+
+
+def _decode_dicom(data: bytes, limits: Limits) -> Picture:
+    _dicom_size(data, limits)
+    try:
+        found = read_dicom(data)
+    except DicomError as error:
+        raise DecodingError(str(error)) from error
+    except DECODER_ERRORS as error:
+        raise DecodingError(DAMAGED) from error
+    deep = found.pixels.dtype != np.uint8
+    return Picture(
+        image=Image.fromarray(eight_bits(found.pixels) if deep else found.pixels),
+        values=found.pixels if deep else None,
+        format="DICOM",
+        info={"Synthetic": "true"} if found.is_synthetic else {},
+        is_lossy=found.is_lossy,
+    )
+
+
+def _dicom_size(data: bytes, limits: Limits) -> tuple[int, int]:
+    """Width and height that a DICOM file states."""
+    try:
+        size = dicom_size(data)
+    except DicomError as error:
+        raise DecodingError(str(error)) from error
+    except DECODER_ERRORS as error:
+        raise DecodingError(DAMAGED) from error
+    check_sides(size, limits)
+    return size
 
 
 def _is_in_range(values: np.ndarray) -> bool:

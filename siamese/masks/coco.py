@@ -1,6 +1,6 @@
 """Export of a visitor's own photograph with its corrected mask, for annotation tools that read COCO (Lin et al. 2014, arXiv:1405.0312).
 
-Free of torch. Two documents say the same: polygons, which annotators can drag, and run lengths, which are exact.
+Free of torch. Each lesion is an annotation of its own. Two documents say the same: polygons, which annotators can drag, and run lengths.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -19,12 +19,11 @@ from siamese import VERSION
 from siamese.files.listing import IMAGE_SUFFIXES
 from siamese.files.names import path_parts, safe_name
 from siamese.masks.core import check_mask
-from siamese.masks.editing import fill_holes
+from siamese.masks.outlines import lesions, outer_ring, run_lengths
 
-SMALL_AREA = 1024
-"""Pixels; outlines of smaller parts are kept exactly, so that simplifying cannot change a small lesion noticeably."""
-EXACT_TOLERANCE, TOLERANCE = 0.26, 0.5
-"""Pixels by which an outline may be moved to save corners. The first only undoes cut corners: the nearest pixel centre is 0.5 away."""
+Encoding = Literal["polygon", "rle"]
+LESIONS_PER_IMAGE = 2**20
+"""Ids that an image's annotations have to themselves; with 31 bits of the image's id they stay below 2^53, which JSON holds exactly."""
 PHOTO_SUFFIXES = (*IMAGE_SUFFIXES, ".mpo")
 
 README = """Annotation of a photograph, exported by Siamese-Diffusion Studio {version}.
@@ -32,10 +31,10 @@ README = """Annotation of a photograph, exported by Siamese-Diffusion Studio {ve
 images/{name}.png         The photograph. It is the visitor's own, uploaded to the studio. It is NOT synthetic.
                           Pixels at their own size; camera metadata is not kept.
 masks/{name}.png          The corrected mask at the same size: 255 = lesion, 0 = background.
-annotation_polygon.json   COCO, polygons (iscrowd 0). Every separate part is one outer ring. Polygons cannot hold holes:
-                          holes in the mask are filled here, and area is that of the filled shape.
-annotation_rle.json       COCO, uncompressed run lengths by column (iscrowd 1). Exactly the mask, with its holes.
+annotation_polygon.json   COCO, one annotation for each lesion with its own box: a polygon, or run lengths if it has a hole.
+annotation_rle.json       COCO, the same lesions, all as uncompressed run lengths by column.
 
+Both say exactly the mask. Ids come from the file's name, so that documents of several photographs can be joined.
 Import one of the two JSON files, not both. If the mask is empty, both list the image without annotations.
 Research use. Not for diagnosis.
 """
@@ -45,46 +44,26 @@ def coco_annotation(
     mask: np.ndarray,
     file_name: str,
     category: str,
-    image_id: int = 1,
-    encoding: Literal["polygon", "rle"] = "polygon",
+    image_id: int | None = None,
+    encoding: Encoding = "polygon",
 ) -> dict[str, Any]:
-    """A COCO object-detection document of one image and its mask, of plain values for JSON.
-
-    The whole mask is one annotation. As COCO prescribes, polygons go with ``iscrowd`` 0 and run lengths, as a list of counts, with 1;
-    CVAT imports the first as polygons and the second as a mask. Polygons cannot hold holes: they are filled, and ``area`` and
-    ``bbox`` are those of the filled shape. Coordinates are pixel edges: the image spans 0..W and 0..H.
+    """A COCO object-detection document of one image and its lesions, of plain values for JSON; see ``lesion_annotations``.
 
     Args:
         mask: uint8 [H, W], lesion if > 127. An empty one gives no annotation, which is COCO's image without objects.
         file_name: name of the image file for the tool to find it by.
         category: name of what the mask shows, such as "polyp".
+        image_id: None for ``stable_id`` of the file name, so that documents of several photographs can be joined.
 
     Raises:
         ValueError: another shape or type, no name, no category, or an unknown encoding.
     """
-    if encoding not in ("polygon", "rle"):
-        raise ValueError(f'encoding must be "polygon" or "rle", not {encoding!r}.')
     if not file_name or not category:
         raise ValueError("file_name and category must not be empty.")
     mask = check_mask(mask)
     height, width = mask.shape
-    if encoding == "polygon" and mask.any():
-        mask = fill_holes(mask)
-    annotations = []
-    if mask.any():
-        x, y, w, h = cv2.boundingRect(mask)
-        segmentation = polygons(mask) if encoding == "polygon" else run_lengths(mask)
-        annotations.append(
-            {
-                "id": 1,
-                "image_id": image_id,
-                "category_id": 1,
-                "segmentation": segmentation,
-                "area": float(np.count_nonzero(mask)),
-                "bbox": [float(v) for v in (x, y, w, h)],
-                "iscrowd": int(encoding == "rle"),
-            }
-        )
+    if image_id is None:
+        image_id = stable_id(file_name)
     return {
         "info": {
             "description": "Photograph annotated with Siamese-Diffusion Studio; the photograph is not synthetic.",
@@ -92,39 +71,62 @@ def coco_annotation(
         },
         "licenses": [],
         "images": [{"id": image_id, "file_name": file_name, "height": height, "width": width}],
-        "annotations": annotations,
+        "annotations": lesion_annotations(
+            mask, image_id=image_id, category_id=1, first_id=image_id * LESIONS_PER_IMAGE, encoding=encoding
+        ),
         "categories": [{"id": 1, "name": category, "supercategory": ""}],
     }
 
 
-def polygons(mask: np.ndarray) -> list[list[float]]:
-    """Outer rings [x1, y1, x2, y2, ...] of the parts of uint8 [H, W] of 0 / 255, at least three corners each.
+def lesion_annotations(
+    mask: np.ndarray, image_id: int, category_id: int, first_id: int, encoding: Encoding = "polygon"
+) -> list[dict[str, Any]]:
+    """An annotation for each lesion of ``mask`` uint8 [H, W] (``siamese.masks.outlines.lesions``), with ids from ``first_id`` on.
 
-    The outline runs along the pixels' edges. Parts that touch at a corner are one ring.
+    Each has the lesion's own box and its area in pixels. A lesion without a hole is one polygon, which annotators can drag; one with
+    a hole is run lengths, because COCO's polygons cannot hold holes. Both give the lesion bit for bit. ``iscrowd`` is 0 for both: each
+    is a single object, and training programs pass over crowds. Coordinates are pixel edges: the image spans 0..W and 0..H.
+
+    Args:
+        encoding: "rle" writes run lengths for all lesions.
+
+    Raises:
+        ValueError: another shape or type, or an unknown encoding.
     """
-    height, width = mask.shape
-    # Twice as fine, with the edges between the pixels as rows and columns of their own: a pixel is its centre and its whole rim.
-    fine = np.zeros((2 * height + 1, 2 * width + 1), np.uint8)
-    fine[1::2, 1::2] = mask
-    contours, _ = cv2.findContours(
-        cv2.dilate(fine, np.ones((3, 3), np.uint8)), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
-    )
-    rings = []
-    for contour in contours:
-        tolerance = EXACT_TOLERANCE if cv2.contourArea(contour) / 4 < SMALL_AREA else TOLERANCE
-        rings.append((cv2.approxPolyDP(contour, 2 * tolerance, True).ravel() / 2).tolist())
-    return rings
+    if encoding not in ("polygon", "rle"):
+        raise ValueError(f'encoding must be "polygon" or "rle", not {encoding!r}.')
+    annotations = []
+    for number, lesion in enumerate(lesions(mask)):
+        segmentation = (
+            run_length_object(lesion.on(mask.shape))
+            if encoding == "rle" or lesion.has_hole()
+            else [outer_ring(lesion).astype(float).ravel().tolist()]
+        )
+        annotations.append(
+            {
+                "id": first_id + number,
+                "image_id": image_id,
+                "category_id": category_id,
+                "segmentation": segmentation,
+                "area": float(lesion.area),
+                "bbox": [float(v) for v in lesion.box],
+                "iscrowd": 0,
+            }
+        )
+    return annotations
 
 
-def run_lengths(mask: np.ndarray) -> dict[str, Any]:
+def run_length_object(mask: np.ndarray) -> dict[str, Any]:
     """COCO's uncompressed run lengths of uint8 [H, W] of 0 / 255: column by column, background first.
 
     pycocotools writes the compressed form alone, which fewer tools read.
     """
-    flat = mask.ravel(order="F") > 0
-    ends = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    counts = np.diff(np.concatenate([[0], ends, [flat.size]])).tolist()
-    return {"size": list(mask.shape), "counts": [0, *counts] if flat[0] else counts}
+    return {"size": list(mask.shape), "counts": run_lengths(mask, "F")}
+
+
+def stable_id(name: str) -> int:
+    """The id 1..2^31 - 1 of the image called ``name``: the same in every export, and very likely another one for another name."""
+    return zlib.crc32(name.encode()) & 0x7FFFFFFF or 1
 
 
 def name_of_photo(name: str) -> str:

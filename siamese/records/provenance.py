@@ -139,7 +139,7 @@ class SyntheticPair:
             "Synthetic": "true",
             **({"Background": background} if background else {}),
             "Recipe": json.dumps(self.recipe.to_dict()),
-            "Mask": base64.b64encode(mask_png(self.drawn)).decode("ascii"),
+            "Mask": mask_base64(self.drawn),
         }
 
 
@@ -153,6 +153,11 @@ def mask_png(mask: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(mask > 127).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
+
+
+def mask_base64(mask: np.ndarray) -> str:
+    """``mask_png`` as a text."""
+    return base64.b64encode(mask_png(mask)).decode("ascii")
 
 
 def pair_png(pair: SyntheticPair) -> bytes:

@@ -22,6 +22,11 @@ DAMAGED_RECIPE = (
     "Upload the file as it was downloaded."
 )
 
+SYNTHETIC_DICOM = (
+    "This DICOM file says that its image is synthetic, so it is not opened as a photo. "
+    "To go on with an image of this studio, upload the PNG as it was downloaded."
+)
+
 
 class UploadError(ValueError):
     """The file cannot be used. The text is for the visitor: what is wrong and what to do. It holds nothing of the file's content."""
@@ -57,6 +62,8 @@ def read_upload(path: str | Path) -> Upload:
             except NotSyntheticError as error:
                 if picture.info.get("Synthetic") == "true":
                     raise UploadError(DAMAGED_RECIPE) from error
+        if picture.format == "DICOM" and "Synthetic" in picture.info:
+            raise UploadError(SYNTHETIC_DICOM)
         try:
             return Upload("mask", mask=not_empty(find_mask(picture)))
         except NotAMaskError:

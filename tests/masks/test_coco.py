@@ -10,13 +10,11 @@ import zipfile
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
-from pycocotools import mask as coco_mask
+from PIL import Image
 from pycocotools.coco import COCO
 from scipy import ndimage
 
 from siamese.masks.coco import annotation_zip, coco_annotation, name_of_photo
-from siamese.masks.editing import fill_holes
 
 
 def blobs(seed: int, size: tuple[int, int], width: float, share: float = 0.2) -> np.ndarray:
@@ -30,31 +28,12 @@ def disc(radius: float, side: int = 128) -> np.ndarray:
     return np.where((x - side // 3) ** 2 + (y - side // 2) ** 2 <= radius**2, 255, 0).astype(np.uint8)
 
 
-def iou(a: np.ndarray, b: np.ndarray) -> float:
-    a, b = a > 0, b > 0
-    return (a & b).sum() / (a | b).sum()
-
-
-def decoded(counts: list[int], size: list[int]) -> np.ndarray:
-    """Run lengths by the specification's words alone: columns one after another, background first."""
-    values = [255 * (i % 2) for i, count in enumerate(counts) for _ in range(count)]
-    height, width = size
-    return np.array([[values[x * height + y] for x in range(width)] for y in range(height)], np.uint8)
-
-
-def rasterised(document: dict) -> np.ndarray:
-    image = document["images"][0]
-    rles = coco_mask.frPyObjects(document["annotations"][0]["segmentation"], image["height"], image["width"])
-    return coco_mask.decode(coco_mask.merge(rles))
-
-
-def by_pillow(document: dict, scale: int = 8) -> np.ndarray:
-    """Another rasteriser, on a finer grid, so that its own rule for borders hardly matters."""
-    image = document["images"][0]
-    picture = Image.new("L", (image["width"] * scale, image["height"] * scale))
-    for ring in document["annotations"][0]["segmentation"]:
-        ImageDraw.Draw(picture).polygon([v * scale for v in ring], fill=255)
-    return np.array(picture.resize((image["width"], image["height"]), Image.Resampling.BOX)) > 127
+def pieces(document: dict) -> list[np.ndarray]:
+    """Each annotation as COCO's own library draws it, uint8 [H, W] of 0 / 255."""
+    coco, image = COCO(), document["images"][0]
+    coco.dataset = document
+    coco.createIndex()
+    return [coco.annToMask(annotation) * 255 for annotation in coco.loadAnns(coco.getAnnIds([image["id"]]))]
 
 
 HOLED = disc(40) - disc(15)
@@ -71,81 +50,49 @@ SHAPES = {
 }
 
 
+@pytest.mark.parametrize("encoding", ["polygon", "rle"])
 @pytest.mark.parametrize("name", SHAPES)
-def test_run_lengths_are_exactly_the_mask(name):
+def test_annotations_are_exactly_the_lesions(name, encoding):
     mask = SHAPES[name]
-    annotation = coco_annotation(mask, "a.png", "polyp", encoding="rle")["annotations"][0]
-    rle = annotation["segmentation"]
-    assert rle["size"] == list(mask.shape)
-    assert sum(rle["counts"]) == mask.size
-    assert all(c > 0 for c in rle["counts"][1:])
-    np.testing.assert_array_equal(decoded(rle["counts"], rle["size"]), mask)
-    packed = coco_mask.frPyObjects(rle, *mask.shape)
-    np.testing.assert_array_equal(coco_mask.decode(packed) * 255, mask)
-    assert annotation["area"] == coco_mask.area(packed)
-    assert annotation["bbox"] == coco_mask.toBbox(packed).tolist()
-    assert annotation["iscrowd"] == 1
+    document = coco_annotation(mask, "a.png", "polyp", encoding=encoding)
+    labels, count = ndimage.label(mask, np.ones((3, 3)))
+    found, annotations = pieces(document), document["annotations"]
+    assert len(found) == count
+    np.testing.assert_array_equal(np.max(found, axis=0), mask)
+    for piece, annotation in zip(found, annotations, strict=True):
+        assert len(np.unique(labels[piece > 0])) == 1
+        y, x = np.nonzero(piece)
+        assert annotation["bbox"] == [x.min(), y.min(), np.ptp(x) + 1, np.ptp(y) + 1]
+        assert annotation["area"] == len(x)
+        assert annotation["iscrowd"] == 0
 
 
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize(
-    ("size", "width"), [((256, 256), 20), ((201, 330), 12), ((128, 128), 6), ((512, 400), 40)]
-)
-def test_polygons_of_blobs_rasterise_to_the_mask(size, width, seed):
-    mask = blobs(seed, size, width)
-    document = coco_annotation(mask, "a.png", "polyp")
-    filled = fill_holes(mask)
-    assert iou(rasterised(document), filled) >= 0.98
-    assert iou(by_pillow(document), filled) >= 0.97
-    annotation = document["annotations"][0]
-    assert annotation["iscrowd"] == 0
-    assert annotation["area"] == (filled > 0).sum()
-    assert (
-        len(annotation["segmentation"]) == ndimage.label(filled, np.ones((3, 3)))[1]
-    )  # every part is one ring
+def test_two_lesions_have_two_boxes_and_ids():
+    document = coco_annotation(disc(20) | np.roll(disc(7), (40, 60), (0, 1)), "a.png", "polyp")
+    first, second = document["annotations"]
+    assert first["bbox"] == [22, 44, 41, 41]
+    assert second["bbox"] == [95, 97, 15, 15]
+    assert first["id"] != second["id"]
+    assert [first["area"], second["area"]] == [(disc(20) > 0).sum(), (disc(7) > 0).sum()]
 
 
-def test_polygon_of_a_large_shape_has_few_corners():
-    ring = coco_annotation(disc(100, 512), "a.png", "polyp")["annotations"][0]["segmentation"][0]
-    assert len(ring) / 2 < 0.5 * 2 * np.pi * 100
+def test_a_lesion_with_a_hole_is_run_lengths_and_another_a_polygon():
+    mask = HOLED.copy()
+    mask[2:5, 100:110] = 255
+    solid, holed = coco_annotation(mask, "a.png", "polyp")["annotations"]
+    assert solid["segmentation"] == [[100.0, 2.0, 110.0, 2.0, 110.0, 5.0, 100.0, 5.0]]
+    assert holed["segmentation"]["size"] == [128, 128]
+    assert holed["area"] == (HOLED > 0).sum()
 
 
-@pytest.mark.parametrize(
-    "mask",
-    [
-        *(SHAPES[n] for n in SHAPES if n != "hole"),
-        *(disc(r) for r in (1, 2, 3, 4, 6, 9, 13, 18)),
-        blobs(1, (64, 64), 2),
-    ],
-    ids=lambda m: f"{m.shape} {np.count_nonzero(m)}",
-)
-def test_polygons_of_small_shapes(mask):
-    document = coco_annotation(mask, "a.png", "polyp")
-    filled, annotation = fill_holes(mask), document["annotations"][0]
-    assert iou(rasterised(document), filled) >= 0.98
-    rings = annotation["segmentation"]
-    assert all(len(r) >= 6 and len(r) % 2 == 0 for r in rings)  # four numbers would be read as a box
-    xs, ys = (np.concatenate([r[i::2] for r in rings]) for i in (0, 1))
-    assert [xs.min(), ys.min(), np.ptp(xs), np.ptp(ys)] == annotation["bbox"]  # pixel edges, inside the image
-
-
-def test_polygons_fill_holes_and_run_lengths_keep_them():
-    polygon, rle = (
-        coco_annotation(HOLED, "a.png", "polyp", encoding=e)["annotations"][0] for e in ("polygon", "rle")
-    )
-    assert len(polygon["segmentation"]) == 1
-    assert polygon["area"] == (disc(40) > 0).sum()
-    assert rle["area"] == (HOLED > 0).sum()
-    np.testing.assert_array_equal(fill_holes(HOLED), disc(40))
-    np.testing.assert_array_equal(fill_holes(HOLED), np.where(ndimage.binary_fill_holes(HOLED), 255, 0))
-    island = HOLED + disc(5)
-    assert len(coco_annotation(island, "a.png", "polyp")["annotations"][0]["segmentation"]) == 1
-
-
-def test_hole_open_at_the_border_is_not_a_hole():
-    mask = np.full((9, 9), 255, np.uint8)
-    mask[3:6, :6] = 0
-    np.testing.assert_array_equal(fill_holes(mask), mask)
+def test_documents_of_several_photographs_can_be_joined():
+    documents = [coco_annotation(blobs(5, (60, 81), 3), f"case {n}.png", "polyp") for n in range(40)]
+    images = [image["id"] for document in documents for image in document["images"]]
+    annotations = [a["id"] for document in documents for a in document["annotations"]]
+    assert len(set(images)) == len(images)
+    assert len(set(annotations)) == len(annotations) > 100
+    assert documents[3] == coco_annotation(blobs(5, (60, 81), 3), "case 3.png", "polyp")
+    assert max(annotations) < 2**53  # what a number in JSON holds exactly
 
 
 @pytest.mark.parametrize("encoding", ["polygon", "rle"])
@@ -159,10 +106,8 @@ def test_document_is_coco(tmp_path, encoding):
     file = tmp_path / "annotation.json"
     file.write_text(json.dumps(document))
     coco = COCO(str(file))
-    (annotation,) = coco.loadAnns(coco.getAnnIds(imgIds=[7], catIds=coco.getCatIds(["polyp"])))
-    assert iou(coco.annToMask(annotation), fill_holes(mask) if encoding == "polygon" else mask) >= 0.98
-    y, x = np.nonzero(mask)
-    assert annotation["bbox"] == [x.min(), y.min(), np.ptp(x) + 1, np.ptp(y) + 1]
+    annotations = coco.loadAnns(coco.getAnnIds(imgIds=[7], catIds=coco.getCatIds(["polyp"]), iscrowd=False))
+    np.testing.assert_array_equal(np.max([coco.annToMask(a) for a in annotations], axis=0) * 255, mask)
 
 
 @pytest.mark.parametrize("encoding", ["polygon", "rle"])
@@ -174,9 +119,8 @@ def test_empty_mask_is_an_image_without_annotations(encoding):
 
 def test_thresholds_soft_masks():
     soft = np.array([[0, 127, 128, 255]], np.uint8)
-    assert coco_annotation(soft, "a.png", "polyp", encoding="rle")["annotations"][0]["segmentation"][
-        "counts"
-    ] == [2, 2]
+    [annotation] = coco_annotation(soft, "a.png", "polyp", encoding="rle")["annotations"]
+    assert annotation["segmentation"]["counts"] == [2, 2]
 
 
 def test_refuses_what_is_not_an_annotation():
@@ -246,7 +190,7 @@ def test_zip_holds_photograph_mask_and_documents(tmp_path, name):
         assert "visitor's own" in readme
         assert "NOT synthetic" in readme
         assert f"images/{stem}.png" in readme
-        assert "holes" in readme
+        assert "hole" in readme
         for encoding in ("polygon", "rle"):
             document = json.loads(archive.read(f"annotation_{encoding}.json"))
             assert document == coco_annotation(mask, f"{stem}.png", "polyp", encoding=encoding)

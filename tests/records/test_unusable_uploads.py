@@ -103,7 +103,6 @@ def test_damaged_files_raise_nothing_else(tmp_path, kind):
     [
         b"hello",
         b"%PDF-1.7\n",
-        b"\0" * 128 + b"DICM" + b"\0" * 64,
         b"<svg xmlns='http://www.w3.org/2000/svg'/>",
         b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
