@@ -24,7 +24,7 @@ from siamese.exchange.source import Source, annotated
 from siamese.exchange.target import Put
 from siamese.files.decoding import DECODER_ERRORS
 from siamese.files.dicom import UNCOMPRESSED, DicomError, read_elements, refusing_damage
-from siamese.records.provenance import NOTICE
+from siamese.records.provenance import FRAME_NOTICE, NOTICE
 
 if TYPE_CHECKING:
     from highdicom.sc import SCImage
@@ -141,7 +141,7 @@ def secondary_capture(item: AnnotatedImage) -> SCImage:
     if item.synthetic:
         file.PatientName, file.PatientID = "SYNTHETIC^IMAGE", "SYNTHETIC"
         file.SeriesDescription = "Synthetic image. Not for diagnosis."
-        file.ImageComments = "\n".join([NOTICE, *([item.recipe] if item.recipe else [])])
+        file.ImageComments = "\n".join([item.notice, *([item.recipe] if item.recipe else [])])
     else:
         file.PatientIdentityRemoved, file.DeidentificationMethod = "YES", METHOD
     return file
@@ -224,9 +224,10 @@ def _first(places: tuple[Dataset | None, ...], keyword: str) -> Dataset:
 
 def _recipe(file: Dataset) -> str | None:
     text = str(file.get("ImageComments") or "")
-    return (
-        text.removeprefix(NOTICE).replace("\r\n", "\n").strip() or None if text.startswith(NOTICE) else None
-    )
+    for notice in (NOTICE, FRAME_NOTICE):
+        if text.startswith(notice):
+            return text.removeprefix(notice).replace("\r\n", "\n").strip() or None
+    return None
 
 
 @contextmanager

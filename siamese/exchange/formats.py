@@ -19,7 +19,6 @@ from siamese.exchange.source import FOR_VISITORS, Source, SourceLimits, open_sou
 from siamese.exchange.target import Put, into_folder, into_zip
 from siamese.files.archives import ArchiveError
 from siamese.files.names import shown_name
-from siamese.records.provenance import NOTICE
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ FORMATS = {
 README = """Images with masks of lesions: {title}
 Written by Siamese-Diffusion Studio {version}.
 
-{synthetic} synthetic images. None of them shows a patient; each file says that it is synthetic. {notice}
+{synthetic} synthetic images; each file says that it is synthetic. {notice}
 {other} other images. They are not marked as synthetic and may be photographs of patients: pixels alone, without metadata.
 
 Terms: synthetic images follow the licence of the weights that made them, the file LICENSE in the model's folder.
@@ -138,19 +137,24 @@ def _named(format: str) -> Format:
 
 
 def _write(items: Iterable[AnnotatedImage], format: str, put: Put) -> int:
-    written, synthetic = _named(format), 0
+    written, synthetic, notices = _named(format), 0, set[str]()
 
     def counted() -> Iterator[AnnotatedImage]:
         nonlocal synthetic
         for item in items:
             synthetic += item.synthetic
+            notices.add(item.notice)
             yield item
 
     count = written.write(counted(), put)
     if not count:
         raise ExchangeError("there are no images to write; keep or make at least one first.")
     text = README.format(
-        title=written.title, version=VERSION, synthetic=synthetic, other=count - synthetic, notice=NOTICE
+        title=written.title,
+        version=VERSION,
+        synthetic=synthetic,
+        other=count - synthetic,
+        notice=" ".join(sorted(notices)),
     )
     put("README.txt", text.encode())
     return count

@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from siamese import VERSION
 from siamese.files.names import MAX_NAME_BYTES, is_safe_name, safe_name
 from siamese.masks.core import check_mask
-from siamese.records.provenance import NOTICE, SyntheticPair, mask_base64
+from siamese.records.provenance import FRAME_NOTICE, NOTICE, SyntheticPair, mask_base64
 
 MAX_TEXT = 10_000
 """Characters of a recipe: DICOM's longest text has 10,240."""
@@ -74,6 +74,15 @@ class AnnotatedImage:
             raise ExchangeError(
                 f"the recipe of {self.name} must have at most {MAX_TEXT:,} characters, without control characters."
             )
+
+    @property
+    def notice(self) -> str:
+        """The sentence that goes with a synthetic image: that it is not for diagnosis, and whether its background is a real photo."""
+        try:
+            recipe = json.loads(self.recipe or "null")
+        except ValueError:  # another program's text
+            return NOTICE
+        return FRAME_NOTICE if isinstance(recipe, dict) and recipe.get("background") else NOTICE
 
 
 def _is_plain(text: str) -> bool:
@@ -140,7 +149,7 @@ def image_png(item: AnnotatedImage) -> bytes:
     text = PngInfo()
     if item.synthetic:
         text.add_itxt("Software", f"Siamese-Diffusion Studio {VERSION}")
-        text.add_itxt("Disclaimer", NOTICE)
+        text.add_itxt("Disclaimer", item.notice)
         text.add_itxt("Synthetic", "true")
         if item.recipe is not None:
             text.add_itxt("Recipe", item.recipe)

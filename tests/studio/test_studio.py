@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from siamese.exchange.formats import FORMATS, read
 from siamese.masks.core import mask_digest, resize_mask
 from siamese.records.provenance import pair_png
 from siamese.studio.components import errors as trouble
@@ -349,6 +350,20 @@ class TestCollection:
         window.click(window.kept.gallery, 2)  # on the image that was there
         assert window.prop(window.kept.remove, "interactive") is False
         assert window.prop(window.kept.gallery, "selected_index") == results.NO_FRAME
+
+    def test_the_collection_in_other_programs_formats(self, window, tmp_path):
+        ids = self.three(window)
+        for name in FORMATS:
+            window[window.kept.format_] = name
+            read_back = read(window.collection_zip(), name)
+            assert len(read_back) == 3, name
+            assert all(item.mask.any() for item in read_back), name
+            assert {item.name for item in read_back} == set(ids) or name == "nnunet", name
+            assert all(item.synthetic and item.category == "polyp" for item in read_back), name
+        window[window.kept.format_] = "of another program"
+        window.press(window.kept.download)
+        assert "is not a known format" in window[window.kept.note]
+        assert not window.errors
 
     def test_the_number_kept_is_not_stated_any_more_once_it_may_have_changed(self, window):
         self.three(window)

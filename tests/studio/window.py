@@ -89,15 +89,22 @@ class Window(Visitor):
 
     def downloads(self) -> Recipe:
         """What Download hands out."""
+        return read_png(self._made(self.result.download).read_bytes()).recipe
+
+    def collection_zip(self) -> Path:
+        """What the collection's Download hands out."""
+        return self._made(self.kept.download)
+
+    def _made(self, button: gr.Button) -> Path:
         (link,) = [
             out
             for fn in self.page.fns.values()
-            if (self.result.download._id, "click") in fn.targets
+            if (button._id, "click") in fn.targets
             for out in fn.outputs
             if isinstance(out, gr.DownloadButton)
         ]
-        for _ in self.begin(self.result.download, "click"):
-            return read_png(Path(self[link]).read_bytes()).recipe
+        for _ in self.begin(button, "click"):
+            return Path(self[link])
         raise AssertionError("nothing was made")
 
     def check(self) -> None:

@@ -1,7 +1,8 @@
 """How long the drawing area takes for a frame of a stroke: ``python -m tests.tools.frames``.
 
 A stroke of 300 pointer moves with a brush of 60 px at 1440 px, in headless Chromium without a graphics card. The time of a frame is what
-the page's own script takes: its handlers of the pointer's events, and its painting in the frame after them.
+the page's own script takes: its handlers of the pointer's events, and its painting in the frame after them. Frames without a move do not
+count.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from tests.browser.conftest import ARGUMENTS, ready
 
 MOVES, BRUSH = 300, 60
 TIMED = """() => {
-  window.spent = {frames: [], now: 0};
+  window.spent = {frames: [], now: 0, moved: false};
   const timed = (call) => function (...given) { const began = performance.now(); try { return call.apply(this, given); } finally { spent.now += performance.now() - began; } };
   const listen = EventTarget.prototype.addEventListener;
   EventTarget.prototype.addEventListener = function (kind, call, options) {
-    return listen.call(this, kind, kind.startsWith('pointer') && typeof call === 'function' ? timed(call) : call, options); };
+    return listen.call(this, kind, kind.startsWith('pointer') && typeof call === 'function' ? timed(function (event) { spent.moved = true; return call.call(this, event); }) : call, options); };
   const frame = window.requestAnimationFrame.bind(window);
-  window.requestAnimationFrame = (call) => frame((now) => { timed(call)(now); if (spent.now) spent.frames.push(spent.now); spent.now = 0; });
+  window.requestAnimationFrame = (call) => frame((now) => { timed(call)(now); if (spent.moved) { spent.frames.push(spent.now); spent.now = 0; spent.moved = false; } });
 }"""
 """Runs before the page's scripts: adds up the milliseconds of their handlers and frames."""
 

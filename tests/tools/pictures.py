@@ -25,7 +25,7 @@ from siamese.study.storage.location import data_directory
 from siamese.study.storage.opening import open_store
 from siamese.study.storage.store import StudyStore
 from siamese.study.web.pages import report_html
-from tests.browser.actions import outcome, press
+from tests.browser.actions import open_settings, outcome, press
 from tests.browser.conftest import ARGUMENTS, PATIENCE, ready
 from tests.studio_model import EMBEDDED
 from tests.study.protocols import RANKING, REAL_SYNTHETIC
@@ -49,12 +49,15 @@ def picture_studio(browser: Browser, address: str) -> None:
     expect(page.locator("#model .ready")).to_be_visible(timeout=4 * PATIENCE)
     page.locator("#variants input[type=number]").fill("4")
     page.locator("#variants input[type=number]").blur()
+    open_settings(page)
     page.get_by_label("Random seed").first.uncheck()
     page.get_by_label("Seed", exact=True).fill("1")
     press(page)
     expect(outcome(page)).to_be_visible(timeout=4 * PATIENCE)
+    page.get_by_role("button", name="Expert settings").click()
+    page.evaluate("scrollTo(0, 0)")
     page.wait_for_timeout(3000)
-    page.screenshot(path=ASSETS / "studio.png", full_page=True)
+    page.screenshot(path=ASSETS / "studio.png")
 
 
 def write_images(folder: Path) -> dict[str, Path]:

@@ -9,6 +9,9 @@ from typing import Any
 
 import gradio as gr
 
+from siamese.exchange.formats import FORMATS, write_zip
+from siamese.exchange.item import of_pair
+from siamese.records.subjects import named
 from siamese.studio.components import html
 from siamese.studio.components.download import on_demand
 from siamese.studio.components.images import image_caption, picture
@@ -18,6 +21,11 @@ from siamese.studio.storage.collections import Collections
 from siamese.studio.tabs.gallery import NO_FRAME, GalleryImages
 from siamese.studio.visitors.cookie import NoCookieError, keeper
 
+OWN = "studio"
+FORMAT_CHOICES = [
+    ("This studio (images, masks, recipes)", OWN),
+    *((f.title, f.name) for f in FORMATS.values()),
+]
 Updates = dict[Any, Any]
 """Updates by component."""
 
@@ -28,6 +36,8 @@ class CollectionTab:
 
     summary: gr.HTML
     gallery: gr.Gallery
+    format_: gr.Dropdown
+    """Name of an exchange format, or ``OWN``."""
     download: gr.Button
     remove: gr.Button
     delete: gr.Button
@@ -59,8 +69,10 @@ class CollectionTab:
 def build_collection() -> CollectionTab:
     """The tab, empty."""
     summary = gr.HTML("", elem_id="collection-summary")
-    with gr.Row(elem_classes="buttons"):
+    with gr.Row(elem_id="collection-download"):
+        format_ = gr.Dropdown(FORMAT_CHOICES, value=OWN, label="Download as", elem_id="collection-format")
         download = gr.Button("Download all (ZIP)", variant="primary", size="md", interactive=False)
+    with gr.Row(elem_classes="buttons"):
         remove = gr.Button("Remove selected", size="md", interactive=False)
         delete = gr.Button("Delete everything", size="md", interactive=False)
     with gr.Column(visible=False, elem_id="sure", variant="panel") as sure, gr.Row(elem_classes="buttons"):
@@ -83,6 +95,7 @@ def build_collection() -> CollectionTab:
     return CollectionTab(
         summary=summary,
         gallery=gallery,
+        format_=format_,
         download=download,
         remove=remove,
         delete=delete,
@@ -156,10 +169,25 @@ class CollectionEvents:
         """Delete the whole collection."""
         return self._change(self.collections.delete, "Everything is deleted.")
 
-    def export(self, folder: Path) -> Path:
-        """The ZIP of all kept pairs, in ``folder``."""
-        path = folder / "synthetic-pairs.zip"
-        self.collections.export(keeper(), path)
+    def export(self, format_: str, folder: Path) -> Path:
+        """The ZIP of all kept pairs in a format, in ``folder``.
+
+        Raises:
+            CollectionError: nothing is kept, or a pair cannot be read.
+            ValueError: an unknown format.
+        """
+        if format_ == OWN:
+            path = folder / "synthetic-pairs.zip"
+            self.collections.export(keeper(), path)
+            return path
+        path, owner = folder / f"synthetic-pairs-{format_}.zip", keeper()
+        entries = self.collections.entries(owner)
+        if not entries:
+            raise CollectionError("Nothing is kept yet; keep a pair first.")
+        pairs = ((entry.id, self.collections.load(owner, entry.id)) for entry in reversed(entries))
+        write_zip(
+            (of_pair(pair, name, named(pair.recipe.prompt).noun) for name, pair in pairs), format_, path
+        )
         return path
 
     def _change(self, change: Callable[[str], None], text: str) -> Updates:
@@ -204,7 +232,7 @@ def wire_collection(
     tab.delete.click(lambda: gr.update(visible=True), None, tab.sure, **QUICK)
     tab.back.click(lambda: gr.update(visible=False), None, tab.sure, **QUICK)
     tab.confirm.click(events.delete, None, tab.parts, **QUICK)
-    on_demand(tab.download.click, events.export, [], tab.note)
+    on_demand(tab.download.click, events.export, [tab.format_], tab.note)
 
 
 def _summary(collections: Collections, owner: str, count: int) -> str:
