@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from siamese.records.catalogue import ModelEntry
 from siamese.records.prompts import POLYP
 from siamese.records.sampling_settings import SamplingSettings
 from siamese.studio.backend.messages import Loading, Waiting
 from siamese.studio.storage.mask_zip import MAX_MASKS
-from siamese.studio.tabs.batch import AT_RANDOM, FROM_ZIP
+from siamese.studio.tabs.batch import AT_RANDOM, FRAMES, FROM_ZIP
 from siamese.studio.tabs.batch_events import BatchForm
 from siamese.studio.tabs.generate import Failed, InputError, Started
 from siamese.studio.tabs.generate_events import form_of, status_html
 from siamese.studio.tabs.photo import Photo
+from tests.phantoms import phantom
 
 MODELS = {"tiny": ModelEntry("tiny", "nowhere")}
 PIXELS = np.zeros((4, 4, 3), np.uint8)
@@ -82,6 +86,7 @@ def batch(**changed: Any) -> BatchForm:
         "source": AT_RANDOM,
         "file": None,
         "count": 3,
+        "variations": 0,
         "prompt": POLYP,
         "seed": 2**32 - 2,
         "is_random": False,
@@ -103,6 +108,8 @@ def test_random_lesions_follow_from_the_seed():
     ("changed", "message"),
     [
         ({"source": FROM_ZIP}, "Choose a ZIP"),
+        ({"source": FRAMES}, "Choose a ZIP"),
+        ({"source": FROM_ZIP, "file": "masks.zip", "variations": 21}, "number of variations"),
         ({"count": MAX_MASKS + 1}, f"from 1 to {MAX_MASKS}"),
         ({"count": None}, "number of lesions"),
         ({"seed": -1}, "seed"),
@@ -111,3 +118,17 @@ def test_random_lesions_follow_from_the_seed():
 def test_a_batch_with_wrong_values_is_refused(changed, message):
     with pytest.raises(InputError, match=message):
         batch(**changed).order(MODELS)
+
+
+def test_photos_with_masks_and_variations(tmp_path):
+    photo, mask = phantom(1, 40, 50)
+    with zipfile.ZipFile(tmp_path / "frames.zip", "w") as archive:
+        for folder, pixels in (("images", photo), ("masks", mask)):
+            data = io.BytesIO()
+            Image.fromarray(pixels).save(data, "PNG")
+            archive.writestr(f"{folder}/a.png", data.getvalue())
+    order = batch(source=FRAMES, file=str(tmp_path / "frames.zip"), variations=3).order(MODELS)
+    assert [named.name for named in order.masks] == ["a-001", "a-002", "a-003"]
+    assert all(named.frame is not None and named.mask.any() for named in order.masks)
+    (plain,) = batch(source=FRAMES, file=str(tmp_path / "frames.zip")).order(MODELS).masks
+    np.testing.assert_array_equal(plain.mask, mask)

@@ -22,7 +22,7 @@ from siamese.studio.backend.messages import Generated, ModelInfo, Request
 from siamese.studio.storage import batch_job, frame_zip
 from siamese.studio.storage.batch_job import BatchJob
 from siamese.studio.storage.batch_settings import BatchSettings
-from siamese.studio.storage.frame_zip import read_frame_folder, read_frame_zip
+from siamese.studio.storage.frame_zip import read_frame_zip
 from siamese.studio.storage.mask_zip import MAX_MASKS, BatchError, Frame, NamedMask, NamedMasks, augmented
 from tests.phantoms import phantom
 from tests.studio.test_mask_zip import make_zip, picture
@@ -104,12 +104,6 @@ def test_photos_and_masks_are_paired_by_name(tmp_path, names):
         assert named.frame is not None
         assert named.frame.name == named.name
         assert np.abs(named.frame.photo().astype(int) - photo(i)).mean() < 3
-    for name, data in files.items():
-        (tmp_path / "folder" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "folder" / name).write_bytes(data)
-    again = read_frame_folder(tmp_path / "folder")
-    assert [n.name for n in again] == [n.name for n in found]
-    assert all(np.array_equal(a.mask, b.mask) for a, b in zip(again, found, strict=True))
 
 
 def test_what_is_not_read_is_named(tmp_path):

@@ -58,7 +58,7 @@ def test_a_batch_without_statistics_says_so_too(walls: Window) -> None:
     walls[batch.prompt] = STAIN.prompt
     walls.press(batch.start)
     assert "a random stain cannot be drawn" in walls[batch.message]
-    form = BatchForm("Random lesions", None, 2, "not one of them", 0, False, "stand-in")
+    form = BatchForm("Random lesions", None, 2, 0, "not one of them", 0, False, "stand-in")
     with pytest.raises(InputError, match="choose one of"):
         form.order(walls.worker.models)
     with pytest.raises(InputError, match="Choose a model"):

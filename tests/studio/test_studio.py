@@ -16,6 +16,8 @@ from PIL import Image
 
 from siamese.exchange.formats import FORMATS, read
 from siamese.masks.core import mask_digest, resize_mask
+from siamese.masks.packed import unpack
+from siamese.records.burned_in_text import find_text
 from siamese.records.provenance import pair_png
 from siamese.studio.components import errors as trouble
 from siamese.studio.components.canvas import drawn_mask
@@ -23,6 +25,7 @@ from siamese.studio.storage.batch_job import BatchJob
 from siamese.studio.tabs import gallery as results
 from siamese.studio.tabs.gallery import GalleryImages, outdated
 from siamese.studio.tabs.photo import Photo
+from tests.overlays import overlay
 from tests.phantoms import phantom
 from tests.studio.stand_in_model import made
 from tests.studio.window import Window
@@ -235,6 +238,33 @@ class TestPhoto:
             window.click(window.result.gallery, 0)
             assert not window.prop(window.result.compare, "visible")
         assert window[window.result.outdated]
+        assert not window.errors
+
+    @pytest.mark.slow
+    def test_burned_in_text_is_covered_in_the_photo_and_in_its_export(self, window, tmp_path):
+        image, _ = overlay(37)
+        Image.fromarray(image).save(tmp_path / "dated.png")
+        window[window.draw.file] = str(tmp_path / "dated.png")
+        window.fire(window.draw.file, "upload")
+        window.settle()
+        before = window.served()
+        drawn = np.zeros(image.shape[:2], np.uint8)
+        drawn[-40:, -40:] = 255
+        window.paint(drawn)
+        window.press(window.draw.cover)
+        assert "The text is covered" in window[window.draw.note]
+        np.testing.assert_array_equal(unpack(window[window.draw.canvas]), drawn)
+        photo = window[window.draw.photo]
+        assert not find_text(photo.at_its_own_size())
+        assert not find_text(photo.pixels)
+        assert not before & window.served()
+        assert not (tmp_path / "dated.png").exists()
+        window.press(window.draw.cover)
+        assert "No burned-in text was found" in window[window.draw.note]
+        window.press(window.draw.drop_photo)
+        assert not photo.original.exists()
+        window.press(window.draw.cover)
+        assert "Open it again" in window[window.draw.note]
         assert not window.errors
 
     def test_a_photo_that_is_removed_while_the_model_samples(self, window, tmp_path):

@@ -18,11 +18,6 @@ HEADER = f"""<header class="masthead">
 </header>"""
 
 
-def heading(number: int, text: str) -> str:
-    """A numbered section heading."""
-    return f'<h2 class="step"><span aria-hidden="true">{number}</span>{escape(text)}</h2>'
-
-
 def status(kind: Kind, text: str, fraction: float | None = None) -> str:
     """The status line, with a progress bar if ``fraction`` 0..1 is given. Its height does not change during a run."""
     role = {"error": "alert", "busy": "group"}.get(kind, "status")  # a live region would read out every step

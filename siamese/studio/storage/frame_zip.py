@@ -1,4 +1,4 @@
-"""The photos and masks of a batch that synthesises lesions into photos, from an uploaded ZIP or a folder.
+"""The photos and masks of a batch that synthesises lesions into photos, from an uploaded ZIP.
 
 Which mask belongs to which photo is decided as everywhere (``siamese.files.listing.match_masks``): by the file's name, which may end in
 ``_mask`` or the like. Photos and masks lie in folders ``images`` and ``masks`` beside each other, or together in one folder; then a
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from siamese.files.archives import ArchivedFileError, ArchiveError, ArchiveLimits, open_archive
-from siamese.files.decoding import MAX_FILE_BYTES, VISITOR, DecodingError, read_bytes
+from siamese.files.decoding import MAX_FILE_BYTES, VISITOR, DecodingError
 from siamese.files.listing import (
     IMAGE_SUFFIXES,
     UNKNOWN_KIND,
@@ -67,25 +67,6 @@ def read_frame_zip(path: Path) -> NamedMasks:
             return _read(chosen, lambda path: archive.read(files[path]))
     except ArchiveError as error:
         raise BatchError(str(error)) from error
-
-
-def read_frame_folder(folder: Path) -> NamedMasks:
-    """As ``read_frame_zip``, from a folder and all folders in it.
-
-    Raises:
-        BatchError: files that cannot be used, or too many.
-        OSError: the folder is missing or must not be read.
-    """
-    folder = Path(folder)
-    paths = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
-    size = sum((folder / path).stat().st_size for path in paths)
-    if size > MAX_UNPACKED_BYTES:
-        raise BatchError(
-            f"the folder holds {size / 1e6:.0f} MB; at most {MAX_UNPACKED_BYTES / 1e6:.0f} MB can be read. Split it."
-        )
-    if len(paths) > MAX_ENTRIES:
-        raise BatchError(f"the folder holds {len(paths)} files; at most {MAX_ENTRIES} can be read. Split it.")
-    return _read(_choose(paths, []), lambda path: read_bytes(folder / path, VISITOR))
 
 
 @dataclass

@@ -12,7 +12,8 @@ from siamese.studio.components import html
 from siamese.studio.storage.mask_zip import MAX_MASKS
 from siamese.studio.tabs.settings import choose_subject
 
-FROM_ZIP, AT_RANDOM = "Masks in a ZIP", "Random lesions"
+FROM_ZIP, AT_RANDOM, FRAMES = "Masks in a ZIP", "Random lesions", "Photos with masks in a ZIP"
+MAX_VARIATIONS = 20
 
 
 @dataclass
@@ -21,6 +22,10 @@ class BatchTab:
 
     source: gr.Radio
     file: gr.File
+    frames_hint: gr.HTML
+    """What it means that the background is a real photo."""
+    variations: gr.Slider
+    """Number of random variants of each given mask; 0: the masks themselves."""
     count: gr.Number
     prompt: gr.Radio
     seed: gr.Number
@@ -45,13 +50,30 @@ def build_batch(entry: ModelEntry) -> BatchTab:
     )
     with gr.Row(elem_id="batch"):
         with gr.Column():
-            source = gr.Radio([FROM_ZIP, AT_RANDOM], value=AT_RANDOM, label="Masks")
+            source = gr.Radio(
+                [AT_RANDOM, FROM_ZIP, FRAMES], value=AT_RANDOM, label="Masks", elem_id="batch-source"
+            )
             file = gr.File(
-                label="ZIP of mask images",
+                label="ZIP",
                 file_types=[".zip"],
                 visible=False,
                 height=120,
                 elem_id="batch-file",
+            )
+            frames_hint = gr.HTML(
+                '<p class="hint">A lesion is drawn into each photo; the rest of the photo stays as it is, at its own resolution. So the pairs show '
+                "real photos: they are stored on this server with the batch, and the downloaded ZIP says so. Put the photos into a folder "
+                "images and their masks, of the same names, into a folder masks.</p>",
+                visible=False,
+            )
+            variations = gr.Slider(
+                0,
+                MAX_VARIATIONS,
+                value=0,
+                step=1,
+                label="Variations of each mask: flipped, scaled, shifted (0: the masks as they are)",
+                visible=False,
+                elem_id="batch-variations",
             )
             count = gr.Number(value=8, precision=0, label="Number of random lesions", elem_id="batch-count")
         with gr.Column():
@@ -69,6 +91,8 @@ def build_batch(entry: ModelEntry) -> BatchTab:
     return BatchTab(
         source=source,
         file=file,
+        frames_hint=frames_hint,
+        variations=variations,
         count=count,
         prompt=prompt,
         seed=seed,

@@ -29,8 +29,16 @@ from siamese.studio.components.download import on_demand
 from siamese.studio.components.errors import after_event, diagnosis, message_for
 from siamese.studio.components.listeners import LINED, QUICK
 from siamese.studio.storage.batch_job import BatchJob
-from siamese.studio.storage.mask_zip import MAX_MASKS, BatchError, NamedMask, NamedMasks, read_mask_zip
-from siamese.studio.tabs.batch import AT_RANDOM, FROM_ZIP, BatchTab
+from siamese.studio.storage.frame_zip import read_frame_zip
+from siamese.studio.storage.mask_zip import (
+    MAX_MASKS,
+    BatchError,
+    NamedMask,
+    NamedMasks,
+    augmented,
+    read_mask_zip,
+)
+from siamese.studio.tabs.batch import AT_RANDOM, FRAMES, FROM_ZIP, MAX_VARIATIONS, BatchTab
 from siamese.studio.tabs.generate import InputError, check_seed, check_whole
 from siamese.studio.visitors.cookie import NoCookieError, keeper, visitor_of
 
@@ -47,6 +55,8 @@ class BatchForm:
     """Path of the uploaded ZIP."""
     count: float | None
     """Number of random lesions."""
+    variations: float | None
+    """Number of random variants of each given mask; 0: the masks themselves."""
     prompt: str
     seed: float | None
     is_random: bool
@@ -73,10 +83,14 @@ class BatchForm:
         )
 
     def _masks(self, seed: int, models: Mapping[str, ModelEntry]) -> list[NamedMask]:
-        if self.source == FROM_ZIP:
+        if self.source in (FROM_ZIP, FRAMES):
             if self.file is None:
-                raise InputError("Choose a ZIP of mask images first.")
-            return read_mask_zip(Path(self.file))
+                raise InputError("Choose a ZIP first.")
+            variations = check_whole(self.variations, "The number of variations", 0, MAX_VARIATIONS)
+            masks = (read_mask_zip if self.source == FROM_ZIP else read_frame_zip)(Path(self.file))
+            if not variations:
+                return masks
+            return NamedMasks(augmented(masks, variations, seed), masks.passed_over)
         count = check_whole(self.count, "The number of lesions", 1, MAX_MASKS)
         if self.model not in models:
             raise InputError("Choose a model first.")
@@ -104,7 +118,9 @@ class BatchEvents:
     def show_source(self, source: str) -> Updates:
         """Show the input of the chosen source of masks."""
         return {
-            self.tab.file: gr.update(visible=source == FROM_ZIP),
+            self.tab.file: gr.update(visible=source != AT_RANDOM),
+            self.tab.variations: gr.update(visible=source != AT_RANDOM),
+            self.tab.frames_hint: gr.update(visible=source == FRAMES),
             self.tab.count: gr.update(visible=source == AT_RANDOM),
         }
 
@@ -138,6 +154,7 @@ class BatchEvents:
         source: str,
         file: str | None,
         count: float | None,
+        variations: float | None,
         prompt: str,
         seed: float | None,
         is_random: bool,
@@ -149,6 +166,7 @@ class BatchEvents:
             source=source,
             file=file,
             count=count,
+            variations=variations,
             prompt=prompt,
             seed=seed,
             is_random=is_random,
@@ -284,12 +302,14 @@ def wire_batch(
         rescue: see ``siamese.studio.components.errors``.
     """
     events = BatchEvents(tab, runner, models)
-    tab.source.change(events.show_source, tab.source, [tab.file, tab.count], **QUICK)
+    tab.source.change(
+        events.show_source, tab.source, [tab.file, tab.variations, tab.frames_hint, tab.count], **QUICK
+    )
     tab.random_seed.change(
         lambda is_random: gr.update(visible=not is_random), tab.random_seed, tab.seed, **QUICK
     )
     entering.select(events.show, None, tab.parts, **QUICK)
-    entered = [tab.source, tab.file, tab.count, tab.prompt, tab.seed, tab.random_seed, model]
+    entered = [tab.source, tab.file, tab.count, tab.variations, tab.prompt, tab.seed, tab.random_seed, model]
     for button, work, inputs in ((tab.start, events.start, entered), (tab.resume, events.resume, [])):
         begun = button.click(events.begin, None, [events.run, *tab.parts], **QUICK)
         worked = begun.then(work, [events.run, *inputs], [*tab.parts, tab.seed], **LINED)

@@ -24,6 +24,7 @@ class DrawPanel:
     photo_row: gr.Column
     suggest: gr.Button
     export: gr.Button
+    cover: gr.Button
     drop_photo: gr.Button
     note: gr.HTML
     photo: gr.State = field(repr=False)
@@ -47,6 +48,7 @@ def build_draw(mask: np.ndarray) -> DrawPanel:
         with gr.Row(elem_classes="buttons"):
             suggest = gr.Button("Suggest mask", size="md")
             export = gr.Button("Export annotation", size="md")
+            cover = gr.Button("Cover burned-in text", size="md")
             drop_photo = gr.Button("Remove photo", size="md")
         gr.HTML(
             '<p class="hint">Your photo stays in this session’s memory and its temporary files, which are deleted an hour after their last use. '
@@ -60,6 +62,7 @@ def build_draw(mask: np.ndarray) -> DrawPanel:
         photo_row=photo_row,
         suggest=suggest,
         export=export,
+        cover=cover,
         drop_photo=drop_photo,
         note=note,
         photo=gr.State(None, time_to_live=PHOTO_SECONDS),

@@ -11,11 +11,14 @@ from typing import Any
 import gradio as gr
 import numpy as np
 from gradio.events import Dependency
+from PIL import Image
 
 from siamese.masks import editing
 from siamese.masks.coco import annotation_zip
 from siamese.masks.core import mask_digest, resize_mask
 from siamese.masks.shapes import random_lesion
+from siamese.records.burned_in_text import find_text
+from siamese.records.covering import cover
 from siamese.records.provenance import Recipe
 from siamese.records.uploads import UploadError, read_upload
 from siamese.studio.backend.messages import (
@@ -41,6 +44,7 @@ from siamese.studio.components.download import on_demand
 from siamese.studio.components.listeners import LINED, QUICK
 from siamese.studio.tabs.draw import DrawPanel
 from siamese.studio.tabs.photo import Photo
+from siamese.studio.visitors.cache import scratch
 from siamese.studio.visitors.cookie import visitor_of
 
 DECODING = threading.Lock()
@@ -132,6 +136,26 @@ class DrawEvents:
         except Cancelled:
             yield self._say("The studio is shutting down. Try again later.", "error")
 
+    def cover_text(self, value: Drawing, photo: Photo | None) -> Updates:
+        """Cover the text that is burned into the photo, here and in the file that is exported; the drawing stays."""
+        if photo is None:
+            return self._say("The photo has expired. Open it again first.", "error")
+        try:
+            with DECODING:
+                pixels = photo.at_its_own_size()
+        except UploadError as error:
+            return self._say(str(error), "error")
+        boxes = find_text(pixels)
+        if not boxes:
+            return self._say("No burned-in text was found in this photo.")
+        path = scratch() / "covered.png"
+        Image.fromarray(cover(pixels, boxes)).save(path)
+        photo.forget()
+        covered = Photo(fit_photo(cover(pixels, boxes)).copy(), photo.name, path)
+        drawn = drawn_or_none(value)
+        mask = _blank(covered) if drawn is None else resize_mask(drawn, covered.pixels.shape[:2])
+        return self._show(mask, covered, "The text is covered.") | self._use_photo(covered)
+
     def remove_photo(self, value: Drawing, photo: Photo | None) -> Updates:
         """Remove the photo and keep the mask, at the canvas's own size."""
         drawn = drawn_or_none(value)
@@ -188,6 +212,12 @@ def wire_draw(
     opened = [*events.changed, panel.photo, panel.photo_row, panel.file, *settings]
     opening = panel.file.upload(events.open_file, [panel.file, panel.photo], opened, **quick)
     panel.suggest.click(events.suggest, [panel.photo, model, prompt], events.changed, **LINED, **beside)
+    covering = panel.cover.click(
+        events.cover_text,
+        [panel.canvas, panel.photo],
+        [panel.canvas, panel.photo, panel.photo_row, panel.file, panel.note],
+        **quick,
+    )
     removal = panel.drop_photo.click(
         events.remove_photo,
         [panel.canvas, panel.photo],
@@ -206,7 +236,7 @@ def wire_draw(
         note=panel.note,
         made=lambda path, drawn, photo, prompt, name: photo.note(path),
     )
-    return [opening, removal], watched
+    return [opening, covering, removal], watched
 
 
 def write_annotation(value: Drawing, photo: Photo | None, category: str, folder: Path) -> Path:
