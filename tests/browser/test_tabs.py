@@ -109,7 +109,7 @@ class TestBatch:
                 archive.writestr(f"some/mask-{i}.png", mask_png(mask))
         page = visit(studio.address)
         tab(page, "Batch")
-        page.get_by_label("Masks in a ZIP").check()
+        page.get_by_label("Masks in a ZIP", exact=True).check()
         page.locator("#batch-file input[type=file]").set_input_files(str(tmp_path / "masks.zip"))
         expect(page.locator("#batch-file")).to_contain_text(
             re.compile(r"masks\s*\.zip")
@@ -150,7 +150,7 @@ class TestBatch:
             archive.writestr("a.png", b"no image")
         page = visit(studio.address)
         tab(page, "Batch")
-        page.get_by_label("Masks in a ZIP").check()
+        page.get_by_label("Masks in a ZIP", exact=True).check()
         page.locator("#batch-file input[type=file]").set_input_files(str(tmp_path / "wrong.zip"))
         expect(page.locator("#batch-file")).to_contain_text(re.compile(r"wrong\s*\.zip"))
         page.locator("#batch-start").click()

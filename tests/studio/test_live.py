@@ -35,7 +35,7 @@ class TestLive:
         seed, before = window[window.settings.seed], len(window.worker.requests)
         shown = []
         window[window.draw.canvas] = pack(masks(2))
-        for _ in window.begin(window.draw.canvas, "input"):
+        for _ in window.begin(window.draw.canvas, "submit"):
             shown.append(window.shown)
         assert steps(window, before) == [QUICK_STEPS, None]
         recipes = [
@@ -52,7 +52,7 @@ class TestLive:
     def test_a_newer_change_ends_the_older_run(self, window: Window) -> None:
         window[window.result.live] = True
         window.paint(masks(2))
-        older = window.begin(window.draw.canvas, "input")
+        older = window.begin(window.draw.canvas, "submit")
         while window.shown.pair.recipe.settings.num_inference_steps != QUICK_STEPS:
             next(older)
         before = len(window.worker.requests)

@@ -50,6 +50,8 @@ class Window(Visitor):
         """A stroke's end."""
         self[self.draw.canvas] = pack(mask)
         self.fire(self.draw.canvas, "input")
+        if self[self.result.live]:
+            self.fire(self.draw.canvas, "submit")
 
     def settle(self) -> None:
         """The canvas shows what the server gave it, and says so."""

@@ -37,7 +37,7 @@ def lesion_canvas(mask: np.ndarray) -> gr.HTML:
     """A drawing area showing ``mask`` uint8 [H, W] of 0 / 255.
 
     Functions of the page receive the drawing packed (``siamese.masks.packed``), which ``drawn_mask`` reads; they return ``canvas_value``.
-    The event ``input`` follows each step of the drawing, also those that the server made.
+    The event ``input`` follows each step of the drawing, also those that the server made; ``submit`` too, while Live is ticked.
     """
     return gr.HTML(
         cast(Any, canvas_value(mask)),  # a value of any kind, which the annotation lacks

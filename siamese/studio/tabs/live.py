@@ -122,13 +122,13 @@ def _say(runs: GenerateEvents, line: str) -> Updates:
 
 
 def wire_live(live: gr.Checkbox, canvas: gr.HTML, events: LiveEvents) -> list[Dependency]:
-    """Follow ``canvas`` while ``live`` is ticked. Returns the events that may have made images."""
+    """Follow ``canvas``, which submits its drawing while ``live`` is ticked. Returns the events that may have made images."""
     runs = events.runs
     inputs = [live, runs.run, events.result.outline, *runs.entered.values()]
     # Several at a time: the newer one ends the older one.
     follows = [
         trigger(events.follow, inputs, events.outputs, trigger_mode="multiple", **LINED)
-        for trigger in (canvas.input, live.input)
+        for trigger in (canvas.submit, live.input)
     ]
     runs.settings.button.click(events.stop, None, None, **QUICK)
     return follows

@@ -38,6 +38,7 @@ export function mount({ element, props, trigger, watch }) {
     root.dataset.changes = ++changes;
     props.value = mask.pack();
     trigger('input');
+    if (document.querySelector('#live input')?.checked) trigger('submit'); // Live samples what is submitted
     clearTimeout(saving);
     saving = setTimeout(() => quietly(store.save(KEPT, props.value)), SAVE_MILLISECONDS);
   };
