@@ -34,6 +34,7 @@ from siamese.studio.storage.mask_zip import (
     Frame,
     NamedMask,
     NamedMasks,
+    check_zip_size,
 )
 
 MAX_ZIP_BYTES = 100_000_000
@@ -53,10 +54,7 @@ def read_frame_zip(path: Path) -> NamedMasks:
         BatchError: not a ZIP, above a limit, or files that cannot be used; it lists all of those by name.
     """
     path = Path(path)
-    if path.stat().st_size > MAX_ZIP_BYTES:
-        raise BatchError(
-            f"the ZIP has {path.stat().st_size / 1e6:.0f} MB; at most {MAX_ZIP_BYTES / 1e6:.0f} MB can be read. Split it."
-        )
+    check_zip_size(path, MAX_ZIP_BYTES)
     limits = ArchiveLimits(entries=MAX_ENTRIES, file_bytes=MAX_FILE_BYTES, total_bytes=MAX_UNPACKED_BYTES)
     try:
         with open_archive(path, limits) as archive:

@@ -86,6 +86,15 @@ class NamedMasks(list[NamedMask]):
         self.passed_over = tuple(passed_over)
 
 
+def check_zip_size(path: Path, most: int) -> None:
+    """Raise BatchError if the ZIP file has more than ``most`` bytes."""
+    size = path.stat().st_size
+    if size > most:
+        raise BatchError(
+            f"the ZIP has {size / 1e6:.0f} MB; at most {most / 1e6:.0f} MB can be read. Split it."
+        )
+
+
 def read_mask_zip(path: Path) -> NamedMasks:
     """The masks of a ZIP in any of its folders, sorted by name; see ``siamese.files.listing`` for what is a file of a mask.
 
@@ -97,10 +106,7 @@ def read_mask_zip(path: Path) -> NamedMasks:
         BatchError: not a ZIP, above a limit, or files that cannot be used; it lists all of those by name.
     """
     path = Path(path)
-    if path.stat().st_size > MAX_ZIP_BYTES:
-        raise BatchError(
-            f"the ZIP has {path.stat().st_size / 1e6:.0f} MB; at most {MAX_ZIP_BYTES / 1e6:.0f} MB can be read. Split it."
-        )
+    check_zip_size(path, MAX_ZIP_BYTES)
     limits = ArchiveLimits(entries=MAX_ENTRIES, file_bytes=MAX_FILE_BYTES, total_bytes=MAX_TOTAL_BYTES)
     try:
         with open_archive(path, limits) as archive:

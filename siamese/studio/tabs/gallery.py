@@ -7,7 +7,6 @@ While previews of other images take their place, no image has a frame and the bu
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -114,34 +113,34 @@ class ResultPanel:
         ]
 
 
-def build_results(
-    examples: list[SyntheticPair],
-    actions: Callable[[], tuple[gr.Button, gr.Checkbox]],
-    beside: Callable[[], None],
-) -> ResultPanel:
-    """The panel, showing ``examples``.
+def example_images(examples: list[SyntheticPair]) -> GalleryImages:
+    """What the panel shows at first."""
+    return GalleryImages(tuple(examples[:1]), (None,) * len(examples[:1]), example=True)
 
-    Args:
-        actions: builds the bar below the images, and returns its Keep and Live.
-        beside: builds what stands beside the images.
-    """
-    first = GalleryImages(tuple(examples[:1]), (None,) * len(examples[:1]), example=True)
-    with gr.Row(elem_id="pictures"):
-        gallery = gr.Gallery(
-            items(first, OUTLINE),
-            label="Synthetic images",
-            show_label=False,
-            elem_id="image",
-            format="png",
-            columns=1,
-            object_fit="contain",
-            interactive=False,
-            buttons=["fullscreen"],
-            allow_preview=False,
-            selected_index=first.selected if first.pairs else None,
-        )
-        beside()
-    keep, live = actions()
+
+def build_gallery(first: GalleryImages) -> gr.Gallery:
+    """The square with the images."""
+    return gr.Gallery(
+        items(first, OUTLINE),
+        label="Synthetic images",
+        show_label=False,
+        elem_id="image",
+        format="png",
+        columns=1,
+        object_fit="contain",
+        interactive=False,
+        buttons=["fullscreen"],
+        allow_preview=False,
+        selected_index=first.selected if first.pairs else None,
+    )
+
+
+def build_results(
+    first: GalleryImages, gallery: gr.Gallery, keep: gr.Button, live: gr.Checkbox
+) -> ResultPanel:
+    """The panel of ``gallery`` and of the controls that stand elsewhere: what is said about the images of ``first``, and what can be done
+    with them."""
+    some = bool(first.pairs)
     caption = gr.HTML(
         html.caption(
             first.pair, agreement=first.agreement, index=0, count=len(first.pairs), example=first.example
@@ -150,9 +149,9 @@ def build_results(
     )
     old = gr.HTML("", elem_id="outdated")
     with gr.Row(elem_classes="buttons"):
-        more = gr.Button("More of this", size="md", interactive=bool(examples))
-        use_seed = gr.Button("Use this seed", size="md", interactive=bool(examples))
-        download = gr.Button("Download PNG", size="md", elem_id="download", interactive=bool(examples))
+        more = gr.Button("More of this", size="md", interactive=some)
+        use_seed = gr.Button("Use this seed", size="md", interactive=some)
+        download = gr.Button("Download PNG", size="md", elem_id="download", interactive=some)
     outline = gr.Checkbox(value=OUTLINE, label="Show outline", container=False, elem_id="outline")
     note = gr.HTML("", elem_id="result-note")
     with gr.Accordion("Compare with the reference", open=True, visible=False, elem_id="compare") as compare:

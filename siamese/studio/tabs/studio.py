@@ -17,13 +17,12 @@ from siamese.studio.components.errors import after_event
 from siamese.studio.components.listeners import LINED, QUICK
 from siamese.studio.tabs.draw import DrawPanel, build_draw
 from siamese.studio.tabs.draw_events import DrawEvents, Updates, wire_draw
-from siamese.studio.tabs.gallery import ResultPanel, build_results, write_png
+from siamese.studio.tabs.gallery import ResultPanel, build_gallery, build_results, example_images, write_png
 from siamese.studio.tabs.gallery_events import GalleryEvents
 from siamese.studio.tabs.generate_events import GenerateEvents
 from siamese.studio.tabs.history import HistoryEvents, HistoryStrip, build_history, wire_history
 from siamese.studio.tabs.live import LiveEvents, wire_live
 from siamese.studio.tabs.settings import (
-    ActionBar,
     SettingsPanel,
     build_actions,
     build_settings,
@@ -59,20 +58,17 @@ def build_studio(worker: ModelWorker) -> StudioTab:
         with gr.Column(elem_id="draw"):
             draw = build_draw(mask)
         with gr.Column(elem_id="result"):
-            bars: list[ActionBar] = []
-            strips: list[HistoryStrip] = []
-
-            def actions() -> tuple[gr.Button, gr.Checkbox]:
-                bars.append(build_actions(bool(examples)))
-                return bars[0].keep, bars[0].live
-
-            result = build_results(examples, actions, beside=lambda: strips.append(build_history()))
+            first = example_images(examples)
+            with gr.Row(elem_id="pictures"):
+                gallery, history = build_gallery(first), build_history()
+            actions = build_actions(bool(examples))
+            result = build_results(first, gallery, keep=actions.keep, live=actions.live)
             settings = build_settings(
-                *bars,
+                actions,
                 entry=worker.models[worker.default],
                 seed=examples[0].recipe.seed if examples else 0,
             )
-    return StudioTab(draw=draw, settings=settings, results=result, history=strips[0], model=model)
+    return StudioTab(draw=draw, settings=settings, results=result, history=history, model=model)
 
 
 def wire_studio(page: gr.Blocks, studio: StudioTab, worker: ModelWorker, rescue: gr.Button) -> None:
