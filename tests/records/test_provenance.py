@@ -16,14 +16,12 @@ from PIL.PngImagePlugin import PngInfo
 
 from siamese import VERSION
 from siamese.records.provenance import (
-    FRAME_NOTICE,
     MAX_SIDE,
     NOTICE,
     NotSyntheticError,
     Recipe,
     SyntheticPair,
     mask_png,
-    notice_of,
     pair_png,
     read_png,
 )
@@ -108,45 +106,10 @@ def test_round_trip_of_any_drawn_size(height, width):
     assert again.mask.shape == PAIR.image.shape[:2]
 
 
-def frame_pair(height: int = 37, width: int = 53) -> SyntheticPair:
-    """A lesion in a real photo."""
-    image, mask = phantom(4, height, width)
-    return SyntheticPair(image, mask, mask, dataclasses.replace(RECIPE, background="real photo"))
-
-
-def test_a_real_background_is_said_in_every_place_and_read_back():
-    pair = frame_pair()
-    fields = pair.fields()
-    assert fields["Background"] == "real photo"
-    assert fields["Disclaimer"] == FRAME_NOTICE
-    assert fields["Description"].startswith("Synthetic lesion in a real photo")
-    assert json.loads(fields["Recipe"])["background"] == "real photo"
-    again = read_png(pair_png(pair))
-    assert again.recipe == pair.recipe
-    for name in ("image", "mask", "drawn"):
-        np.testing.assert_array_equal(getattr(again, name), getattr(pair, name))
-
-
-def test_a_synthetic_background_is_written_as_before():
-    assert "background" not in RECIPE.to_dict()
-    assert "Background" not in PAIR.fields()
-    assert read_png(PNG).recipe.background is None
-    assert notice_of([RECIPE, RECIPE]) == NOTICE
-    assert notice_of([RECIPE, frame_pair().recipe]) == FRAME_NOTICE
-
-
 @pytest.mark.parametrize("background", ["none", 1, True, ["real photo"]])
 def test_another_background_is_refused(background):
     with pytest.raises(NotSyntheticError, match="never writes"):
         read_png(with_recipe(background=background))
-
-
-def test_the_mask_of_a_photo_has_the_photos_size():
-    pair = frame_pair()
-    with pytest.raises(NotSyntheticError, match="photo's size"):
-        read_png(pair_png(dataclasses.replace(pair, drawn=pair.drawn[:-1])))
-    with pytest.raises(NotSyntheticError, match="not square"):
-        read_png(pair_png(dataclasses.replace(pair, recipe=RECIPE)))
 
 
 def test_integers_in_place_of_the_recipes_floats():
